@@ -1,0 +1,172 @@
+"""The options of a part, read from its factory's signature, and values checked against them."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from typing import Any
+
+from cir_plugins.errors import CIRError, unknown_name
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a part.
+
+    Attributes:
+        name: Keyword of the factory.
+        annotation: Its type.
+        default: Its default value.
+        text: What it does, from the factory's docstring; empty where that says nothing.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    text: str = ""
+
+    @property
+    def accepted(self) -> str:
+        """The type in words: ``integer``, ``one of 'a', 'b'`` and so on."""
+        return _accepted(self.annotation)
+
+
+def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
+    """The options of a part by name: its factory's keyword parameters that have a default.
+
+    Raises:
+        ValueError: If the factory takes ``**kwargs``, or an option has no type that can be read.
+    """
+    called = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
+    if called is object.__init__ or _is_plain_module(called):
+        return {}
+    hints = _hints(factory, called)
+    texts = _texts(factory)
+    if is_dataclass(factory) and isinstance(factory, type):
+        return {
+            field.name: Option(
+                field.name, hints[field.name], _default(field), texts.get(field.name, "")
+            )
+            for field in fields(factory)
+            if field.init
+        }
+    found = {}
+    for name, parameter in inspect.signature(called).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            raise ValueError(f"{factory!r} takes **{name}; options must be named")
+        if parameter.default is parameter.empty:
+            continue
+        if name not in hints:
+            raise ValueError(f"option '{name}' of {factory!r} has no type")
+        found[name] = Option(name, hints[name], parameter.default, texts.get(name, ""))
+    return found
+
+
+def _is_plain_module(called: Callable[..., Any]) -> bool:
+    """Whether a class has no constructor but ``nn.Module``'s, which takes anything."""
+    module = getattr(called, "__module__", "")
+    return module == "torch.nn.modules.module" and called.__qualname__ == "Module.__init__"
+
+
+def _hints(factory: Callable[..., Any], called: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(factory if is_dataclass(factory) else called)
+    except NameError as error:
+        raise ValueError(
+            f"the types of {factory!r} cannot be read: {error}; import them outside TYPE_CHECKING"
+        ) from error
+
+
+def _default(field: Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is MISSING else made()
+
+
+def _texts(factory: Callable[..., Any]) -> dict[str, str]:
+    """Texts of the arguments; those a class does not repeat come from the classes above it."""
+    texts: dict[str, str] = {}
+    for above in reversed(inspect.getmro(factory)) if isinstance(factory, type) else (factory,):
+        texts |= _argument_texts(inspect.cleandoc(above.__doc__ or ""))
+    return texts
+
+
+def check_options(
+    what: str, options: Mapping[str, Option], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The given values, converted to the options' types.
+
+    Args:
+        what: Whose options, for the message, such as ``sampler 'target_relative'``.
+        options: The accepted options.
+        given: Values by name, as a TOML file holds them.
+
+    Raises:
+        CIRError: If a name is unknown or a value does not fit, with one message for each.
+    """
+    checked = {}
+    errors: list[CIRError] = []
+    for name, value in given.items():
+        try:
+            if name not in options:
+                raise unknown_name(f"{what} option", name, options)
+            checked[name] = convert(f"option '{name}' of {what}", options[name].annotation, value)
+        except CIRError as error:
+            errors.append(error)
+    if errors:
+        raise CIRError("\n".join(str(error) for error in errors)) from errors[0]
+    return checked
+
+
+def convert(where: str, annotation: Any, value: Any) -> Any:
+    """The value as the annotated type; lists become tuples, integers floats, nothing else changes.
+
+    Raises:
+        CIRError: If the value does not fit; says where and what is accepted.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    adapter = TypeAdapter(annotation, config=ConfigDict(strict=True))
+    try:
+        return adapter.validate_python(_tuples(value))
+    except ValidationError as error:
+        raise CIRError(f"{where} cannot be {value!r}; accepted: {_accepted(annotation)}") from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _accepted(annotation: Any) -> str:
+    names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+    if annotation in names:
+        return names[annotation]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(repr(choice) for choice in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_accepted(argument) for argument in arguments)
+    if origin is tuple:
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return f"a list, each {_accepted(arguments[0])}"
+        return f"a list of {len(arguments)}: " + ", ".join(_accepted(a) for a in arguments)
+    return "none" if annotation is type(None) else str(annotation)
+
+
+def _argument_texts(doc: str) -> dict[str, str]:
+    """Texts of the ``Args:`` or ``Attributes:`` section of a Google-style docstring."""
+    texts: dict[str, str] = {}
+    inside, current = False, ""
+    for line in doc.splitlines():
+        if line.strip() in ("Args:", "Attributes:"):
+            inside = True
+        elif inside and line.strip() and not line.startswith(" "):
+            inside = False
+        elif inside and line.startswith("    ") and not line.startswith("     "):
+            current, _, text = line.strip().partition(":")
+            texts[current] = text.strip()
+        elif inside and current and line.strip():
+            texts[current] += " " + line.strip()
+    return texts

@@ -1,0 +1,122 @@
+"""Training settings and recipes: the only home of a method's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Part:
+    """A named part and the options it is given.
+
+    Attributes:
+        name: Name under which a plugin offers the part.
+        options: Keyword parameters of the part's factory that differ from its defaults.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a method is trained.
+
+    Attributes:
+        epochs: Passes over the training rows; 0 for methods that are not trained.
+        batch_size: Queries per step.
+        drop_last: Whether an incomplete last batch is left out.
+        lr: Peak learning rate.
+        weight_decay: Decay of every trained parameter.
+        betas: Decay rates of the optimiser's moment estimates (Adam family); momentum is the first.
+        eps: Term added to the denominator of the update (Adam family).
+        optimizer: ``adamw``, ``adam``, ``radam`` (decoupled decay) or ``sgd``.
+        schedule: ``constant``, ``cosine`` (per epoch), ``cosine_steps`` (per step), ``one_cycle``
+            (per step) or ``step`` (times ``gamma`` at each of ``milestones``).
+        lr_floor: Share of the peak at which the cosine schedules end.
+        schedule_epochs: Epochs over which the schedule is laid out; 0 for ``epochs``.
+        warmup: Share of the run spent rising to the peak (``one_cycle``, ``cosine_steps``).
+        start_factor: Share of the peak from which ``one_cycle`` rises.
+        milestones: Epochs at which ``step`` lowers the rate.
+        gamma: Factor of ``step``.
+        clip: Largest gradient norm; 0 for no clipping.
+        negatives: ``batch``: the sampler filters the columns of the batch. ``mined``: each row has
+            negatives of its own, drawn from what the sampler leaves of the training images.
+            ``both``: the two together.
+        mined: Negatives drawn per query and epoch (K).
+        mine_every: Epochs between refreshes of the mined negatives; 0 for max(1, epochs // 6).
+        mine_from: First epoch mined with the model; before it negatives are drawn at random.
+            -1 for ``mine_every``.
+        known: Which known images never are negatives. ``answers``: every right answer the data
+            names. ``target``: the target only, as where nobody has annotated the other answers.
+        augment: Augmentation of training images (see ``cir_plugins.images``); ``none`` allows
+            features to be computed once where they are frozen.
+        validate_every: Epochs between validations; 0 for the last epoch only.
+        select: ``best``: the checkpoint with the highest main measure on the validation splits.
+            ``last``: the last epoch's.
+        precision: ``auto`` (bf16 where the GPU has it, else fp32), ``fp32``, ``bf16``, ``fp16``.
+        ema: Decay of an exponential moving average of the weights that validation and the final
+            checkpoint use; 0 for none.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    drop_last: bool = False
+    lr: float = 1e-4
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    optimizer: Literal["adamw", "adam", "radam", "sgd"] = "adamw"
+    schedule: Literal["constant", "cosine", "cosine_steps", "one_cycle", "step"] = "cosine"
+    lr_floor: float = 0.0
+    schedule_epochs: int = 0
+    warmup: float = 0.0
+    start_factor: float = 0.04
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    clip: float = 0.0
+    negatives: Literal["batch", "mined", "both"] = "batch"
+    mined: int = 1
+    mine_every: int = 0
+    mine_from: int = -1
+    known: Literal["answers", "target"] = "answers"
+    augment: Literal["none", "flip", "crop_flip", "shift_crop_flip", "rand_augment", "photo"] = (
+        "none"
+    )
+    validate_every: int = 1
+    select: Literal["best", "last"] = "best"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    ema: float = 0.0
+
+    @property
+    def refresh(self) -> int:
+        """Epochs between refreshes of mined negatives."""
+        return self.mine_every or max(1, self.epochs // 6)
+
+    @property
+    def first_refresh(self) -> int:
+        """First epoch whose negatives are mined with the model."""
+        return self.refresh if self.mine_from < 0 else self.mine_from
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The parts and settings a method was published with.
+
+    Attributes:
+        source: Authors, title, venue or arXiv id.
+        backbone: Backbone of the published numbers.
+        loss: Loss of the published method.
+        sampler: Sampler of the published method.
+        train: Training settings.
+        datasets: Data set name -> differences, keyed ``train.epochs`` or ``data.caption_mode``.
+    """
+
+    source: str
+    backbone: Part = field(default_factory=lambda: Part("blip2"))
+    loss: Part = field(default_factory=lambda: Part("info_nce"))
+    sampler: Part = field(default_factory=lambda: Part("in_batch"))
+    train: TrainSettings = field(default_factory=TrainSettings)
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
