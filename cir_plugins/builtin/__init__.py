@@ -1,0 +1,59 @@
+"""The host's own parts, offered through the same hooks that outside plugins use."""
+
+from __future__ import annotations
+
+from cir_plugins.hookspecs import Factories, hookimpl
+
+
+@hookimpl
+def cir_backbones() -> Factories:
+    """CLIP and BLIP-2, at full size and small."""
+    return {
+        "clip": "cir_plugins.builtin.clip:Clip",
+        "tiny_clip": "cir_plugins.builtin.clip:TinyClip",
+        "blip2": "cir_plugins.builtin.blip2:Blip2",
+        "tiny_blip2": "cir_plugins.builtin.blip2:TinyBlip2",
+    }
+
+
+@hookimpl
+def cir_samplers() -> Factories:
+    """The negatives of the literature."""
+    return {
+        "in_batch": "cir_plugins.builtin.samplers:InBatch",
+        "random": "cir_plugins.builtin.samplers:Random",
+        "hardest": "cir_plugins.builtin.samplers:Hardest",
+        "semi_hard": "cir_plugins.builtin.samplers:SemiHard",
+    }
+
+
+@hookimpl
+def cir_losses() -> Factories:
+    """The losses of the literature."""
+    return {
+        "info_nce": "cir_plugins.builtin.losses:InfoNCE",
+        "pairwise": "cir_plugins.builtin.losses:Pairwise",
+        "margin": "cir_plugins.builtin.losses:Margin",
+    }
+
+
+@hookimpl
+def cir_methods() -> Factories:
+    """Contrastive learning, and the rows without training that every table needs."""
+    return {
+        "contrastive": "cir_plugins.method:Method",
+        "image_only": "cir_plugins.builtin.methods:ImageOnly",
+        "text_only": "cir_plugins.builtin.methods:TextOnly",
+        "image_text_sum": "cir_plugins.builtin.methods:ImageTextSum",
+        "image_text_product": "cir_plugins.builtin.methods:ImageTextProduct",
+    }
+
+
+@hookimpl
+def cir_datasets() -> Factories:
+    """The layouts of FashionIQ, CIRR and CIRCO."""
+    return {
+        "fashioniq": "cir_plugins.readers.fashioniq:FashionIQ",
+        "cirr": "cir_plugins.readers.cirr:CIRR",
+        "circo": "cir_plugins.readers.circo:CIRCO",
+    }

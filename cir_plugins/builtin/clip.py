@@ -1,0 +1,202 @@
+"""CLIP models of open_clip as a backbone; composes by the normalised sum of image and text.
+
+Source: Radford et al., Learning Transferable Visual Models, ICML 2021, arXiv 2103.00020.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cir_plugins.builtin.similarity import best_token, unit
+from cir_plugins.errors import CIRError
+from cir_plugins.images import Preprocess
+from cir_plugins.types import Tokens
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class Clip(nn.Module):
+    """An open_clip model: one vector per image and per text.
+
+    Args:
+        model: Architecture name of open_clip, such as ``RN50x4-quickgelu``, or a folder with
+            ``open_clip_config.json`` (and ``model.safetensors``, ``vocab.txt`` where the tokenizer
+            is a word-piece one).
+        pretrained: Pretrained tag of open_clip, or a local weights file (``.safetensors``, or a
+            pickle that holds tensors only); ``random`` for random weights. A folder holds its own
+            weights, and any other value than ``random`` loads them.
+        tower: ``trained``: both towers are tuned; ``frozen``: neither is, and image features can
+            be computed once; ``text``: the text tower alone is tuned.
+        resize: How an image becomes a square (see ``cir_plugins.images``).
+
+    Raises:
+        CIRError: If the model or its weights cannot be loaded; names what is accepted.
+    """
+
+    offers: ClassVar[frozenset[str]] = frozenset(
+        {"image_embedding", "text_embedding", "raw_embeddings"}
+    )
+
+    def __init__(
+        self,
+        *,
+        model: str = "ViT-B-32",
+        pretrained: str = "laion2b_s34b_b79k",
+        tower: Literal["trained", "frozen", "text"] = "trained",
+        resize: Literal["target_pad", "square_pad", "clip", "squash"] = "target_pad",
+    ) -> None:
+        super().__init__()
+        self.model, self.tokenizer, size = _load(model, pretrained)
+        self.preprocess = Preprocess(size=size, resize=resize)
+        self.frozen_features = tower != "trained"
+        if self.frozen_features:
+            self.model.visual.requires_grad_(False)
+        if tower == "frozen":
+            self.model.requires_grad_(False)
+        # open_clip's own temperature is not used: methods bring theirs.
+        self.model.logit_scale.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Clip:
+        """This module, the CLIP model always in evaluation mode.
+
+        CLIP has no dropout, and the batch statistics of its ResNets are never updated in
+        fine-tuning (CLIP4Cir does the same).
+        """
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Token ids (n, context length)."""
+        return {"ids": self.tokenizer(list(texts))}
+
+    def features(self, images: Tensor) -> Tensor:
+        """Image embeddings (U, D), not normalised."""
+        embedded: Tensor = self.model.encode_image(images)
+        return embedded
+
+    def query(self, features: Tensor, tokens: Tokens) -> Tensor:
+        """Normalised sum (B, D) of the raw image and text embeddings.
+
+        Source: Baldrati et al., CLIP4Cir, TOMM 2023, arXiv 2308.11485 (element-wise sum).
+        """
+        return unit(features + self.raw_text(tokens))
+
+    def raw_text(self, tokens: Tokens) -> Tensor:
+        """Text embeddings (B, D), not normalised."""
+        embedded: Tensor = self.model.encode_text(tokens["ids"])
+        return embedded
+
+    def target(self, features: Tensor) -> Tensor:
+        """Image embeddings (C, D), unit length."""
+        return unit(features)
+
+    def image(self, features: Tensor) -> Tensor:
+        """Image embeddings (B, D), unit length."""
+        return unit(features)
+
+    def text(self, tokens: Tokens) -> Tensor:
+        """Text embeddings (B, D), unit length."""
+        return unit(self.raw_text(tokens))
+
+    def similarity(self, query: Tensor, target: Tensor) -> Tensor:
+        """Cosine scores (B, C)."""
+        return best_token(query, target)
+
+
+class TinyClip(Clip):
+    """CLIP at a small size (a ResNet tower), with weights the project trained on drawn garments.
+
+    Args:
+        tower: As for ``clip``.
+        start: ``drawn`` for the project's weights, ``random`` to start from nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        tower: Literal["trained", "frozen", "text"] = "trained",
+        start: Literal["drawn", "random"] = "drawn",
+    ) -> None:
+        super().__init__(
+            model=str(WEIGHTS / "tiny_clip"),
+            pretrained="folder" if start == "drawn" else "random",
+            tower=tower,
+        )
+
+
+class WordPieces:
+    """A word-piece tokenizer with a fixed context length, for open_clip models with a vocabulary.
+
+    Args:
+        vocabulary: A ``vocab.txt``, one piece a line.
+        context_length: Tokens per text, [CLS] and [SEP] included.
+    """
+
+    def __init__(self, vocabulary: Path, context_length: int) -> None:
+        from transformers import BertTokenizer
+
+        self.context_length = context_length
+        lines = vocabulary.read_text(encoding="utf-8").splitlines()
+        self.tokenizer = BertTokenizer(vocab={word: index for index, word in enumerate(lines)})
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Token ids (n, context length)."""
+        encoded = self.tokenizer(
+            list(texts),
+            padding="max_length",
+            truncation=True,
+            max_length=self.context_length,
+            return_tensors="pt",
+        )
+        ids: Tensor = encoded["input_ids"]
+        return ids
+
+
+def _load(name: str, pretrained: str) -> tuple[Any, Any, int]:
+    """Model in fp32, tokenizer, and the side of its input."""
+    folder = Path(name)
+    if folder.is_dir():
+        return _load_folder(folder, read_weights=pretrained != "random")
+    import open_clip
+
+    if name not in open_clip.list_models():
+        from cir_plugins.errors import unknown_name
+
+        raise unknown_name("open_clip model", name, open_clip.list_models())
+    try:
+        tag = None if pretrained == "random" else pretrained
+        model = open_clip.create_model(name, pretrained=tag)
+    except (RuntimeError, OSError, ValueError) as error:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name))
+        raise CIRError(
+            f"open_clip model '{name}' with weights '{pretrained}' could not be loaded: {error}\n"
+            f"accepted: a file, or one of {tags}"
+        ) from error
+    size = model.visual.image_size
+    return model, open_clip.get_tokenizer(name), int(size[0] if isinstance(size, tuple) else size)
+
+
+def _load_folder(folder: Path, read_weights: bool) -> tuple[Any, Any, int]:
+    import open_clip
+    from safetensors.torch import load_file
+
+    config_file = folder / "open_clip_config.json"
+    if not config_file.is_file():
+        raise CIRError(f"no open_clip model in {folder}: open_clip_config.json is missing")
+    config = json.loads(config_file.read_text(encoding="utf-8"))["model_cfg"]
+    model = open_clip.CLIP(**config)
+    if read_weights:
+        state = load_file(str(folder / "model.safetensors"))
+        model.load_state_dict({key: value.float() for key, value in state.items()})
+    text = config["text_cfg"]
+    tokenizer = WordPieces(folder / "vocab.txt", text["context_length"])
+    return model, tokenizer, int(config["vision_cfg"]["image_size"])
+
+

@@ -1,0 +1,98 @@
+"""Rows without training that every table needs: what image and text reach alone, and put together.
+
+Each uses the backbone's own embeddings of one image and of one text, as it was loaded.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cir_plugins.builtin.similarity import unit
+from cir_plugins.method import Method, Parts
+from cir_plugins.settings import Recipe, TrainSettings
+from cir_plugins.types import Features, Tokens
+
+_UNTRAINED = TrainSettings(epochs=0)
+
+
+class ImageOnly(Method):
+    """The reference image alone is the query."""
+
+    recipe = Recipe(source="lower bound: the text is ignored", train=_UNTRAINED)
+    needs: ClassVar[frozenset[str]] = frozenset({"image_embedding"})
+    trained: ClassVar[bool] = False
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+
+    def query(self, features: Features, tokens: Tokens) -> Tensor:
+        """Image embeddings (B, D)."""
+        embedded: Tensor = self.backbone.image(features)
+        return embedded
+
+
+class TextOnly(Method):
+    """The text alone is the query."""
+
+    recipe = Recipe(source="lower bound: the reference image is ignored", train=_UNTRAINED)
+    needs: ClassVar[frozenset[str]] = frozenset({"text_embedding"})
+    trained: ClassVar[bool] = False
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+
+    def query(self, features: Features, tokens: Tokens) -> Tensor:
+        """Text embeddings (B, D)."""
+        embedded: Tensor = self.backbone.text(tokens)
+        return embedded
+
+
+class ImageTextSum(Method):
+    """The normalised sum of image and text embedding is the query.
+
+    Args:
+        text_weight: Share of the text in the sum, in [0, 1].
+    """
+
+    recipe = Recipe(source="training-free late fusion: sum of embeddings", train=_UNTRAINED)
+    needs: ClassVar[frozenset[str]] = frozenset({"image_embedding", "text_embedding"})
+    trained: ClassVar[bool] = False
+
+    def __init__(self, parts: Parts, *, text_weight: float = 0.5) -> None:
+        super().__init__(parts)
+        if not 0 <= text_weight <= 1:
+            raise ValueError(f"text_weight must lie in [0, 1], not {text_weight}")
+        self.text_weight = text_weight
+
+    def query(self, features: Features, tokens: Tokens) -> Tensor:
+        """Composed embeddings (B, D)."""
+        image: Tensor = self.backbone.image(features)
+        text: Tensor = self.backbone.text(tokens)
+        return unit((1 - self.text_weight) * image + self.text_weight * text)
+
+
+class ImageTextProduct(Method):
+    """The score is the product of the image's and the text's score, each moved to [0, 1].
+
+    The query is two vectors (B, 2, D): image and text.
+    """
+
+    recipe = Recipe(source="training-free late fusion: product of scores", train=_UNTRAINED)
+    needs: ClassVar[frozenset[str]] = frozenset({"image_embedding", "text_embedding"})
+    trained: ClassVar[bool] = False
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+
+    def query(self, features: Features, tokens: Tokens) -> Tensor:
+        """Image and text embeddings (B, 2, D)."""
+        return torch.stack([self.backbone.image(features), self.backbone.text(tokens)], dim=1)
+
+    def similarity(self, query: Tensor, target: Tensor) -> Tensor:
+        """Product of the two scores (B, C), each (1 + cosine) / 2."""
+        image: Tensor = self.backbone.similarity(query[:, 0], target)
+        text: Tensor = self.backbone.similarity(query[:, 1], target)
+        return (1 + image) / 2 * ((1 + text) / 2)

@@ -1,0 +1,157 @@
+"""The base of every method: plain contrastive learning on a backbone.
+
+A method holds a backbone, a loss and a sampler. It answers three questions for retrieval (query,
+target, similarity) and one for training (terms of a batch), and overrides only what is its own.
+
+What a backbone may offer beyond the protocol is named in its ``offers``, and what a method needs
+in its ``needs``; a combination that cannot work is refused before anything is built:
+
+* ``query_tokens``: ``fuse(features, tokens) -> Fused``, ``project_text(hidden)`` and
+  ``embed_words(words)`` of a text-conditioned set of query tokens.
+* ``image_embedding``: ``image(features) -> (B, D)``, one vector per image.
+* ``text_embedding``: ``text(tokens) -> (B, D)``, one vector per text, without an image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cir_plugins.features import select
+from cir_plugins.settings import Part, Recipe, TrainSettings
+from cir_plugins.types import Batch, Features, Tokens
+
+TEMPERATURE = 0.07  # start value of CLIP (Radford et al. 2021, arXiv 2103.00020) and of BLIP-2
+
+
+class Fused(NamedTuple):
+    """Text-conditioned hidden states of a reference image.
+
+    Attributes:
+        tokens: (B, T, H) hidden states at the query positions.
+        text: (B, H) hidden state of the text's [CLS].
+    """
+
+    tokens: Tensor
+    text: Tensor
+
+
+@dataclass
+class Parts:
+    """What a method is built from.
+
+    Attributes:
+        backbone: An ``nn.Module`` that satisfies ``cir_plugins.types.Backbone``.
+        loss: A ``cir_plugins.types.Loss``.
+        sampler: A ``cir_plugins.types.Sampler``.
+        negatives: Where negatives come from (``TrainSettings.negatives``).
+    """
+
+    backbone: Any
+    loss: Any
+    sampler: Any
+    negatives: Literal["batch", "mined", "both"] = "batch"
+
+
+class Method(nn.Module):
+    """Contrastive learning of composed queries; the base class of every method.
+
+    Args:
+        parts: Backbone, loss and sampler.
+        temperature: Start value of the temperature that scores are divided by, above 0.
+        learn_temperature: Whether the temperature is trained.
+    """
+
+    recipe: ClassVar[Recipe] = Recipe(
+        source="van den Oord et al., Representation Learning with Contrastive Predictive Coding, "
+        "arXiv 1807.03748, equation 4; CLIP's in-batch form",
+        train=TrainSettings(epochs=30, lr=5e-6, lr_floor=0.01),
+    )
+    needs: ClassVar[frozenset[str]] = frozenset()
+    trained: ClassVar[bool] = True
+    # Further readings of a caption, each tokenised beside the text: name -> edit of a raw caption.
+    views: ClassVar[Mapping[str, Callable[[str], str]]] = {}
+    # Edit of every raw caption before it becomes the text of a query, in training and evaluation.
+    edit: ClassVar[Callable[[str], str] | None] = None
+
+    def __init__(
+        self, parts: Parts, *, temperature: float = TEMPERATURE, learn_temperature: bool = True
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0, not {temperature}")
+        self.backbone = parts.backbone
+        self.loss = parts.loss
+        self.sampler = parts.sampler
+        self.source_of_negatives = parts.negatives
+        # The logarithm is learned, so that the temperature stays above 0.
+        start = torch.tensor(math.log(temperature))
+        self.log_temperature = nn.Parameter(start, requires_grad=learn_temperature)
+
+    @property
+    def temperature(self) -> Tensor:
+        """The temperature, a scalar above 0."""
+        return self.log_temperature.exp()
+
+    def query(self, features: Features, tokens: Tokens) -> Tensor:
+        """Composed queries (B, D) of unit length, from references' features and token tensors."""
+        result: Tensor = self.backbone.query(features, tokens)
+        return result
+
+    def target(self, features: Features) -> Tensor:
+        """Candidate embeddings (C, D) or (C, T, D) of unit length."""
+        result: Tensor = self.backbone.target(features)
+        return result
+
+    def similarity(self, query: Tensor, target: Tensor) -> Tensor:
+        """Cosine scores (B, C), higher is closer."""
+        result: Tensor = self.backbone.similarity(query, target)
+        return result
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Weighted loss terms of a batch, scalars by name; training minimises their sum."""
+        features = self.features(batch)
+        query = self.query(select(features, batch.reference), batch.tokens)
+        target = self.target(select(features, batch.candidates))
+        scores = self.similarity(query, target)
+        negatives = self.negatives(scores, batch)
+        return {"loss": self.price(self.loss, scores, batch.target, negatives)}
+
+    def features(self, batch: Batch) -> Features:
+        """Features of the batch's U images, computed unless the batch brings them."""
+        if batch.features is not None:
+            return batch.features
+        if batch.images is None:
+            raise ValueError("a batch needs images or features")
+        if self.backbone.frozen_features:
+            with torch.no_grad():
+                return self.backbone.features(batch.images)
+        return self.backbone.features(batch.images)
+
+    def negatives(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Negatives (B, C) bool of the batch: mined ones, the sampler's choice, or both."""
+        if batch.mined is not None and self.source_of_negatives == "mined":
+            return batch.mined
+        chosen: Tensor = self.sampler(scores.detach(), batch.target, batch.excluded)
+        return chosen if batch.mined is None else chosen | batch.mined
+
+    def price(self, loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
+        """Mean of a loss over the queries, on scores over the temperature where it wants them."""
+        scaled = scores / self.temperature if loss.scaled else scores
+        values: Tensor = loss(scaled, target, negatives)
+        return values.mean()
+
+    def on_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before each epoch (0-based) for methods whose terms depend on it."""
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Parameter groups for the optimiser, each with its ``lr``; all at one rate by default."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]
+
+
+__all__ = ["TEMPERATURE", "Fused", "Method", "Part", "Parts", "Recipe", "TrainSettings"]
