@@ -1,0 +1,279 @@
+"""Training rows, the order of an epoch, and batches in which every distinct image appears once.
+
+Everything drawn depends on (seed, epoch, row) alone, so that neither the number of loader workers
+nor a resumed run changes anything.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cir_plugins.errors import CIRError
+from cir_plugins.images import Augmentation, augment, open_image
+from cir_plugins.types import Backbone, Batch, Query, Split
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training query with its images as numbers.
+
+    Attributes:
+        query: The query.
+        split: Which training split it belongs to; negatives come from that split's gallery.
+        reference: Index of the reference image.
+        target: Index of the target image.
+        answers: Indices of every known right answer.
+        order: Which of the triplet's texts this row is (0, or 1 in two-query modes).
+    """
+
+    query: Query
+    split: int
+    reference: int
+    target: int
+    answers: tuple[int, ...]
+    order: int
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """The rows of all training splits over one numbering of their images.
+
+    Attributes:
+        splits: The training splits.
+        images: Image ids; an image of several splits appears once.
+        paths: The file of each image.
+        rows: The training rows, split after split.
+        pools: Per split the indices (N,) of its gallery.
+    """
+
+    splits: tuple[Split, ...]
+    images: tuple[str, ...]
+    paths: tuple[Path, ...]
+    rows: tuple[Row, ...]
+    pools: tuple[Tensor, ...]
+
+
+def training_table(splits: Sequence[Split]) -> TrainingTable:
+    """The table of the training splits among the given ones.
+
+    Raises:
+        CIRError: If there is no training split, or none of its queries has a target.
+    """
+    chosen = tuple(split for split in splits if split.role == "train")
+    if not chosen:
+        names = ", ".join(split.name for split in splits) or "none"
+        raise CIRError(f"the data set has no training split; its splits: {names}")
+    numbers: dict[str, int] = {}
+    paths: list[Path] = []
+    for split in chosen:
+        for name, path in split.paths.items():
+            if name not in numbers:
+                numbers[name] = len(paths)
+                paths.append(path)
+    rows = [
+        _row(query, split, index, numbers)
+        for index, split in enumerate(chosen)
+        for query in split.queries
+    ]
+    if not rows:
+        raise CIRError("the training splits hold no query with a target and an image")
+    pools = tuple(torch.tensor([numbers[name] for name in split.gallery]) for split in chosen)
+    return TrainingTable(chosen, tuple(numbers), tuple(paths), tuple(rows), pools)
+
+
+def _row(query: Query, split: Split, index: int, numbers: Mapping[str, int]) -> Row:
+    if query.target is None:
+        raise CIRError(f"training query '{query.id}' has no target")
+    answers = tuple(numbers[name] for name in query.answers if name in numbers)
+    texts = split.captions.texts(query.captions, query.category)
+    order = texts.index(query.text) if query.text in texts else 0
+    return Row(query, index, numbers[query.reference], numbers[query.target], answers, order)
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """What a batch is made of; sent to the worker that makes it.
+
+    Attributes:
+        epoch: 0-based epoch.
+        number: Position in the epoch.
+        rows: Indices of the training rows.
+        mined: (B, K) image indices of mined negatives, -1 where there is none; or None.
+    """
+
+    epoch: int
+    number: int
+    rows: tuple[int, ...]
+    mined: Tensor | None = None
+
+
+def epoch_plans(
+    rows: int, *, batch_size: int, drop_last: bool, seed: int, epoch: int, mined: Tensor | None
+) -> list[BatchPlan]:
+    """The batches of an epoch in a drawn order.
+
+    Args:
+        rows: Number of training rows.
+        batch_size: Rows per batch.
+        drop_last: Whether an incomplete last batch is left out.
+        seed: Seed of the run.
+        epoch: 0-based epoch.
+        mined: (rows, K) mined negatives of the epoch, or None.
+
+    Raises:
+        CIRError: If no batch is left.
+    """
+    generator = torch.Generator().manual_seed(mix(seed, epoch))
+    order = torch.randperm(rows, generator=generator)
+    chunks = list(order.split(batch_size))
+    if drop_last and len(chunks[-1]) < batch_size:
+        chunks.pop()
+    if not chunks:
+        raise CIRError(
+            f"train.batch_size {batch_size} exceeds the {rows} training rows and "
+            "train.drop_last leaves no batch; accepted: a smaller batch, or drop_last=false"
+        )
+    return [
+        BatchPlan(epoch, i, tuple(chunk.tolist()), None if mined is None else mined[chunk])
+        for i, chunk in enumerate(chunks)
+    ]
+
+
+def mix(*numbers: int) -> int:
+    """A seed below 2**62 that depends on all the numbers and their order."""
+    state = 0x9E3779B97F4A7C15
+    for number in numbers:
+        state = (state ^ (number & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+        state = state * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 29
+    return state >> 2
+
+
+class BatchSource(torch.utils.data.Dataset[Batch]):
+    """Makes the batch of a plan; the data set behind the training loader.
+
+    Args:
+        table: The training rows.
+        backbone: Gives ``preprocess`` and ``tokenize``.
+        seed: Seed of the run.
+        known: Which known images never are negatives (``TrainSettings.known``).
+        augmentation: Augmentation of the images.
+        with_images: False where cached features replace the pixels.
+        views: Further readings of the captions, name -> edit of a raw caption.
+        edit: Edit of every raw caption, or None.
+    """
+
+    def __init__(
+        self,
+        table: TrainingTable,
+        backbone: Backbone,
+        *,
+        seed: int,
+        known: str = "answers",
+        augmentation: Augmentation = "none",
+        with_images: bool = True,
+        views: Mapping[str, Callable[[str], str]] | None = None,
+        edit: Callable[[str], str] | None = None,
+    ) -> None:
+        self.table = table
+        self.preprocess = backbone.preprocess
+        self.tokenize = backbone.tokenize
+        self.seed = seed
+        self.known = known
+        self.augmentation: Augmentation = augmentation
+        self.with_images = with_images
+        self.views = dict(views or {})
+        self.edit = edit
+
+    def __getitem__(self, plan: BatchPlan) -> Batch:
+        """The batch of a plan."""
+        rows = [self.table.rows[index] for index in plan.rows]
+        candidates = _candidates(rows, plan.mined)
+        column = {image: place for place, image in enumerate(candidates)}
+        distinct = list(dict.fromkeys([*candidates, *(row.reference for row in rows)]))
+        place = {image: number for number, image in enumerate(distinct)}
+        text = self._texts(plan, rows, self.edit, "text")
+        return Batch(
+            images=self._images(plan, distinct) if self.with_images else None,
+            features=None,
+            reference=torch.tensor([place[row.reference] for row in rows]),
+            candidates=torch.tensor([place[image] for image in candidates]),
+            target=torch.tensor([column[row.target] for row in rows]),
+            excluded=self._excluded(rows, column),
+            text=text,
+            tokens=self.tokenize(text),
+            mined=_mined(plan.mined, column),
+            views={
+                name: self.tokenize(self._texts(plan, rows, edit, name))
+                for name, edit in self.views.items()
+            },
+            rows=torch.tensor(plan.rows),
+            changed=[row.query.changed for row in rows],
+            image_index=torch.tensor(distinct),
+        )
+
+    def _images(self, plan: BatchPlan, images: Sequence[int]) -> Tensor:
+        pixels = []
+        for image in images:
+            picture = open_image(self.table.paths[image])
+            if self.augmentation != "none":
+                # Reference and target of one batch share a picture where they are the same image.
+                chance = random.Random(f"{self.seed} {plan.epoch} {plan.number} {image}")
+                picture = augment(picture, self.augmentation, chance)
+            pixels.append(self.preprocess(picture))
+        return torch.stack(pixels)
+
+    def _texts(
+        self, plan: BatchPlan, rows: Sequence[Row], edit: Callable[[str], str] | None, view: str
+    ) -> list[str]:
+        texts = []
+        for index, row in zip(plan.rows, rows, strict=True):
+            chance = random.Random(f"{self.seed} {plan.epoch} {index} {view}")
+            captions = self.table.splits[row.split].captions
+            query = row.query
+            texts.append(captions.draw(query.captions, query.category, row.order, chance, edit))
+        return texts
+
+    def _excluded(self, rows: Sequence[Row], column: Mapping[int, int]) -> Tensor:
+        """(B, C): other answers, and the reference where the protocol removes it."""
+        excluded = torch.zeros(len(rows), len(column), dtype=torch.bool)
+        for index, row in enumerate(rows):
+            for image in excluded_images(row, self.table.splits[row.split], self.known):
+                if image in column:
+                    excluded[index, column[image]] = True
+        return excluded
+
+
+def excluded_images(row: Row, split: Split, known: str) -> set[int]:
+    """Images that may never be a negative of the row, its target left aside."""
+    images = set(row.answers) if known == "answers" else set()
+    if split.drop_reference:
+        images.add(row.reference)
+    images.discard(row.target)
+    return images
+
+
+def _candidates(rows: Sequence[Row], mined: Tensor | None) -> list[int]:
+    """Distinct images of the columns: the targets in order, then mined ones."""
+    images = [row.target for row in rows]
+    if mined is not None:
+        images += [image for image in mined.flatten().tolist() if image >= 0]
+    return list(dict.fromkeys(images))
+
+
+def _mined(mined: Tensor | None, column: Mapping[int, int]) -> Tensor | None:
+    if mined is None:
+        return None
+    mask = torch.zeros(len(mined), len(column), dtype=torch.bool)
+    for index, images in enumerate(mined.tolist()):
+        for image in images:
+            if image >= 0:
+                mask[index, column[image]] = True
+    return mask

@@ -1,0 +1,78 @@
+"""Where tensors live and in which precision they are computed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+import torch
+
+from cir_plugins.errors import CIRError
+from cir_plugins.features import each
+from cir_plugins.types import Batch, Tokens
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        CIRError: If the named device is not there.
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, present in there.items() if present))
+    if not there.get(name, False):
+        present = ", ".join(kind for kind, yes in there.items() if yes)
+        raise CIRError(f"device '{name}' is not available here; accepted: auto, {present}")
+    return torch.device(name)
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype of autocast; ``auto`` is bf16 where a CUDA device has it, else fp32."""
+    if precision == "auto":
+        has = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if has else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Autocast in that dtype; nothing for fp32."""
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def resolve_workers(workers: int) -> int:
+    """Loader processes; -1 is one less than the usable cores, at most 4."""
+    if workers >= 0:
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(0, min(4, (cores or 1) - 1))
+
+
+def move_tokens(tokens: Tokens, device: torch.device) -> Tokens:
+    """The token tensors on a device."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in tokens.items()}
+
+
+def move_batch(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on a device."""
+    moved = {
+        name: getattr(batch, name).to(device, non_blocking=True)
+        for name in ("reference", "candidates", "target", "excluded")
+    }
+    for name in ("images", "mined"):
+        tensor = getattr(batch, name)
+        moved[name] = None if tensor is None else tensor.to(device, non_blocking=True)
+    features = batch.features
+    if features is not None:
+        features = each(features, lambda part: part.to(device, non_blocking=True))
+    views = {name: move_tokens(tokens, device) for name, tokens in batch.views.items()}
+    return replace(
+        batch, features=features, tokens=move_tokens(batch.tokens, device), views=views, **moved
+    )

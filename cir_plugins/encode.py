@@ -1,0 +1,112 @@
+"""Image files to features and embeddings: loaded in worker processes, encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from cir_plugins.device import autocast
+from cir_plugins.features import concatenate, each, select, size_in_bytes
+from cir_plugins.images import open_image
+from cir_plugins.types import Features
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Where and how images are encoded.
+
+    Attributes:
+        device: Device of the model.
+        dtype: Autocast dtype; fp32 for none.
+        workers: Loader processes.
+        batch_size: Images per forward pass.
+        progress: Whether bars are shown.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    workers: int = 0
+    batch_size: int = 64
+    progress: bool = True
+
+
+class ImageFiles(Dataset[Tensor]):
+    """Preprocessed images (3, H, W) of files."""
+
+    def __init__(self, paths: Sequence[Path], preprocess: Callable[[Any], Tensor]) -> None:
+        self.paths = list(paths)
+        self.preprocess = preprocess
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """The image at ``index``."""
+        return self.preprocess(open_image(self.paths[index]))
+
+
+def feature_chunks(
+    backbone: Any, paths: Sequence[Path], encoding: Encoding, title: str
+) -> Iterator[tuple[Tensor, Features]]:
+    """Chunks of (indices, features on the device), each image opened and encoded once, in order.
+
+    The backbone should be in evaluation mode; no gradient is kept.
+    """
+    loader = DataLoader(
+        ImageFiles(paths, backbone.preprocess),
+        batch_size=encoding.batch_size,
+        num_workers=min(encoding.workers, -(-len(paths) // encoding.batch_size)),
+        pin_memory=encoding.device.type == "cuda",
+    )
+    first = 0
+    for images in tqdm(loader, desc=title, disable=not encoding.progress, leave=False):
+        images = images.to(encoding.device, non_blocking=True)
+        with torch.no_grad(), autocast(encoding.device, encoding.dtype):
+            features = backbone.features(images)
+        yield torch.arange(first, first + len(images)), features
+        first += len(images)
+
+
+class FeatureStore:
+    """Features of all images in memory, for towers that never change.
+
+    Args:
+        features: Features, leading dimension N, on the CPU.
+    """
+
+    def __init__(self, features: Features) -> None:
+        self.all = features
+
+    @classmethod
+    def build(
+        cls, backbone: Any, paths: Sequence[Path], encoding: Encoding, limit_mb: int
+    ) -> FeatureStore | None:
+        """The store of the images, or None where it would exceed ``limit_mb`` MiB.
+
+        Its size is known after the first chunk, before the rest is computed.
+        """
+        parts: list[Features] = []
+        for index, features in feature_chunks(backbone, paths, encoding, "features"):
+            parts.append(each(features, lambda part: part.cpu()))
+            if len(parts) == 1:
+                per_image = size_in_bytes(parts[0]) / len(index)
+                if per_image * len(paths) > limit_mb * 2**20:
+                    return None
+        return cls(concatenate(parts))
+
+    def __getitem__(self, index: Tensor) -> Features:
+        """Features of the images at ``index``."""
+        return select(self.all, index)
+
+    def chunks(self, index: Tensor, encoding: Encoding) -> Iterator[tuple[Tensor, Features]]:
+        """Chunks of (positions in ``index``, features on the device)."""
+        for positions in torch.arange(len(index)).split(encoding.batch_size):
+            features = select(self.all, index[positions])
+            yield positions, each(features, lambda part: part.to(encoding.device))

@@ -1,0 +1,227 @@
+"""Retrieval of a split: every image encoded once, scores by blocks, ranks without a full sort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cir_plugins.device import autocast, move_tokens
+from cir_plugins.encode import Encoding, feature_chunks
+from cir_plugins.errors import CIRError
+from cir_plugins.features import select
+from cir_plugins.method import Method
+from cir_plugins.metrics import answer_ranks, per_query
+from cir_plugins.types import Query, Split
+
+BLOCK = 256  # queries scored at a time: (256, N) scores are all that is kept of the score matrix
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Embeddings of a split, on the device.
+
+    Attributes:
+        split: The split.
+        queries: (Q, D), or (Q, S, D) for methods with several vectors per query.
+        targets: (N, D) or (N, T, D), in gallery order.
+    """
+
+    split: Split
+    queries: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """What a split's queries reached.
+
+    Attributes:
+        split: Name of the split.
+        measures: Measure -> mean over the queries, a fraction.
+        values: Measure -> (Q,) value of each query.
+        queries: Number of queries with a target.
+        gallery: Number of images ranked.
+    """
+
+    split: str
+    measures: Mapping[str, float]
+    values: Mapping[str, Tensor] = field(repr=False)
+    queries: int
+    gallery: int
+
+
+def query_texts(method: Method, split: Split) -> list[str]:
+    """The text of each query, with the method's edit of raw captions where it has one."""
+    if method.edit is None:
+        return [query.text for query in split.queries]
+    texts = []
+    for query in split.queries:
+        plain = split.captions.texts(query.captions, query.category)
+        order = plain.index(query.text) if query.text in plain else 0
+        texts.append(
+            split.captions.texts(query.captions, query.category, type(method).edit)[order]
+        )
+    return texts
+
+
+def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
+    """Queries and gallery of a split; each distinct image is opened and encoded once.
+
+    Queries are composed as soon as their reference's features are there, so that features of at
+    most one chunk of images are held.
+
+    Raises:
+        CIRError: If the split has no queries or no gallery.
+    """
+    if not split.queries or not split.gallery:
+        raise CIRError(f"split '{split.name}' has no {'gallery' if split.queries else 'queries'}")
+    names = list(dict.fromkeys([*split.gallery, *(query.reference for query in split.queries)]))
+    number = {name: index for index, name in enumerate(names)}
+    asked: dict[int, list[int]] = {}
+    for index, query in enumerate(split.queries):
+        asked.setdefault(number[query.reference], []).append(index)
+    texts = query_texts(method, split)
+    targets: list[Tensor] = []
+    queries: list[Tensor] = []
+    order: list[int] = []
+    method.eval()
+    paths = [split.paths[name] for name in names]
+    with torch.no_grad(), autocast(encoding.device, encoding.dtype):
+        for index, features in feature_chunks(method.backbone, paths, encoding, split.name):
+            # The gallery comes first among the names, so its part of a chunk is a prefix.
+            inside = int((index < len(split.gallery)).sum())
+            if inside:
+                kept = torch.arange(inside, device=encoding.device)
+                targets.append(method.target(select(features, kept)).float())
+            waiting = [(i, q) for i, image in enumerate(index.tolist()) for q in asked.get(image, ())]
+            for chunk in _chunks(waiting, encoding.batch_size):
+                place = torch.tensor([i for i, _ in chunk], device=encoding.device)
+                tokens = method.backbone.tokenize([texts[q] for _, q in chunk])
+                query = method.query(select(features, place), move_tokens(tokens, encoding.device))
+                queries.append(query.float())
+                order += [q for _, q in chunk]
+    position = torch.empty(len(order), dtype=torch.long)
+    position[torch.tensor(order)] = torch.arange(len(order))
+    return Encoded(split, torch.cat(queries)[position.to(encoding.device)], torch.cat(targets))
+
+
+def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+def score_blocks(method: Method, encoded: Encoded) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of (rows, scores (q, N)); a removed reference scores -inf."""
+    split = encoded.split
+    number = {name: index for index, name in enumerate(split.gallery)}
+    for first in range(0, len(encoded.queries), BLOCK):
+        rows = slice(first, min(first + BLOCK, len(encoded.queries)))
+        with torch.no_grad():
+            scores = method.similarity(encoded.queries[rows], encoded.targets)
+        if split.drop_reference:
+            places = [number.get(query.reference, -1) for query in split.queries[rows]]
+            column = torch.tensor(places, device=scores.device)
+            row = torch.arange(len(places), device=scores.device)
+            scores[row[column >= 0], column[column >= 0]] = -torch.inf
+        yield rows, scores
+
+
+def evaluate(method: Method, split: Split, encoding: Encoding) -> SplitResult:
+    """The split's measures for a method.
+
+    Raises:
+        CIRError: If no query has a target (a blind test split).
+    """
+    if all(query.target is None for query in split.queries):
+        raise CIRError(
+            f"split '{split.name}' is blind: its targets are not public. Write a submission instead"
+        )
+    encoded = encode_split(method, split, encoding)
+    number = {name: index for index, name in enumerate(split.gallery)}
+    answers = _padded([_answers(query, number) for query in split.queries]).to(encoding.device)
+    counts = torch.tensor([max(1, len(query.answers)) for query in split.queries])
+    grouped = any(query.group for query in split.queries)
+    ranks, subset = [], []
+    for rows, scores in score_blocks(method, encoded):
+        ranks.append(answer_ranks(scores, answers[rows]).cpu())
+        if grouped:
+            subset.append(_subset_ranks(scores, split.queries[rows], number).cpu())
+    all_ranks = torch.cat(ranks)
+    subset_ranks = torch.cat(subset) if grouped else None
+    values = {name: per_query(name, all_ranks, subset_ranks, counts) for name in split.measures}
+    measures = {name: float(value.mean()) for name, value in values.items()}
+    return SplitResult(split.name, measures, values, len(split.queries), len(split.gallery))
+
+
+def _answers(query: Query, number: Mapping[str, int]) -> list[int]:
+    """Gallery indices of the answers, the named target first; -1 where one is not in the gallery."""
+    named = [query.target, *(name for name in query.answers if name != query.target)]
+    return [number.get(name, -1) if name is not None else -1 for name in named]
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *([-1] * (width - len(row)))] for row in rows])
+
+
+def _subset_ranks(scores: Tensor, queries: Sequence[Query], number: Mapping[str, int]) -> Tensor:
+    """Rank (q,) of the named target among its group, the reference left out."""
+    members = [
+        sorted(number[name] for name in query.group if name in number and name != query.reference)
+        for query in queries
+    ]
+    columns = _padded([row or [-1] for row in members]).to(scores.device)
+    inside = columns >= 0
+    part = scores.gather(1, columns.clamp(min=0)).masked_fill(~inside, -torch.inf)
+    targets = [number.get(query.target or "", -2) for query in queries]
+    place = torch.tensor(
+        [
+            [row.index(target) if target in row else -1]
+            for row, target in zip(members, targets, strict=True)
+        ],
+        device=scores.device,
+    )
+    return answer_ranks(part, place)[:, 0]
+
+
+def rankings(method: Method, encoded: Encoded, k: int, rows: Sequence[int] | None = None) -> list[list[str]]:
+    """Image ids of the first k of each query's ranking (of the given rows, or of all)."""
+    gallery = encoded.split.gallery
+    wanted = set(rows) if rows is not None else None
+    found: list[list[str]] = []
+    for block, scores in score_blocks(method, encoded):
+        if wanted is not None:
+            kept = [i for i in range(len(scores)) if block.start + i in wanted]
+            scores = scores[kept]
+        order = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
+        found += [[gallery[i] for i in row] for row in order.tolist()]
+    return found
+
+
+def average(results: Sequence[SplitResult]) -> dict[str, float]:
+    """Mean of each measure over the splits, those that all splits have."""
+    common = [
+        name for name in results[0].measures if all(name in result.measures for result in results)
+    ]
+    return {name: sum(r.measures[name] for r in results) / len(results) for name in common}
+
+
+def report(dataset: str, protocol: str, results: Sequence[SplitResult]) -> dict[str, Any]:
+    """The JSON object of an evaluation."""
+    return {
+        "dataset": dataset,
+        "protocol": protocol,
+        "splits": {result.split: dict(result.measures) for result in results},
+        "average": average(results),
+        "queries": sum(result.queries for result in results),
+        "gallery": sum(result.gallery for result in results),
+    }
+
+
+def main_value(measures: Mapping[str, float], main: Sequence[str]) -> float:
+    """The protocol's one number: the mean of its main measures."""
+    return sum(measures[name] for name in main) / len(main)

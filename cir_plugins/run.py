@@ -1,0 +1,341 @@
+"""Runs: a plan built, trained and evaluated in a folder that can be resumed and opened again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cir_plugins.checkpoint import (
+    FORMAT,
+    disk_error,
+    load_state,
+    load_trained_state,
+    write_atomically,
+)
+from cir_plugins.config import Tables, merge, read_config
+from cir_plugins.data import training_table
+from cir_plugins.device import resolve_device, resolve_precision, resolve_workers
+from cir_plugins.encode import Encoding
+from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.evaluate import (
+    SplitResult,
+    average,
+    encode_split,
+    evaluate,
+    main_value,
+    rankings,
+    report,
+)
+from cir_plugins.method import Method, Parts
+from cir_plugins.options import check_options, options_of
+from cir_plugins.plan import Plan, make_plan
+from cir_plugins.registry import Registry
+from cir_plugins.train import BEST, LATEST, METRICS, Trainer, Validate
+from cir_plugins.types import Split
+
+CONFIG, RECORD, RESULTS = "config.toml", "run.json", "results.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        plan: What was run.
+        report: The JSON object of the evaluation.
+        results: Result of each evaluated split, with the value of every query.
+        curve: The lines of ``metrics.jsonl``.
+        seconds: Time of training and evaluation.
+        method: The method with its chosen weights, in evaluation mode.
+        splits: The evaluated splits.
+        encoding: Device, precision and loader processes that were used.
+        parameters: Number of parameters, ``trained`` and ``all``.
+        updates: Optimiser steps taken.
+    """
+
+    plan: Plan
+    report: dict[str, Any]
+    results: tuple[SplitResult, ...]
+    curve: tuple[dict[str, Any], ...]
+    seconds: float
+    method: Method
+    splits: tuple[Split, ...]
+    encoding: Encoding
+    parameters: dict[str, int]
+    updates: int
+
+
+def execute(plan: Plan, folder: Path, *, resume: bool = False, progress: bool = True) -> Outcome:
+    """Build, train and evaluate a plan; a run that was cut off goes on where it was.
+
+    Args:
+        plan: What to run.
+        folder: Run folder; must be new or empty unless ``resume``.
+        resume: Go on in an existing folder of the same plan.
+        progress: Whether bars are shown.
+
+    Raises:
+        CIRError: On whatever a user can mend.
+    """
+    began = time.perf_counter()
+    _open_folder(folder, plan, resume)
+    encoding = make_encoding(plan, progress)
+    splits = read_splits(plan, ("train", "val") if plan.train.epochs else ("val",))
+    judged = tuple(split for split in splits if split.role == "val")
+    method = build(plan, encoding)
+    curve: tuple[dict[str, Any], ...] = ()
+    updates = 0
+    if plan.train.epochs:
+        trainer = Trainer(
+            method,
+            training_table(splits),
+            plan.train,
+            folder,
+            encoding,
+            seed=plan.run.seed,
+            validate=validation(judged, encoding) if judged else None,
+            feature_cache_mb=plan.run.feature_cache_mb,
+        )
+        done = trainer.fit(resume=resume)
+        curve, updates = tuple(done.lines), done.updates
+        load_best(method, folder)
+    method.eval()
+    results = tuple(evaluate(method, split, encoding) for split in judged)
+    made = report(plan.data.name, protocol_of(plan), results) if results else {}
+    seconds = time.perf_counter() - began
+    outcome = Outcome(
+        plan, made, results, curve, seconds, method, judged, encoding, count(method), updates
+    )
+    _write_json(folder / RESULTS, {**made, "seconds": seconds, "updates": updates})
+    return outcome
+
+
+def make_encoding(plan: Plan, progress: bool) -> Encoding:
+    """Where the plan computes."""
+    device = resolve_device(plan.run.device)
+    dtype = resolve_precision(plan.train.precision, device)
+    return Encoding(device, dtype, resolve_workers(plan.run.workers), progress=progress)
+
+
+def build(plan: Plan, encoding: Encoding) -> Method:
+    """The plan's method on its device, the same for the same seed."""
+    torch.manual_seed(plan.run.seed)
+    parts = Parts(
+        plan.backbone.build(), plan.loss.build(), plan.sampler.build(), plan.train.negatives
+    )
+    try:
+        method: Method = plan.method.factory(parts, **plan.method.options)
+    except ValueError as error:
+        raise CIRError(f"method '{plan.method.name}': {error}") from error
+    return method.to(encoding.device)
+
+
+def read_splits(plan: Plan, roles: Sequence[str]) -> list[Split]:
+    """The plan's splits of these roles.
+
+    Raises:
+        CIRError: If the data cannot be read.
+    """
+    reader = plan.data.build()
+    if hasattr(reader, "splits") and not reader.splits:
+        options = {**plan.data.options, "splits": tuple(roles)}
+        reader = plan.data.factory(**options)
+    splits: list[Split] = reader(plan.root)
+    return [split for split in splits if split.role in roles]
+
+
+def validation(splits: Sequence[Split], encoding: Encoding) -> Validate:
+    """A function that gives a method's measures and main number on the splits."""
+
+    def validate(method: Method) -> tuple[Mapping[str, float], float]:
+        results = [evaluate(method, split, encoding) for split in splits]
+        mains = [main_value(r.measures, s.main) for r, s in zip(results, splits, strict=True)]
+        return average(results), sum(mains) / len(mains)
+
+    return validate
+
+
+def load_best(method: Method, folder: Path) -> None:
+    """Put the chosen weights of a run folder into a method.
+
+    Raises:
+        CIRError: If they are missing or do not fit.
+    """
+    path = folder / BEST
+    if not path.is_file():
+        raise CIRError(f"run {folder} has no {BEST}: its training has not got that far")
+    load_trained_state(method, load_state(path)["method"], f"checkpoint {path}")
+
+
+def count(method: Method) -> dict[str, int]:
+    """Parameters of a method, ``trained`` and ``all``."""
+    trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    untrained = not method.trained
+    return {
+        "trained": 0 if untrained else trained,
+        "all": sum(p.numel() for p in method.parameters()),
+    }
+
+
+def protocol_of(plan: Plan) -> str:
+    """Name of the reader's preset that the plan's options are, or ``custom``."""
+    presets: Mapping[str, Mapping[str, Any]] = getattr(plan.data.factory, "protocols", {})
+    options = options_of(plan.data.factory)
+    ignored = {"splits", "missing", "images", "categories"}
+    for name, preset in presets.items():
+        whole = {key: preset.get(key, option.default) for key, option in options.items()}
+        if all(plan.data.options[key] == whole[key] for key in whole.keys() - ignored):
+            return name
+    return "custom"
+
+
+def open_run(
+    folder: Path, registry: Registry, *, overrides: Tables | None = None, progress: bool = True
+) -> tuple[Plan, Method, Encoding]:
+    """A finished run's plan, its method with the chosen weights, and where it computes.
+
+    Raises:
+        CIRError: If the folder is no run of this version, or its weights do not fit.
+    """
+    _check_record(folder)
+    tables = merge(read_config(folder / CONFIG), overrides or {})
+    plan = make_plan(registry, tables)
+    encoding = make_encoding(plan, progress)
+    method = build(plan, encoding)
+    if plan.train.epochs:
+        load_best(method, folder)
+    method.eval()
+    return plan, method, encoding
+
+
+def retarget(
+    registry: Registry, folder: Path, data: str, root: Path, protocol: str, options: Mapping[str, Any]
+) -> Tables:
+    """Tables that point a run at other data: the protocol's preset, then the given options.
+
+    Raises:
+        CIRError: If the protocol or an option is unknown.
+    """
+    factory = registry.factory("dataset", data)
+    presets: Mapping[str, Mapping[str, Any]] = getattr(factory, "protocols", {})
+    if protocol and protocol not in presets:
+        raise unknown_name(f"protocol of data set '{data}'", protocol, presets)
+    known = options_of(factory)
+    preset = {key: option.default for key, option in known.items()} if protocol else {}
+    preset |= presets.get(protocol, {})
+    check_options(f"dataset '{data}'", known, options)
+    own = read_config(folder / CONFIG).get("data", {})
+    kept = own if own.get("name") == data else {}
+    return {"data": {**kept, **preset, **options, "name": data, "root": str(root)}}
+
+
+def evaluate_run(
+    folder: Path,
+    registry: Registry,
+    *,
+    data: str,
+    root: Path,
+    options: Mapping[str, Any],
+    protocol: str = "",
+    split: str = "val",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """The JSON object of evaluating a run on a data set.
+
+    Raises:
+        CIRError: On whatever a user can mend.
+    """
+    _check_record(folder)
+    overrides = retarget(registry, folder, data, root, protocol, options)
+    plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
+    splits = read_splits(plan, (split,))
+    if not splits:
+        raise CIRError(f"data set '{data}' in {root} has no split for '{split}'")
+    results = [evaluate(method, part, encoding) for part in splits]
+    return report(data, protocol or protocol_of(plan), results)
+
+
+def rank_run(
+    folder: Path,
+    registry: Registry,
+    *,
+    data: str,
+    root: Path,
+    options: Mapping[str, Any],
+    split: str = "test",
+    depth: int = 50,
+    progress: bool = True,
+) -> list[tuple[Split, list[list[str]]]]:
+    """Each split with the first ``depth`` image ids of every query's ranking, for submissions."""
+    _check_record(folder)
+    overrides = retarget(registry, folder, data, root, "", options)
+    plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
+    return [
+        (part, rankings(method, encode_split(method, part, encoding), depth))
+        for part in read_splits(plan, (split,))
+    ]
+
+
+def _open_folder(folder: Path, plan: Plan, resume: bool) -> None:
+    """Make a run folder, or check that the one there is of the same plan.
+
+    Raises:
+        CIRError: If it is in use for something else.
+    """
+    if resume and (folder / RECORD).is_file():
+        _check_record(folder)
+        if (folder / CONFIG).read_text(encoding="utf-8") != plan.text():
+            raise CIRError(
+                f"run {folder} was started with another configuration (see {CONFIG} there); "
+                f"resume with --config {folder / CONFIG}, or choose another folder"
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CIRError(
+            f"run folder {folder} is not empty; accepted: a new folder, or --resume to go on"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    write_atomically(folder / CONFIG, plan.text().encode())
+    _write_json(folder / RECORD, {"format": FORMAT, "method": plan.method.name})
+
+
+def _check_record(folder: Path) -> None:
+    path = folder / RECORD
+    if not path.is_file():
+        raise CIRError(f"{folder} is no run folder: {RECORD} is missing")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CIRError(f"{path} cannot be read: {error}") from error
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != FORMAT:
+        raise CIRError(
+            f"run {folder} was written in format {found}; this version of cir-plugins reads "
+            f"format {FORMAT}"
+        )
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+__all__ = [
+    "LATEST",
+    "METRICS",
+    "Outcome",
+    "build",
+    "evaluate_run",
+    "execute",
+    "open_run",
+    "rank_run",
+    "read_splits",
+]
