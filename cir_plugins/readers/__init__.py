@@ -1,0 +1,1 @@
+"""Readers: a data set's folder to splits. Each module here reads one layout of files."""

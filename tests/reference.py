@@ -1,0 +1,42 @@
+"""Measures computed the slow, plain way, by looking at every image of every ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Answers = Sequence[int]
+
+
+def ranking(scores: Sequence[float]) -> list[int]:
+    """Gallery indices, best first; equal scores in gallery order; -inf is not ranked."""
+    ranked = [index for index, score in enumerate(scores) if score != float("-inf")]
+    return sorted(ranked, key=lambda index: (-scores[index], index))
+
+
+def ranks(scores: Sequence[float], answers: Answers) -> list[int]:
+    order = ranking(scores)
+    return [order.index(answer) + 1 if answer in order else 0 for answer in answers]
+
+
+def recall(scores: Sequence[float], answers: Answers, k: int) -> float:
+    return 1.0 if answers[0] in ranking(scores)[:k] else 0.0
+
+
+def any_recall(scores: Sequence[float], answers: Answers, k: int) -> float:
+    return 1.0 if any(image in answers for image in ranking(scores)[:k]) else 0.0
+
+
+def average_precision(scores: Sequence[float], answers: Answers, k: int) -> float:
+    """CIRCO's: the sum of precision times relevance over the first k, over min(answers, k)."""
+    total = 0.0
+    hits = 0
+    for place, image in enumerate(ranking(scores)[:k], start=1):
+        if image in answers:
+            hits += 1
+            total += hits / place
+    return total / min(len(answers), k)
+
+
+def subset_recall(scores: Sequence[float], target: int, group: Sequence[int], k: int) -> float:
+    order = [image for image in ranking(scores) if image in group]
+    return 1.0 if target in order[:k] else 0.0
