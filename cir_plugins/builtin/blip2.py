@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from cir_plugins.builtin.similarity import best_token, unit
+from cir_plugins.builtin.towers import LN_VISION_EPS, TOWERS
 from cir_plugins.errors import CIRError
 from cir_plugins.images import Preprocess
 from cir_plugins.method import Fused
 from cir_plugins.types import Tokens
 
-LN_VISION_EPS = 1e-5  # LAVIS' ln_vision; transformers would use the ViT's own 1e-6
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -30,8 +30,9 @@ class Blip2(nn.Module):
     tokens and is scored by the best of them.
 
     Args:
-        model: Hub name or local folder of a ``Blip2ForImageTextRetrieval``. A folder whose vision
-            config is a CLIP vision model gives the ViT-L variant of QuRe and SPRC.
+        model: Hub name or local folder of a ``Blip2ForImageTextRetrieval``. The ``model_type`` of
+            a folder's vision config chooses the tower: BLIP-2's own EVA ViT, ``clip_vision_model``
+            (the ViT-L variant of QuRe and SPRC) or ``timm_resnet``.
         weights: ``pretrained``, or ``random`` to build the model from the folder's (or the hub's)
             configuration alone.
         vision: ``frozen``: the ViT is in evaluation mode and gets no gradient, so its features can
@@ -209,7 +210,7 @@ def _load(name: str, weights: str, dropout: float) -> tuple[Any, Any]:
 
 
 def _configuration(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The model's configuration, and that of its CLIP vision tower where it has one."""
+    """The model's configuration, and that of its vision tower where it is not BLIP-2's own."""
     from transformers.utils import cached_file
 
     try:
@@ -221,28 +222,30 @@ def _configuration(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
         ) from error
     config = json.loads(Path(str(path)).read_text(encoding="utf-8"))
     vision = config.get("vision_config", {})
-    if vision.get("model_type") != "clip_vision_model":
+    if vision.get("model_type") not in TOWERS:
         return config, None
     # The Q-Former takes its key and value width from the vision config's hidden size; the layers
-    # themselves come from the CLIP tower that replaces the EVA one.
+    # themselves come from the tower that replaces the EVA one.
     placeholder = {
         "hidden_size": vision["hidden_size"],
         "image_size": vision["image_size"],
-        "patch_size": vision["patch_size"],
+        "patch_size": vision.get("patch_size", vision["image_size"]),
         "num_hidden_layers": 0,
     }
     return {**config, "vision_config": placeholder}, vision
 
 
-def _build(config: Any, clip_vision: dict[str, Any] | None) -> Any:
+def _build(config: Any, vision: dict[str, Any] | None) -> Any:
     from transformers import Blip2ForImageTextRetrieval
 
     config.qformer_config.use_qformer_text_input = True
     model = Blip2ForImageTextRetrieval(config)
-    if clip_vision is not None:
-        model.vision_model = ClipVisionTower(clip_vision)
+    if vision is not None:
+        model.vision_model = TOWERS[vision["model_type"]](vision)
     else:
         model.vision_model.post_layernorm.eps = LN_VISION_EPS
+    # transformers leaves them at zero, all alike: from random weights they would stay alike.
+    torch.nn.init.normal_(model.query_tokens, std=config.qformer_config.initializer_range)
     return model
 
 
@@ -250,7 +253,9 @@ def _read_weights(model: nn.Module, name: str) -> None:
     from safetensors.torch import load_file
     from transformers.utils import cached_file
 
-    index = cached_file(name, "model.safetensors.index.json", _raise_exceptions_for_missing_entries=False)
+    index = cached_file(
+        name, "model.safetensors.index.json", _raise_exceptions_for_missing_entries=False
+    )
     if index is None:
         shards = [cached_file(name, "model.safetensors")]
     else:
@@ -266,28 +271,3 @@ def _read_weights(model: nn.Module, name: str) -> None:
             f"weights of '{name}' do not fit a Blip2ForImageTextRetrieval: "
             f"missing {missing[:3]}, unexpected {unexpected[:3]}"
         )
-
-
-class ClipVisionTower(nn.Module):
-    """A CLIP ViT without its final norm, under BLIP-2's trained vision layer norm (ViT-L variant).
-
-    Args:
-        config: Keyword arguments of ``transformers.CLIPVisionConfig``.
-
-    Source: LAVIS' ``pretrain_vitL``, as used by QuRe and SPRC: CLIP ViT-L/14, 23 of 24 blocks.
-    """
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        from transformers import CLIPVisionConfig, CLIPVisionModel
-
-        super().__init__()
-        self.clip = CLIPVisionModel(CLIPVisionConfig(**config))
-        # Never run: the last state before it is what the Q-Former reads.
-        self.clip.post_layernorm = nn.Identity()
-        self.post_layernorm = nn.LayerNorm(config["hidden_size"], eps=LN_VISION_EPS)
-
-    def forward(self, images: Tensor, interpolate_pos_encoding: bool = False) -> Any:
-        """An output whose ``last_hidden_state`` is (U, P, W)."""
-        output = self.clip(images, interpolate_pos_encoding=interpolate_pos_encoding)
-        output.last_hidden_state = self.post_layernorm(output.last_hidden_state)
-        return output

@@ -198,5 +198,3 @@ def _load_folder(folder: Path, read_weights: bool) -> tuple[Any, Any, int]:
     text = config["text_cfg"]
     tokenizer = WordPieces(folder / "vocab.txt", text["context_length"])
     return model, tokenizer, int(config["vision_cfg"]["image_size"])
-
-

@@ -42,14 +42,16 @@ BLIP2_CONFIG: dict[str, Any] = {
     "architectures": ["Blip2ForImageTextRetrieval"],
     "num_query_tokens": 8,
     "image_text_hidden_size": 64,
+    "initializer_range": 0.1,
     "vision_config": {
-        "hidden_size": 96,
-        "intermediate_size": 288,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "image_size": 60,
-        "patch_size": 10,
-        "initializer_range": 0.02,
+        "model_type": "timm_resnet",
+        "stem": 8,
+        "channels": [24, 48, 96, 128],
+        "layers": [1, 1, 1, 1],
+        "groups": 8,
+        "output_stride": 8,
+        "hidden_size": 128,
+        "image_size": 64,
     },
     "qformer_config": {
         "hidden_size": 96,
@@ -58,6 +60,7 @@ BLIP2_CONFIG: dict[str, Any] = {
         "intermediate_size": 256,
         "max_position_embeddings": 64,
         "use_qformer_text_input": True,
+        "initializer_range": 0.1,
         "hidden_dropout_prob": 0.1,
         "attention_probs_dropout_prob": 0.1,
     },
@@ -288,7 +291,9 @@ def objective(model: Blip2 | Clip, images: Tensor, step: Step) -> Tensor:
     return loss + spread(model.similarity(query, target), step.results)
 
 
-def train(model: Blip2 | Clip, drawn: Drawn, *, epochs: int, batch: int, lr: float, seed: int) -> None:
+def train(
+    model: Blip2 | Clip, drawn: Drawn, *, epochs: int, batch: int, lr: float, seed: int
+) -> None:
     """Train the model in place."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.05)
@@ -299,7 +304,12 @@ def train(model: Blip2 | Clip, drawn: Drawn, *, epochs: int, batch: int, lr: flo
     if isinstance(model, Clip):
         model.model.train()  # from random weights the batch statistics must be learned
     for epoch in range(epochs):
-        bar = tqdm(steps(drawn, batch, epoch, seed), total=total // epochs, desc=f"epoch {epoch}", mininterval=5)
+        bar = tqdm(
+            steps(drawn, batch, epoch, seed),
+            total=total // epochs,
+            desc=f"epoch {epoch}",
+            mininterval=5,
+        )
         for step in bar:
             rows = torch.cat([step.reference, step.target])
             images = vary(drawn.pixels[rows], model.preprocess, chance)

@@ -1,0 +1,91 @@
+"""Vision towers that stand in for BLIP-2's EVA ViT under the same Q-Former.
+
+Each takes images (U, 3, H, W) and gives an output whose ``last_hidden_state`` is (U, P, W), after
+a vision layer norm of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LN_VISION_EPS = 1e-5  # LAVIS' ln_vision; transformers would use the ViT's own 1e-6
+
+
+class ClipVisionTower(nn.Module):
+    """A CLIP ViT without its final norm, under BLIP-2's trained vision layer norm (ViT-L variant).
+
+    Args:
+        config: Keyword arguments of ``transformers.CLIPVisionConfig``.
+
+    Source: LAVIS' ``pretrain_vitL``, as used by QuRe and SPRC: CLIP ViT-L/14, 23 of 24 blocks.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        from transformers import CLIPVisionConfig, CLIPVisionModel
+
+        super().__init__()
+        self.clip = CLIPVisionModel(CLIPVisionConfig(**config))
+        # Never run: the last state before it is what the Q-Former reads.
+        self.clip.post_layernorm = nn.Identity()
+        self.post_layernorm = nn.LayerNorm(config["hidden_size"], eps=LN_VISION_EPS)
+
+    def forward(self, images: Tensor, interpolate_pos_encoding: bool = False) -> Any:
+        """An output whose ``last_hidden_state`` is (U, P, W)."""
+        output = self.clip(images, interpolate_pos_encoding=interpolate_pos_encoding)
+        output.last_hidden_state = self.post_layernorm(output.last_hidden_state)
+        return output
+
+
+class ResNetTower(nn.Module):
+    """A small ResNet of timm with group norm, each place of its last map a token.
+
+    A ViT needs far more pictures than a drawn set gives before it sees shapes; a convolutional
+    tower does not, and group norm keeps images of a batch apart.
+
+    Args:
+        config: ``stem`` (half the stem's channels), ``channels`` of the four stages, ``layers`` (blocks per stage), ``groups``,
+            ``output_stride``, ``hidden_size`` (the last of ``channels``), ``image_size``.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        from timm.models.resnet import BasicBlock, ResNet
+
+        super().__init__()
+        groups = config["groups"]
+
+        def norm(channels: int, **factory: Any) -> nn.GroupNorm:
+            return nn.GroupNorm(groups, channels, **factory)
+
+        self.resnet = ResNet(
+            BasicBlock,
+            list(config["layers"]),
+            channels=tuple(config["channels"]),
+            stem_type="deep",
+            stem_width=config["stem"],
+            num_classes=0,
+            global_pool="",
+            output_stride=config["output_stride"],
+            norm_layer=norm,
+        )
+        side = config["image_size"] // config["output_stride"]
+        self.position_embedding = nn.Parameter(torch.zeros(1, side * side, config["hidden_size"]))
+        nn.init.normal_(self.position_embedding, std=0.02)
+        self.post_layernorm = nn.LayerNorm(config["hidden_size"], eps=LN_VISION_EPS)
+
+    def forward(self, images: Tensor, interpolate_pos_encoding: bool = False) -> Any:
+        """An output whose ``last_hidden_state`` is (U, P, W)."""
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        grid = self.resnet(images.contiguous(memory_format=torch.channels_last))  # (U, W, h, w)
+        states = grid.flatten(2).transpose(1, 2) + self.position_embedding
+        return BaseModelOutputWithPooling(last_hidden_state=self.post_layernorm(states))
+
+
+TOWERS: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = MappingProxyType(
+    {"clip_vision_model": ClipVisionTower, "timm_resnet": ResNetTower}
+)
