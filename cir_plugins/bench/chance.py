@@ -1,0 +1,72 @@
+"""What a random ranking reaches, as the line that every table starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from cir_plugins.metrics import parse_measure, random_recall
+from cir_plugins.types import Query, Split
+
+
+def random_ranking(splits: Sequence[Split]) -> dict[str, float]:
+    """Expected value of each measure under a random ranking, averaged as a report averages.
+
+    Measures that not all splits have are left out.
+    """
+    common = [
+        name for name in splits[0].measures if all(name in split.measures for split in splits)
+    ]
+    tables = [_split(split, common) for split in splits]
+    return {name: sum(table[name] for table in tables) / len(tables) for name in common}
+
+
+def random_average_precision(k: int, n: int, answers: int, known: int = 0) -> float:
+    """Expected average precision of the first k of a random ranking of n images.
+
+    Position i holds an answer with chance answers/n, and each of the i-1 positions before it then
+    with chance (answers-1)/(n-1); the precision there is 1/i times the expected hits so far.
+
+    Args:
+        k: Cut-off.
+        n: Images ranked.
+        answers: Right answers among them.
+        known: Right answers of the query, inside or outside the ranking; 0 for ``answers``.
+    """
+    if not 1 <= answers <= n or k < 1:
+        raise ValueError(f"need 1 <= answers <= n and k >= 1, got {answers=}, {n=}, {k=}")
+    before = (answers - 1) / (n - 1) if n > 1 else 0.0
+    total = sum((1 + (i - 1) * before) / i for i in range(1, min(k, n) + 1)) * answers / n
+    return total / min(known or answers, k)
+
+
+def _split(split: Split, names: Iterable[str]) -> Mapping[str, float]:
+    gallery = frozenset(split.gallery)
+    # Queries with as many images, answers and members share one value, so few are worked out.
+    kinds: dict[tuple[int, int, int, int], int] = {}
+    for query in split.queries:
+        kind = _kind(query, split, gallery)
+        kinds[kind] = kinds.get(kind, 0) + 1
+    return {
+        name: sum(_expected(name, *kind) * count for kind, count in kinds.items())
+        / len(split.queries)
+        for name in names
+    }
+
+
+def _kind(query: Query, split: Split, gallery: frozenset[str]) -> tuple[int, int, int, int]:
+    """Images ranked, answers among them, answers known, members of the subset."""
+    answers = set(query.answers) | ({query.target} if query.target else set())
+    left = {query.reference} & gallery if split.drop_reference else set()
+    ranked = len(gallery) - len(left)
+    return ranked, len((answers & gallery) - left), max(1, len(answers)), len(query.group)
+
+
+def _expected(name: str, ranked: int, answers: int, known: int, group: int) -> float:
+    kind, k = parse_measure(name)
+    if kind == "subset_recall":
+        return random_recall(k, group) if group else 0.0
+    if not answers:
+        return 0.0
+    if kind == "map":
+        return random_average_precision(k, ranked, answers, known)
+    return random_recall(k, ranked, answers if kind == "any_recall" else 1)

@@ -1,0 +1,207 @@
+"""What a suite leaves behind: one record per row and seed, and the files they are kept in."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from cir_plugins.bench.statistics import Values
+from cir_plugins.bench.suite import Suite, slug
+from cir_plugins.checkpoint import disk_error, write_atomically
+from cir_plugins.errors import CIRError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cir_plugins.types import Split
+
+REPORT = ("dataset", "protocol", "splits", "average", "queries", "gallery")
+# The folders of an absolute path, the last name left out; not the parts of a web address, except
+# for a path that was put after its host with a second slash.
+_FOLDERS = re.compile(
+    r"(?:(?<![\w.:/\\])|(?<=\w/))(?:[A-Za-z]:)?[\\/]"
+    r"(?:[^\s'\":,;()\\/]+[\\/])*(?=[^\s'\":,;()\\/])"
+)
+_LONGEST = 400
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One row with one seed, finished or failed.
+
+    Attributes:
+        label: Label of the row.
+        method: Name of the method.
+        seed: Seed of the run.
+        error: Why it failed, in one line; "" for a finished run.
+        seconds: Training and final evaluation.
+        parameters: Numbers of parameters, ``trained`` and ``all``.
+        updates: Optimiser steps.
+        config: The resolved configuration, without this machine's folders.
+        report: Data set, protocol, measures by split and on average, queries and gallery.
+        curve: Per epoch: loss, validation, mining.
+        rankings: Split -> query id -> first images of its ranking, for a few queries of one seed.
+        fingerprint: Says whether a later run would be the same.
+        values: Measure -> split -> value of each query (Q,), for the main measures.
+    """
+
+    label: str
+    method: str
+    seed: int
+    error: str = ""
+    seconds: float = 0.0
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    updates: int = 0
+    config: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+    curve: tuple[Mapping[str, Any], ...] = ()
+    rankings: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    fingerprint: str = ""
+    values: Mapping[str, Mapping[str, Values]] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """File name of the run, without a suffix."""
+        return f"{slug(self.label)}-seed{self.seed}"
+
+    def line(self) -> dict[str, Any]:
+        """The run in ``results.json``."""
+        line: dict[str, Any] = {"label": self.label, "method": self.method, "seed": self.seed}
+        if self.error:
+            return {**line, "error": self.error}
+        line |= {"seconds": round(self.seconds, 2), "parameters": dict(self.parameters)}
+        return {**line, "updates": self.updates, "config": self.config, **self.report}
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """A suite that has run.
+
+    Attributes:
+        suite: The suite.
+        records: Every row with every seed, in the order they ran.
+        document: What ``results.json`` holds.
+        splits: The evaluated splits; empty if every run failed.
+        out: Folder of the results.
+    """
+
+    suite: Suite
+    records: tuple[RunRecord, ...]
+    document: Mapping[str, Any]
+    splits: tuple[Split, ...]
+    out: Path
+
+    @property
+    def failed(self) -> tuple[RunRecord, ...]:
+        """The runs that failed."""
+        return tuple(record for record in self.records if record.error)
+
+    @property
+    def finished(self) -> tuple[RunRecord, ...]:
+        """The runs that ended well."""
+        return tuple(record for record in self.records if not record.error)
+
+    def show(self, console: Console) -> None:
+        """Print the table, then the failed runs with their reasons."""
+        from cir_plugins.bench.tables import print_table, summary
+
+        print_table(summary(self.document), console)
+
+
+def write_record(record: RunRecord, out: Path) -> None:
+    """Write ``rows/<name>.json`` and, for a finished run, ``values/<name>.npz``.
+
+    Raises:
+        CIRError: If they cannot be written.
+    """
+    content = {**record.line(), "fingerprint": record.fingerprint}
+    if not record.error:
+        content |= {"curve": list(record.curve), "rankings": record.rankings}
+        arrays = {
+            f"{split}/{measure}": values
+            for measure, splits in record.values.items()
+            for split, values in splits.items()
+        }
+        file = out / "values" / f"{record.name}.npz"
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        _write(file, buffer.getvalue())
+    write_json(out / "rows" / f"{record.name}.json", content)
+
+
+def read_record(name: str, out: Path) -> RunRecord | None:
+    """The finished run of that name in ``out``, or None where there is none that can be read."""
+    try:
+        content = json.loads((out / "rows" / f"{name}.json").read_text(encoding="utf-8"))
+        if "error" in content:
+            return None
+        data = io.BytesIO((out / "values" / f"{name}.npz").read_bytes())
+        with np.load(data, allow_pickle=False) as arrays:
+            values: dict[str, dict[str, Values]] = {}
+            for key in arrays.files:
+                split, _, measure = key.rpartition("/")
+                values.setdefault(measure, {})[split] = arrays[key]
+        own = ("label", "method", "seed", "seconds", "parameters", "updates", "config")
+        return RunRecord(
+            **{key: content[key] for key in own},
+            report={key: content[key] for key in REPORT},
+            curve=tuple(content["curve"]),
+            rankings=content["rankings"],
+            fingerprint=content["fingerprint"],
+            values=values,
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
+        return None  # a record that is cut off or of another version: the run is made anew
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Raises:
+        CIRError: If it cannot be written.
+    """
+    write_text(file, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        CIRError: If it cannot be written.
+    """
+    _write(file, text.encode())
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(file, error) from error
+    write_atomically(file, content)
+
+
+def without_folders(value: Any) -> Any:
+    """A plain value in which each absolute path is cut to its last name: results are published."""
+    if isinstance(value, Mapping):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_folders(item) for item in value]
+    return _FOLDERS.sub("", str(value)) if isinstance(value, (str, Path)) else value
+
+
+def one_line(error: BaseException) -> str:
+    """The reason of a failure in one line, without this machine's folders."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = "; ".join(lines) if isinstance(error, CIRError) else lines[0] if lines else ""
+    if not isinstance(error, CIRError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    text = without_folders(text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

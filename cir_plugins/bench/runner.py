@@ -1,0 +1,239 @@
+"""Runs a suite: row by row and seed by seed, past the rows that fail, results kept after each."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from cir_plugins.bench import environment, grids
+from cir_plugins.bench.records import (
+    RunRecord,
+    SuiteResult,
+    one_line,
+    read_record,
+    without_folders,
+    write_json,
+    write_record,
+    write_text,
+)
+from cir_plugins.bench.results import document
+from cir_plugins.bench.suite import Suite, SuiteRow
+from cir_plugins.bench.tables import markdown, summary
+from cir_plugins.config import merge
+from cir_plugins.errors import CIRError
+from cir_plugins.evaluate import encode_split, rankings
+from cir_plugins.plan import Plan, make_plan
+from cir_plugins.registry import Registry
+from cir_plugins.run import CONFIG, Outcome, execute, read_splits
+from cir_plugins.types import Split
+
+SHOWN = 10  # images per ranking that a record keeps, for the retrieval grid
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A row with a seed, and its plan or the reason why there is none."""
+
+    row: SuiteRow
+    seed: int
+    plan: Plan | None
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.row.slug}-seed{self.seed}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Depends on everything that the run depends on."""
+        if self.plan is None:
+            return ""
+        content = [self.plan.tables(), environment.versions()]
+        return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+
+
+def run_suite(
+    suite: Suite,
+    registry: Registry,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    run: Mapping[str, Any] | None = None,
+) -> SuiteResult:
+    """Every row of a suite with every seed; the files in ``out`` are whole after each of them.
+
+    A run that fails, whatever it fails of, is recorded with its reason and the suite goes on.
+
+    Args:
+        suite: What to compare.
+        registry: Where the parts come from.
+        out: Folder of the results.
+        resume: Take over what an earlier call finished there, and go on with what it began.
+        progress: Whether progress is shown.
+        run: Settings of table ``[run]`` for all rows, such as ``{"device": "cpu"}``.
+
+    Raises:
+        CIRError: Before anything runs, if the suite has no data folder, no row can be planned, or
+            ``out`` holds an earlier suite and ``resume`` is not set. Later, if results cannot be
+            written.
+    """
+    if not resume and any((out / name).exists() for name in ("results.json", "runs")):
+        raise CIRError(
+            f"{out} holds the results of an earlier suite; accepted: --resume to go on with it, "
+            "or another --out"
+        )
+    suite = suite.pointed_at(None, _data_folder(suite, out, progress))
+    jobs = list(_jobs(suite, registry, run or {}))
+    if all(job.plan is None for job in jobs):
+        raise CIRError(f"no row of suite '{suite.name}' can run; the first: {jobs[0].reason}")
+    facts = {
+        "hardware": environment.hardware(),
+        "versions": environment.versions(),
+        "commit": environment.commit(),
+    }
+    records: list[RunRecord] = []
+    splits: tuple[Split, ...] = ()
+    content: dict[str, Any] = {}
+    for number, job in enumerate(jobs, 1):
+        if progress:
+            tqdm.write(f"[{number}/{len(jobs)}] {job.row.label}, seed {job.seed}", file=sys.stderr)
+        record, seen = _finished(job, out, splits) if resume else (None, ())
+        if record is None:
+            record, seen = _run(job, suite, out, resume=resume, progress=progress)
+            write_record(record, out)
+        if record.error and progress:
+            tqdm.write(f"    failed: {record.error}", file=sys.stderr)
+        records.append(record)
+        splits = splits or seen
+        content = document(suite, records, splits, facts)
+        write_json(out / "results.json", content)
+        write_text(out / "results.md", markdown(summary(content)))
+    return SuiteResult(suite, tuple(records), content, splits, out)
+
+
+def _data_folder(suite: Suite, out: Path, progress: bool) -> Path:
+    """The data folder; drawn in ``out`` where the suite says so and none is given."""
+    root = suite.data.get("root")
+    if root:
+        if not Path(root).is_dir():
+            raise CIRError(f"data folder {root} of suite '{suite.name}' is not there")
+        return Path(root)
+    if not suite.make:
+        raise CIRError(f"suite '{suite.name}' names no data folder; accepted: --root DIR")
+    folder, note = out / "data", out / "data.json"
+    settings = {name: dict(options) for name, options in suite.make.items()}
+    if folder.exists():
+        if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != settings:
+            raise CIRError(f"{folder} was not drawn by this suite; accepted: another --out")
+        return folder
+    from cir_plugins.garments import write_garments
+
+    # The note comes first: with it and without the folder, which appears whole, all is drawn anew.
+    write_json(note, settings)
+    write_garments(folder, progress=progress, **settings["garments"])
+    return folder
+
+
+def _jobs(suite: Suite, registry: Registry, run: Mapping[str, Any]) -> Iterator[_Job]:
+    for row in suite.rows:
+        for seed in suite.seeds:
+            tables = merge(suite.tables(row, seed), {"run": run})
+            try:
+                if not getattr(registry.factory("method", row.method), "trained", True):
+                    # The suite's training settings are for the rows that train.
+                    tables = merge(tables, {"train": {"epochs": 0}})
+                yield _Job(row, seed, make_plan(registry, tables))
+            except CIRError as error:
+                yield _Job(row, seed, None, one_line(error))
+
+
+def _finished(
+    job: _Job, out: Path, splits: tuple[Split, ...]
+) -> tuple[RunRecord | None, tuple[Split, ...]]:
+    """The record of an earlier run of the same job, with the splits it was evaluated on."""
+    record = read_record(job.name, out)
+    if record is None or job.plan is None or record.fingerprint != job.fingerprint:
+        return None, ()
+    if splits:
+        return record, splits
+    return record, tuple(read_splits(job.plan, ("val",)))
+
+
+def _run(
+    job: _Job, suite: Suite, out: Path, *, resume: bool, progress: bool
+) -> tuple[RunRecord, tuple[Split, ...]]:
+    failed = RunRecord(job.row.label, job.row.method, job.seed, error=job.reason)
+    if job.plan is None:
+        return failed, ()
+    traces = out / "errors" / f"{job.name}.txt"
+    traces.unlink(missing_ok=True)
+    try:
+        folder = _run_folder(job, job.plan, out / "runs")
+        outcome = execute(job.plan, folder, resume=resume, progress=progress)
+        with_rankings = job.seed == suite.seeds[0]
+        return _record(job, outcome, with_rankings=with_rankings), outcome.splits
+    except Exception as error:
+        # A suite compares parts of many hands, and what one of them raises (out of memory, a bug
+        # in a plugin) must not cost the rows of the others. The traceback is kept for its author.
+        if not isinstance(error, CIRError):
+            write_text(traces, traceback.format_exc())
+        return replace(failed, error=one_line(error)), ()
+    finally:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _run_folder(job: _Job, plan: Plan, runs: Path) -> Path:
+    """The run's folder; another one where an earlier suite left a run of other settings."""
+    folder = runs / job.name
+    config = folder / CONFIG
+    if config.is_file() and config.read_text(encoding="utf-8") != plan.text():
+        return runs / f"{job.name}-{job.fingerprint[:8]}"
+    return folder
+
+
+def _record(job: _Job, outcome: Outcome, *, with_rankings: bool) -> RunRecord:
+    if not outcome.splits:
+        raise CIRError(f"data set '{outcome.plan.data.name}' has no validation split to compare on")
+    main = outcome.splits[0].main
+    return RunRecord(
+        label=job.row.label,
+        method=job.row.method,
+        seed=job.seed,
+        seconds=outcome.seconds,
+        parameters=outcome.parameters,
+        updates=outcome.updates,
+        config=json.loads(json.dumps(without_folders(outcome.plan.tables()))),
+        report=outcome.report,
+        curve=outcome.curve,
+        rankings=_rankings(outcome) if with_rankings else {},
+        fingerprint=job.fingerprint,
+        values={
+            name: {result.split: result.values[name].cpu().numpy() for result in outcome.results}
+            for name in main
+        },
+    )
+
+
+def _rankings(outcome: Outcome) -> Mapping[str, Mapping[str, Sequence[str]]]:
+    """First images of the rankings of the queries that the retrieval grid shows."""
+    found: dict[str, dict[str, Sequence[str]]] = {}
+    for split, queries in grids.choose(outcome.splits):
+        encoded = encode_split(outcome.method, replace(split, queries=queries), outcome.encoding)
+        ranked = rankings(outcome.method, encoded, SHOWN)
+        found[split.name] = {
+            query.id: images for query, images in zip(queries, ranked, strict=True)
+        }
+    return found

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from cir_plugins.bench.chance import random_average_precision, random_ranking
+from cir_plugins.metrics import random_recall
+from cir_plugins.types import Query, Split
+
+
+def plain(k: int, n: int, answers: int) -> float:
+    """Mean average precision over all rankings of n images."""
+    total, rankings = 0.0, list(itertools.permutations(range(n)))
+    for ranking in rankings:
+        hits, value = 0, 0.0
+        for place, image in enumerate(ranking[:k], 1):
+            if image < answers:
+                hits += 1
+                value += hits / place
+        total += value / min(answers, k)
+    return total / len(rankings)
+
+
+@pytest.mark.parametrize(("k", "n", "answers"), [(1, 4, 1), (3, 5, 2), (2, 6, 4), (9, 5, 3)])
+def test_average_precision_is_that_of_all_rankings(k: int, n: int, answers: int) -> None:
+    assert random_average_precision(k, n, answers) == pytest.approx(plain(k, n, answers))
+
+
+def test_average_precision_by_hand() -> None:
+    # One answer of two images: at the first place in half of the rankings (1), else second (1/2).
+    assert random_average_precision(2, 2, 1) == pytest.approx(0.75)
+    # With two answers known of which one can be found, the value is halved.
+    assert random_average_precision(2, 2, 1, known=2) == pytest.approx(0.375)
+    assert random_average_precision(1, 1, 1) == 1.0
+    with pytest.raises(ValueError, match="1 <= answers <= n"):
+        random_average_precision(1, 3, 4)
+
+
+def split(name: str, queries: tuple[Query, ...], *, drop: bool, measures: tuple[str, ...]) -> Split:
+    gallery = tuple("abcde")
+    paths = {image: Path(image) for image in gallery}
+    return Split(name, "val", queries, gallery, paths, drop, measures, measures[:1])
+
+
+def test_ranking_counts_answers_and_the_dropped_reference() -> None:
+    one = Query("0", "a", ("",), "", target="b", answers=("b", "c"))
+    other = Query("1", "x", ("",), "", target="d", answers=("d",))
+    measures = ("recall@1", "any_recall@2", "map@2")
+    found = random_ranking([split("s", (one, other), drop=True, measures=measures)])
+    # Query 0 ranks 4 images (its reference leaves), query 1 five (its reference is not there).
+    assert found["recall@1"] == pytest.approx((1 / 4 + 1 / 5) / 2)
+    assert found["any_recall@2"] == pytest.approx(
+        (random_recall(2, 4, 2) + random_recall(2, 5, 1)) / 2
+    )
+    assert found["map@2"] == pytest.approx((plain(2, 4, 2) + plain(2, 5, 1)) / 2)
+
+
+def test_ranking_averages_splits_over_common_measures() -> None:
+    query = Query("0", "a", ("",), "", target="b", answers=("b",), group=("b", "c", "d"))
+    first = split("s", (query,), drop=False, measures=("recall@1", "subset_recall@1"))
+    second = split("t", (query,), drop=True, measures=("subset_recall@1",))
+    assert random_ranking([first, second]) == {"subset_recall@1": pytest.approx(1 / 3)}
+    assert random_ranking([first])["recall@1"] == pytest.approx(1 / 5)

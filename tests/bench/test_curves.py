@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import base64
+from xml.etree import ElementTree
+
+from cir_plugins.bench.curves import COLOURS, drop_picture, loss_picture, main_picture
+from tests.bench.toy import record
+
+LINES = tuple({"epoch": i, "loss": 2.0 - i, "main": 0.1 * i} for i in range(3))
+
+
+def colours(picture: str) -> set[str]:
+    """Colours of the strokes in the picture, lower-case."""
+    head, _, data = picture.partition(",")
+    assert head == "data:image/svg+xml;base64"
+    text = base64.b64decode(data).decode()
+    assert "href='http" not in text
+    root = ElementTree.fromstring(text)
+    styles = " ".join(part.get("style", "") for part in root.iter()).lower()
+    return {colour for colour in map(str.lower, COLOURS) if f"stroke: {colour}" in styles}
+
+
+def test_a_line_per_row_in_the_order_of_the_palette() -> None:
+    runs = [record(label, seed, {"s": [1.0]}, curve=LINES) for label in "ab" for seed in (0, 1)]
+    runs.append(record("untrained", 0, {"s": [1.0]}))
+    for picture in (loss_picture(runs), main_picture(runs, "R@10")):
+        assert colours(picture) == {COLOURS[0].lower(), COLOURS[1].lower()}
+    assert loss_picture(runs) == loss_picture(runs)
+
+
+def test_more_rows_than_colours() -> None:
+    runs = [record(f"row {i}", 0, {"s": [1.0]}, curve=LINES) for i in range(8)]
+    assert len(colours(loss_picture(runs))) == len(COLOURS)
+
+
+def test_no_picture_where_there_is_nothing_to_draw() -> None:
+    untrained = [record("a", 0, {"s": [1.0]})]
+    assert loss_picture(untrained) == ""
+    assert main_picture(untrained, "R@10") == ""
+    unvalidated = [record("a", 0, {"s": [1.0]}, curve=({"epoch": 0, "loss": 1.0},))]
+    assert main_picture(unvalidated, "R@10") == ""
+    assert loss_picture(unvalidated)
+
+
+def test_seeds_of_unequal_length_share_the_epochs_they_have() -> None:
+    runs = [
+        record("a", 0, {"s": [1.0]}, curve=LINES),
+        record("a", 1, {"s": [1.0]}, curve=LINES[:1]),
+        record("b", 0, {"s": [1.0]}, curve=LINES[:1]),
+        record("b", 1, {"s": [1.0]}, curve=LINES[1:]),
+    ]
+    assert colours(loss_picture(runs)) == {COLOURS[0].lower()}
+
+
+def test_drops_show_the_first_and_the_last_refresh() -> None:
+    def line(epoch: int) -> dict[str, object]:
+        return {"epoch": epoch, "mining": {"drop": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]}}}
+
+    at_random = {"epoch": 0, "mining": {"pool": {}}}
+    assert drop_picture([at_random]) == ""
+    assert colours(drop_picture([at_random, line(1)])) == {COLOURS[0].lower()}
+    several = drop_picture([line(epoch) for epoch in range(1, 4)])
+    assert colours(several) == {COLOURS[0].lower(), COLOURS[1].lower()}

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cir_plugins.bench.grids import Thumbnails, choose, grids
+from cir_plugins.types import Query, Split
+from tests.bench.toy import record, val_split
+
+
+def query(number: int, reference: str, target: str | None) -> Query:
+    answers = (target,) if target else ()
+    return Query(str(number), reference, ("x",), "x", target=target, answers=answers)
+
+
+def split(name: str, references: str) -> Split:
+    queries = tuple(query(i, reference, "t") for i, reference in enumerate(references))
+    return Split(name, "val", queries, ("t", "u"), {})
+
+
+def test_chosen_queries_are_the_same_for_a_seed_and_spread_over_splits() -> None:
+    splits = [split("one", "abcdefgh"), split("two", "abcdefgh"), split("three", "abcdefgh")]
+    found = choose(splits, 7, seed=1)
+    assert [(one.name, len(queries)) for one, queries in found] == [
+        ("one", 3),
+        ("two", 2),
+        ("three", 2),
+    ]
+    assert found == choose(splits, 7, seed=1)
+    assert found != choose(splits, 7, seed=2)
+
+
+def test_chosen_queries_have_different_references_where_they_can() -> None:
+    ((_, queries),) = choose([split("one", "aaaaaaaaaabc")], 3)
+    assert {one.reference for one in queries} == {"a", "b", "c"}
+    ((_, queries),) = choose([split("one", "aaab")], 3)
+    assert len(queries) == 3
+
+
+def test_queries_without_target_are_not_chosen() -> None:
+    blind = Split("s", "val", (query(0, "a", None), query(1, "b", "t")), ("t",), {})
+    ((_, queries),) = choose([blind])
+    assert [one.id for one in queries] == ["1"]
+    assert choose([replace(blind, queries=blind.queries[:1])]) == []
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> dict[str, Path]:
+    Image.new("RGB", (200, 100), "red").save(tmp_path / "wide.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    return {"wide": tmp_path / "wide.png", "broken": tmp_path / "broken.png"}
+
+
+def test_thumbnails_fit_a_square(pictures: dict[str, Path]) -> None:
+    made = Thumbnails(pictures, side=40)
+    head, _, data = made["wide"].partition(",")
+    assert head == "data:image/jpeg;base64"
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert image.size == (40, 40)
+    red, green, blue = image.getpixel((20, 20))  # type: ignore[misc]
+    assert red > 240
+    assert green < 20
+    assert blue < 20
+    assert min(image.getpixel((20, 3))) > 240  # type: ignore[type-var, arg-type]
+
+
+def test_pictures_that_cannot_be_read_are_empty(pictures: dict[str, Path]) -> None:
+    made = Thumbnails(pictures)
+    assert (made["broken"], made["unknown"]) == ("", "")
+
+
+def test_grids_mark_answers_target_and_reference(tmp_path: Path) -> None:
+    made = val_split(tmp_path)
+    asked = made.queries[4]
+    assert asked.target is not None
+    wrong = next(n for n in made.gallery if n not in (*asked.answers, asked.reference))
+    ranking = [asked.reference, wrong, *asked.answers]
+    runs = [
+        record("shown", 0, {"s": [0.0]}, rankings={made.name: {asked.id: ranking}}),
+        record("no rankings", 1, {"s": [0.0]}),
+    ]
+    (grid,) = grids(runs, [made])
+    assert (grid.text, grid.split, grid.answers) == (asked.text, made.name, len(asked.answers))
+    assert (grid.reference.name, grid.target.name) == (asked.reference, asked.target)
+    (row,) = grid.rankings
+    assert (row.label, row.right) == ("shown", len(asked.answers))
+    assert [cell.reference for cell in row.cells] == [True, False, *(False for _ in asked.answers)]
+    assert [cell.right for cell in row.cells] == [False, False, *(True for _ in asked.answers)]
+    assert [cell.target for cell in row.cells][2] is True
+    assert all(cell.picture.startswith("data:image/jpeg") for cell in row.cells)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from cir_plugins.bench.page import HEADS, write_page
+from cir_plugins.bench.records import RunRecord
+from tests.bench.toy import record, result, suite, val_split
+
+MINING = {
+    "pool": {"mean": 66.4, "quartiles": [33.0, 66.0, 98.0]},
+    "empty": 0.004,
+    "false_negatives": 0.0,
+    "fallback": 0.25,
+    "drop": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]},
+}
+
+
+class Links(HTMLParser):
+    """Collects what a page would load, and its tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the tag and what it loads."""
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def runs(tmp_path: Path) -> tuple[list[RunRecord], Path]:
+    made = val_split(tmp_path)
+    asked = made.queries[0]
+    ranking = {made.name: {asked.id: [*asked.answers, asked.reference]}}
+    curve = (
+        {"epoch": 0, "loss": 1.0, "main": 0.5, "mining": {"pool": MINING["pool"], "empty": 0.0}},
+        {"epoch": 1, "loss": 0.5, "main": 0.6, "mining": MINING},
+    )
+    records = [
+        record("first <row>", 0, {"s": [0.0, 1.0]}, curve=curve, rankings=ranking),
+        record("first <row>", 1, {"s": [0.0, 0.0]}, curve=curve),
+        record("second", 0, {"s": [0.0]}, error="went <wrong>"),
+    ]
+    named = suite("first <row>", "second", seeds=(0, 1))
+    return records, write_page(result(named, records, (made,)), tmp_path / "out")
+
+
+def test_page_needs_no_other_file(tmp_path: Path) -> None:
+    _, file = runs(tmp_path)
+    assert file == tmp_path / "out" / "index.html"
+    text = file.read_text()
+    links = Links()
+    links.feed(text)
+    assert links.sources
+    assert all(source.startswith("data:image/") for source in links.sources)
+    assert not {"script", "link", "iframe"} & set(links.tags)
+    assert not re.search(r"url\(|@import|http", text)
+
+
+def test_page_tells_what_happened(tmp_path: Path) -> None:
+    _, file = runs(tmp_path)
+    text = re.sub(r"data:image/[^\"]+", "", file.read_text())
+    for part in (
+        "A &lt;made-up&gt; comparison.",
+        "first &lt;row&gt;",
+        "failed: second, seed 0: went &lt;wrong&gt;",
+        "25.0 ± 35.4",
+        "random ranking",
+        "A CPU, 2 usable cores, 2 threads",
+        "torch 2.6.0",
+        "commit abc123",
+        "Validation R@10 per epoch",
+        "<td>33 / 66 / 98</td><td>25.0 %</td><td>0.4 %</td><td>0.0 %</td><td>–</td>",
+        "2 of 3 right",
+    ):
+        assert part in text, part
+    assert all(f'<th scope="col">{head}</th>' in text for head in HEADS)
+    assert text.count(">✓<") == 1 + 2
+    assert text.count(">★<") == 1 + 1 + 1
+    assert text.count(">R<") == 1 + 1
+
+
+def test_page_of_failures_only(tmp_path: Path) -> None:
+    made = result(suite("a"), [record("a", 0, {"s": [0.0]}, error="why")], ())
+    text = write_page(made, tmp_path).read_text()
+    assert "failed: a, seed 0: why" in text
+    assert "What is retrieved" not in text
+    assert "Mined negatives" not in text
+    assert "<h2>Training</h2>" not in text

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from cir_plugins.bench import runner
+from cir_plugins.bench.page import write_page
+from cir_plugins.bench.records import SuiteResult
+from cir_plugins.bench.runner import run_suite
+from cir_plugins.bench.suite import Suite, read_suite
+from cir_plugins.errors import CIRError
+from tests.bench.toy import registry
+
+RUN = {"device": "cpu", "workers": 0}
+TEXT = """
+seeds = [0, 1]
+show = ["any_recall@1"]
+
+[data]
+name = "fashioniq"
+gallery = "merged"
+
+[defaults]
+backbone = "fake"
+train = { epochs = 2, lr = 0.01, batch_size = 16 }
+
+[[rows]]
+method = "contrastive"
+
+[[rows]]
+method = "dqe"
+
+[[rows]]
+method = "broken"
+
+[[rows]]
+label = "no such option"
+method = "contrastive"
+train = { epoch = 3 }
+
+[[rows]]
+label = "image only"
+method = "image_only"
+"""
+
+
+@pytest.fixture(scope="session")
+def suite(tmp_path_factory: pytest.TempPathFactory, garments_root: Path) -> Suite:
+    file = tmp_path_factory.mktemp("suite") / "small.toml"
+    file.write_text(TEXT)
+    return read_suite(file).pointed_at(None, garments_root)
+
+
+@pytest.fixture(scope="session")
+def result(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> SuiteResult:
+    return run_suite(suite, registry(), tmp_path_factory.mktemp("out"), progress=False, run=RUN)
+
+
+def test_failed_rows_do_not_stop_the_others(result: SuiteResult) -> None:
+    assert [(r.label, r.seed) for r in result.finished] == [
+        (label, seed) for label in ("contrastive", "dqe", "image only") for seed in (0, 1)
+    ]
+    reasons = {r.label: r.error for r in result.failed}
+    assert reasons["broken"] == "RuntimeError: out of memory in plugin.py"
+    assert (
+        "unknown option 'epoch'" in reasons["no such option"]
+        or "'epoch'" in (reasons["no such option"])
+    )
+    trace = (result.out / "errors" / "broken-seed1.txt").read_text()
+    assert trace.startswith("Traceback")
+    assert "second line" in trace
+    assert not (result.out / "errors" / "no-such-option-seed0.txt").exists()
+
+
+def test_results_hold_every_run(result: SuiteResult, garments_root: Path) -> None:
+    content = json.loads((result.out / "results.json").read_text())
+    assert content == result.document
+    assert len(content["rows"]) == 10
+    row = content["rows"][0]
+    assert (row["label"], row["method"], row["seed"]) == ("contrastive", "contrastive", 0)
+    assert (row["dataset"], row["protocol"]) == ("fashioniq", "merged")
+    assert set(row["splits"]) == {"merged.val"}
+    assert 0 <= row["average"]["map@10"] <= 1
+    assert row["config"]["data"]["root"] == garments_root.name
+    assert row["config"]["train"]["epochs"] == 2
+    assert row["updates"] > 0
+    assert content["main"] == ["map@10"]
+    assert {one["label"] for one in content["differences"]} == {"dqe", "image only"}
+    assert (result.out / "results.md").read_text().startswith("| method | mAP@10 | any R@1 |")
+
+
+def test_methods_that_are_not_trained_take_no_epochs(result: SuiteResult) -> None:
+    row = next(row for row in result.document["rows"] if row["label"] == "image only")
+    assert (row["updates"], row["parameters"]["trained"]) == (0, 0)
+    assert row["config"]["train"]["epochs"] == 0
+
+
+def test_nothing_tells_of_this_machine(result: SuiteResult) -> None:
+    files = [*result.out.glob("*.json"), *result.out.glob("rows/*"), *result.out.glob("*.md")]
+    assert len(files) == 2 + 10
+    for file in files:
+        assert str(result.out.parent) not in file.read_text()
+        assert "/home/somebody" not in file.read_text()
+
+
+def test_values_of_each_query_average_to_the_measure(result: SuiteResult) -> None:
+    for record in result.finished:
+        with np.load(result.out / "values" / f"{record.name}.npz") as arrays:
+            values = arrays["merged.val/map@10"]
+        assert len(values) == record.report["queries"]
+        assert values.mean() == pytest.approx(record.report["average"]["map@10"])
+
+
+def test_the_first_seed_keeps_rankings_for_the_grid(result: SuiteResult) -> None:
+    for record in result.finished:
+        if record.seed:
+            assert not record.rankings
+            continue
+        (rankings,) = record.rankings.values()
+        assert len(rankings) == 6
+        assert all(len(set(images)) == 10 for images in rankings.values())
+    same = [set(r.rankings["merged.val"]) for r in result.finished if r.rankings]
+    assert same[0] == same[1] == same[2]
+
+
+def test_rankings_of_chosen_queries_are_those_of_the_evaluation(result: SuiteResult) -> None:
+    (split,) = result.splits
+    place = {query.id: row for row, query in enumerate(split.queries)}
+    for record in result.finished:
+        values = record.values["map@10"]["merged.val"]
+        for name, images in record.rankings.get("merged.val", {}).items():
+            answers = set(split.queries[place[name]].answers)
+            hits, total = 0, 0.0
+            for rank, image in enumerate(images, 1):
+                if image in answers:
+                    hits += 1
+                    total += hits / rank
+            assert values[place[name]] == pytest.approx(total / min(len(answers), 10))
+
+
+def test_a_page_and_a_table_come_of_it(result: SuiteResult, tmp_path: Path) -> None:
+    text = write_page(result, tmp_path).read_text()
+    assert len(text) < 3_000_000
+    assert "Mined negatives" in text
+    assert text.count('class="query"') == 6
+    shown = io.StringIO()
+    result.show(Console(file=shown, width=200))
+    assert "failed: broken, seeds 0, 1: RuntimeError" in shown.getvalue()
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the run folders that are executed from now on."""
+    names: list[str] = []
+    execute = runner.execute
+
+    def watch(plan: Any, folder: Path, **options: Any) -> Any:
+        names.append(folder.name)
+        return execute(plan, folder, **options)
+
+    monkeypatch.setattr(runner, "execute", watch)
+    return names
+
+
+def test_resuming_takes_over_what_is_finished(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = counted(monkeypatch)
+    small = suite.only(["contrastive"], [0])
+    first = run_suite(small, registry(), tmp_path, progress=False, run=RUN)
+    assert names == ["contrastive-seed0"]
+    with pytest.raises(CIRError, match="holds the results of an earlier suite; accepted: --resume"):
+        run_suite(small, registry(), tmp_path, progress=False, run=RUN)
+    more = suite.only(["contrastive"], [0, 1])
+    again = run_suite(more, registry(), tmp_path, resume=True, progress=False, run=RUN)
+    assert names == ["contrastive-seed0", "contrastive-seed1"]
+    assert again.finished[0].line() == first.finished[0].line()
+    assert again.finished[0].rankings == first.finished[0].rankings
+    assert again.splits[0].queries == first.splits[0].queries
+
+
+def test_resuming_with_other_settings_runs_anew(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = counted(monkeypatch)
+    small = suite.only(["image only"], [0])
+    run_suite(small, registry(), tmp_path, progress=False, run=RUN)
+    other = {**RUN, "feature_cache_mb": 1}
+    result = run_suite(small, registry(), tmp_path, resume=True, progress=False, run=other)
+    assert not result.failed
+    assert names[0] == "image-only-seed0"
+    assert names[1].startswith("image-only-seed0-")
+    run_suite(small, registry(), tmp_path, resume=True, progress=False, run=other)
+    assert len(names) == 2
+
+
+def test_an_interrupt_passes_and_leaves_the_rows_before_it(suite: Suite, tmp_path: Path) -> None:
+    text = TEXT.replace('method = "dqe"', 'method = "interrupted"')
+    (tmp_path / "s.toml").write_text(text)
+    stopped = read_suite(tmp_path / "s.toml").pointed_at(None, suite.data["root"])
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(stopped, registry(), tmp_path / "out", progress=False, run=RUN)
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert [row["label"] for row in rows] == ["contrastive", "contrastive"]
+
+
+def test_drawn_data_is_made_once(suite: Suite, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(TEXT + "\n[make.garments]\nimages = 60\nsize = 32\n")
+    drawn = read_suite(tmp_path / "s.toml").only(["image only"], [0])
+    out = tmp_path / "out"
+    result = run_suite(drawn, registry(), out, progress=False, run=RUN)
+    assert result.document["rows"][0]["config"]["data"]["root"] == "data"
+    pictures = sorted((out / "data" / "images").iterdir())
+    assert len(pictures) == 60
+    pictures[0].touch()
+    before = pictures[0].stat().st_mtime_ns
+    run_suite(drawn, registry(), out, resume=True, progress=False, run=RUN)
+    assert pictures[0].stat().st_mtime_ns == before
+    (tmp_path / "s.toml").write_text(TEXT + "\n[make.garments]\nimages = 61\nsize = 32\n")
+    other = read_suite(tmp_path / "s.toml").only(["image only"], [0])
+    with pytest.raises(CIRError, match="was not drawn by this suite; accepted: another --out"):
+        run_suite(other, registry(), out, resume=True, progress=False, run=RUN)
+
+
+def test_a_suite_without_data_is_refused(suite: Suite, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(TEXT)
+    bare = read_suite(tmp_path / "s.toml")
+    with pytest.raises(CIRError, match="'s' names no data folder; accepted: --root DIR"):
+        run_suite(bare, registry(), tmp_path / "out", progress=False)
+    with pytest.raises(CIRError, match=r"data folder .*nothing of suite 's' is not there"):
+        run_suite(bare.pointed_at(None, tmp_path / "nothing"), registry(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_suite_in_which_no_row_can_run_is_refused(suite: Suite, tmp_path: Path) -> None:
+    hopeless = suite.only(["no such option"])
+    with pytest.raises(CIRError, match=r"no row of suite 'small' can run; the first: .*'epoch'"):
+        run_suite(hopeless, registry(), tmp_path / "out", progress=False)
+    with pytest.raises(CIRError, match="unknown dataset 'fashionique'; nearest: fashioniq"):
+        run_suite(suite.pointed_at("fashionique", tmp_path), registry(), tmp_path / "out")

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cir_plugins.bench.suite import read_suite, slug, suite_names
+from cir_plugins.config import TABLES
+from cir_plugins.errors import CIRError
+
+SUITE = """
+description = "two rows"
+seeds = [3, 1]
+show = ["recall@10"]
+
+[data]
+name = "fashioniq"
+gallery = "merged"
+
+[make.garments]
+images = 60
+seed = 5
+
+[defaults]
+backbone = { name = "tiny_blip2", start = "random" }
+
+[defaults.train]
+epochs = 2
+lr = 1e-3
+
+[[rows]]
+method = "contrastive"
+
+[[rows]]
+label = "DQE, no margin"
+method = { name = "dqe", margin_weight = 0.0 }
+compare = "third"
+sampler = { lower = 0.2 }
+train = { epochs = 3 }
+
+[[rows]]
+label = "third"
+method = "contrastive"
+backbone = "tiny_clip"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "pair.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def refused(path: Path, old: str, new: str, message: str) -> None:
+    assert old in SUITE
+    path.write_text(SUITE.replace(old, new, 1))
+    with pytest.raises(CIRError, match=message) as found:
+        read_suite(path)
+    assert str(path) in str(found.value)
+
+
+def test_rows_take_the_defaults_under_their_own_settings(file: Path) -> None:
+    suite = read_suite(file)
+    assert (suite.name, suite.seeds, suite.show) == ("pair", (3, 1), ("recall@10",))
+    first, second, third = suite.rows
+    assert first.tables == {
+        "backbone": {"name": "tiny_blip2", "start": "random"},
+        "train": {"epochs": 2, "lr": 1e-3},
+        "method": {"name": "contrastive"},
+    }
+    assert second.tables["train"] == {"epochs": 3, "lr": 1e-3}
+    assert second.tables["sampler"] == {"lower": 0.2}
+    assert second.tables["method"] == {"name": "dqe", "margin_weight": 0.0}
+    # Options of the default backbone are not those of another one.
+    assert third.tables["backbone"] == {"name": "tiny_clip"}
+    assert [row.slug for row in suite.rows] == ["contrastive", "dqe-no-margin", "third"]
+
+
+def test_tables_of_a_row_hold_data_and_seed(file: Path) -> None:
+    suite = read_suite(file)
+    tables = suite.tables(suite.rows[0], 1)
+    assert tables["data"] == {"name": "fashioniq", "gallery": "merged"}
+    assert tables["run"] == {"seed": 1}
+
+
+def test_rows_are_compared_with_the_first_or_the_one_they_name(file: Path) -> None:
+    suite = read_suite(file)
+    assert [suite.reference(row).label for row in suite.rows] == [
+        "contrastive",
+        "third",
+        "contrastive",
+    ]
+    without = suite.only(["dqe", "contrastive"])
+    without = without.only(["DQE, no margin"])
+    assert without.reference(without.rows[0]).label == "DQE, no margin"
+
+
+def test_root_alone_keeps_the_reader_options_and_draws_nothing(file: Path) -> None:
+    suite = read_suite(file).pointed_at(None, "some/where")
+    assert suite.data == {"name": "fashioniq", "gallery": "merged", "root": "some/where"}
+    assert suite.make == {}
+
+
+def test_another_reader_drops_the_options(file: Path) -> None:
+    suite = read_suite(file)
+    assert suite.pointed_at("cirr", Path("x")).data == {"name": "cirr", "root": "x"}
+    assert suite.pointed_at("cirr", None).make == {}
+    same = suite.pointed_at("fashioniq", None)
+    assert same.data["gallery"] == "merged"
+    assert same.make == {"garments": {"images": 60, "seed": 5}}
+    assert suite.pointed_at(None, None) is suite
+
+
+def test_only_filters_by_label_or_method_and_takes_seeds(file: Path) -> None:
+    suite = read_suite(file)
+    assert [row.label for row in suite.only(["contrastive"]).rows] == ["contrastive", "third"]
+    assert [row.label for row in suite.only(["third", "dqe"]).rows] == ["DQE, no margin", "third"]
+    assert [row.label for row in suite.only(["dqe-no-margin"]).rows] == ["DQE, no margin"]
+    assert suite.only((), [7]).seeds == (7,)
+    assert suite.only() == suite
+    with pytest.raises(CIRError, match="unknown row or method in suite 'pair' 'thrid'; nearest"):
+        suite.only(["thrid"])
+    with pytest.raises(CIRError, match=r"--seeds is \[1, 1\]; accepted: different whole numbers"):
+        suite.only((), [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            'description = "two rows"',
+            "descriptoin = 1",
+            "unknown key in suite file .*'descriptoin'",
+        ),
+        ('description = "two rows"', "description = 1", "'description' in .* is 1; accepted: a te"),
+        ("seeds = [3, 1]", "seeds = []", r"'seeds' in .* is \[\]; accepted: different whole"),
+        ("seeds = [3, 1]", "seeds = [-1]", r"'seeds' in .* is \[-1\]"),
+        ("seeds = [3, 1]", "seeds = [true]", r"'seeds' in .* is \[True\]"),
+        ("seeds = [3, 1]", "seeds = [3, 3]", r"'seeds' in .* is \[3, 3\]"),
+        ('show = ["recall@10"]', 'show = ["recall10"]', "'show' in .*unknown measure 'recall10'"),
+        ('name = "fashioniq"', "", "names no data set"),
+        ("[data]", "[data", "is not valid TOML"),
+        ("images = 60", 'images = "60"', "'make.garments.images' in .* is '60'; accepted: a whole"),
+        ("images = 60", "imges = 60", r"table \[make.garments\] of .*'imges'; nearest: images"),
+        ("[make.garments]", "[make.shoes]", r"unknown key in table \[make\]"),
+        ("[defaults.train]", "[defaults.data]", r"key in table \[defaults\] of .*'data'"),
+        ("[defaults.train]", "[defaults.trian]", r"key in table \[defaults\] of .*'trian'"),
+        ('label = "third"', 'lable = "third"', r"key in row 3 \('contrastive'\) of .*'lable'"),
+        ('label = "third"', 'label = "contrastive"', "row 'contrastive' has the label of row 'con"),
+        ('label = "third"', 'label = "dqe: no MARGIN"', "has the label of row 'DQE, no margin'"),
+        ('label = "third"', 'label = "+"', "label '\\+' of row 3 .* has no letter"),
+        ('compare = "third"', 'compare = "fourth"', "label in 'compare' of row 'DQE, no margin'"),
+        (
+            'method = "contrastive"\nbackbone',
+            "backbone",
+            r"row 3 \('third'\) of .* names no method",
+        ),
+        ("train = { epochs = 3 }", "train = 3", "'train' in row 2 .* must be a table, not 3"),
+    ],
+)
+def test_mistakes_name_file_row_and_key(file: Path, old: str, new: str, message: str) -> None:
+    refused(file, old, new, message)
+
+
+def test_a_suite_without_rows_is_refused(file: Path) -> None:
+    file.write_text('data = "fashioniq"\n')
+    with pytest.raises(CIRError, match=r"has no rows; accepted: one table \[\[rows\]\] or more"):
+        read_suite(file)
+
+
+def test_an_unknown_name_answers_with_the_shipped_ones(tmp_path: Path) -> None:
+    with pytest.raises(CIRError, match="unknown suite 'quikstart'; nearest: quickstart"):
+        read_suite("quikstart")
+    with pytest.raises(CIRError, match="cannot be read"):
+        read_suite(tmp_path / "nothing.toml")
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_shipped_suites_are_whole(name: str) -> None:
+    suite = read_suite(name)
+    assert suite.name == name
+    assert suite.description
+    assert {table for row in suite.rows for table in row.tables} <= set(TABLES)
+    assert "root" not in suite.data
+    assert not any("," in row.label for row in suite.rows)  # --methods is split at commas
+    assert bool(suite.make) == (name == "quickstart")
+
+
+def test_all_suites_of_the_documentation_are_shipped() -> None:
+    wanted = {"quickstart", "photos", "catalogue", "fashioniq", "cirr", "dqe_ablation"}
+    assert wanted <= set(suite_names())
+
+
+def test_slug_keeps_letters_and_digits() -> None:
+    assert slug("DQE, zone 0.05–0.5") == "dqe-zone-0-05-0-5"
+    assert slug(" + ") == ""

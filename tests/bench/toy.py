@@ -1,0 +1,121 @@
+"""Parts for suites that run in a second, methods that fail in different ways, made-up results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from cir_plugins.bench.records import RunRecord, SuiteResult
+from cir_plugins.bench.results import document
+from cir_plugins.bench.suite import Suite, SuiteRow
+from cir_plugins.hookspecs import hookimpl
+from cir_plugins.method import Method, Parts
+from cir_plugins.registry import Registry
+from cir_plugins.settings import Part, Recipe, TrainSettings
+from cir_plugins.types import Batch, Split
+from dqe_plugin import hooks as dqe_hooks
+from tests.fakes import FakeBackbone, made_up_split
+
+ENVIRONMENT = {
+    "hardware": {"cpu": "A CPU", "cores": 2, "threads": 2, "gpu": None},
+    "versions": {"python": "3.11.0", "torch": "2.6.0", "cir_plugins": "0.1.0"},
+    "commit": "abc123",
+}
+
+
+class Broken(Method):
+    """Raises what a bug in a plugin might."""
+
+    recipe = Recipe(source="a test", backbone=Part("fake"), train=TrainSettings(epochs=1))
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Nothing: it fails."""
+        raise RuntimeError("out of memory in /home/somebody/plugin.py\nsecond line")
+
+
+class Interrupted(Broken):
+    """Is stopped from the keyboard."""
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Nothing: it is stopped."""
+        raise KeyboardInterrupt
+
+
+def registry() -> Registry:
+    """The built-in parts, DQE's, and those of the tests."""
+
+    @hookimpl
+    def cir_backbones() -> Mapping[str, Callable[..., Any]]:
+        return {"fake": FakeBackbone}
+
+    @hookimpl
+    def cir_methods() -> Mapping[str, Callable[..., Any]]:
+        return {"broken": Broken, "interrupted": Interrupted}
+
+    plugin = SimpleNamespace(cir_backbones=cir_backbones, cir_methods=cir_methods)
+    return Registry.load({"toy": plugin, "dqe": dqe_hooks})
+
+
+def rows(*labels: str, **compare: str) -> tuple[SuiteRow, ...]:
+    """Rows of method ``contrastive``."""
+    return tuple(
+        SuiteRow(label, {"method": {"name": "contrastive"}}, compare.get(label, ""))
+        for label in labels
+    )
+
+
+def suite(*labels: str, seeds: tuple[int, ...] = (0,), **compare: str) -> Suite:
+    """A suite of such rows."""
+    return Suite(
+        "made_up",
+        "made_up.toml",
+        rows(*labels, **compare),
+        {"name": "fashioniq"},
+        description="A <made-up> comparison.",
+        seeds=seeds,
+        show=("recall@5",),
+    )
+
+
+def record(label: str, seed: int, values: Mapping[str, list[float]], **other: Any) -> RunRecord:
+    """A finished run: split -> value of each query under its one main measure ``recall@10``."""
+    arrays = {split: np.array(given) for split, given in values.items()}
+    splits = {
+        split: {"recall@10": float(given.mean()), "recall@5": 0.25}
+        for split, given in arrays.items()
+    }
+    average = {
+        name: sum(measures[name] for measures in splits.values()) / len(splits)
+        for name in ("recall@10", "recall@5")
+    }
+    report = {"dataset": "fashioniq", "protocol": "merged", "splits": splits, "average": average}
+    settings: dict[str, Any] = {
+        "seconds": 12.5,
+        "parameters": {"trained": 1234, "all": 2000},
+        "updates": 40,
+        "config": {"train": {"epochs": 2}},
+        "report": {**report, "queries": 4, "gallery": 9},
+        "fingerprint": "f",
+        "values": {"recall@10": arrays},
+    }
+    return RunRecord(label, "contrastive", seed, **{**settings, **other})
+
+
+def val_split(folder: Path, **other: Any) -> Split:
+    """A split with pictures, its main measure ``recall@10``."""
+    settings = {"measures": ("recall@5", "recall@10"), "main": ("recall@10",), **other}
+    return made_up_split(folder, role="val", images=12, queries=9, **settings)
+
+
+def result(made: Suite, records: list[RunRecord], splits: tuple[Split, ...]) -> SuiteResult:
+    """The result of a suite with these records."""
+    content = document(made, records, splits, ENVIRONMENT)
+    return SuiteResult(made, tuple(records), content, splits, Path("nowhere"))
