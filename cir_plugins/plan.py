@@ -220,7 +220,7 @@ def plan_reader(
     """
     presets = getattr(registry.factory("dataset", name), "protocols", {})
     if protocol and protocol not in presets:
-        raise unknown_name(f"protocol of dataset '{name}'", protocol, presets)
+        raise unknown_name("protocol", protocol, presets, hint=f"see cir show dataset {name}")
     preset = presets[protocol] if protocol else {}
     return plan_part(registry, "dataset", name, {**preset, **given})
 

@@ -1,0 +1,110 @@
+"""A plugin host for composed image retrieval: what a plugin needs, under one name.
+
+Names are resolved on first use, so ``import cir_plugins`` loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cir_plugins.builtin.losses import mean_over, require_negatives
+    from cir_plugins.builtin.samplers import eligible
+    from cir_plugins.builtin.similarity import best_token, unit
+    from cir_plugins.convert import Ledger, Official, entry
+    from cir_plugins.errors import CIRError, unknown_name
+    from cir_plugins.features import concatenate, each, select
+    from cir_plugins.hookspecs import Factories, hookimpl
+    from cir_plugins.images import Preprocess, open_image
+    from cir_plugins.method import TEMPERATURE, Fused, Method, Parts
+    from cir_plugins.plan import Plan
+    from cir_plugins.registry import Registry
+    from cir_plugins.settings import Part, Recipe, TrainSettings
+    from cir_plugins.texts import Captions
+    from cir_plugins.types import (
+        Backbone,
+        Batch,
+        Features,
+        Loss,
+        Query,
+        Sampler,
+        Split,
+        Tokens,
+    )
+
+__all__ = [
+    "TEMPERATURE",
+    "Backbone",
+    "Batch",
+    "CIRError",
+    "Captions",
+    "Factories",
+    "Features",
+    "Fused",
+    "Ledger",
+    "Loss",
+    "Method",
+    "Official",
+    "Part",
+    "Parts",
+    "Plan",
+    "Preprocess",
+    "Query",
+    "Recipe",
+    "Registry",
+    "Sampler",
+    "Split",
+    "Tokens",
+    "TrainSettings",
+    "best_token",
+    "concatenate",
+    "each",
+    "eligible",
+    "entry",
+    "hookimpl",
+    "mean_over",
+    "open_image",
+    "require_negatives",
+    "select",
+    "unit",
+    "unknown_name",
+]
+
+_HOMES = MappingProxyType(
+    {
+        "builtin.losses": ("mean_over", "require_negatives"),
+        "builtin.samplers": ("eligible",),
+        "builtin.similarity": ("best_token", "unit"),
+        "convert": ("Ledger", "Official", "entry"),
+        "errors": ("CIRError", "unknown_name"),
+        "features": ("concatenate", "each", "select"),
+        "hookspecs": ("Factories", "hookimpl"),
+        "images": ("Preprocess", "open_image"),
+        "method": ("TEMPERATURE", "Fused", "Method", "Parts"),
+        "plan": ("Plan",),
+        "registry": ("Registry",),
+        "settings": ("Part", "Recipe", "TrainSettings"),
+        "texts": ("Captions",),
+        "types": (
+            *("Backbone", "Batch", "Features", "Loss"),
+            *("Query", "Sampler", "Split", "Tokens"),
+        ),
+    }
+)
+_HOME = MappingProxyType({name: home for home, names in _HOMES.items() for name in names})
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cir-plugins")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

@@ -1,0 +1,109 @@
+"""The command line: ``cir``. One file per group of commands; bodies import what they need.
+
+Whatever a user can mend ends in one message on stderr and exit code 2, without a traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from cir_plugins.cli import bench, data, parts, train
+from cir_plugins.cli import eval as evaluation
+from cir_plugins.errors import CIRError, unknown_name
+
+USAGE = 2
+INTERRUPTED = 130
+# What the system refuses because of the user's disk or rights, not because of a mistake of ours.
+_REFUSED = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+        *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EFBIG),
+    }
+)
+
+
+class _Commands(typer.core.TyperGroup):
+    """Commands whose misspelt names get the nearest ones, and that end quietly when interrupted."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command of that name."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            raise unknown_name("command", args[0], self.commands, hint="see cir --help")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """What the command gives."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"cir-plugins {version('cir-plugins')}")
+        raise typer.Exit
+
+
+def make_app() -> typer.Typer:
+    """The application with all its commands."""
+    app = typer.Typer(
+        name="cir",
+        cls=_Commands,
+        help="Composed image retrieval: train, evaluate and compare methods made of plugins.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version", help="Show the version.", callback=_show_version, is_eager=True
+            ),
+        ] = False,
+    ) -> None:
+        pass
+
+    app.command("list")(parts.list_parts)
+    app.command("show")(parts.show)
+    app.command("make-data")(data.make_data)
+    app.command("check")(data.check)
+    app.command("train")(train.train)
+    app.command("eval")(evaluation.evaluate)
+    app.command("bench")(bench.bench)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 it found errors, 2 wrong input, 130 interrupted.
+
+    Args:
+        arguments: What follows ``cir``; None for the process's own.
+    """
+    try:
+        make_app()(None if arguments is None else list(arguments), prog_name="cir")
+    except CIRError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        _fail(f"cannot read or write{where}: {error.strerror}")
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(USAGE)

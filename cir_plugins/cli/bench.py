@@ -1,0 +1,78 @@
+"""``cir bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cir_plugins.cli.options import Root
+from cir_plugins.errors import CIRError
+
+FAILED_ROWS = 1
+
+
+def bench(
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="Name of a suite, or a TOML file.")],
+    data: Annotated[
+        str, typer.Option("--data", help="Another layout than the suite's.", show_default=False)
+    ] = "",
+    root: Root = None,
+    methods: Annotated[
+        str, typer.Option("--methods", metavar="A,B", help="Only these rows.", show_default=False)
+    ] = "",
+    seeds: Annotated[
+        str, typer.Option("--seeds", metavar="0,1,2", help="Seeds of each row.", show_default=False)
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the results; runs/SUITE if left out.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda or mps.", show_default=False)
+    ] = "",
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Loader processes.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the rows that are done.")] = False,
+) -> None:
+    """Compare methods: the rows of a suite.
+
+    Each row is trained and evaluated with each seed. Exit code 1 if a row failed.
+    """
+    from cir_plugins.bench.suite import read_suite
+
+    numbers = _seeds(seeds)
+    chosen = read_suite(suite).pointed_at(data or None, root).only(_names(methods), numbers)
+    run: dict[str, Any] = {"device": device} if device else {}
+    if workers is not None:
+        run["workers"] = workers
+    from rich.console import Console
+
+    from cir_plugins.bench.page import write_page
+    from cir_plugins.bench.runner import run_suite
+    from cir_plugins.registry import Registry
+
+    folder = out or Path("runs") / chosen.name
+    result = run_suite(chosen, Registry.load(), folder, resume=resume, run=run)
+    page = write_page(result)
+    result.show(Console())
+    typer.echo(f"page: {page}")
+    if result.failed:
+        raise typer.Exit(FAILED_ROWS)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """Seeds of a comma-separated list.
+
+    Raises:
+        CIRError: If one is no whole number from 0.
+    """
+    names = _names(text)
+    if not all(name.isascii() and name.isdigit() for name in names):
+        raise CIRError(f"--seeds cannot be '{text}'; accepted: whole numbers from 0, such as 0,1,2")
+    return tuple(int(name) for name in names)

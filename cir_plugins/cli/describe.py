@@ -1,0 +1,121 @@
+"""What ``cir show`` says about a part or a table of settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from cir_plugins.cli.terminal import make_console, plain_table
+from cir_plugins.options import Option, options_of
+from cir_plugins.plan import RunSettings, plan_part, recipe_of
+from cir_plugins.settings import Part, Recipe, TrainSettings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cir_plugins.registry import Kind, Registry
+
+_SECTIONS = ("Args:", "Attributes:", "Raises:", "Returns:")
+
+
+def show_settings(table: str) -> None:
+    """Print the options of the table ``train`` or ``run``."""
+    kind = TrainSettings if table == "train" else RunSettings
+    console = make_console()
+    console.print(f"[{table}]  {description(kind)}\n")
+    console.print(option_table(options_of(kind), table))
+
+
+def show_part(registry: Registry, kind: Kind, name: str) -> None:
+    """Print what a part is, its options, and what else its kind has to say.
+
+    Raises:
+        CIRError: If there is no such part, or its factory is faulty.
+    """
+    offer = registry.offer(kind, name)
+    factory = plan_part(registry, kind, name, {}).factory
+    options = options_of(factory)
+    table = "data" if kind == "dataset" else kind
+    console = make_console()
+    console.print(f"{kind} {name}, plugin {offer.plugin}, {offer.where}\n")
+    console.print(description(factory))
+    if options:
+        console.print()
+        console.print(option_table(options, table))
+    else:
+        console.print("\nno options")
+    for line in _more(kind, factory):
+        console.print(line)
+
+
+def option_table(options: Mapping[str, Option], table: str) -> Table:
+    """A table of options with type, default and text."""
+    shown = plain_table("option", "accepted", "default", "what it does")
+    for option in options.values():
+        name = f"{table}.{option.name}"
+        shown.add_row(name, option.accepted, as_toml(option.default), option.text)
+    return shown
+
+
+def description(factory: Callable[..., Any]) -> str:
+    """A docstring without its sections of arguments and errors, sources kept."""
+    kept: list[str] = []
+    inside = False
+    for line in (inspect.getdoc(factory) or "").splitlines():
+        if line.strip() in _SECTIONS:
+            inside = True
+        elif line.strip() and not line.startswith(" "):
+            inside = False
+        if not inside:
+            kept.append(line)
+    return "\n".join(kept).strip()
+
+
+def as_toml(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(as_toml(item) for item in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else f"{value}"
+
+
+def _more(kind: Kind, factory: Callable[..., Any]) -> Iterator[str]:
+    if kind == "method":
+        yield from _recipe(recipe_of(factory))
+    for attribute in ("needs", "offers"):
+        names: frozenset[str] = getattr(factory, attribute, frozenset())
+        if names:
+            yield f"\n{attribute}: {', '.join(sorted(names))}"
+    protocols: Mapping[str, Mapping[str, Any]] = getattr(factory, "protocols", {})
+    if kind == "dataset" and protocols:
+        yield "\nprotocols (cir eval --protocol NAME)"
+        for name, options in protocols.items():
+            switches = ", ".join(f"{key}={as_toml(value)}" for key, value in options.items())
+            yield f"  {name}: {switches or 'the defaults'}"
+
+
+def _recipe(recipe: Recipe) -> Iterator[str]:
+    yield f"\nrecipe, from: {recipe.source}"
+    for kind, part in (
+        ("backbone", recipe.backbone),
+        ("loss", recipe.loss),
+        ("sampler", recipe.sampler),
+    ):
+        yield f"  {kind} = {_part(part)}"
+    default = asdict(TrainSettings())
+    for key, value in asdict(recipe.train).items():
+        if value != default[key]:
+            yield f"  train.{key} = {as_toml(value)}"
+    for data, differences in recipe.datasets.items():
+        for key, value in differences.items():
+            yield f"  on {data}: {key} = {as_toml(value)}"
+
+
+def _part(part: Part) -> str:
+    options = ", ".join(f"{key}={as_toml(value)}" for key, value in part.options.items())
+    return f"{part.name} ({options})" if options else part.name

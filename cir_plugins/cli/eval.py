@@ -1,0 +1,78 @@
+"""``cir eval``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cir_plugins.cli.options import Data, Root, Sets, data_options, need
+
+ROLES = ("train", "val", "test")
+Protocol = Annotated[
+    str, typer.Option("--protocol", help="Preset of the reader's switches (cir show dataset).")
+]
+Role = Annotated[
+    str,
+    typer.Option("--split", help="train, val or test; if left out val, or test for a submission."),
+]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Also write the report here.", show_default=False)
+]
+Submission = Annotated[
+    Path | None,
+    typer.Option("--submission", help="Write files for the test server here.", show_default=False),
+]
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    data: Data = "",
+    root: Root = None,
+    protocol: Protocol = "",
+    sets: Sets = None,
+    split: Role = "",
+    json: Json = None,
+    submission: Submission = None,
+) -> None:
+    """Evaluate a run on a data set."""
+    from cir_plugins.errors import unknown_name
+    from cir_plugins.plan import plan_reader
+    from cir_plugins.registry import Registry
+
+    name, folder = need(data, "--data NAME"), need(root, "--root DIR")
+    if split and split not in ROLES:
+        raise unknown_name("role of splits", split, ROLES)
+    options = data_options(sets)
+    registry = Registry.load()
+    reader = plan_reader(registry, name, options, protocol)
+    target: dict[str, Any] = {"data": name, "root": folder}
+    if submission is not None:
+        from cir_plugins.cli.submit import submit
+
+        given = reader.options if protocol else options
+        for file in submit(
+            run, registry, submission, options=given, split=split or "test", **target
+        ):
+            typer.echo(f"written: {file}")
+        return
+    from cir_plugins.cli.terminal import show_report
+    from cir_plugins.run import evaluate_run
+
+    report = evaluate_run(
+        run, registry, options=options, protocol=protocol, split=split or "val", **target
+    )
+    if json is not None:
+        _write(json, report)
+    show_report(report)
+
+
+def _write(file: Path, report: Mapping[str, Any]) -> None:
+    from json import dumps
+
+    from cir_plugins.checkpoint import write_atomically
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, (dumps(report, indent=2) + "\n").encode())

@@ -1,0 +1,58 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cir_plugins.errors import CIRError
+
+if TYPE_CHECKING:
+    from cir_plugins.config import Tables
+
+Data = Annotated[str, typer.Option("--data", help="Layout of the data set (cir list dataset).")]
+Root = Annotated[
+    Path | None, typer.Option("--root", help="Folder of the data set.", show_default=False)
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one option, such as train.epochs=3 or sampler=hardest; repeat as needed.",
+        show_default=False,
+    ),
+]
+
+
+def data_options(assignments: list[str] | None) -> dict[str, Any]:
+    """The options of a reader among ``--set data.KEY=VALUE`` assignments.
+
+    Raises:
+        CIRError: If another table is named, or the data set's name or folder.
+    """
+    from cir_plugins.config import parse_set
+
+    tables: Tables = parse_set(assignments or [])
+    given = tables.pop("data", {})
+    if tables:
+        raise CIRError(
+            f"--set {next(iter(tables))}... is of no use here; accepted: data.OPTION=value"
+        )
+    for key, option in (("name", "--data"), ("root", "--root")):
+        if key in given:
+            raise CIRError(f"--set data.{key}=... is of no use here; accepted: {option}")
+    return given
+
+
+def need(value: Any, option: str) -> Any:
+    """The value.
+
+    Raises:
+        CIRError: If it is missing; names the option.
+    """
+    if not value:
+        raise CIRError(f"{option} is missing; see --help")
+    return value

@@ -1,0 +1,75 @@
+"""``cir train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cir_plugins.cli.options import Data, Root, Sets, need
+
+if TYPE_CHECKING:
+    from cir_plugins.config import Tables
+
+
+def train(
+    method: Annotated[
+        str,
+        typer.Argument(metavar="METHOD", help="cir list method; may stand in the config file."),
+    ] = "",
+    data: Data = "",
+    root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run.", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="TOML file; a run's config.toml is one.", show_default=False),
+    ] = None,
+    sets: Sets = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Same as --set run.seed=N.", show_default=False)
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda or mps.", show_default=False)
+    ] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved config and do nothing.")
+    ] = False,
+) -> None:
+    """Train a method and evaluate it, in a run folder."""
+    from cir_plugins.config import parse_set, read_config
+    from cir_plugins.plan import make_plan
+    from cir_plugins.registry import Registry
+
+    file: Tables = read_config(config) if config else {}
+    named = arguments_as_tables(method, data, root, seed, device)
+    plan = make_plan(Registry.load(), file, named, parse_set(sets or []))
+    if dry_run:
+        typer.echo(plan.text(), nl=False)
+        return
+    folder = need(out, "--out RUN")
+    from cir_plugins.cli.terminal import show_report
+    from cir_plugins.run import execute
+
+    outcome = execute(plan, folder, resume=resume)
+    show_report(outcome.report)
+    typer.echo(f"run: {folder}")
+
+
+def arguments_as_tables(
+    method: str, data: str, root: Path | None, seed: int | None, device: str
+) -> Tables:
+    """The command's own arguments as tables; those left out are not in them."""
+    given: dict[str, dict[str, Any]] = {
+        "method": {"name": method},
+        "data": {"name": data, "root": str(root) if root else ""},
+        "run": {"seed": "" if seed is None else seed, "device": device},
+    }
+    kept = {
+        table: {key: value for key, value in values.items() if value != ""}
+        for table, values in given.items()
+    }
+    return {table: values for table, values in kept.items() if values}

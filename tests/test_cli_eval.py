@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cir_plugins import cli
+from cir_plugins.cli import submit
+from tests.command import Call
+from tests.layouts import small_cirr
+
+
+@pytest.fixture(scope="module")
+def run(garments_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a method that is not trained, on random weights."""
+    out = tmp_path_factory.mktemp("runs") / "sum"
+    with pytest.raises(SystemExit) as ended:
+        cli.main(
+            [
+                *("train", "image_text_sum", "--data", "fashioniq", "--root", str(garments_root)),
+                *("--out", str(out), "--device", "cpu", "--set", "backbone=tiny_clip"),
+                *("--set", "backbone.start=random", "--set", "run.workers=0"),
+                *("--set", 'data.categories=["dress", "shirt"]'),
+            ]
+        )
+    assert not ended.value.code
+    return out
+
+
+def test_eval_prints_and_writes_the_report_of_the_protocol(
+    cir: Call, run: Path, garments_root: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "new folder" / "report.json"
+    arguments = ("eval", run, "--data", "fashioniq", "--root", garments_root)
+    answer = cir(*arguments, "--protocol", "merged", "--json", file)
+    assert answer.code == 0
+    report = json.loads(file.read_text())
+    assert set(report) == {"dataset", "protocol", "splits", "average", "queries", "gallery"}
+    assert (report["dataset"], report["protocol"]) == ("fashioniq", "merged")
+    assert list(report["splits"]) == ["merged.val"]
+    assert 0 < report["splits"]["merged.val"]["recall@50"] <= 1
+    assert "fashioniq, protocol merged" in answer.out
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_options_beat_the_protocols_preset(
+    cir: Call, run: Path, garments_root: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "report.json"
+    answer = cir(
+        *("eval", run, "--data", "fashioniq", "--root", garments_root, "--protocol", "merged"),
+        *("--set", "data.gallery=original", "--set", 'data.categories=["dress"]', "--json", file),
+    )
+    assert answer.code == 0
+    assert list(json.loads(file.read_text())["splits"]) == ["dress.val"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "parts"),
+    [
+        (["--protocol", "mergd"], ["unknown protocol 'mergd'; nearest: merged"]),
+        (["--set", "data.galery=val"], ["option 'galery'; nearest: gallery"]),
+        (["--set", "run.seed=1"], ["--set run", "accepted: data.OPTION=value"]),
+        (["--split", "vall"], ["unknown role of splits 'vall'; nearest: val"]),
+        (["--submission", "s"], ["'fashioniq' has no test server", "accepts: cirr, circo"]),
+    ],
+)
+def test_eval_refuses_what_it_does_not_know(
+    cir: Call, run: Path, garments_root: Path, extra: list[str], parts: list[str]
+) -> None:
+    answer = cir("eval", run, "--data", "fashioniq", "--root", garments_root, *extra)
+    assert answer.complains(*parts), answer
+
+
+def test_eval_of_what_is_no_run_is_refused(cir: Call, tmp_path: Path, garments_root: Path) -> None:
+    arguments = ("--data", "fashioniq", "--root", garments_root)
+    assert cir("eval", tmp_path / "gone", *arguments).complains("is no run folder")
+
+
+def test_a_submission_holds_every_query_of_the_blind_split(
+    cir: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = small_cirr(tmp_path / "cirr")
+    out = tmp_path / "sent"
+    answer = cir("eval", run, "--data", "cirr", "--root", root, "--submission", out)
+    # The gallery of this small set is below the 50 images the server asks of each query.
+    assert answer.complains("CIRR recall: the ranking of query '40' has 5 images", "accepted: 50")
+    assert not out.exists()
+    server = submit._SERVERS["cirr"]
+    short = replace(server.files["recall.json"], count=5)
+    files = {**server.files, "recall.json": short}
+    monkeypatch.setattr(submit, "_SERVERS", {"cirr": replace(server, files=files)})
+    assert cir("eval", run, "--data", "cirr", "--root", root, "--submission", out).code == 0
+    recall = json.loads((out / "recall.json").read_text())
+    subset = json.loads((out / "recall_subset.json").read_text())
+    assert recall["metric"] == "recall"
+    assert len(recall["40"]) == 5
+    assert len(subset["41"]) == 3
+    assert "test1-0" not in recall["40"]  # its reference
+
+
+def test_bench_hands_its_arguments_on_and_ends_with_code_1_if_a_row_failed(
+    cir: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def run_suite(suite: Any, registry: Any, out: Path, **rest: Any) -> Any:
+        seen.update(suite=suite, out=out, **rest)
+        return SimpleNamespace(failed=("row",), show=lambda console: None)
+
+    monkeypatch.setattr("cir_plugins.bench.runner.run_suite", run_suite)
+    monkeypatch.setattr("cir_plugins.bench.page.write_page", lambda result: tmp_path / "index.html")
+    monkeypatch.chdir(tmp_path)
+    answer = cir("bench", "quickstart", "--seeds", "3,4", "--device", "cpu", "--resume")
+    assert answer.code == 1
+    assert seen["suite"].seeds == (3, 4)
+    assert seen["out"] == Path("runs/quickstart")
+    assert (seen["resume"], seen["run"]) == (True, {"device": "cpu"})
+    assert "index.html" in answer.out
