@@ -1,0 +1,171 @@
+"""The contract of backbones."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cir_plugins.features import count, select
+from cir_plugins.testing.contract import (
+    TEXTS,
+    ContractError,
+    pictures,
+    require,
+    require_close,
+    require_finite,
+    require_tensor,
+    require_unit,
+)
+
+
+def check_backbone(backbone: Any, *, images: int = 3, seed: int = 0) -> None:
+    """Check that a backbone turns images and texts into embeddings as the host relies on.
+
+    Embeddings have unit length and do not depend on what else is in the batch; ``preprocess`` and
+    ``tokenize`` can be sent to loader workers; frozen features are frozen; what it offers is there.
+
+    Args:
+        backbone: The backbone, built, on the CPU.
+        images: How many made-up images to encode, 2 or more.
+        seed: Of the made-up images.
+
+    Raises:
+        ContractError: With what to fix.
+    """
+    require(isinstance(backbone, nn.Module), "a backbone is an nn.Module")
+    for name, kind in (("frozen_features", bool), ("offers", frozenset)):
+        value = getattr(backbone, name, None)
+        require(isinstance(value, kind), f"'{name}' must be a {kind.__name__}, not {value!r}")
+    training = backbone.training
+    backbone.eval()
+    try:
+        pixels = _check_preprocess(backbone, images, seed)
+        tokens = _check_tokenize(backbone, images)
+        with torch.no_grad():
+            features = backbone.features(pixels)
+            _check_features(features, images)
+            _check_embeddings(backbone, pixels, features, tokens)
+            _check_offers(backbone, features, tokens)
+        _check_frozen(backbone, pixels, features)
+    finally:
+        backbone.train(training)
+
+
+def _texts(number: int) -> list[str]:
+    return [TEXTS[index % len(TEXTS)] for index in range(number)]
+
+
+def _check_preprocess(backbone: Any, images: int, seed: int) -> Tensor:
+    _require_picklable("preprocess", backbone.preprocess)
+    made = []
+    for picture in pictures(images, seed):
+        before = picture.tobytes()
+        result = backbone.preprocess(picture)
+        pixels = require_tensor("preprocess", result, (3, None, None))
+        require(pixels.dtype == torch.float32, f"pixels must be float32, not {pixels.dtype}")
+        require(picture.tobytes() == before, "preprocess changes the image it is given")
+        made.append(pixels)
+    shapes = {tuple(pixels.shape) for pixels in made}
+    require(len(shapes) == 1, f"preprocess must give one size for all images, found {shapes}")
+    return torch.stack(made)
+
+
+def _require_picklable(name: str, value: Any) -> None:
+    try:
+        pickle.dumps(value)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise ContractError(
+            f"'{name}' runs in loader workers and must be picklable: {error}"
+        ) from error
+
+
+def _check_tokenize(backbone: Any, number: int) -> Mapping[str, Tensor]:
+    _require_picklable("tokenize", backbone.tokenize)
+    for texts in (_texts(number), ["", "word " * 400]):
+        tokens = backbone.tokenize(texts)
+        require(
+            isinstance(tokens, Mapping), f"tokenize gives {type(tokens).__name__}, not a mapping"
+        )
+        for name, value in tokens.items():
+            require(isinstance(value, Tensor), f"tokens '{name}' must be a tensor")
+            require(
+                value.shape[:1] == (len(texts),),
+                f"tokens '{name}' must have the {len(texts)} texts first, found shape "
+                f"{tuple(value.shape)}",
+            )
+    made: Mapping[str, Tensor] = backbone.tokenize(_texts(number))
+    return made
+
+
+def _check_features(features: Any, images: int) -> None:
+    parts = (features,) if isinstance(features, Tensor) else features
+    named = isinstance(features, Tensor) or hasattr(features, "_fields")
+    require(named, f"features are {type(features).__name__}, not a tensor or a named tuple")
+    for part in parts:
+        require(isinstance(part, Tensor), "a named tuple of features must hold tensors only")
+        require(
+            part.shape[:1] == (images,),
+            f"features must have the {images} images first, found shape {tuple(part.shape)}",
+        )
+        require_finite("features", part)
+    require(count(features) == images, "features must be of all the images")
+
+
+def _check_embeddings(
+    backbone: Any, pixels: Tensor, features: Any, tokens: Mapping[str, Tensor]
+) -> None:
+    images = len(pixels)
+    query = require_tensor("query", backbone.query(features, tokens), (images, None))
+    target = backbone.target(features)
+    rank = target.dim() if isinstance(target, Tensor) else 0
+    shape = (images, *([None] if rank == 3 else []), query.shape[-1])
+    require_tensor("target, (C, D) or (C, T, D),", target, shape)
+    require_unit("query", query)
+    require_unit("target", target)
+    scores = require_tensor("similarity", backbone.similarity(query, target), (images, images))
+    require_finite("similarity", scores)
+    for index in range(images):
+        one = backbone.features(pixels[index : index + 1])
+        alone = backbone.tokenize(_texts(images)[index : index + 1])
+        where = f"of image {index} alone and in a batch of {images}"
+        require_close(f"target {where}", backbone.target(one)[0], target[index], 1e-3)
+        require_close(f"query {where}", backbone.query(one, alone)[0], query[index], 1e-3)
+    backwards = torch.arange(images - 1, -1, -1)
+    moved = backbone.target(select(features, backwards))
+    require_close("targets in another order", moved, target[backwards], 1e-3)
+
+
+def _check_offers(backbone: Any, features: Any, tokens: Mapping[str, Tensor]) -> None:
+    images = count(features)
+    if "image_embedding" in backbone.offers:
+        require_unit("image", require_tensor("image", backbone.image(features), (images, None)))
+    if "text_embedding" in backbone.offers:
+        require_unit("text", require_tensor("text", backbone.text(tokens), (images, None)))
+    if "query_tokens" in backbone.offers:
+        fused = backbone.fuse(features, tokens)
+        hidden = require_tensor("fuse(...).tokens", fused.tokens, (images, None, None))
+        width = hidden.shape[-1]
+        require_tensor("fuse(...).text", fused.text, (images, width))
+        projected = backbone.project_text(hidden)
+        require_tensor("project_text", projected, (*hidden.shape[:2], None))
+        words = ["colour", "shape"]
+        require_tensor("embed_words", backbone.embed_words(words), (len(words), width))
+
+
+def _check_frozen(backbone: Any, pixels: Tensor, features: Any) -> None:
+    if not backbone.frozen_features:
+        return
+    backbone.train()
+    again = backbone.features(pixels)
+    parts = (again,) if isinstance(again, Tensor) else again
+    require(
+        not any(part.requires_grad for part in parts),
+        "frozen_features is True but a gradient reaches what features are made of",
+    )
+    expected = (features,) if isinstance(features, Tensor) else features
+    for found, wanted in zip(parts, expected, strict=True):
+        require_close("frozen features in training mode", found, wanted)

@@ -1,0 +1,98 @@
+"""What all contract checks share: the error, and statements about tensors."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cir_plugins.errors import CIRError
+from cir_plugins.options import options_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+TEXTS = ("is red with long sleeves", "shorter", "has a floral print and no buttons, less formal")
+
+
+class ContractError(AssertionError):
+    """A part does not keep its contract; the message says what to fix."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Nothing, if the condition holds; a ``ContractError`` with the message otherwise."""
+    if not condition:
+        raise ContractError(message)
+
+
+def require_tensor(what: str, value: object, shape: Sequence[int | None]) -> Tensor:
+    """The value, a tensor of that shape; None stands for any size."""
+    wanted = tuple("any" if size is None else size for size in shape)
+    if not isinstance(value, Tensor):
+        raise ContractError(f"{what} must be a tensor {wanted}, not {type(value).__name__}")
+    fits = len(value.shape) == len(shape) and all(
+        size in (None, found) for size, found in zip(shape, value.shape, strict=True)
+    )
+    require(fits, f"{what} must have shape {wanted}, found {tuple(value.shape)}")
+    return value
+
+
+def require_finite(what: str, value: Tensor) -> None:
+    """Nothing, if every number is finite."""
+    require(bool(torch.isfinite(value).all()), f"{what} holds NaN or infinite numbers")
+
+
+def require_unit(what: str, value: Tensor) -> None:
+    """Nothing, if the vectors (..., D) have unit length."""
+    require_finite(what, value)
+    off = float((value.norm(dim=-1) - 1).abs().max())
+    require(off < 1e-3, f"{what} must have unit length; a length is off by {off:.3g}")
+
+
+def require_unchanged(what: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+    """Nothing, if the inputs are as they were."""
+    for name, value in before.items():
+        require(torch.equal(value, after[name]), f"{what} changes its input '{name}' in place")
+
+
+def require_close(what: str, found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
+    """Nothing, if both tensors agree within an absolute tolerance."""
+    require_tensor(what, found, tuple(expected.shape))
+    off = float((found.float() - expected.float()).abs().max()) if found.numel() else 0.0
+    require(off <= tolerance, f"{what}: off by {off:.3g}, accepted: {tolerance:.3g}")
+
+
+def require_options(factory: Any, *, required: tuple[str, ...] = ()) -> None:
+    """Nothing, if a factory's options are typed keyword parameters that all have defaults.
+
+    Args:
+        factory: The factory.
+        required: Parameters that may have no default, such as a method's ``parts``.
+    """
+    import inspect
+
+    try:
+        options = options_of(factory)
+    except (ValueError, CIRError) as error:
+        raise ContractError(f"options: {error}") from error
+    for name, parameter in inspect.signature(factory).parameters.items():
+        variable = parameter.kind is parameter.VAR_POSITIONAL
+        require(
+            name in options or name in required or variable,
+            f"parameter '{name}' of {factory!r} needs a default: every option has one",
+        )
+
+
+def pictures(count: int, seed: int) -> list[Image]:
+    """RGB images of different sizes, filled with noise."""
+    from PIL import Image
+
+    chance = random.Random(seed)
+    made = []
+    for index in range(count):
+        size = (40 + 8 * index, 64 - 4 * index)
+        made.append(Image.frombytes("RGB", size, chance.randbytes(3 * size[0] * size[1])))
+    return made

@@ -1,0 +1,199 @@
+"""The contract of methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cir_plugins.builtin.losses import InfoNCE
+from cir_plugins.builtin.samplers import InBatch
+from cir_plugins.config import TABLES
+from cir_plugins.features import select
+from cir_plugins.method import Method, Parts
+from cir_plugins.ranges import checked_settings
+from cir_plugins.settings import Recipe, TrainSettings
+from cir_plugins.testing.contract import (
+    TEXTS,
+    pictures,
+    require,
+    require_close,
+    require_finite,
+    require_options,
+    require_tensor,
+    require_unchanged,
+    require_unit,
+)
+from cir_plugins.types import Batch
+
+_ROWS = 4
+_CANDIDATES = 6
+_IMAGES = 8
+
+
+def check_method(
+    method_class: type[Method],
+    backbone: Any,
+    *,
+    loss: Any = None,
+    sampler: Any = None,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> None:
+    """Check that a method trains and retrieves as the host relies on.
+
+    Terms are finite scalars by name whose gradient reaches what is trained; queries and targets
+    have unit length and are the same each time in evaluation mode; the batch stays as it is, and
+    one that brings features gives the terms of one that brings pixels.
+
+    Args:
+        method_class: The class, with its recipe.
+        backbone: A small backbone that offers what the method needs, built, on the CPU.
+        loss: A loss; None for InfoNCE.
+        sampler: A sampler; None for the whole batch.
+        options: Options of the method that differ from its defaults.
+        seed: Of the made-up batch.
+
+    Raises:
+        ContractError: With what to fix.
+    """
+    is_method = isinstance(method_class, type) and issubclass(method_class, Method)
+    require(is_method, f"{method_class!r} must be a class derived from cir_plugins.Method")
+    check_recipe(method_class)
+    lacking = sorted(method_class.needs - backbone.offers)
+    require(not lacking, f"the backbone given to this check does not offer {', '.join(lacking)}")
+    negatives = method_class.recipe.train.negatives
+    parts = Parts(backbone, loss or InfoNCE(), sampler or InBatch(), negatives)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        method = method_class(parts, **(options or {}))
+        batch = _batch(method, negatives != "batch", seed)
+        _check_retrieval(method, batch)
+        if method_class.trained:
+            _check_terms(method, batch)
+            _check_features(method, batch)
+            _check_groups(method)
+
+
+def check_recipe(method_class: type[Method]) -> None:
+    """Check a method's declarations: recipe, needs and options; nothing is built."""
+    require_options(method_class, required=("parts",))
+    recipe = getattr(method_class, "recipe", None)
+    if not isinstance(recipe, Recipe):
+        require(False, f"{method_class.__name__}.recipe must be a Recipe, not {recipe!r}")
+        return
+    require(bool(recipe.source.strip()), "the recipe's source is empty: name authors and paper")
+    needs = method_class.needs
+    require(isinstance(needs, frozenset), f"'needs' must be a frozenset, not {needs!r}")
+    errors: list[str] = []
+    checked_settings(TrainSettings, "train", asdict(recipe.train), errors)
+    require(not errors, f"the recipe's settings: {'; '.join(errors)}")
+    for data, differences in recipe.datasets.items():
+        for key in differences:
+            table, _, option = key.partition(".")
+            good = table in TABLES and bool(option)
+            require(good, f"recipe for {data}: '{key}' must be 'table.option', as 'train.epochs'")
+
+
+def _batch(method: Method, mined: bool, seed: int) -> Batch:
+    """Four queries whose references, targets and further candidates share images."""
+    backbone = method.backbone
+    texts = [TEXTS[index % len(TEXTS)] for index in range(_ROWS)]
+    views = {
+        name: backbone.tokenize([edit(text) for text in texts])
+        for name, edit in type(method).views.items()
+    }
+    edit = type(method).edit
+    texts = [edit(text) for text in texts] if edit else texts
+    excluded = torch.zeros(_ROWS, _CANDIDATES, dtype=torch.bool)
+    excluded[0, 1] = True
+    drawn = torch.zeros(_ROWS, _CANDIDATES, dtype=torch.bool)
+    drawn[:, _CANDIDATES - 1] = True
+    pixels = torch.stack([backbone.preprocess(image) for image in pictures(_IMAGES, seed)])
+    return Batch(
+        images=pixels,
+        features=None,
+        reference=torch.tensor([6, 7, 0, 6]),
+        candidates=torch.arange(_CANDIDATES),
+        target=torch.arange(_ROWS),
+        excluded=excluded,
+        text=texts,
+        tokens=backbone.tokenize(texts),
+        mined=drawn if mined else None,
+        views=views,
+        rows=torch.arange(_ROWS),
+        changed=[("colour",), ("length", "shape"), (), ("pattern",)],
+        image_index=torch.arange(_IMAGES),
+    )
+
+
+def _check_retrieval(method: Method, batch: Batch) -> None:
+    method.eval()
+    with torch.no_grad():
+        features = method.features(batch)
+        asked = select(features, batch.reference)
+        query = method.query(asked, batch.tokens)
+        target = method.target(select(features, batch.candidates))
+        scores = method.similarity(query, target)
+        again = method.query(asked, batch.tokens)
+    require(query.dim() in (2, 3), f"query must be (B, D) or (B, S, D), found {tuple(query.shape)}")
+    require_tensor("query", query, (_ROWS, *query.shape[1:]))
+    require_tensor("target", target, (_CANDIDATES, *target.shape[1:]))
+    require_unit("query", query)
+    require_unit("target", target)
+    require_tensor("similarity", scores, (_ROWS, _CANDIDATES))
+    require_finite("similarity", scores)
+    require_close("query of the same input in evaluation mode", again, query, 1e-6)
+
+
+def _check_terms(method: Method, batch: Batch) -> None:
+    method.train()
+    method.on_epoch(0, max(1, method.recipe.train.epochs))
+    kept = _tensors(batch)
+    terms = method.terms(batch)
+    require_unchanged("terms", kept, _tensors(batch))
+    require(isinstance(terms, dict) and bool(terms), "terms must be a dict with one term or more")
+    for name, value in terms.items():
+        require(isinstance(name, str), f"the name of a term must be a string, not {name!r}")
+        require_finite(f"term '{name}'", require_tensor(f"term '{name}'", value, ()))
+    total = torch.stack(list(terms.values())).sum()
+    require(total.requires_grad, "no gradient reaches the terms: is something detached?")
+    trained = {name: p for name, p in method.named_parameters() if p.requires_grad}
+    found = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+    gradients = {n: g for n, g in zip(trained, found, strict=True) if g is not None}
+    for name, gradient in gradients.items():
+        require_finite(f"the gradient of '{name}'", gradient)
+    moved = [name for name, gradient in gradients.items() if bool(gradient.any())]
+    require(bool(moved), "no parameter of the method gets a gradient other than 0")
+
+
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    found = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    found |= {f"tokens.{name}": value for name, value in batch.tokens.items()}
+    return {name: value.clone() for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def _check_features(method: Method, batch: Batch) -> None:
+    """Cached features replace pixels, so both must give the same terms (without dropout)."""
+    method.eval()
+    with torch.no_grad():
+        state = torch.random.get_rng_state()
+        expected = method.terms(batch)
+        features = method.features(batch)
+        torch.random.set_rng_state(state)
+        found = method.terms(replace(batch, images=None, features=features))
+    for name, value in expected.items():
+        require(name in found, f"term '{name}' is missing when the batch brings features")
+        require_close(f"term '{name}' from features instead of pixels", found[name], value, 1e-3)
+
+
+def _check_groups(method: Method) -> None:
+    groups = method.parameter_groups(1e-3)
+    given = [id(parameter) for group in groups for parameter in group["params"]]
+    wanted = {id(parameter) for parameter in method.parameters() if parameter.requires_grad}
+    require(all("lr" in group for group in groups), "a parameter group has no 'lr'")
+    require(len(given) == len(set(given)), "a parameter is in two parameter groups")
+    require(set(given) <= wanted, "parameter_groups holds parameters that need no gradient")

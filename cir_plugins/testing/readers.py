@@ -1,0 +1,97 @@
+"""The contract of readers."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cir_plugins.errors import CIRError
+from cir_plugins.metrics import parse_measure
+from cir_plugins.testing.contract import ContractError, require
+from cir_plugins.types import Query, Split
+
+_ROLES = ("train", "val", "test")
+
+
+def check_reader(reader: Any, root: Path) -> None:
+    """Check that a reader gives splits as the host relies on.
+
+    Every image that is asked or ranked has a file; answers are in the gallery, the named target
+    first; ids do not repeat; measures are known; a second reading gives the same; a folder that
+    is not there is a ``CIRError``.
+
+    Args:
+        reader: The reader, built.
+        root: A small data folder in its layout, complete.
+
+    Raises:
+        ContractError: With what to fix.
+    """
+    root = Path(root)
+    splits = reader(root)
+    good = isinstance(splits, list) and all(isinstance(split, Split) for split in splits)
+    require(good and bool(splits), f"a reader gives a list of Splits, found {splits!r:.80}")
+    names = [split.name for split in splits]
+    require(len(set(names)) == len(names), f"two splits have one name: {', '.join(names)}")
+    for split in splits:
+        _check_split(split)
+    require(reader(root) == splits, "a second reading gives other splits")
+    require(pickle.loads(pickle.dumps(splits)) == splits, "the splits do not survive pickling")
+    try:
+        reader(root / "no such folder")
+    except CIRError:
+        return
+    raise ContractError("a folder that is not there must raise CIRError")
+
+
+def _check_split(split: Split) -> None:
+    where = f"split '{split.name}'"
+    require(split.role in _ROLES, f"{where} has role '{split.role}'; accepted: {_ROLES}")
+    _require_distinct(f"{where}: gallery", split.gallery)
+    _require_distinct(f"{where}: query ids", [query.id for query in split.queries])
+    for measure in split.measures:
+        try:
+            parse_measure(measure)
+        except (CIRError, ValueError) as error:
+            raise ContractError(f"{where}: measure '{measure}': {error}") from error
+    strange = sorted(set(split.main) - set(split.measures))
+    require(not strange, f"{where}: main measures {strange} are not among its measures")
+    require(bool(split.main), f"{where} has no main measure to choose checkpoints by")
+    wanted = {*split.gallery, *(query.reference for query in split.queries)}
+    lacking = sorted(name for name in wanted if name not in split.paths)
+    require(not lacking, f"{where}: no file for {len(lacking)} images, such as {lacking[:1]}")
+    gone = sorted(str(split.paths[name]) for name in wanted if not split.paths[name].is_file())
+    require(not gone, f"{where}: {len(gone)} files are not there, such as {gone[:1]}")
+    gallery = frozenset(split.gallery)
+    for query in split.queries:
+        _check_query(f"{where}, query '{query.id}'", query, split, gallery)
+
+
+def _check_query(where: str, query: Query, split: Split, gallery: frozenset[str]) -> None:
+    require(bool(query.captions), f"{where} has no caption")
+    texts = split.captions.texts(query.captions, query.category)
+    require(query.text in texts, f"{where}: text {query.text!r} is none of its captions': {texts}")
+    if query.target is None:
+        require(split.role == "test", f"{where} has no target, though its split is {split.role}")
+        require(not query.answers, f"{where} has answers but no target")
+        return
+    first = query.answers[:1]
+    require(first == (query.target,), f"{where}: answers must begin with the target, found {first}")
+    _require_distinct(f"{where}: answers", query.answers)
+    outside = [name for name in query.answers if name not in gallery]
+    require(not outside, f"{where}: answers {outside} are not in the gallery")
+    if split.drop_reference:
+        same = query.reference == query.target
+        require(not same, f"{where}: the target is the reference, which leaves the ranking")
+    if query.group:
+        _require_distinct(f"{where}: group", query.group)
+        require(query.reference not in query.group, f"{where}: the group holds the reference")
+        require(query.target in query.group, f"{where}: the group lacks the target")
+
+
+def _require_distinct(what: str, names: Sequence[str]) -> None:
+    repeated = [name for name, number in Counter(names).items() if number > 1]
+    require(not repeated, f"{what} has repeats: {', '.join(repeated[:3])}")

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cir_plugins import unit
+from cir_plugins.testing import ContractError, check_backbone
+from tests.testing.toy import Toy
+
+
+def changed(**members: Any) -> Toy:
+    toy = Toy()
+    for name, member in members.items():
+        object.__setattr__(toy, name, member)
+    return toy
+
+
+def test_a_minimal_backbone_keeps_the_contract() -> None:
+    check_backbone(Toy())
+
+
+def centred(features: Tensor) -> Tensor:
+    return unit(features - features.mean(dim=0))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        (object(), "a backbone is an nn.Module"),
+        (changed(offers=["image_embedding"]), "'offers' must be a frozenset"),
+        (changed(frozen_features="yes"), "'frozen_features' must be a bool"),
+        (changed(frozen_features=True), "frozen_features is True but a gradient reaches"),
+        (changed(target=lambda f: f), "target must have unit length"),
+        (changed(query=lambda f, t: f), "query must have unit length"),
+        (changed(target=centred), "target of image 0 alone and in a batch of 3: off by"),
+        (changed(target=lambda f: unit(f)[:, :4]), r"must have shape \(3, 8\), found \(3, 4\)"),
+        (changed(similarity=lambda q, t: (q * t).sum(-1)), r"similarity must have shape \(3, 3\)"),
+        (changed(features=lambda x: x[:1].flatten(1)), "features must have the 3 images first"),
+        (changed(features=lambda x: [x]), "features are list, not a tensor or a named tuple"),
+        (changed(tokenize=lambda t: {"n": torch.ones(1)}), "'tokenize' runs in loader workers"),
+        (changed(preprocess=lambda i: i), "'preprocess' runs in loader workers"),
+        (changed(text=lambda t: 2 * torch.ones(3, 8)), "text must have unit length"),
+    ],
+)
+def test_a_backbone_that_breaks_the_contract_is_told(backbone: Any, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        check_backbone(backbone)

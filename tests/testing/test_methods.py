@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from cir_plugins import (
+    Batch,
+    Features,
+    Method,
+    Parts,
+    Recipe,
+    Tokens,
+    TrainSettings,
+    unit,
+)
+from cir_plugins.testing import ContractError, check_method
+from tests.testing.toy import Toy
+
+
+class _Bare(Method):
+    recipe = Recipe(source="nobody", train=TrainSettings(negatives="mined"))
+
+
+class _NotScalar(_Bare):
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": torch.ones(4)}
+
+
+class _Detached(_Bare):
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        return {name: term.detach() for name, term in super().terms(batch).items()}
+
+
+class _NotFinite(_Bare):
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        return {name: term / 0 for name, term in super().terms(batch).items()}
+
+
+class _Mutates(_Bare):
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        batch.excluded[:] = True
+        return super().terms(batch)
+
+
+class _ReadsPixels(_Bare):
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        extra = 0.0 if batch.images is None else batch.images.mean()
+        return {name: term + extra for name, term in super().terms(batch).items()}
+
+
+class _LongQuery(_Bare):
+    def query(self, features: Features, tokens: Tokens) -> Tensor:
+        return 2 * super().query(features, tokens)
+
+
+class _Moody(_Bare):
+    def query(self, features: Features, tokens: Tokens) -> Tensor:
+        return unit(super().query(features, tokens) + 0.1 * torch.rand(8))
+
+
+class _NeedsMore(_Bare):
+    needs: ClassVar[frozenset[str]] = frozenset({"query_tokens"})
+
+
+class _NoDefault(_Bare):
+    def __init__(self, parts: Parts, depth: int) -> None:
+        super().__init__(parts)
+        self.depth = depth
+
+
+class _Twice(_Bare):
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        return [*super().parameter_groups(lr), *super().parameter_groups(lr)]
+
+
+class _NoSource(_Bare):
+    recipe = Recipe(source=" ")
+
+
+class _BadSettings(_Bare):
+    recipe = Recipe(source="nobody", train=TrainSettings(lr=-1.0))
+
+
+class _BadDifference(_Bare):
+    recipe = Recipe(source="nobody", datasets={"cirr": {"epochs": 3}})
+
+
+def test_the_plain_method_keeps_the_contract() -> None:
+    check_method(Method, Toy())
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (dict, "must be a class derived from cir_plugins.Method"),
+        (_NotScalar, r"term 'loss' must have shape \(\), found \(4,\)"),
+        (_Detached, "no gradient reaches the terms"),
+        (_NotFinite, "term 'loss' holds NaN or infinite numbers"),
+        (_Mutates, "terms changes its input 'excluded' in place"),
+        (_ReadsPixels, "term 'loss' from features instead of pixels: off by"),
+        (_LongQuery, "query must have unit length"),
+        (_Moody, "query of the same input in evaluation mode: off by"),
+        (_NeedsMore, "does not offer query_tokens"),
+        (_NoDefault, "parameter 'depth' of .* needs a default"),
+        (_Twice, "a parameter is in two parameter groups"),
+        (_NoSource, "the recipe's source is empty"),
+        (_BadSettings, "the recipe's settings: train.lr cannot be -1.0"),
+        (_BadDifference, "'epochs' must be 'table.option'"),
+    ],
+)
+def test_a_method_that_breaks_the_contract_is_told(method: Any, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        check_method(method, Toy())
