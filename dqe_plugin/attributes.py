@@ -41,7 +41,9 @@ WORDS: Mapping[str, frozenset[str]] = MappingProxyType(
             "letters lettering picture animal camo camouflage paisley design".split()
         ),
         "sleeve": frozenset("sleeve sleeves sleeved sleeveless arm arms".split()),
-        "length": frozenset("long longer short shorter length knee ankle floor maxi midi mini".split()),
+        "length": frozenset(
+            "long longer short shorter length knee ankle floor maxi midi mini".split()
+        ),
     }
 )
 _TOKEN = re.compile(r"[a-z]+(?:-[a-z]+)*")
@@ -56,7 +58,8 @@ def speaks_of(texts: Sequence[str], attributes: Sequence[str]) -> Tensor:
     """
     found = torch.zeros(len(texts), len(attributes), dtype=torch.bool)
     for row, text in enumerate(texts):
-        words = set(_TOKEN.findall(text.lower()))
+        tokens = _TOKEN.findall(text.lower())
+        words = {*tokens, *(part for token in tokens for part in token.split("-"))}
         for column, attribute in enumerate(attributes):
             known = WORDS.get(attribute, frozenset({attribute}))
             found[row, column] = not words.isdisjoint(known)

@@ -16,9 +16,7 @@ def preference_divergence(positive: Tensor, negative: Tensor) -> Tensor:
     return -torch.nn.functional.logsigmoid(positive - negative)
 
 
-def margin_ranking(
-    scores: Tensor, target: Tensor, negatives: Tensor, margin: float
-) -> Tensor:
+def margin_ranking(scores: Tensor, target: Tensor, negatives: Tensor, margin: float) -> Tensor:
     """Hinge (B,) relu(margin - (s_target - s_negative)), averaged over each row's negatives.
 
     Args:

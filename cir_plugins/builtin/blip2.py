@@ -5,17 +5,17 @@ Source: Li, Li, Savarese, Hoi, BLIP-2, ICML 2023, arXiv 2301.12597, section 3.1 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from cir_plugins.builtin.blip2_files import TOKENIZERS, load_model
 from cir_plugins.builtin.similarity import best_token, unit
-from cir_plugins.builtin.towers import LN_VISION_EPS, TOWERS
-from cir_plugins.errors import CIRError
+from cir_plugins.builtin.tokenizers import WordPieceTokenizer
+from cir_plugins.builtin.towers import Tower
 from cir_plugins.images import Preprocess
 from cir_plugins.method import Fused
 from cir_plugins.types import Tokens
@@ -30,13 +30,18 @@ class Blip2(nn.Module):
     tokens and is scored by the best of them.
 
     Args:
-        model: Hub name or local folder of a ``Blip2ForImageTextRetrieval``. The ``model_type`` of
-            a folder's vision config chooses the tower: BLIP-2's own EVA ViT, ``clip_vision_model``
-            (the ViT-L variant of QuRe and SPRC) or ``timm_resnet``.
+        model: ``vit_g`` or ``vit_l`` for the published architectures (random weights only, no
+            download), or hub name or local folder of a ``Blip2ForImageTextRetrieval``. The
+            ``model_type`` of a folder's vision config chooses the tower: BLIP-2's own EVA ViT,
+            ``clip_vision_model`` (the ViT-L variant of QuRe and SPRC) or ``timm_resnet``.
         weights: ``pretrained``, or ``random`` to build the model from the folder's (or the hub's)
             configuration alone.
+        tokenizer: Hub name or local folder of the tokenizer; empty for the model's own
+            (``bert-base-uncased`` for a published architecture).
         vision: ``frozen``: the ViT is in evaluation mode and gets no gradient, so its features can
             be computed once; ``trained``: it is tuned with the rest.
+        vision_norm: Whether the layer norm above the ViT is ``trained`` (SPRC, QuRe) or ``frozen``
+            (CoVR-2).
         image_size: Side of the input in pixels; 0 for the model's own. Position embeddings are
             interpolated where it differs.
         resize: How an image becomes a square (see ``cir_plugins.images``).
@@ -57,23 +62,24 @@ class Blip2(nn.Module):
         *,
         model: str = "Salesforce/blip2-itm-vit-g",
         weights: Literal["pretrained", "random"] = "pretrained",
+        tokenizer: str = "",
         vision: Literal["frozen", "trained"] = "frozen",
+        vision_norm: Literal["frozen", "trained"] = "trained",
         image_size: int = 0,
         resize: Literal["target_pad", "square_pad", "clip", "squash"] = "target_pad",
         text_length: int = 32,
         dropout: float = -1.0,
     ) -> None:
         super().__init__()
-        self.model, self.tokenizer = _load(model, weights, dropout)
+        self.model = load_model(model, weights, dropout)
+        self.tokenizer = WordPieceTokenizer(tokenizer or TOKENIZERS.get(model, model), text_length)
         own_size = int(self.model.config.vision_config.image_size)
         self.frozen_features = vision == "frozen"
-        self.text_length = text_length
         self.preprocess = Preprocess(size=image_size or own_size, resize=resize)
         self.interpolate = bool(image_size) and image_size != own_size
         if self.frozen_features:
-            # ln_vision sits on top of the frozen ViT and is trained by SPRC and QuRe; here it is
-            # part of the cached features and therefore frozen too.
             self.model.vision_model.requires_grad_(False)
+        self.model.vision_model.post_layernorm.requires_grad_(vision_norm == "trained")
         self.model.itm_head.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Blip2:
@@ -85,20 +91,21 @@ class Blip2(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Word-piece ids and masks (n, L), padded to the longest text, at most ``text_length``."""
-        encoded = self.tokenizer(
-            list(texts),
-            padding="longest",
-            truncation=True,
-            max_length=self.text_length,
-            return_tensors="pt",
-        )
-        return {"ids": encoded["input_ids"], "mask": encoded["attention_mask"]}
+        return self.tokenizer(texts)
 
     def features(self, images: Tensor) -> Tensor:
-        """ViT states (U, P, W) of the image patches and [CLS], after the vision layer norm."""
-        output = self.model.vision_model(images, interpolate_pos_encoding=self.interpolate)
-        states: Tensor = output.last_hidden_state
+        """ViT states (U, P, W) of [CLS] and the image patches, below the vision layer norm."""
+        tower = self.model.vision_model
+        if isinstance(tower, Tower):
+            return tower.states(images, self.interpolate)
+        embedded = tower.embeddings(images, interpolate_pos_encoding=self.interpolate)
+        states: Tensor = tower.encoder(inputs_embeds=embedded).last_hidden_state
         return states
+
+    def seen(self, features: Tensor) -> Tensor:
+        """What the Q-Former attends to (U, P, W): the features after the vision layer norm."""
+        normed: Tensor = self.model.vision_model.post_layernorm(features)
+        return normed
 
     def fuse(self, features: Tensor, tokens: Tokens) -> Fused:
         """Q-Former states of [query tokens; text] over the image."""
@@ -109,7 +116,7 @@ class Blip2(nn.Module):
             query_embeds=embedded,
             query_length=queries.shape[1],
             attention_mask=torch.cat([seen, tokens["mask"]], dim=1),
-            encoder_hidden_states=features,
+            encoder_hidden_states=self.seen(features),
         ).last_hidden_state
         return Fused(hidden[:, : queries.shape[1]], hidden[:, queries.shape[1]])
 
@@ -123,7 +130,8 @@ class Blip2(nn.Module):
     def target(self, features: Tensor) -> Tensor:
         """Projected query tokens of an image alone (C, T, D), each of unit length."""
         hidden = self.model.qformer(
-            query_embeds=self._queries(features.shape[0]), encoder_hidden_states=features
+            query_embeds=self._queries(features.shape[0]),
+            encoder_hidden_states=self.seen(features),
         ).last_hidden_state
         return unit(self.model.vision_projection(hidden))
 
@@ -147,8 +155,8 @@ class Blip2(nn.Module):
     def embed_words(self, words: Sequence[str]) -> Tensor:
         """Mean word-piece embedding (n, H) of each of the words, without gradient."""
         table = self.model.embeddings.word_embeddings.weight.detach()
-        ids = [self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
-        return torch.stack([table[row].mean(dim=0) for row in ids])
+        pieces = [self.tokenizer.pieces(word) for word in words]
+        return torch.stack([table[ids].mean(dim=0) for ids in pieces])
 
     def similarity(self, query: Tensor, target: Tensor) -> Tensor:
         """Cosine of the query with the best target token (B, C)."""
@@ -157,7 +165,7 @@ class Blip2(nn.Module):
     def save(self, folder: Path) -> None:
         """Write model, configuration and tokenizer into a folder that ``model`` takes."""
         self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        self.tokenizer.save(folder)
 
     def _queries(self, images: int) -> Tensor:
         tokens: Tensor = self.model.query_tokens.expand(images, -1, -1)
@@ -188,86 +196,4 @@ class TinyBlip2(Blip2):
             vision=vision,
             text_length=text_length,
             dropout=dropout,
-        )
-
-
-def _load(name: str, weights: str, dropout: float) -> tuple[Any, Any]:
-    """Model in fp32 and tokenizer, by hub name or from a local folder."""
-    from transformers import AutoTokenizer, Blip2Config
-
-    config, vision = _configuration(name)
-    if dropout >= 0:
-        config["qformer_config"]["hidden_dropout_prob"] = dropout
-        config["qformer_config"]["attention_probs_dropout_prob"] = dropout
-    try:
-        model = _build(Blip2Config.from_dict(config), vision)
-        if weights == "pretrained":
-            _read_weights(model, name)
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise CIRError(f"BLIP-2 model '{name}' could not be loaded: {error}") from error
-    return model, tokenizer
-
-
-def _configuration(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The model's configuration, and that of its vision tower where it is not BLIP-2's own."""
-    from transformers.utils import cached_file
-
-    try:
-        path = cached_file(name, "config.json")
-    except OSError as error:
-        raise CIRError(
-            f"no BLIP-2 model '{name}': {str(error).splitlines()[0]}\n"
-            "accepted: a hub name, or a folder with config.json, model.safetensors and a tokenizer"
-        ) from error
-    config = json.loads(Path(str(path)).read_text(encoding="utf-8"))
-    vision = config.get("vision_config", {})
-    if vision.get("model_type") not in TOWERS:
-        return config, None
-    # The Q-Former takes its key and value width from the vision config's hidden size; the layers
-    # themselves come from the tower that replaces the EVA one.
-    placeholder = {
-        "hidden_size": vision["hidden_size"],
-        "image_size": vision["image_size"],
-        "patch_size": vision.get("patch_size", vision["image_size"]),
-        "num_hidden_layers": 0,
-    }
-    return {**config, "vision_config": placeholder}, vision
-
-
-def _build(config: Any, vision: dict[str, Any] | None) -> Any:
-    from transformers import Blip2ForImageTextRetrieval
-
-    config.qformer_config.use_qformer_text_input = True
-    model = Blip2ForImageTextRetrieval(config)
-    if vision is not None:
-        model.vision_model = TOWERS[vision["model_type"]](vision)
-    else:
-        model.vision_model.post_layernorm.eps = LN_VISION_EPS
-    # transformers leaves them at zero, all alike: from random weights they would stay alike.
-    torch.nn.init.normal_(model.query_tokens, std=config.qformer_config.initializer_range)
-    return model
-
-
-def _read_weights(model: nn.Module, name: str) -> None:
-    from safetensors.torch import load_file
-    from transformers.utils import cached_file
-
-    index = cached_file(
-        name, "model.safetensors.index.json", _raise_exceptions_for_missing_entries=False
-    )
-    if index is None:
-        shards = [cached_file(name, "model.safetensors")]
-    else:
-        files = set(json.loads(Path(str(index)).read_text(encoding="utf-8"))["weight_map"].values())
-        shards = [cached_file(name, file) for file in sorted(files)]
-    state: dict[str, Tensor] = {}
-    for shard in shards:
-        state.update(load_file(str(shard)))
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    unexpected = [key for key in unexpected if not key.endswith("position_ids")]
-    if missing or unexpected:
-        raise CIRError(
-            f"weights of '{name}' do not fit a Blip2ForImageTextRetrieval: "
-            f"missing {missing[:3]}, unexpected {unexpected[:3]}"
         )

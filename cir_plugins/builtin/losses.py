@@ -12,16 +12,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from cir_plugins.errors import CIRError
+
+
+class NoNegativesError(CIRError, ValueError):
+    """A batch without any negative: the user's sampler or batch is at fault, or the caller's."""
+
 
 def require_negatives(negatives: Tensor) -> Tensor:
     """Rows (B,) bool that have negatives.
 
     Raises:
-        ValueError: If no row has.
+        NoNegativesError: If no row has.
     """
     rows = negatives.any(dim=1)
     if not bool(rows.any()):
-        raise ValueError("no row of the batch has a negative: the loss would be zero")
+        raise NoNegativesError(
+            "no row of the batch has a negative: the loss would be zero\n"
+            "accepted: a larger train.batch_size, a sampler that leaves more, or "
+            "train.negatives=mined"
+        )
     return rows
 
 

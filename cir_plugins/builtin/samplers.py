@@ -25,7 +25,7 @@ class InBatch:
 
 
 class Random(InBatch):
-    """The same pool as ``in_batch``, for drawing from the whole corpus (``negatives = "mined"``)."""
+    """The pool of ``in_batch``, for drawing from the whole corpus (``negatives = "mined"``)."""
 
 
 class Hardest:

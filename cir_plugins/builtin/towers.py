@@ -1,8 +1,4 @@
-"""Vision towers that stand in for BLIP-2's EVA ViT under the same Q-Former.
-
-Each takes images (U, 3, H, W) and gives an output whose ``last_hidden_state`` is (U, P, W), after
-a vision layer norm of its own.
-"""
+"""Vision towers that stand in for BLIP-2's EVA ViT under the same Q-Former."""
 
 from __future__ import annotations
 
@@ -16,7 +12,26 @@ from torch import Tensor, nn
 LN_VISION_EPS = 1e-5  # LAVIS' ln_vision; transformers would use the ViT's own 1e-6
 
 
-class ClipVisionTower(nn.Module):
+class Tower(nn.Module):
+    """A vision tower: states of an image, and the layer norm through which they are seen.
+
+    Args:
+        width: Width W of the states.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.post_layernorm = nn.LayerNorm(width, eps=LN_VISION_EPS)
+
+    def states(self, images: Tensor, interpolate: bool) -> Tensor:
+        """States (U, P, W) of images (U, 3, H, W), below the layer norm.
+
+        ``interpolate`` asks for position embeddings of another image size.
+        """
+        raise ValueError(f"{type(self).__name__} gives no states")
+
+
+class ClipVisionTower(Tower):
     """A CLIP ViT without its final norm, under BLIP-2's trained vision layer norm (ViT-L variant).
 
     Args:
@@ -28,34 +43,34 @@ class ClipVisionTower(nn.Module):
     def __init__(self, config: Mapping[str, Any]) -> None:
         from transformers import CLIPVisionConfig, CLIPVisionModel
 
-        super().__init__()
+        super().__init__(config["hidden_size"])
         self.clip = CLIPVisionModel(CLIPVisionConfig(**config))
         # Never run: the last state before it is what the Q-Former reads.
         self.clip.post_layernorm = nn.Identity()
-        self.post_layernorm = nn.LayerNorm(config["hidden_size"], eps=LN_VISION_EPS)
 
-    def forward(self, images: Tensor, interpolate_pos_encoding: bool = False) -> Any:
-        """An output whose ``last_hidden_state`` is (U, P, W)."""
-        output = self.clip(images, interpolate_pos_encoding=interpolate_pos_encoding)
-        output.last_hidden_state = self.post_layernorm(output.last_hidden_state)
-        return output
+    def states(self, images: Tensor, interpolate: bool) -> Tensor:
+        """Last states (U, P, W), [CLS] first."""
+        output = self.clip(images, interpolate_pos_encoding=interpolate)
+        states: Tensor = output.last_hidden_state
+        return states
 
 
-class ResNetTower(nn.Module):
+class ResNetTower(Tower):
     """A small ResNet of timm with group norm, each place of its last map a token.
 
     A ViT needs far more pictures than a drawn set gives before it sees shapes; a convolutional
     tower does not, and group norm keeps images of a batch apart.
 
     Args:
-        config: ``stem`` (half the stem's channels), ``channels`` of the four stages, ``layers`` (blocks per stage), ``groups``,
-            ``output_stride``, ``hidden_size`` (the last of ``channels``), ``image_size``.
+        config: ``stem`` (half the stem's channels), ``channels`` of the four stages, ``layers``
+            (blocks per stage), ``groups``, ``output_stride``, ``hidden_size`` (the last of
+            ``channels``), ``image_size``.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         from timm.models.resnet import BasicBlock, ResNet
 
-        super().__init__()
+        super().__init__(config["hidden_size"])
         groups = config["groups"]
 
         def norm(channels: int, **factory: Any) -> nn.GroupNorm:
@@ -75,17 +90,14 @@ class ResNetTower(nn.Module):
         side = config["image_size"] // config["output_stride"]
         self.position_embedding = nn.Parameter(torch.zeros(1, side * side, config["hidden_size"]))
         nn.init.normal_(self.position_embedding, std=0.02)
-        self.post_layernorm = nn.LayerNorm(config["hidden_size"], eps=LN_VISION_EPS)
 
-    def forward(self, images: Tensor, interpolate_pos_encoding: bool = False) -> Any:
-        """An output whose ``last_hidden_state`` is (U, P, W)."""
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
+    def states(self, images: Tensor, interpolate: bool) -> Tensor:
+        """One state per place of the last map (U, P, W)."""
         grid = self.resnet(images.contiguous(memory_format=torch.channels_last))  # (U, W, h, w)
-        states = grid.flatten(2).transpose(1, 2) + self.position_embedding
-        return BaseModelOutputWithPooling(last_hidden_state=self.post_layernorm(states))
+        states: Tensor = grid.flatten(2).transpose(1, 2) + self.position_embedding
+        return states
 
 
-TOWERS: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = MappingProxyType(
+TOWERS: Mapping[str, Callable[[Mapping[str, Any]], Tower]] = MappingProxyType(
     {"clip_vision_model": ClipVisionTower, "timm_resnet": ResNetTower}
 )

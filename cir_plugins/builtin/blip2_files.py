@@ -1,0 +1,143 @@
+"""BLIP-2's files: configuration and weights by architecture, hub name or local folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cir_plugins.builtin.towers import LN_VISION_EPS, TOWERS
+from cir_plugins.errors import CIRError
+
+_QFORMER = {"vocab_size": 30523, "use_qformer_text_input": True}
+# Source: LAVIS' pretrain (EVA ViT-g/14) and pretrain_vitL (CLIP ViT-L/14 without its last block).
+ARCHITECTURES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "vit_g": {"vision_config": {"image_size": 224}, "qformer_config": _QFORMER},
+        "vit_l": {
+            "vision_config": {
+                "model_type": "clip_vision_model",
+                "hidden_size": 1024,
+                "intermediate_size": 4096,
+                "num_hidden_layers": 23,
+                "num_attention_heads": 16,
+                "image_size": 224,
+                "patch_size": 14,
+                "hidden_act": "quick_gelu",
+            },
+            "qformer_config": _QFORMER,
+        },
+    }
+)
+TOKENIZERS: Mapping[str, str] = MappingProxyType(dict.fromkeys(ARCHITECTURES, "bert-base-uncased"))
+
+
+def load_model(name: str, weights: str, dropout: float) -> Any:
+    """A ``Blip2ForImageTextRetrieval`` in fp32, by architecture, hub name or local folder.
+
+    Args:
+        name: ``vit_g``, ``vit_l``, a hub name or a folder.
+        weights: ``pretrained`` or ``random``.
+        dropout: Dropout of the Q-Former; below 0 for the model's own.
+
+    Raises:
+        CIRError: If it cannot be loaded.
+    """
+    from transformers import Blip2Config
+
+    config, vision = _configuration(name)
+    if dropout >= 0:
+        config["qformer_config"]["hidden_dropout_prob"] = dropout
+        config["qformer_config"]["attention_probs_dropout_prob"] = dropout
+    try:
+        model = _build(Blip2Config.from_dict(config), vision)
+        if weights == "pretrained":
+            _refuse_architecture(name)
+            _read_weights(model, name)
+    except (OSError, ValueError) as error:
+        raise CIRError(f"BLIP-2 model '{name}' could not be loaded: {error}") from error
+    return model
+
+
+def _configuration(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The model's configuration, and that of its vision tower where it is not BLIP-2's own."""
+    from transformers.utils import cached_file
+
+    if name in ARCHITECTURES:
+        return _split(ARCHITECTURES[name])
+    try:
+        path = cached_file(name, "config.json")
+    except OSError as error:
+        raise CIRError(
+            f"no BLIP-2 model '{name}': {str(error).splitlines()[0]}\n"
+            "accepted: vit_g, vit_l, a hub name, or a folder with config.json, model.safetensors "
+            "and a tokenizer"
+        ) from error
+    return _split(json.loads(Path(str(path)).read_text(encoding="utf-8")))
+
+
+def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    copied: dict[str, Any] = json.loads(json.dumps(config, default=dict))  # callers change it
+    vision: dict[str, Any] = copied.get("vision_config", {})
+    if vision.get("model_type") not in TOWERS:
+        return copied, None
+    # The Q-Former takes its key and value width from the vision config's hidden size; the layers
+    # themselves come from the tower that replaces the EVA one.
+    placeholder = {
+        "hidden_size": vision["hidden_size"],
+        "image_size": vision["image_size"],
+        "patch_size": vision.get("patch_size", vision["image_size"]),
+        "num_hidden_layers": 0,
+    }
+    return {**copied, "vision_config": placeholder}, vision
+
+
+def _build(config: Any, vision: dict[str, Any] | None) -> Any:
+    from transformers import Blip2ForImageTextRetrieval
+
+    config.qformer_config.use_qformer_text_input = True
+    model = Blip2ForImageTextRetrieval(config)
+    if vision is not None:
+        model.vision_model = TOWERS[vision["model_type"]](vision)
+    else:
+        model.vision_model.post_layernorm.eps = LN_VISION_EPS
+    # transformers leaves them at zero, all alike: from random weights they would stay alike.
+    torch.nn.init.normal_(model.query_tokens, std=config.qformer_config.initializer_range)
+    return model
+
+
+def _refuse_architecture(name: str) -> None:
+    if name in ARCHITECTURES:
+        raise CIRError(
+            f"BLIP-2 architecture '{name}' has no weights of its own; accepted: weights=random, or "
+            "a hub name or folder as the model"
+        )
+
+
+def _read_weights(model: nn.Module, name: str) -> None:
+    from safetensors.torch import load_file
+    from transformers.utils import cached_file
+
+    index = cached_file(
+        name, "model.safetensors.index.json", _raise_exceptions_for_missing_entries=False
+    )
+    if index is None:
+        shards = [cached_file(name, "model.safetensors")]
+    else:
+        files = set(json.loads(Path(str(index)).read_text(encoding="utf-8"))["weight_map"].values())
+        shards = [cached_file(name, file) for file in sorted(files)]
+    state: dict[str, Tensor] = {}
+    for shard in shards:
+        state.update(load_file(str(shard)))
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    unexpected = [key for key in unexpected if not key.endswith("position_ids")]
+    if missing or unexpected:
+        raise CIRError(
+            f"weights of '{name}' do not fit a Blip2ForImageTextRetrieval: "
+            f"missing {missing[:3]}, unexpected {unexpected[:3]}"
+        )
