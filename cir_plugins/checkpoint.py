@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,17 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         CIRError: If there is no space left or the folder cannot be written.
     """
-    handle, name = -1, ""
+    # Always the same sibling, so that what killed writes leave behind does not add up.
+    part = path.with_name(f".{path.name}.part")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with part.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(part, path)
     except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise disk_error(path, error) from error
 
 
@@ -71,6 +71,8 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 def _take_tensors(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
+        if key in tensors:
+            raise ValueError(f"state has two tensors at '{key}'")
         tensors[key] = value.detach().cpu().contiguous().clone()
         return {_TENSOR: key}
     if isinstance(value, Mapping):
@@ -107,7 +109,9 @@ def load_state(path: Path) -> Any:
                 )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CIRError(f"checkpoint {path} is damaged or not a safetensors file: {error}") from error
+        raise CIRError(
+            f"checkpoint {path} is damaged or not a safetensors file: {error}"
+        ) from error
     return _put_tensors(json.loads(metadata["state"]), tensors)
 
 
@@ -119,10 +123,11 @@ def refuse_pickle(path: Path) -> None:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(9)
     except OSError as error:
         raise CIRError(f"checkpoint {path} cannot be read: {error}") from error
-    if start.startswith(_PICKLES):
+    # A safetensors file starts with the length of its header, which may look like anything.
+    if start.startswith(_PICKLES) and start[8:] != b"{":
         raise CIRError(
             f"checkpoint {path} is a pickle, which could run code; accepted: safetensors files "
             "that cir-plugins wrote"
@@ -156,13 +161,13 @@ def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], where: str
     Raises:
         CIRError: If a key is missing or unexpected, or a shape differs; lists them.
     """
-    wanted = trained_state(model)
-    missing = sorted(set(wanted) - set(state))
-    unexpected = sorted(set(state) - set(model.state_dict()))
+    whole = model.state_dict()
+    missing = sorted(set(trained_state(model)) - set(state))
+    unexpected = sorted(set(state) - set(whole))
     shapes = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
+        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in whole.items()
+        if name in state and state[name].shape != value.shape
     ]
     if missing or unexpected or shapes:
         told = [

@@ -120,8 +120,9 @@ def epoch_plans(
 
     Args:
         rows: Number of training rows.
-        batch_size: Rows per batch.
-        drop_last: Whether an incomplete last batch is left out.
+        batch_size: Rows per batch, at most.
+        drop_last: Whether an incomplete last batch is left out; where not, the rows are shared out
+            so that batches differ by one row at most.
         seed: Seed of the run.
         epoch: 0-based epoch.
         mined: (rows, K) mined negatives of the epoch, or None.
@@ -131,9 +132,12 @@ def epoch_plans(
     """
     generator = torch.Generator().manual_seed(mix(seed, epoch))
     order = torch.randperm(rows, generator=generator)
-    chunks = list(order.split(batch_size))
-    if drop_last and len(chunks[-1]) < batch_size:
-        chunks.pop()
+    if drop_last:
+        kept = rows - rows % batch_size
+        chunks = [order[first : first + batch_size] for first in range(0, kept, batch_size)]
+    else:
+        # Shared out evenly: the one or two rows that may be left over would have no negatives.
+        chunks = list(order.tensor_split(-(-rows // batch_size)))
     if not chunks:
         raise CIRError(
             f"train.batch_size {batch_size} exceeds the {rows} training rows and "

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
 from cir_plugins.device import autocast
+from cir_plugins.errors import CIRError
 from cir_plugins.features import concatenate, each, select, size_in_bytes
 from cir_plugins.images import open_image
 from cir_plugins.types import Features
@@ -52,6 +53,42 @@ class ImageFiles(Dataset[Tensor]):
         return self.preprocess(open_image(self.paths[index]))
 
 
+class Guarded(Dataset[Any]):
+    """Items of a data set, a ``CIRError`` handed over as an item.
+
+    Raised in a worker it would reach the user with the worker's traceback in its message.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The item, or the error in its place."""
+        try:
+            return self.source[index]
+        except CIRError as error:
+            return error
+
+
+def unguarded(item: Any) -> Any:
+    """An item of a guarded data set.
+
+    Raises:
+        CIRError: If it is one.
+    """
+    if isinstance(item, CIRError):
+        raise item
+    return item
+
+
+def _collate(items: list[Any]) -> Any:
+    errors = [item for item in items if isinstance(item, CIRError)]
+    return errors[0] if errors else default_collate(items)
+
+
 def feature_chunks(
     backbone: Any, paths: Sequence[Path], encoding: Encoding, title: str
 ) -> Iterator[tuple[Tensor, Features]]:
@@ -60,14 +97,16 @@ def feature_chunks(
     The backbone should be in evaluation mode; no gradient is kept.
     """
     loader = DataLoader(
-        ImageFiles(paths, backbone.preprocess),
+        Guarded(ImageFiles(paths, backbone.preprocess)),
         batch_size=encoding.batch_size,
         num_workers=min(encoding.workers, -(-len(paths) // encoding.batch_size)),
         pin_memory=encoding.device.type == "cuda",
+        collate_fn=_collate,
+        generator=torch.Generator(),
     )
     first = 0
     for images in tqdm(loader, desc=title, disable=not encoding.progress, leave=False):
-        images = images.to(encoding.device, non_blocking=True)
+        images = unguarded(images).to(encoding.device, non_blocking=True)
         with torch.no_grad(), autocast(encoding.device, encoding.dtype):
             features = backbone.features(images)
         yield torch.arange(first, first + len(images)), features
@@ -107,6 +146,7 @@ class FeatureStore:
 
     def chunks(self, index: Tensor, encoding: Encoding) -> Iterator[tuple[Tensor, Features]]:
         """Chunks of (positions in ``index``, features on the device)."""
-        for positions in torch.arange(len(index)).split(encoding.batch_size):
+        for first in range(0, len(index), encoding.batch_size):
+            positions = torch.arange(first, min(first + encoding.batch_size, len(index)))
             features = select(self.all, index[positions])
             yield positions, each(features, lambda part: part.to(encoding.device))

@@ -56,15 +56,14 @@ class SplitResult:
 
 def query_texts(method: Method, split: Split) -> list[str]:
     """The text of each query, with the method's edit of raw captions where it has one."""
-    if method.edit is None:
+    edit = type(method).edit
+    if edit is None:
         return [query.text for query in split.queries]
     texts = []
     for query in split.queries:
         plain = split.captions.texts(query.captions, query.category)
         order = plain.index(query.text) if query.text in plain else 0
-        texts.append(
-            split.captions.texts(query.captions, query.category, type(method).edit)[order]
-        )
+        texts.append(split.captions.texts(query.captions, query.category, edit)[order])
     return texts
 
 
@@ -82,8 +81,8 @@ def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
     names = list(dict.fromkeys([*split.gallery, *(query.reference for query in split.queries)]))
     number = {name: index for index, name in enumerate(names)}
     asked: dict[int, list[int]] = {}
-    for index, query in enumerate(split.queries):
-        asked.setdefault(number[query.reference], []).append(index)
+    for row, query in enumerate(split.queries):
+        asked.setdefault(number[query.reference], []).append(row)
     texts = query_texts(method, split)
     targets: list[Tensor] = []
     queries: list[Tensor] = []
@@ -97,12 +96,14 @@ def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
             if inside:
                 kept = torch.arange(inside, device=encoding.device)
                 targets.append(method.target(select(features, kept)).float())
-            waiting = [(i, q) for i, image in enumerate(index.tolist()) for q in asked.get(image, ())]
+            waiting = [
+                (i, q) for i, image in enumerate(index.tolist()) for q in asked.get(image, ())
+            ]
             for chunk in _chunks(waiting, encoding.batch_size):
                 place = torch.tensor([i for i, _ in chunk], device=encoding.device)
                 tokens = method.backbone.tokenize([texts[q] for _, q in chunk])
-                query = method.query(select(features, place), move_tokens(tokens, encoding.device))
-                queries.append(query.float())
+                tokens = move_tokens(tokens, encoding.device)
+                queries.append(method.query(select(features, place), tokens).float())
                 order += [q for _, q in chunk]
     position = torch.empty(len(order), dtype=torch.long)
     position[torch.tensor(order)] = torch.arange(len(order))
@@ -136,7 +137,7 @@ def evaluate(method: Method, split: Split, encoding: Encoding) -> SplitResult:
     Raises:
         CIRError: If no query has a target (a blind test split).
     """
-    if all(query.target is None for query in split.queries):
+    if split.queries and all(query.target is None for query in split.queries):
         raise CIRError(
             f"split '{split.name}' is blind: its targets are not public. Write a submission instead"
         )
@@ -158,7 +159,7 @@ def evaluate(method: Method, split: Split, encoding: Encoding) -> SplitResult:
 
 
 def _answers(query: Query, number: Mapping[str, int]) -> list[int]:
-    """Gallery indices of the answers, the named target first; -1 where one is not in the gallery."""
+    """Gallery indices of the answers, the named target first; -1 for one that is not there."""
     named = [query.target, *(name for name in query.answers if name != query.target)]
     return [number.get(name, -1) if name is not None else -1 for name in named]
 
@@ -188,18 +189,26 @@ def _subset_ranks(scores: Tensor, queries: Sequence[Query], number: Mapping[str,
     return answer_ranks(part, place)[:, 0]
 
 
-def rankings(method: Method, encoded: Encoded, k: int, rows: Sequence[int] | None = None) -> list[list[str]]:
-    """Image ids of the first k of each query's ranking (of the given rows, or of all)."""
+def rankings(
+    method: Method, encoded: Encoded, k: int, rows: Sequence[int] | None = None
+) -> list[list[str]]:
+    """Image ids of the first k of each query's ranking, of the given rows or of all, in order.
+
+    A removed reference is not ranked.
+    """
     gallery = encoded.split.gallery
-    wanted = set(rows) if rows is not None else None
-    found: list[list[str]] = []
+    wanted = range(len(encoded.queries)) if rows is None else rows
+    found: dict[int, list[str]] = {}
     for block, scores in score_blocks(method, encoded):
-        if wanted is not None:
-            kept = [i for i in range(len(scores)) if block.start + i in wanted]
-            scores = scores[kept]
-        order = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
-        found += [[gallery[i] for i in row] for row in order.tolist()]
-    return found
+        kept = sorted(set(wanted) & set(range(block.start, block.stop)))
+        best, order = scores[[row - block.start for row in kept]].sort(
+            dim=1, descending=True, stable=True
+        )
+        ranked = zip(kept, order[:, :k].tolist(), best[:, :k].tolist(), strict=True)
+        for row, columns, values in ranked:
+            pairs = zip(columns, values, strict=True)
+            found[row] = [gallery[column] for column, value in pairs if value > -torch.inf]
+    return [found[row] for row in wanted]
 
 
 def average(results: Sequence[SplitResult]) -> dict[str, float]:

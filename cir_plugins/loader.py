@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cir_plugins.data import BatchPlan, BatchSource
-from cir_plugins.encode import Encoding
+from cir_plugins.encode import Encoding, Guarded, unguarded
 from cir_plugins.types import Batch
 
 
@@ -21,34 +21,36 @@ class Loader:
     """
 
     def __init__(self, source: BatchSource, encoding: Encoding) -> None:
-        self._plans: list[BatchPlan] = []
+        self._plans = _Plans()
         self._loader: DataLoader[Batch] = DataLoader(
-            source,
+            Guarded(source),
             batch_size=None,
-            sampler=_Plans(self),
+            sampler=self._plans,
             num_workers=encoding.workers,
             persistent_workers=encoding.workers > 0,
+            # Its own: persistent workers draw a seed once, others every epoch, and torch's
+            # generator must be in the same state after a resume.
+            generator=torch.Generator(),
         )
-
-    @property
-    def plans(self) -> Sequence[BatchPlan]:
-        """The plans of the current epoch."""
-        return self._plans
 
     def epoch(self, plans: list[BatchPlan]) -> Iterator[Batch]:
         """The batches of the plans, in order."""
-        self._plans = plans
-        return iter(self._loader)
+        self._plans.current = plans
+        return map(unguarded, self._loader)
 
 
 class _Plans(torch.utils.data.Sampler[BatchPlan]):
-    """Hands the current epoch's plans to the workers: what a batch needs comes as an argument."""
+    """Hands the current epoch's plans to the workers: what a batch needs comes as an argument.
 
-    def __init__(self, loader: Loader) -> None:
-        self._owner = loader
+    It does not know the loader: in a cycle the workers would live until the garbage collector
+    came, and then not hear that they should end, at five seconds each.
+    """
+
+    def __init__(self) -> None:
+        self.current: Sequence[BatchPlan] = ()
 
     def __iter__(self) -> Iterator[BatchPlan]:
-        return iter(self._owner.plans)
+        return iter(self.current)
 
     def __len__(self) -> int:
-        return len(self._owner.plans)
+        return len(self.current)

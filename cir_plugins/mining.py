@@ -136,7 +136,9 @@ def mine(
             images[numbers] = torch.where(drawn >= 0, pool[drawn.clamp(min=0)], -1).cpu()
             tally.add(mask, answers)
             if scores is not None:
-                tally.add_scores(scores, target, mask, _facts(method.sampler, scores, target, excluded))
+                tally.add_scores(
+                    scores, target, mask, _facts(method.sampler, scores, target, excluded)
+                )
             if previous is not None:
                 tally.add_previous(previous.images[numbers], mask, column)
     if bool((images < 0).all()):
@@ -224,10 +226,11 @@ def _embed(
 def _text(method: Method, table: TrainingTable, row: int) -> str:
     """The row's text as evaluation would ask it: mining wants no chance in it."""
     query = table.rows[row].query
-    if method.edit is None:
+    edit = type(method).edit
+    if edit is None:
         return query.text
     captions = table.splits[table.rows[row].split].captions
-    texts = captions.texts(query.captions, query.category, type(method).edit)
+    texts = captions.texts(query.captions, query.category, edit)
     return texts[table.rows[row].order % len(texts)]
 
 

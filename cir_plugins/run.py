@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,7 @@ from typing import Any
 
 import torch
 
-from cir_plugins.checkpoint import (
-    FORMAT,
-    disk_error,
-    load_state,
-    load_trained_state,
-    write_atomically,
-)
+from cir_plugins.checkpoint import load_state, load_trained_state
 from cir_plugins.config import Tables, merge, read_config
 from cir_plugins.data import training_table
 from cir_plugins.device import resolve_device, resolve_precision, resolve_workers
@@ -32,14 +25,13 @@ from cir_plugins.evaluate import (
     rankings,
     report,
 )
+from cir_plugins.folder import CONFIG, RECORD, check_folder, check_record, make_folder, write_json
 from cir_plugins.method import Method, Parts
 from cir_plugins.options import check_options, options_of
 from cir_plugins.plan import Plan, make_plan
 from cir_plugins.registry import Registry
 from cir_plugins.train import BEST, LATEST, METRICS, Trainer, Validate
 from cir_plugins.types import Split
-
-CONFIG, RECORD, RESULTS = "config.toml", "run.json", "results.json"
 
 
 @dataclass(frozen=True)
@@ -84,17 +76,20 @@ def execute(plan: Plan, folder: Path, *, resume: bool = False, progress: bool = 
         CIRError: On whatever a user can mend.
     """
     began = time.perf_counter()
-    _open_folder(folder, plan, resume)
+    check_folder(folder, plan, resume)
     encoding = make_encoding(plan, progress)
     splits = read_splits(plan, ("train", "val") if plan.train.epochs else ("val",))
     judged = tuple(split for split in splits if split.role == "val")
+    table = training_table(splits) if plan.train.epochs else None
     method = build(plan, encoding)
+    # Only now: data that cannot be read must not leave a folder that the next try trips over.
+    make_folder(folder, plan)
     curve: tuple[dict[str, Any], ...] = ()
     updates = 0
-    if plan.train.epochs:
+    if table is not None:
         trainer = Trainer(
             method,
-            training_table(splits),
+            table,
             plan.train,
             folder,
             encoding,
@@ -112,7 +107,7 @@ def execute(plan: Plan, folder: Path, *, resume: bool = False, progress: bool = 
     outcome = Outcome(
         plan, made, results, curve, seconds, method, judged, encoding, count(method), updates
     )
-    _write_json(folder / RESULTS, {**made, "seconds": seconds, "updates": updates})
+    write_json(folder / "results.json", {**made, "seconds": seconds, "updates": updates})
     return outcome
 
 
@@ -203,7 +198,7 @@ def open_run(
     Raises:
         CIRError: If the folder is no run of this version, or its weights do not fit.
     """
-    _check_record(folder)
+    check_record(folder)
     tables = merge(read_config(folder / CONFIG), overrides or {})
     plan = make_plan(registry, tables)
     encoding = make_encoding(plan, progress)
@@ -215,7 +210,12 @@ def open_run(
 
 
 def retarget(
-    registry: Registry, folder: Path, data: str, root: Path, protocol: str, options: Mapping[str, Any]
+    registry: Registry,
+    folder: Path,
+    data: str,
+    root: Path,
+    protocol: str,
+    options: Mapping[str, Any],
 ) -> Tables:
     """Tables that point a run at other data: the protocol's preset, then the given options.
 
@@ -251,7 +251,7 @@ def evaluate_run(
     Raises:
         CIRError: On whatever a user can mend.
     """
-    _check_record(folder)
+    check_record(folder)
     overrides = retarget(registry, folder, data, root, protocol, options)
     plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
     splits = read_splits(plan, (split,))
@@ -273,7 +273,7 @@ def rank_run(
     progress: bool = True,
 ) -> list[tuple[Split, list[list[str]]]]:
     """Each split with the first ``depth`` image ids of every query's ranking, for submissions."""
-    _check_record(folder)
+    check_record(folder)
     overrides = retarget(registry, folder, data, root, "", options)
     plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
     return [
@@ -282,55 +282,11 @@ def rank_run(
     ]
 
 
-def _open_folder(folder: Path, plan: Plan, resume: bool) -> None:
-    """Make a run folder, or check that the one there is of the same plan.
-
-    Raises:
-        CIRError: If it is in use for something else.
-    """
-    if resume and (folder / RECORD).is_file():
-        _check_record(folder)
-        if (folder / CONFIG).read_text(encoding="utf-8") != plan.text():
-            raise CIRError(
-                f"run {folder} was started with another configuration (see {CONFIG} there); "
-                f"resume with --config {folder / CONFIG}, or choose another folder"
-            )
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CIRError(
-            f"run folder {folder} is not empty; accepted: a new folder, or --resume to go on"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(folder, error) from error
-    write_atomically(folder / CONFIG, plan.text().encode())
-    _write_json(folder / RECORD, {"format": FORMAT, "method": plan.method.name})
-
-
-def _check_record(folder: Path) -> None:
-    path = folder / RECORD
-    if not path.is_file():
-        raise CIRError(f"{folder} is no run folder: {RECORD} is missing")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CIRError(f"{path} cannot be read: {error}") from error
-    found = record.get("format") if isinstance(record, dict) else None
-    if found != FORMAT:
-        raise CIRError(
-            f"run {folder} was written in format {found}; this version of cir-plugins reads "
-            f"format {FORMAT}"
-        )
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
 __all__ = [
+    "CONFIG",
     "LATEST",
     "METRICS",
+    "RECORD",
     "Outcome",
     "build",
     "evaluate_run",

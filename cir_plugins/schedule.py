@@ -7,13 +7,23 @@ from typing import Any
 
 import torch
 
+from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.settings import TrainSettings
 
 
 def make_optimizer(method: Method, settings: TrainSettings) -> torch.optim.Optimizer:
-    """The optimiser over the method's parameter groups; fused where CUDA offers it."""
+    """The optimiser over the method's parameter groups; fused where CUDA offers it.
+
+    Raises:
+        CIRError: If nothing is trained.
+    """
     groups = [group for group in method.parameter_groups(settings.lr) if group["params"]]
+    if not groups:
+        raise CIRError(
+            "nothing of the method is trained: the backbone is frozen and nothing else learns; "
+            "accepted: a trained tower, or train.epochs=0"
+        )
     for group in groups:
         group["peak"] = group["lr"]
         group.setdefault("weight_decay", settings.weight_decay)
@@ -45,8 +55,12 @@ def set_rate(
     fixed = settings.schedule == "constant"
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * (1.0 if fixed or group.get("constant_rate") else factor)
-        if settings.schedule == "one_cycle" and "betas" in group:
-            group["betas"] = (cycled_momentum(settings, epoch, step, steps), group["betas"][1])
+        if settings.schedule == "one_cycle":
+            momentum = cycled_momentum(settings, epoch, step, steps)
+            if "betas" in group:
+                group["betas"] = (momentum, group["betas"][1])
+            else:
+                group["momentum"] = momentum
     return factor
 
 
@@ -60,7 +74,7 @@ def rate_factor(settings: TrainSettings, epoch: int, step: int, steps: int) -> f
     if settings.schedule == "cosine_steps":
         rise = settings.warmup * total
         if done < rise:
-            return (done + 1) / rise
+            return min(1.0, (done + 1) / rise)
         return _cosine(1.0, settings.lr_floor, (done - rise) / max(1.0, total - rise))
     if settings.schedule == "one_cycle":
         # As torch's OneCycleLR: the start factor up to the peak, then down to 1e-4 of the start.
@@ -75,7 +89,7 @@ def rate_factor(settings: TrainSettings, epoch: int, step: int, steps: int) -> f
 
 
 def cycled_momentum(settings: TrainSettings, epoch: int, step: int, steps: int) -> float:
-    """First moment's decay under ``one_cycle``: 0.95, 0.85 at the peak, 0.95 (torch's default)."""
+    """First moment's decay, or SGD's momentum: 0.95, 0.85 at ``one_cycle``'s peak, 0.95."""
     total = (settings.schedule_epochs or settings.epochs) * steps
     return _two_phases(settings, epoch * steps + step, total, (0.95, 0.85, 0.95))
 

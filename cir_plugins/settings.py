@@ -26,8 +26,9 @@ class TrainSettings:
 
     Attributes:
         epochs: Passes over the training rows; 0 for methods that are not trained.
-        batch_size: Queries per step.
-        drop_last: Whether an incomplete last batch is left out.
+        batch_size: Queries per step, at most.
+        drop_last: Whether an incomplete last batch is left out; where not, the rows are shared
+            out evenly over the batches.
         lr: Peak learning rate.
         weight_decay: Decay of every trained parameter.
         betas: Decay rates of the optimiser's moment estimates (Adam family); momentum is the first.

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from cir_plugins.averaging import Average
 from cir_plugins.checkpoint import (
     load_state,
     load_trained_state,
@@ -22,7 +23,6 @@ from cir_plugins.checkpoint import (
     trained_state,
     write_atomically,
 )
-from cir_plugins.averaging import Average
 from cir_plugins.data import BatchSource, TrainingTable, epoch_plans, mix
 from cir_plugins.device import autocast, move_batch
 from cir_plugins.encode import Encoding, FeatureStore
@@ -107,6 +107,7 @@ class Trainer:
         """
         if resume and (self.folder / LATEST).is_file():
             self._load()
+            self._log()  # a run cut off after its checkpoint lacks the last line
         loader = self._loader()
         for epoch in range(self.progress.epoch, self.settings.epochs):
             self._epoch(epoch, loader)
@@ -178,7 +179,7 @@ class Trainer:
             terms = self.method.terms(batch)
             loss = torch.stack(list(terms.values())).sum()
         if not bool(torch.isfinite(loss)):
-            named = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
+            named = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
             raise CIRError(
                 f"the loss is not finite at epoch {epoch}, step {step} ({named}); "
                 "lower train.lr, set train.clip, or use train.precision=fp32"
@@ -257,6 +258,9 @@ class Trainer:
         }
         save_state(self.folder / LATEST, state)
         # After the checkpoint, so that the log never tells of more than can be resumed.
+        self._log()
+
+    def _log(self) -> None:
         text = "".join(json.dumps(line) + "\n" for line in self.progress.lines)
         write_atomically(self.folder / METRICS, text.encode())
 

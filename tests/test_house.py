@@ -27,7 +27,7 @@ FLOORS = (
     ("ranges", "registry", "method", "device", "garments"),
     ("plan", "data", "readers", "encode", "builtin"),
     ("tally", "mining", "evaluate", "submission", "checkpoint", "check", "averaging", "schedule"),
-    ("loader", "testing", "convert"),
+    ("loader", "testing", "convert", "folder"),
     ("train",),
     ("run",),
     ("bench",),

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from cir_plugins.builtin.blip2_files import TOKENIZERS, load_model
+from cir_plugins.builtin.blip2_files import TOKENIZERS, load_model, save_model
 from cir_plugins.builtin.similarity import best_token, unit
 from cir_plugins.builtin.tokenizers import WordPieceTokenizer
 from cir_plugins.builtin.towers import Tower
@@ -164,7 +164,7 @@ class Blip2(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write model, configuration and tokenizer into a folder that ``model`` takes."""
-        self.model.save_pretrained(folder)
+        save_model(self.model, folder)
         self.tokenizer.save(folder)
 
     def _queries(self, images: int) -> Tensor:

@@ -48,20 +48,33 @@ def load_model(name: str, weights: str, dropout: float) -> Any:
     Raises:
         CIRError: If it cannot be loaded.
     """
+    from safetensors import SafetensorError
     from transformers import Blip2Config
 
-    config, vision = _configuration(name)
-    if dropout >= 0:
-        config["qformer_config"]["hidden_dropout_prob"] = dropout
-        config["qformer_config"]["attention_probs_dropout_prob"] = dropout
     try:
+        config, vision = _configuration(name)
+        if dropout >= 0:
+            config["qformer_config"]["hidden_dropout_prob"] = dropout
+            config["qformer_config"]["attention_probs_dropout_prob"] = dropout
         model = _build(Blip2Config.from_dict(config), vision)
         if weights == "pretrained":
             _refuse_architecture(name)
             _read_weights(model, name)
-    except (OSError, ValueError) as error:
-        raise CIRError(f"BLIP-2 model '{name}' could not be loaded: {error}") from error
+    # A state of other shapes is a RuntimeError to torch.
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise CIRError(f"BLIP-2 model '{name}' could not be loaded: {reason}") from error
     return model
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Write a model and its configuration into a folder that ``load_model`` takes."""
+    model.save_pretrained(folder)
+    vision = getattr(model, "stand_in", None)
+    if vision is not None:
+        path = folder / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**config, "vision_config": vision}, indent=2), encoding="utf-8")
 
 
 def _configuration(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -78,7 +91,10 @@ def _configuration(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
             "accepted: vit_g, vit_l, a hub name, or a folder with config.json, model.safetensors "
             "and a tokenizer"
         ) from error
-    return _split(json.loads(Path(str(path)).read_text(encoding="utf-8")))
+    config = json.loads(Path(str(path)).read_text(encoding="utf-8"))
+    if not isinstance(config, dict) or "qformer_config" not in config:
+        raise ValueError(f"{path} is no configuration of a BLIP-2 model with a Q-Former")
+    return _split(config)
 
 
 def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -104,6 +120,7 @@ def _build(config: Any, vision: dict[str, Any] | None) -> Any:
     model = Blip2ForImageTextRetrieval(config)
     if vision is not None:
         model.vision_model = TOWERS[vision["model_type"]](vision)
+        model.stand_in = vision
     else:
         model.vision_model.post_layernorm.eps = LN_VISION_EPS
     # transformers leaves them at zero, all alike: from random weights they would stay alike.

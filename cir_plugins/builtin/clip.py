@@ -184,16 +184,28 @@ def _load(name: str, pretrained: str) -> tuple[Any, Any, int]:
 
 def _load_folder(folder: Path, read_weights: bool) -> tuple[Any, Any, int]:
     import open_clip
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     config_file = folder / "open_clip_config.json"
     if not config_file.is_file():
         raise CIRError(f"no open_clip model in {folder}: open_clip_config.json is missing")
-    config = json.loads(config_file.read_text(encoding="utf-8"))["model_cfg"]
-    model = open_clip.CLIP(**config)
-    if read_weights:
-        state = load_file(str(folder / "model.safetensors"))
-        model.load_state_dict({key: value.float() for key, value in state.items()})
-    text = config["text_cfg"]
-    tokenizer = WordPieces(folder / "vocab.txt", text["context_length"])
-    return model, tokenizer, int(config["vision_cfg"]["image_size"])
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))["model_cfg"]
+        model = open_clip.CLIP(**config)
+        if read_weights:
+            state = load_file(str(folder / "model.safetensors"))
+            model.load_state_dict({key: value.float() for key, value in state.items()})
+        length, side = config["text_cfg"]["context_length"], config["vision_cfg"]["image_size"]
+    except KeyError as error:
+        raise CIRError(
+            f"open_clip model in {folder} could not be loaded: {error} is missing in {config_file}"
+        ) from error
+    # A state of other names or shapes is a RuntimeError to torch.
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise CIRError(f"open_clip model in {folder} could not be loaded: {reason}") from error
+    vocabulary = folder / "vocab.txt"
+    if vocabulary.is_file():
+        return model, WordPieces(vocabulary, length), int(side)
+    return model, open_clip.tokenizer.SimpleTokenizer(context_length=length), int(side)

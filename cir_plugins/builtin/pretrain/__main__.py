@@ -89,6 +89,7 @@ def main() -> None:
     """Draw, train and write the weights of both models, or of one."""
     parser = argparse.ArgumentParser(description="train the small weights on drawn garments")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="folder of an earlier round to go on from")
     parser.add_argument("--models", nargs="+", default=["tiny_blip2", "tiny_clip"])
     parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--epochs", type=int, default=16)
@@ -102,11 +103,13 @@ def main() -> None:
     drawn = draw(arguments.images, arguments.seed, arguments.workers)
     for name in arguments.models:
         folder = arguments.out / name
+        start = arguments.start / name if arguments.start else folder
+        weights = "pretrained" if arguments.start else "random"
         model: Blip2 | Clip
         if name == "tiny_blip2":
-            model = Blip2(model=str(folder), weights="random", vision="trained")
+            model = Blip2(model=str(start), weights=weights, vision="trained")
         else:
-            model = Clip(model=str(folder), pretrained="random")
+            model = Clip(model=str(start), pretrained=weights)
         train(
             model,
             drawn,

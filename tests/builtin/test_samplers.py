@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cir_plugins.builtin.samplers import Hardest, InBatch, Random, SemiHard, eligible
+from cir_plugins.testing import check_sampler
+
+SAMPLERS = [InBatch(), Random(), Hardest(), Hardest(count=3), SemiHard(), SemiHard(margin=0.5)]
+
+
+def example() -> tuple[Tensor, Tensor, Tensor]:
+    """Two rows of five; targets 1 and 0; column 4 of the first row is excluded."""
+    scores = torch.tensor([[0.5, 0.75, 0.75, 0.625, 0.875], [0.25, 0.5, 0.0, 0.125, 0.125]])
+    excluded = torch.zeros(2, 5, dtype=torch.bool)
+    excluded[0, 4] = True
+    return scores, torch.tensor([1, 0]), excluded
+
+
+def columns(mask: Tensor) -> list[list[int]]:
+    return [row.nonzero().flatten().tolist() for row in mask]
+
+
+def test_in_batch_takes_all_that_may_be_taken() -> None:
+    assert columns(InBatch()(*example())) == [[0, 2, 3], [1, 2, 3, 4]]
+    assert columns(Random()(*example())) == [[0, 2, 3], [1, 2, 3, 4]]
+    assert columns(eligible(*example()[1:])) == [[0, 2, 3], [1, 2, 3, 4]]
+
+
+def test_hardest_takes_the_highest_scores_and_the_lower_column_of_equals() -> None:
+    assert columns(Hardest()(*example())) == [[2], [1]]
+    assert columns(Hardest(count=2)(*example())) == [[2, 3], [1, 3]]
+    assert columns(Hardest(count=9)(*example())) == [[0, 2, 3], [1, 2, 3, 4]]
+
+
+def test_semi_hard_takes_what_is_below_the_target_by_less_than_the_margin() -> None:
+    # drops 0.25, -, 0, 0.125, excluded and -, -0.25, 0.25, 0.125, 0.125
+    assert columns(SemiHard(margin=0.25)(*example())) == [[3], [3, 4]]
+    assert columns(SemiHard(margin=0.3)(*example())) == [[0, 3], [2, 3, 4]]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_rows_without_candidates_stay_empty(sampler: Any) -> None:
+    scores, target, excluded = example()
+    excluded[0] = True
+    assert columns(sampler(scores, target, excluded))[0] == []
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_contract(sampler: Any) -> None:
+    check_sampler(sampler)
+
+
+def test_options_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="count must be at least 1, not 0"):
+        Hardest(count=0)
+    with pytest.raises(ValueError, match="margin must be above 0, not 0"):
+        SemiHard(margin=0)

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cir_plugins.testing import check_sampler
+from dqe_plugin.sampler import TargetRelative, drops, row_quantile
+from tests.reference_training import target_relative
+
+BOUNDS = (
+    ("absolute", 0.0, 0.25),
+    ("absolute", 0.125, 0.5),
+    ("absolute", 0.375, 0.375),
+    ("absolute", 3.0, 4.0),
+    ("quantile", 0.0, 1.0),
+    ("quantile", 0.25, 0.5),
+    ("quantile", 0.5, 0.5),
+    ("quantile", 0.05, 0.5),
+    ("quantile", 0.3, 0.9),
+)
+
+
+def made_up(
+    seed: int, *, dtype: torch.dtype = torch.float32, ties: bool = True, rows: int = 30
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, targets and exclusions; with ties the scores are sixteenths."""
+    chance = torch.Generator().manual_seed(seed)
+    columns = int(torch.randint(1, 40, (1,), generator=chance))
+    scores = torch.rand(rows, columns, generator=chance, dtype=torch.float64) * 2 - 1
+    if ties:
+        scores = (scores * 16).round() / 16
+    target = torch.randint(0, columns, (rows,), generator=chance)
+    excluded = torch.rand(rows, columns, generator=chance) < 0.3
+    excluded[0] = True
+    return scores.to(dtype), target, excluded
+
+
+@pytest.mark.parametrize(("unit", "lower", "upper"), BOUNDS)
+@pytest.mark.parametrize("ties", [True, False])
+def test_equals_the_plain_version(unit: Any, lower: float, upper: float, ties: bool) -> None:
+    """Ties, exclusions, empty zones and rows without candidates are all among the rows."""
+    for seed in range(6):
+        for dtype, number in (
+            (torch.float64, float),
+            (torch.float32, np.float32),
+            (torch.float16, np.float32),
+        ):
+            scores, target, excluded = made_up(seed, dtype=dtype, ties=ties)
+            for fallback in (0, 1, 3):
+                sampler = TargetRelative(lower=lower, upper=upper, unit=unit, fallback=fallback)
+                found = sampler(scores, target, excluded).tolist()
+                for row, mask in enumerate(found):
+                    assert mask == target_relative(
+                        scores[row].tolist(),
+                        int(target[row]),
+                        excluded[row].tolist(),
+                        lower=lower,
+                        upper=upper,
+                        unit=unit,
+                        fallback=fallback,
+                        number=number,
+                    ), (seed, dtype, fallback, row)
+
+
+@pytest.mark.parametrize(("unit", "lower", "upper"), BOUNDS)
+def test_never_the_target_the_excluded_or_what_scores_as_high(
+    unit: Any, lower: float, upper: float
+) -> None:
+    for seed in range(20):
+        scores, target, excluded = made_up(seed)
+        mask = TargetRelative(lower=lower, upper=upper, unit=unit)(scores, target, excluded)
+        own = scores.gather(1, target[:, None])
+        assert not (mask & excluded).any()
+        assert not (mask & (scores >= own)).any()
+        assert not mask.gather(1, target[:, None]).any()
+        # with a fallback a row is empty only where nothing is eligible
+        assert torch.equal(mask.any(dim=1), ((scores < own) & ~excluded).any(dim=1))
+
+
+@pytest.mark.parametrize(("unit", "lower", "upper"), BOUNDS)
+def test_a_block_of_rows_gives_those_rows_of_the_whole(
+    unit: Any, lower: float, upper: float
+) -> None:
+    sampler = TargetRelative(lower=lower, upper=upper, unit=unit, fallback=2)
+    for seed in range(5):
+        scores, target, excluded = made_up(seed)
+        whole = sampler(scores, target, excluded)
+        for size in (1, 7, 30):
+            blocks = [
+                sampler(scores[i : i + size], target[i : i + size], excluded[i : i + size])
+                for i in range(0, 30, size)
+            ]
+            assert torch.equal(torch.cat(blocks), whole)
+
+
+@pytest.mark.parametrize(("unit", "lower", "upper"), BOUNDS)
+def test_any_order_of_candidates(unit: Any, lower: float, upper: float) -> None:
+    """The mask moves with the columns; only equals at the edge of a fallback go by their order."""
+    for seed in range(5):
+        for ties, fallback in ((False, 2), (True, 0)):
+            sampler = TargetRelative(lower=lower, upper=upper, unit=unit, fallback=fallback)
+            scores, target, excluded = made_up(seed, ties=ties)
+            order = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(seed))
+            moved = sampler(scores[:, order], order.argsort()[target], excluded[:, order])
+            whole = sampler(scores, target, excluded)
+            assert torch.equal(moved, whole[:, order])
+
+
+def test_zone_by_hand() -> None:
+    """Target 0.75; drops 0, -0.125, 0.125, 0.25, 0.5, 0.75, and the 0.25 again, excluded."""
+    scores = torch.tensor([[0.75, 0.875, 0.625, 0.5, 0.25, 0.0, 0.5]])
+    target = torch.tensor([0])
+    excluded = torch.tensor([[False] * 6 + [True]])
+    mask = TargetRelative(lower=0.25, upper=0.5, unit="absolute")(scores, target, excluded)
+    assert mask.tolist() == [[False, False, False, True, True, False, False]]
+    # four eligible drops 0.125, 0.25, 0.5, 0.75: positions 0.75 and 1.5 of 3 are 0.21875, 0.375
+    mask = TargetRelative(lower=0.25, upper=0.5)(scores, target, excluded)
+    assert mask.tolist() == [[False, False, False, True, False, False, False]]
+
+
+def test_empty_zone_takes_the_nearest_and_the_lower_column_of_equals() -> None:
+    scores = torch.tensor([[0.75, 0.5, 0.25, 0.5, 0.25, -1.0]])  # drops 0.25, 0.5, 0.25, 0.5, 1.75
+    target, excluded = torch.tensor([0]), torch.zeros(1, 6, dtype=torch.bool)
+
+    def chosen(count: int) -> list[int]:
+        sampler = TargetRelative(lower=0.375, upper=0.375, unit="absolute", fallback=count)
+        return sampler(scores, target, excluded)[0].nonzero().flatten().tolist()
+
+    # the zone is the point 0.375: columns 1 to 4 are all 0.125 away
+    assert chosen(0) == []
+    assert chosen(1) == [1]
+    assert chosen(3) == [1, 2, 3]
+    assert chosen(9) == [1, 2, 3, 4, 5]
+
+
+def test_rows_that_fell_back_are_told() -> None:
+    scores = torch.tensor([[0.75, 0.5], [0.75, 0.0]])
+    target, excluded = torch.tensor([0, 0]), torch.zeros(2, 2, dtype=torch.bool)
+    sampler = TargetRelative(lower=0.5, upper=1.0, unit="absolute")
+    assert sampler.fallback_rows(scores, target, excluded).tolist() == [True, False]
+    assert sampler(scores, target, excluded).tolist() == [[False, True], [False, True]]
+
+
+def test_broken_scores_give_no_negatives() -> None:
+    scores = torch.tensor([[float("nan"), 0.5, 0.1], [0.5, float("nan"), 0.1]])
+    target, excluded = torch.tensor([0, 0]), torch.zeros(2, 3, dtype=torch.bool)
+    mask = TargetRelative(lower=0, upper=1)(scores, target, excluded)
+    assert mask.tolist() == [[False] * 3, [False, False, True]]
+
+
+def test_half_precision_is_counted_in_single() -> None:
+    scores, target, excluded = made_up(3, dtype=torch.float16)
+    drop, _ = drops(scores, target, excluded)
+    assert drop.dtype == torch.float32
+    assert torch.equal(
+        TargetRelative()(scores, target, excluded),
+        TargetRelative()(scores.float(), target, excluded),
+    )
+
+
+def test_row_quantile_is_numpys() -> None:
+    chance = torch.Generator().manual_seed(0)
+    values = torch.randn(20, 11, generator=chance, dtype=torch.float64)
+    mask = torch.rand(20, 11, generator=chance) < 0.6
+    mask[0] = False
+    for share in (0.0, 0.05, 0.5, 0.77, 1.0):
+        found = row_quantile(values, mask, share).flatten()
+        assert found[0] == torch.inf
+        for row in range(1, 20):
+            expected = np.quantile(values[row][mask[row]].numpy(), share)
+            assert float(found[row]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_arguments_are_left_as_they_are() -> None:
+    given = made_up(1)
+    kept = [tensor.clone() for tensor in given]
+    TargetRelative(unit="absolute", lower=3, upper=4)(*given)
+    assert all(torch.equal(a, b) for a, b in zip(given, kept, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unit": "cosine"}, "unit must be 'absolute' or 'quantile', not 'cosine'"),
+        ({"lower": 0.6}, "0 <= lower <= upper, not 0.6 and 0.5"),
+        ({"lower": -0.1}, "0 <= lower <= upper, not -0.1 and 0.5"),
+        ({"upper": float("nan")}, "0 <= lower <= upper"),
+        ({"upper": 1.5}, "upper must be at most 1 for quantiles, not 1.5"),
+        ({"fallback": -1}, "fallback must be at least 0, not -1"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TargetRelative(**options)
+    assert TargetRelative(unit="absolute", upper=1.5).upper == 1.5
+
+
+def test_shapes_that_do_not_belong_together_are_refused() -> None:
+    scores, target, excluded = made_up(2)
+    with pytest.raises(ValueError, match=r"expected scores \(Q, N\), target \(Q,\), excluded"):
+        TargetRelative()(scores, target[:-1], excluded)
+    with pytest.raises(ValueError, match="expected scores"):
+        TargetRelative()(scores, target, excluded[:, :-1])
+
+
+@pytest.mark.parametrize("unit", ["absolute", "quantile"])
+def test_keeps_the_contract_of_samplers(unit: Any) -> None:
+    check_sampler(TargetRelative(unit=unit))
+
+
+def test_importing_it_loads_torch_alone() -> None:
+    """What imports transformers for a sampler makes the sampler useless to everybody else."""
+    code = (
+        "import sys, torch; before = set(sys.modules);"
+        "import dqe_plugin.sampler, dqe_plugin.loss, dqe_plugin.attributes;"
+        "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before}));"
+        "heavy = {'open_clip', 'transformers', 'timm', 'torchvision', 'cir_plugins', 'pydantic'};"
+        "sys.exit(bool(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "['dqe_plugin']"

@@ -1,0 +1,246 @@
+"""A backbone small enough to train in a second, pictures to feed it, and splits over them."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from cir_plugins.builtin.losses import InfoNCE, Pairwise
+from cir_plugins.builtin.samplers import InBatch
+from cir_plugins.builtin.similarity import best_token, unit
+from cir_plugins.data import TrainingTable, training_table
+from cir_plugins.encode import Encoding
+from cir_plugins.evaluate import evaluate
+from cir_plugins.method import Fused, Method, Parts
+from cir_plugins.settings import TrainSettings
+from cir_plugins.texts import Captions
+from cir_plugins.train import Trainer, Validate
+from cir_plugins.types import Query, Split, Tokens
+from dqe_plugin.method import DQE
+from dqe_plugin.sampler import TargetRelative
+
+CPU = Encoding(torch.device("cpu"), batch_size=7, progress=False)
+COLOURS = ("red", "blue", "green", "long", "short", "striped")
+
+
+def shrink(image: Image.Image) -> Tensor:
+    """Pixels (3, 4, 4) in [-1, 1]."""
+    small = image.resize((4, 4))
+    values = torch.tensor(list(small.tobytes()), dtype=torch.float32)
+    return values.view(4, 4, 3).permute(2, 0, 1).contiguous() / 127.5 - 1
+
+
+def number_words(texts: Sequence[str]) -> dict[str, Tensor]:
+    """Word numbers (n, L) from 1, 0 for padding."""
+    rows = [[1 + zlib.crc32(word.encode()) % 63 for word in text.lower().split()] for text in texts]
+    width = max(map(len, rows))
+    return {"ids": torch.tensor([row + [0] * (width - len(row)) for row in rows])}
+
+
+class FakeBackbone(nn.Module):
+    """Random projections with everything that the protocol and the offers name.
+
+    Args:
+        targets: Token vectors of a target, 0 for a single vector.
+        dropout: Dropout of the fused tokens.
+        frozen: Whether the tower is frozen.
+        seed: Seed of the weights.
+    """
+
+    offers: frozenset[str] = frozenset({"query_tokens", "image_embedding", "text_embedding"})
+
+    def __init__(
+        self, *, targets: int = 0, dropout: float = 0.0, frozen: bool = False, seed: int = 0
+    ) -> None:
+        super().__init__()
+        chance = torch.Generator().manual_seed(seed)
+
+        def drawn(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.randn(*shape, generator=chance) / shape[-1] ** 0.5)
+
+        self.tower = drawn(16, 48).requires_grad_(not frozen)
+        self.words = drawn(64, 16)
+        self.slots = drawn(5, 16)
+        self.to_query = drawn(8, 16)
+        self.to_target = drawn(8, 16)
+        self.targets = targets
+        self.dropout = nn.Dropout(dropout)
+        self.frozen_features = frozen
+        self.preprocess = shrink
+        self.tokenize = number_words
+
+    def features(self, images: Tensor) -> Tensor:
+        """States (U, 16) of the pixels."""
+        return images.flatten(1) @ self.tower.T
+
+    def _text(self, tokens: Tokens) -> Tensor:
+        ids = tokens["ids"]
+        weights = torch.nn.functional.one_hot(ids, 64).float()[..., 1:].sum(dim=1)
+        return weights @ self.words[1:]
+
+    def fuse(self, features: Tensor, tokens: Tokens) -> Fused:
+        """Five query tokens that know image and text."""
+        text = self._text(tokens)
+        hidden = torch.tanh(self.slots + features[:, None] + text[:, None] * self.slots)
+        return Fused(self.dropout(hidden), text)
+
+    def project_text(self, hidden: Tensor) -> Tensor:
+        """Into the space of the scores."""
+        return hidden @ self.to_query.T
+
+    def embed_words(self, words: Sequence[str]) -> Tensor:
+        """The embedding of each word."""
+        return self.words[number_words(words)["ids"][:, 0]].detach().clone()
+
+    def query(self, features: Tensor, tokens: Tokens) -> Tensor:
+        """Mean projected query token."""
+        return unit(self.project_text(self.fuse(features, tokens).tokens).mean(dim=1))
+
+    def target(self, features: Tensor) -> Tensor:
+        """One vector, or as many as ``targets``."""
+        if not self.targets:
+            return unit(features @ self.to_target.T)
+        slots = self.slots[: self.targets]
+        return unit(torch.tanh(slots + features[:, None]) @ self.to_target.T)
+
+    def image(self, features: Tensor) -> Tensor:
+        """One vector per image."""
+        return unit(features @ self.to_target.T)
+
+    def text(self, tokens: Tokens) -> Tensor:
+        """One vector per text."""
+        return unit(self._text(tokens) @ self.to_query.T)
+
+    def similarity(self, query: Tensor, target: Tensor) -> Tensor:
+        """Best token's cosine."""
+        return best_token(query, target)
+
+
+def parts(backbone: Any = None, *, sampler: Any = None, loss: Any = None, **other: Any) -> Parts:
+    """Parts of a method, those not given made up."""
+    return Parts(backbone or FakeBackbone(), loss or InfoNCE(), sampler or InBatch(), **other)
+
+
+def write_pictures(folder: Path, names: Sequence[str], seed: int = 0) -> dict[str, Path]:
+    """A different small picture for each name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chance = random.Random(seed)
+    paths = {}
+    for name in names:
+        image = Image.frombytes("RGB", (4, 4), chance.randbytes(48))
+        paths[name] = folder / f"{name}.png"
+        image.save(paths[name])
+    return paths
+
+
+def made_up_split(
+    folder: Path,
+    *,
+    role: Any = "train",
+    images: int = 12,
+    queries: int = 20,
+    outside: int = 0,
+    answers: int = 2,
+    groups: bool = False,
+    seed: int = 0,
+    mode: Any = "and",
+    **other: Any,
+) -> Split:
+    """A split with drawn queries; ``outside`` references are not in the gallery."""
+    chance = random.Random(seed)
+    gallery = [f"{role}{number}" for number in range(images)]
+    strangers = [f"{role}x{number}" for number in range(outside)]
+    paths = write_pictures(folder / str(role), [*gallery, *strangers], seed)
+    captions = Captions(mode=mode)
+    asked = []
+    for number in range(queries):
+        reference = chance.choice([*gallery, *strangers])
+        right = chance.sample([name for name in gallery if name != reference], answers)
+        words = (f"is {chance.choice(COLOURS)}", f"more {chance.choice(COLOURS)}")
+        group = tuple(
+            sorted(
+                {right[0]} | set(chance.sample([n for n in gallery if n != reference], 4)),
+                key=gallery.index,
+            )
+        )
+        asked.append(
+            Query(
+                f"q{number}",
+                reference,
+                words,
+                captions.texts(words)[0],
+                right[0],
+                tuple(right),
+                group=group if groups else (),
+            )
+        )
+    return Split(
+        f"{role}-split", role, tuple(asked), tuple(gallery), paths, captions=captions, **other
+    )
+
+
+def make_trainer(
+    folder: Path,
+    data: Path,
+    *,
+    method: str = "contrastive",
+    workers: int = 0,
+    epochs: int = 4,
+    validated: bool = True,
+    backbone: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Trainer:
+    """A trainer over made-up data; equal arguments give equal trainers in every process."""
+    table = training_table([made_up_split(data)])
+    judged = made_up_split(data, role="val", images=9, queries=15, seed=1)
+    encoding = Encoding(torch.device("cpu"), workers=workers, progress=False)
+    torch.manual_seed(11)
+    kwargs = {"batch_size": 6, "lr": 0.01, **settings}
+    if method == "dqe":
+        kwargs = {"negatives": "mined", **kwargs}
+        made: Method = DQE(
+            parts(
+                FakeBackbone(dropout=0.2, targets=3, **(backbone or {})),
+                sampler=TargetRelative(),
+                loss=Pairwise(),
+                negatives="mined",
+            )
+        )
+    else:
+        made = Method(
+            parts(
+                FakeBackbone(dropout=0.2, **(backbone or {})),
+                negatives=kwargs.get("negatives", "batch"),
+            )
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return Trainer(
+        made,
+        table,
+        TrainSettings(epochs=epochs, **kwargs),
+        folder,
+        encoding,
+        seed=3,
+        validate=_validate(judged, encoding) if validated else None,
+        feature_cache_mb=64,
+    )
+
+
+def _validate(split: Split, encoding: Encoding) -> Validate:
+    def validate(method: Method) -> tuple[Any, float]:
+        measures = evaluate(method, split, encoding).measures
+        return measures, measures["recall@5"]
+
+    return validate
+
+
+def table_of(folder: Path, **kwargs: Any) -> TrainingTable:
+    """The training table of one made-up split."""
+    return training_table([made_up_split(folder, **kwargs)])

@@ -1,0 +1,60 @@
+"""Samplers, losses and pools computed the slow, plain way, one row and one candidate at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Number = Callable[[Any], Any]
+
+
+def quantile(values: Sequence[Any], share: float, number: Number) -> Any:
+    """Linearly interpolated at position share * (m - 1) of the ascending values."""
+    ordered = sorted(values)
+    position = number(share) * number(len(ordered) - 1)
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    rest = position - number(below)
+    if rest <= 0:
+        return ordered[below]
+    return ordered[below] + (ordered[above] - ordered[below]) * rest
+
+
+def target_relative(
+    scores: Sequence[Any],
+    target: int,
+    excluded: Sequence[bool],
+    *,
+    lower: float,
+    upper: float,
+    unit: str,
+    fallback: int,
+    number: Number = float,
+) -> list[bool]:
+    """One row of the sampler; ``number`` says in which precision to count."""
+    drop = [number(scores[target]) - number(score) for score in scores]
+    eligible = [
+        column for column in range(len(scores)) if drop[column] > 0 and not excluded[column]
+    ]
+    chosen: list[int] = []
+    if eligible:
+        low, high = number(lower), number(upper)
+        if unit == "quantile":
+            own = [drop[column] for column in eligible]
+            low, high = quantile(own, lower, number), quantile(own, upper, number)
+        chosen = [column for column in eligible if low <= drop[column] <= high]
+        if not chosen:
+            gap = {c: low - drop[c] if drop[c] < low else drop[c] - high for c in eligible}
+            chosen = sorted(eligible, key=lambda column: (gap[column], column))[:fallback]
+    return [column in chosen for column in range(len(scores))]
+
+
+def one_cycle_factor(step: int, total: int, share: float, start: float) -> float:
+    """Up half a cosine from start to 1 until share * total - 1, then down to start * 1e-4."""
+    peak = share * total - 1
+    if step <= peak:
+        return start + (1 - start) * (1 - math.cos(math.pi * step / peak)) / 2
+    end = start * 1e-4
+    done = (step - peak) / (total - 1 - peak)
+    return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2

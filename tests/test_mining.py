@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import cir_plugins.encode as encode_module
+import cir_plugins.mining as mining
+from cir_plugins.builtin.samplers import Hardest, InBatch, SemiHard
+from cir_plugins.data import TrainingTable, training_table
+from cir_plugins.encode import FeatureStore
+from cir_plugins.errors import CIRError
+from cir_plugins.images import open_image
+from cir_plugins.method import Method
+from cir_plugins.mining import Mined, draw, mine, scramble
+from dqe_plugin.sampler import TargetRelative
+from tests.fakes import CPU, FakeBackbone, made_up_split, parts
+from tests.reference_training import target_relative
+
+
+def two_splits(folder: Path, **kwargs: Any) -> TrainingTable:
+    first = made_up_split(folder / "1", queries=23, images=14, outside=3, **kwargs)
+    second = made_up_split(folder / "2", queries=9, images=6, seed=8, **kwargs)
+    rename = {name: f"other-{name}" for name in second.paths}
+    queries = tuple(
+        replace(
+            query,
+            reference=rename[query.reference],
+            target=rename[query.target or ""],
+            answers=tuple(rename[name] for name in query.answers),
+        )
+        for query in second.queries
+    )
+    gallery = tuple(rename[name] for name in second.gallery)
+    paths = {rename[name]: path for name, path in second.paths.items()}
+    other = replace(second, name="other", queries=queries, gallery=gallery, paths=paths)
+    return training_table([first, other])
+
+
+def run(method: Method, table: TrainingTable, **kwargs: Any) -> Mined:
+    settings = {
+        "epoch": 2,
+        "epochs": 3,
+        "count": 2,
+        "seed": 4,
+        "known": "answers",
+        "with_model": True,
+    }
+    return mine(method, table, CPU, **{**settings, **kwargs})
+
+
+def pools(method: Method, table: TrainingTable, sampler: Any, known: str) -> list[set[int]]:
+    """The negatives of each row, one query and one image at a time."""
+    backbone = method.backbone
+    made = []
+    for row in table.rows:
+        split = table.splits[row.split]
+        gallery = table.pools[row.split].tolist()
+        pictures = {
+            image: backbone.preprocess(open_image(table.paths[image]))[None]
+            for image in {*gallery, row.reference}
+        }
+        with torch.no_grad():
+            tokens = backbone.tokenize([row.query.text])
+            query = backbone.query(backbone.features(pictures[row.reference]), tokens)[0]
+            scores = [
+                max(
+                    float(token @ query)
+                    for token in backbone.target(backbone.features(pictures[image])).view(-1, 8)
+                )
+                for image in gallery
+            ]
+        out = set(row.answers) if known == "answers" else set()
+        if split.drop_reference:
+            out.add(row.reference)
+        excluded = [image in out and image != row.target for image in gallery]
+        chosen = sampler(scores, gallery.index(row.target), excluded)
+        made.append({image for image, taken in zip(gallery, chosen, strict=True) if taken})
+    return made
+
+
+def plain_zone(scores: list[float], target: int, excluded: list[bool]) -> list[bool]:
+    return target_relative(
+        scores, target, excluded, lower=0.1, upper=0.6, unit="quantile", fallback=2
+    )
+
+
+@pytest.mark.parametrize("targets", [0, 3])
+@pytest.mark.parametrize("known", ["answers", "target"])
+def test_draws_from_what_a_plain_version_leaves(tmp_path: Path, known: str, targets: int) -> None:
+    table = two_splits(tmp_path, drop_reference=known == "answers")
+    sampler = TargetRelative(lower=0.1, upper=0.6, fallback=2)
+    method = Method(parts(FakeBackbone(targets=targets), sampler=sampler))
+    expected = pools(method, table, plain_zone, known)
+    many = run(method, table, epochs=20, known=known)
+    assert many.images.shape == (32, 40)
+    for drawn, pool in zip(many.images.tolist(), expected, strict=True):
+        if not pool:
+            assert drawn == [-1] * 40
+            continue
+        assert set(drawn) == pool  # forty draws use up a pool of at most fourteen
+        assert len(set(drawn[: len(pool)])) == len(pool)
+        assert drawn == [drawn[place % len(pool)] for place in range(40)]
+    sizes = torch.tensor([len(pool) for pool in expected], dtype=torch.float64)
+    assert many.report["pool"]["mean"] == pytest.approx(float(sizes.mean()))
+    assert many.report["pool"]["quartiles"][1] == pytest.approx(float(sizes.quantile(0.5)))
+    wrong = sum(
+        len(pool & set(row.answers)) for pool, row in zip(expected, table.rows, strict=True)
+    )
+    assert many.report["false_negatives"] == pytest.approx(wrong / float(sizes.sum()))
+    assert (wrong > 0) == (known == "target")
+    assert sum(many.report["drop"]["counts"]) == int(sizes.sum())
+    assert many.report["empty"] == expected.count(set()) / 32
+
+
+def test_never_the_target_the_excluded_or_another_splits_image(tmp_path: Path) -> None:
+    table = two_splits(tmp_path, drop_reference=True)
+    for with_model in (True, False):
+        mined = run(Method(parts()), table, epochs=30, with_model=with_model)
+        for row, drawn in zip(table.rows, mined.images.tolist(), strict=True):
+            forbidden = {row.target, row.reference, *row.answers}
+            assert not forbidden & set(drawn)
+            assert set(drawn) == set(table.pools[row.split].tolist()) - forbidden
+        assert ("drop" in mined.report) == with_model
+
+
+@pytest.mark.parametrize("with_model", [True, False])
+def test_size_of_blocks_and_of_batches_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_model: bool
+) -> None:
+    table = two_splits(tmp_path)
+    method = Method(parts(sampler=TargetRelative()))
+    whole = run(method, table, with_model=with_model)
+    for block in (1, 5):
+        monkeypatch.setattr(mining, "BLOCK", block)
+        found = mine(
+            method,
+            table,
+            replace(CPU, batch_size=block + 2),
+            epoch=2,
+            epochs=3,
+            count=2,
+            seed=4,
+            known="answers",
+            with_model=with_model,
+        )
+        assert torch.equal(found.images, whole.images)
+
+
+def test_draw_depends_on_seed_and_epoch(tmp_path: Path) -> None:
+    table = two_splits(tmp_path)
+    method = Method(parts())
+    first = run(method, table).images
+    torch.manual_seed(99)
+    assert torch.equal(run(method, table).images, first)
+    assert not torch.equal(run(method, table, seed=5).images, first)
+    assert not torch.equal(run(method, table, epoch=3).images, first)
+
+
+def test_each_epoch_has_columns_of_its_own() -> None:
+    mined = Mined(torch.arange(12).view(2, 6), since=4, report={})
+    assert mined.epoch(4, 2).tolist() == [[0, 1], [6, 7]]
+    assert mined.epoch(6, 2).tolist() == [[4, 5], [10, 11]]
+    for epoch in (3, 7):
+        with pytest.raises(ValueError, match=f"epoch {epoch} lies outside the refresh of epoch 4"):
+            mined.epoch(epoch, 2)
+
+
+def test_rows_without_negatives_are_marked(tmp_path: Path) -> None:
+    table = two_splits(tmp_path)
+
+    def first_row_only(scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+        mask = InBatch()(scores, target, excluded)
+        mask[1:] = False
+        return mask
+
+    mined = run(Method(parts(sampler=first_row_only)), table)
+    there = (mined.images >= 0).all(dim=1)
+    assert int(there.sum()) == 2  # one block of each split
+    assert (mined.images[~there] == -1).all()
+    assert mined.report["empty"] == pytest.approx(30 / 32)
+
+
+def test_no_negatives_at_all_is_an_error(tmp_path: Path) -> None:
+    table = two_splits(tmp_path)
+    method = Method(parts(sampler=SemiHard(margin=1e-12)))
+    with pytest.raises(CIRError, match="no negative for any of the 32 training rows at epoch 2"):
+        run(method, table)
+
+
+def test_a_samplers_mistake_cannot_draw_the_target(tmp_path: Path) -> None:
+    """Plugins bring samplers: what they let through is held to the exclusions once more."""
+    table = two_splits(tmp_path)
+    careless = Method(parts(sampler=lambda scores, target, excluded: excluded | True))
+    for row, drawn in zip(table.rows, run(careless, table, epochs=30).images.tolist(), strict=True):
+        assert not {row.target, *row.answers} & set(drawn)
+
+
+def test_report_of_the_previous_refresh_and_of_fallbacks(tmp_path: Path) -> None:
+    table = two_splits(tmp_path)
+    hardest = Method(parts(sampler=Hardest(count=3)))
+    before = run(hardest, table)
+    assert "kept" not in before.report
+    assert "fallback" not in before.report
+    assert run(hardest, table, epoch=5, previous=before).report["kept"] == 1.0
+    far = TargetRelative(unit="absolute", lower=5, upper=6, fallback=1)
+    method = Method(parts(sampler=far))
+    report = run(method, table, previous=before).report
+    assert report["fallback"] == 1.0
+    assert 0 <= report["kept"] < 1
+
+
+def test_cached_features_give_the_same_and_no_image_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = two_splits(tmp_path)
+    method = Method(parts(FakeBackbone(frozen=True), sampler=TargetRelative()))
+    plain = run(method, table)
+    store = FeatureStore.build(method.backbone, table.paths, CPU, 10)
+    assert store is not None
+
+    def refuse(path: Path) -> None:
+        raise AssertionError(f"{path} was opened")
+
+    monkeypatch.setattr(encode_module, "open_image", refuse)
+    assert torch.equal(run(method, table, store=store).images, plain.images)
+
+
+def test_draw_is_without_replacement_until_used_up() -> None:
+    chance = torch.Generator().manual_seed(0)
+    mask = torch.rand(40, 9, generator=chance) < 0.4
+    mask[0] = False
+    rows, images = torch.arange(40), torch.arange(9) * 3
+    drawn = draw(mask, rows, images, 20, seed=7)
+    for row in range(40):
+        pool = set(mask[row].nonzero().flatten().tolist())
+        found = drawn[row].tolist()
+        if not pool:
+            assert found == [-1] * 20
+            continue
+        assert set(found[: len(pool)]) == pool
+        assert found == [found[place % len(pool)] for place in range(20)]
+    assert torch.equal(draw(mask, rows, images, 2, seed=7), drawn[:, :2])
+    assert not torch.equal(draw(mask, rows, images, 20, seed=8), drawn)
+
+
+def test_draw_goes_by_image_and_not_by_column() -> None:
+    mask = torch.ones(6, 8, dtype=torch.bool)
+    rows, images = torch.arange(6), torch.arange(8) + 100
+    order = torch.tensor([3, 1, 7, 0, 2, 6, 5, 4])
+    plain = images[draw(mask, rows, images, 4, seed=1)]
+    assert torch.equal(images[order][draw(mask, rows, images[order], 4, seed=1)], plain)
+
+
+def test_every_image_is_drawn_about_as_often() -> None:
+    mask = torch.ones(4000, 10, dtype=torch.bool)
+    first = draw(mask, torch.arange(4000), torch.arange(10), 1, seed=3).flatten()
+    counts = torch.bincount(first, minlength=10).tolist()
+    # 400 expected, standard deviation 19
+    assert all(320 < number < 480 for number in counts)
+
+
+def test_scramble_tells_keys_apart() -> None:
+    keys = torch.tensor(random.Random(0).sample(range(2**32), 20000))
+    mixed = scramble(keys)
+    assert len(set(mixed.tolist())) == 20000
+    assert 0 <= int(mixed.min()) <= int(mixed.max()) < 2**32
+    # the finaliser in plain integers
+    for key, found in zip(keys[:50].tolist(), mixed[:50].tolist(), strict=True):
+        key = (key ^ key >> 16) * 0x7FEB352D % 2**32
+        key = (key ^ key >> 15) * 0x846CA68B % 2**32
+        assert found == key ^ key >> 16
