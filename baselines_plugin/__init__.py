@@ -1,0 +1,1 @@
+"""Ten published baselines, one file each, on the host's hooks."""

@@ -1,0 +1,83 @@
+"""A small convolutional tower under BLIP's text encoder, and its start from drawn garments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cir_plugins import WEIGHTS, Ledger, ResNetTower
+
+TINY = WEIGHTS / "tiny_blip2"  # whose tower, text layers and tokenizer the small BLIP shares
+_TEXT = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+_TOKENS = ("vocab_size", "max_position_embeddings")
+_WORDS = "text_encoder.embeddings.word_embeddings.weight"
+
+
+def tiny_config() -> dict[str, Any]:
+    """Configuration of the small BLIP: sizes of ``tiny_blip2``, two more words ([DEC], [ENC])."""
+    config = json.loads((TINY / "config.json").read_text(encoding="utf-8"))
+    text = {key: config["qformer_config"][key] for key in (*_TEXT, *_TOKENS)}
+    words = text["vocab_size"]
+    text |= {"is_decoder": True, "vocab_size": words + 2, "bos_token_id": words}
+    text["initializer_range"] = 0.1
+    return {
+        "image_text_hidden_size": config["image_text_hidden_size"],
+        "vision_config": config["vision_config"],
+        "text_config": text,
+    }
+
+
+class PooledTower(nn.Module):
+    """The small ResNet of ``tiny_blip2``; the mean of its places stands first, as [CLS] does.
+
+    Args:
+        config: As ``ResNetTower`` takes it.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.tower = ResNetTower(config)
+
+    def states(self, images: Tensor) -> Tensor:
+        """States (U, P, W) after the layer norm, their mean first."""
+        places = self.tower.post_layernorm(self.tower.states(images, False))
+        return torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
+
+
+def start_drawn(model: nn.Module) -> None:
+    """Put what ``tiny_blip2`` learned from drawn garments into a small BLIP; the rest stays."""
+    from safetensors.torch import load_file
+
+    given = {key: v.float() for key, v in load_file(str(TINY / "model.safetensors")).items()}
+    state = from_tiny_blip2(given)
+    whole = model.state_dict()
+    state[_WORDS] = torch.cat([state[_WORDS], whole[_WORDS][len(state[_WORDS]) :]])
+    model.load_state_dict({**whole, **state})
+
+
+def from_tiny_blip2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a ``tiny_blip2`` can give a small BLIP: its tower and its text layers, under our keys.
+
+    BLIP-2's text path through the Q-Former is a BERT; BLIP's encoder has the same layers. Cross
+    attention is in every second layer there and in every layer here, so some stays as it was.
+    """
+    ledger = Ledger(state, "tiny_blip2")
+    part = r"(attention|crossattention)"
+    layer = r"qformer\.encoder\.layer\.(\d+)\."
+    into = r"text_encoder.encoder.layer.\1."
+    taken = ledger.rename(r"vision_model\.(.+)", r"vision_model.tower.\1")
+    taken |= ledger.rename(r"embeddings\.(\w+_embeddings\..+)", r"text_encoder.embeddings.\1")
+    taken |= ledger.rename(r"qformer\.layernorm\.(\w+)", r"text_encoder.embeddings.LayerNorm.\1")
+    taken |= ledger.rename(rf"{layer}{part}\.attention\.(.+)", rf"{into}\2.self.\3")
+    taken |= ledger.rename(rf"{layer}{part}\.output\.(.+)", rf"{into}\2.output.\3")
+    taken |= ledger.rename(rf"{layer}(intermediate|output)\.(.+)", rf"{into}\2.\3")
+    ledger.drop(
+        r".+\.(intermediate|output)_query\..+",  # the query tokens' own feed-forward layers
+        r"query_tokens|(vision|text)_projection\..+|itm_head\..+|embeddings\.position_ids",
+    )
+    ledger.finish()
+    return taken

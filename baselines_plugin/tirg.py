@@ -1,0 +1,245 @@
+"""TIRG: a reference's features, gated and shifted by the text.
+
+Source: Vo, Jiang, Sun, Murphy, Li, Fei-Fei, Hays, Composing Text and Image for Image Retrieval,
+CVPR 2019, arXiv 1812.07119, section 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from baselines_plugin.scaled_cosine import Objective, ScaledCosine
+from baselines_plugin.tirg_checkpoints import IMAGE_RULES, LSTM_RULES, Rules, renamed
+from cir_plugins import (
+    Batch,
+    Features,
+    Method,
+    Official,
+    Part,
+    Parts,
+    Recipe,
+    Tokens,
+    TrainSettings,
+    select,
+    unit,
+)
+
+Variant = Literal["tirg", "lastconv", "concat"]
+# Weights of gate and residual at the start; the official vector has two more that nothing uses.
+_WEIGHTS = (1.0, 10.0, 1.0, 1.0)
+
+
+class Gated(NamedTuple):
+    """A composition and its parts.
+
+    Attributes:
+        gate: Before the sigmoid.
+        residual: Before its weight.
+        out: weight 0 * sigmoid(gate) * image + weight 1 * residual.
+    """
+
+    gate: Tensor
+    residual: Tensor
+    out: Tensor
+
+
+class GateAndResidual(nn.Module):
+    """Gate and residual of an image (B, C, ...) from image and text joined on the channels.
+
+    Args:
+        gate: The joined input to the gate, before its sigmoid.
+        residual: The joined input to the residual.
+    """
+
+    def __init__(self, gate: nn.Module, residual: nn.Module) -> None:
+        super().__init__()
+        self.gate = gate
+        self.residual = residual
+        self.weights = nn.Parameter(torch.tensor(_WEIGHTS))
+
+    def forward(self, image: Tensor, text: Tensor) -> Gated:
+        """The composition of images (B, C, ...) with texts (B, E), which every place sees alike."""
+        places = image.shape[2:]
+        tiled = text.reshape(*text.shape, *(1 for _ in places)).expand(-1, -1, *places)
+        joined = torch.cat([image, tiled], dim=1)
+        gate, residual = self.gate(joined), self.residual(joined)
+        kept = self.weights[0] * gate.sigmoid() * image
+        return Gated(gate, residual, kept + self.weights[1] * residual)
+
+
+def vector_composer(width: int, text_width: int) -> GateAndResidual:
+    """TIRG on vectors (B, width) of the image's head."""
+    joined = width + text_width
+    gate = nn.Sequential(nn.BatchNorm1d(joined), nn.ReLU(), nn.Linear(joined, width))
+    residual = nn.Sequential(
+        nn.BatchNorm1d(joined),
+        nn.ReLU(),
+        nn.Linear(joined, joined),
+        nn.ReLU(),
+        nn.Linear(joined, width),
+    )
+    return GateAndResidual(gate, residual)
+
+
+def map_composer(channels: int, text_width: int) -> GateAndResidual:
+    """TIRG on feature maps (B, channels, h, w)."""
+    joined = channels + text_width
+
+    def stack() -> nn.Sequential:
+        return nn.Sequential(
+            nn.BatchNorm2d(joined),
+            nn.Conv2d(joined, joined, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(joined, channels, 3, padding=1),
+        )
+
+    return GateAndResidual(stack(), stack())
+
+
+class Joined(nn.Module):
+    """The baseline of the paper: image and text vector side by side through two layers.
+
+    Args:
+        width: Size of the image's vector and of what comes out.
+        text_width: Size of the text's vector.
+        dropout: Before the last layer, in [0, 1).
+    """
+
+    def __init__(self, width: int, text_width: int, dropout: float) -> None:
+        super().__init__()
+        joined = width + text_width
+        self.layers = nn.Sequential(
+            nn.BatchNorm1d(joined),
+            nn.ReLU(),
+            nn.Linear(joined, joined),
+            nn.BatchNorm1d(joined),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(joined, width),
+        )
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        """Compositions (B, width)."""
+        result: Tensor = self.layers(torch.cat([image, text], dim=1))
+        return result
+
+
+RULES: Mapping[Variant, Rules] = {
+    "tirg": (
+        ("a", "composer.weights"),
+        (r"gated_feature_composer\.1\.(.+)", r"composer.gate.0.\1"),
+        (r"gated_feature_composer\.3\.(.+)", r"composer.gate.2.\1"),
+        (r"res_info_composer\.1\.(.+)", r"composer.residual.0.\1"),
+        (r"res_info_composer\.3\.(.+)", r"composer.residual.2.\1"),
+        (r"res_info_composer\.5\.(.+)", r"composer.residual.4.\1"),
+    ),
+    "lastconv": (
+        ("a", "composer.weights"),
+        (r"mod2d_gate\.(.+)", r"composer.gate.\1"),
+        (r"mod2d\.(.+)", r"composer.residual.\1"),
+    ),
+    "concat": ((r"composer\.m\.(.+)", r"composer.layers.\1"),),
+}
+
+
+def from_official(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> dict[str, Tensor]:
+    """TIRG's state from a released checkpoint; the vocabulary is not in it.
+
+    Raises:
+        CIRError: If the checkpoint holds no model, or a key that has no place.
+    """
+    variant: Variant = method.variant  # type: ignore[assignment]
+    return renamed(checkpoints, (*IMAGE_RULES, *LSTM_RULES, *RULES[variant]))
+
+
+class TIRG(ScaledCosine):
+    """Text-image residual gating.
+
+    Args:
+        parts: Backbone with feature maps and text vectors, loss and sampler.
+        variant: ``tirg`` on the image's vector, ``lastconv`` on its last map, or ``concat``, the
+            paper's baseline that joins the two vectors.
+        dropout: Of ``concat``, in [0, 1).
+        objective: As for ``ScaledCosine``: the loss part, or ``soft_triplet``.
+        gradient: Of soft triplets.
+        per_anchor: Soft triplets drawn per query and target.
+        trunk_rate: Learning rate of the ResNet below its head, as a share of the others' (1 for
+            CSS3D).
+
+    Source: Vo et al., arXiv 1812.07119, equations 1 and 2, and the released code and weights.
+    """
+
+    recipe = Recipe(
+        source="Vo et al., TIRG, CVPR 2019, arXiv 1812.07119; settings for Fashion200k, 160,000 "
+        "steps of 32 of its 172,049 images",
+        backbone=Part("resnet"),
+        train=TrainSettings(
+            epochs=30,
+            batch_size=32,
+            drop_last=True,
+            lr=0.01,
+            weight_decay=1e-6,
+            optimizer="sgd",
+            schedule="step",
+            milestones=(9, 19, 28),
+            known="target",
+            select="last",
+        ),
+    )
+    official: ClassVar[Official] = staticmethod(from_official)
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        variant: Variant = "tirg",
+        dropout: float = 0.1,
+        objective: Objective = "classification",
+        gradient: Literal["half", "true"] = "half",
+        per_anchor: int = 3,
+        trunk_rate: float = 0.1,
+    ) -> None:
+        super().__init__(
+            parts,
+            objective=objective,
+            gradient=gradient,
+            per_anchor=per_anchor,
+            trunk_rate=trunk_rate,
+        )
+        self.variant = variant
+        width, text_width = self.backbone.width, self.backbone.text_width
+        self.composer: nn.Module
+        if variant == "concat":
+            self.composer = Joined(width, text_width, dropout)
+        elif variant == "lastconv":
+            self.composer = map_composer(self.backbone.channels, text_width)
+        else:
+            self.composer = vector_composer(width, text_width)
+
+    def compose(self, features: Tensor, tokens: Tokens) -> Tensor:
+        """Compositions (B, D), not normalised, of references' maps and token tensors."""
+        text = self.backbone.describe(tokens)
+        if self.variant == "lastconv":
+            return self._project(self.composer(features, text).out)
+        composed = self.composer(self._project(features), text)
+        return composed.out if isinstance(composed, Gated) else composed
+
+    def query(self, features: Features, tokens: Tokens) -> Tensor:
+        """Queries (B, D) of unit length."""
+        return unit(self.compose(features, tokens))
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """``loss``: the objective."""
+        features = self.features(batch)
+        composed = self.compose(select(features, batch.reference), batch.tokens)
+        targets = self._project(select(features, batch.candidates))
+        negatives = self.negatives(unit(composed) @ unit(targets).T, batch)
+        return {"loss": self.cost(composed, targets, batch.target, negatives)}
+
+    def _project(self, features: Tensor) -> Tensor:
+        projected: Tensor = self.backbone.project(features)
+        return projected

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from baselines_plugin.blip import Blip, TinyBlip
+from baselines_plugin.covr import CoVR, CoVR2
+from baselines_plugin.covr_checkpoint import official_covr, official_covr2
+from baselines_plugin.losses import HardNegativeNCE
+from baselines_plugin.untuned import best_pair, mean_score
+from cir_plugins import CIRError, Parts
+from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
+from cir_plugins.builtin.samplers import InBatch
+from cir_plugins.convert import converted_state
+from cir_plugins.run import execute
+from cir_plugins.testing import check_method
+from tests.baselines.lavis_shapes import (
+    HEAD,
+    TEMP,
+    VIT_G,
+    Shapes,
+    empty,
+    linear,
+    made,
+    norm,
+    qformer,
+    visual,
+)
+from tests.baselines.tiny_runs import plan_of
+from tests.parity.triplets import batch_of
+
+
+def parts(backbone: Any) -> Parts:
+    return Parts(backbone, HardNegativeNCE(), InBatch())
+
+
+def tiny2(**options: Any) -> CoVR2:
+    torch.manual_seed(0)
+    return CoVR2(parts(TinyBlip2(start="random", vision="frozen", dropout=0.0)), **options)
+
+
+def test_keep_the_contract_of_methods() -> None:
+    for loss in (None, HardNegativeNCE()):
+        check_method(CoVR2, TinyBlip2(start="random", vision="frozen"), loss=loss)
+        check_method(CoVR, TinyBlip(start="random", vision="frozen"), loss=loss)
+
+
+def test_scores_of_token_sets_by_hand() -> None:
+    """Queries {(1,0), (0,1)} and {(1,0), (1,0)}; targets {(0,1), (0,1)} and {(-1,0), (0.6,0.8)}."""
+    query = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]])
+    target = torch.tensor([[[0.0, 1.0], [0.0, 1.0]], [[-1.0, 0.0], [0.6, 0.8]]])
+    means = torch.tensor([[0.5, 0.5 * -0.2 + 0.5 * 0.4], [0.0, -0.2]])
+    assert torch.allclose(mean_score(query, target), means)
+    assert torch.allclose(best_pair(query, target), torch.tensor([[1.0, 0.8], [0.0, 0.6]]))
+    method = tiny2(score="max").eval()
+    assert torch.equal(method.similarity(query, target), best_pair(query, target))
+    assert torch.equal(method.train().similarity(query, target), mean_score(query, target))
+    assert torch.equal(tiny2().eval().similarity(query, target), mean_score(query, target))
+
+
+def some_batch(method: CoVR2) -> Any:
+    images = torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    tokens = method.backbone.tokenize(["make it red", "longer and blue", "no"])
+    return batch_of([images[:3], images[3:]], tokens)
+
+
+def test_targets_stay_while_the_queries_learn() -> None:
+    method = tiny2()
+    batch = some_batch(method)
+    trained = [p for p in method.parameters() if p.requires_grad]
+    names = {name for name, p in method.named_parameters() if p.requires_grad}
+    assert not [name for name in names if name.startswith("untuned.")]
+    assert not [name for name in names if "word_embeddings" in name or "vision" in name]
+    assert "backbone.model.embeddings.position_embeddings.weight" in names
+    before = method.eval().target(method.features(batch))
+    asked = method.query(
+        method.features(batch), {k: v.repeat(2, 1) for k, v in batch.tokens.items()}
+    )
+    method.train()
+    assert not method.untuned.qformer.training
+    optimizer = torch.optim.SGD(trained, lr=0.1)
+    torch.stack(list(method.terms(batch).values())).sum().backward()
+    optimizer.step()
+    method.eval()
+    assert torch.equal(method.target(method.features(batch)), before)
+    now = method.query(method.features(batch), {k: v.repeat(2, 1) for k, v in batch.tokens.items()})
+    assert not torch.allclose(now, asked)
+
+
+def test_captions_of_the_targets_are_a_second_term() -> None:
+    method = tiny2(image_weight=0.5, caption_weight=0.5)
+    batch = some_batch(method)
+    with pytest.raises(ValueError, match="no tokens 'target_caption'"):
+        method.terms(batch)
+    batch.views = {"target_caption": method.backbone.tokenize(["a red dress", "a hat", "boots"])}
+    terms = method.terms(batch)
+    assert list(terms) == ["image", "caption"]
+    alone = tiny2().terms(batch)
+    assert terms["image"].item() == pytest.approx(alone["image"].item() / 2)
+    only = tiny2(image_weight=0.0, caption_weight=1.0).terms(batch)
+    assert list(only) == ["caption"]
+    assert only["caption"].item() == pytest.approx(2 * terms["caption"].item())
+    with pytest.raises(ValueError, match="at least 0, and one above"):
+        tiny2(image_weight=0.0)
+
+
+def test_what_would_move_the_targets_is_refused(garments_root: Path) -> None:
+    for method, backbone in (("covr2", "tiny_blip2"), ("covr", "tiny_blip")):
+        with pytest.raises(CIRError, match=r"tuned tower .*\n?.*backbone\.vision=frozen"):
+            plan_of(garments_root, method, backbone={"name": backbone})
+    frozen = {"name": "tiny_blip2", "vision": "frozen"}
+    with pytest.raises(CIRError, match="no reader gives captions of targets"):
+        plan_of(
+            garments_root,
+            "covr2",
+            backbone=frozen,
+            method={"caption_weight": 0.5},
+        )
+
+
+def test_every_key_of_full_size_covr2_has_its_place() -> None:
+    with torch.device("meta"):
+        method = CoVR2(parts(Blip2(model="vit_g", weights="random")))
+    shapes = {**visual(VIT_G), **qformer(1408)}
+    start = {**shapes, **HEAD, **TEMP}
+    files = [{"epoch": 5, "model": made(one, empty)} for one in (shapes, start)]
+    state = converted_state(files, method, official_covr2)
+    assert state["untuned.query_tokens"].shape == (1, 32, 768)
+    assert "untuned.qformer.encoder.layer.11.output_query.dense.weight" in state
+
+
+def blip_shapes() -> Shapes:
+    """BLIP-Large as CoVR keeps it."""
+    shapes: Shapes = {
+        "visual_encoder.cls_token": (1, 1, 1024),
+        "visual_encoder.pos_embed": (1, 577, 1024),
+        "visual_encoder.patch_embed.proj.weight": (1024, 3, 16, 16),
+        "visual_encoder.patch_embed.proj.bias": (1024,),
+        "text_encoder.embeddings.position_ids": (1, 512),
+        "text_encoder.embeddings.word_embeddings.weight": (30524, 768),
+        "text_encoder.embeddings.position_embeddings.weight": (512, 768),
+        **norm("visual_encoder.norm", 1024),
+        **norm("text_encoder.embeddings.LayerNorm", 768),
+        **linear("vision_proj", 256, 1024),
+        **linear("text_proj", 256, 768),
+    }
+    for block in (f"visual_encoder.blocks.{number}" for number in range(24)):
+        shapes |= norm(f"{block}.norm1", 1024) | norm(f"{block}.norm2", 1024)
+        shapes |= linear(f"{block}.attn.qkv", 3072, 1024)
+        shapes |= linear(f"{block}.attn.proj", 1024, 1024)
+        shapes |= linear(f"{block}.mlp.fc1", 4096, 1024) | linear(f"{block}.mlp.fc2", 1024, 4096)
+    for layer in (f"text_encoder.encoder.layer.{number}" for number in range(12)):
+        for name, given in (("attention", 768), ("crossattention", 1024)):
+            shapes |= linear(f"{layer}.{name}.self.query", 768, 768)
+            shapes |= linear(f"{layer}.{name}.self.key", 768, given)
+            shapes |= linear(f"{layer}.{name}.self.value", 768, given)
+            shapes |= linear(f"{layer}.{name}.output.dense", 768, 768)
+            shapes |= norm(f"{layer}.{name}.output.LayerNorm", 768)
+        shapes |= linear(f"{layer}.intermediate.dense", 3072, 768)
+        shapes |= linear(f"{layer}.output.dense", 768, 3072)
+        shapes |= norm(f"{layer}.output.LayerNorm", 768)
+    return shapes
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_every_key_of_full_size_covr_has_its_place(prefix: str) -> None:
+    with torch.device("meta"):
+        method = CoVR(parts(Blip(model="blip_large", weights="random")))
+    given = {prefix + key: value for key, value in made(blip_shapes(), empty).items()}
+    state = converted_state([{"epoch": 5, "model": given}], method, official_covr)
+    assert state["backbone.model.text_encoder.embeddings.word_embeddings.weight"].shape[0] == 30524
+
+
+def test_checkpoints_that_do_not_fit_are_refused() -> None:
+    method = tiny2()
+    with pytest.raises(CIRError, match="needs two checkpoints, found 1"):
+        official_covr2([{"model": {}}], method)
+    with pytest.raises(CIRError, match="no entry 'model'"):
+        official_covr2([{"model": {}}, {}], method)
+    with pytest.raises(CIRError, match="unexpected: prompt_tokens"):
+        official_covr2([{"model": {"prompt_tokens": torch.zeros(1)}}, {"model": {}}], method)
+    with pytest.raises(CIRError, match="CoVR has one checkpoint; found 2"):
+        official_covr([{}, {}], method)
+    with pytest.raises(CIRError, match="unexpected: query_tokens"):
+        official_covr([{"model": {"query_tokens": torch.zeros(1)}}], method)
+
+
+@pytest.mark.parametrize(("method", "backbone"), [("covr2", "tiny_blip2"), ("covr", "tiny_blip")])
+def test_they_train_and_evaluate_on_drawn_garments(
+    method: str, backbone: str, garments_root: Path, tmp_path: Path
+) -> None:
+    plan = plan_of(garments_root, method, backbone={"name": backbone, "vision": "frozen"})
+    assert plan.loss.name == "hn_nce"
+    outcome = execute(plan, tmp_path / "run", progress=False)
+    losses = [line["loss"] for line in outcome.curve if "loss" in line]
+    assert losses[-1] < losses[0]
+    assert 0 <= outcome.report["average"]["recall@10"] <= 1

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from baselines_plugin.resnet import MapBackbone, ResNet, TinyResNet
+from baselines_plugin.text_encoders import LstmText
+from baselines_plugin.tirg import TIRG, from_official, map_composer, vector_composer
+from cir_plugins import CIRError, Parts, Preprocess
+from cir_plugins.builtin.losses import InfoNCE
+from cir_plugins.builtin.samplers import InBatch
+from cir_plugins.convert import converted_state
+from cir_plugins.testing import check_method
+from tests.baselines.official_shapes import empty, layer, norm, tirg_encoders
+from tests.baselines.runs import batch_of, losses_of, plan_of
+
+WORDS = ("is", "red", "shorter", "sleeves", "with")
+TOKENS = {"ids": torch.tensor([[1, 2], [3, 0], [5, 4]]), "lengths": torch.tensor([2, 1, 2])}
+METHOD = "baselines_plugin.tirg:TIRG"
+
+
+def small(**options: Any) -> TIRG:
+    torch.manual_seed(0)
+    text = LstmText(WORDS, "tirg", word_width=4, state_width=4, width=3, dropout=0.0)
+    backbone = MapBackbone(nn.Identity(), text, channels=5, width=3, preprocess=Preprocess())
+    return TIRG(Parts(backbone, InfoNCE(), InBatch()), **options)
+
+
+def maps(count: int = 6) -> torch.Tensor:
+    return torch.randn(count, 5, 2, 2, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("variant", ["tirg", "lastconv", "concat"])
+@pytest.mark.parametrize("objective", ["classification", "soft_triplet"])
+def test_methods_contract(variant: str, objective: str) -> None:
+    backbone = TinyResNet(start="random", width=16, state_width=16, text_width=16, vocabulary=WORDS)
+    check_method(TIRG, backbone, options={"variant": variant, "objective": objective})
+
+
+def test_composition_is_gate_and_residual_with_their_weights() -> None:
+    """With zero weights, gate 0 and residual r: 1 * sigmoid(0) * x + 10 * r."""
+    composer = vector_composer(2, 1).eval()
+    for module in (composer.gate[-1], composer.residual[-1]):  # type: ignore[index]
+        nn.init.zeros_(module.weight)
+        nn.init.zeros_(module.bias)
+    composer.residual[-1].bias.data[:] = torch.tensor([0.1, -0.2])  # type: ignore[index]
+    composed = composer(torch.tensor([[4.0, 6.0]]), torch.tensor([[9.0]]))
+    assert composed.gate.tolist() == [[0.0, 0.0]]
+    assert composed.out.flatten().tolist() == pytest.approx([0.5 * 4 + 1.0, 0.5 * 6 - 2.0])
+
+
+def test_the_map_variant_gives_every_place_the_same_text() -> None:
+    composer = map_composer(2, 3).eval()
+    seen: list[torch.Tensor] = []
+    composer.gate.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    image, text = torch.randn(1, 2, 4, 5), torch.tensor([[1.0, 2.0, 3.0]])
+    assert composer(image, text).out.shape == (1, 2, 4, 5)
+    assert torch.equal(seen[0][0, :2], image[0])
+    assert torch.equal(seen[0][0, 2:], text[0, :, None, None].expand(3, 4, 5))
+
+
+def test_logits_are_the_cosine_times_the_square_of_the_learned_scale() -> None:
+    method = small().eval()
+    assert method.temperature.item() == pytest.approx(1 / 16)
+    query, target = method.query(maps()[:3], TOKENS), method.target(maps()[3:])
+    logits = 16 * query @ target.T
+    expected = nn.functional.cross_entropy(logits, torch.arange(3))
+    loss = method.terms(batch_of(maps(), TOKENS))["loss"]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    with torch.no_grad():
+        method.norm_s.fill_(2.0)
+    assert method.temperature.item() == pytest.approx(1 / 4)
+    assert "log_temperature" not in method.state_dict()
+
+
+def test_known_answers_and_duplicates_of_the_target_are_no_negatives() -> None:
+    method = small().eval()
+    batch = batch_of(maps(), TOKENS)
+    batch.excluded[0, 1] = True
+    scores = 16 * method.query(maps()[:3], TOKENS) @ method.target(maps()[3:]).T
+    rows = [[0, 2], [0, 1, 2], [0, 1, 2]]
+    costs = [scores[i, kept].logsumexp(0) - scores[i, i] for i, kept in enumerate(rows)]
+    assert method.terms(batch)["loss"].item() == pytest.approx(
+        torch.stack(costs).mean().item(), rel=1e-5
+    )
+
+
+def test_soft_triplets_draw_from_the_generator_of_torch() -> None:
+    method = small(objective="soft_triplet", per_anchor=1).eval()
+    values = []
+    for seed in (0, 0, 1, 2, 3):
+        torch.manual_seed(seed)
+        values.append(method.terms(batch_of(maps(), TOKENS))["loss"].item())
+    assert values[0] == values[1]
+    assert len(set(values)) > 1
+    assert all(math.isfinite(value) for value in values)
+
+
+def test_the_resnet_learns_at_a_tenth_of_the_rate() -> None:
+    backbone = TinyResNet(start="random", vocabulary=WORDS)
+    method = TIRG(Parts(backbone, InfoNCE(), InBatch()))
+    new, old = method.parameter_groups(0.01)
+    assert (new["lr"], old["lr"]) == (0.01, pytest.approx(0.001))
+    trunk = {id(parameter) for parameter in backbone.trunk.parameters()}
+    assert {id(parameter) for parameter in old["params"]} == trunk
+    assert any(parameter is backbone.head.weight for parameter in new["params"])
+
+
+@pytest.mark.parametrize("variant", ["tirg", "lastconv", "concat"])
+def test_keys_and_shapes_of_the_released_checkpoints(variant: str) -> None:
+    """At full size, on the meta device: every key has a place of its shape."""
+    words = tuple(f"word{index}" for index in range(39))
+    with torch.device("meta"):
+        backbone = ResNet(weights="random", vocabulary=words)
+        method = TIRG(Parts(backbone, InfoNCE(), InBatch()), variant=variant)  # type: ignore[arg-type]
+    shapes = tirg_encoders(40, 512)
+    if variant == "concat":
+        shapes |= norm("composer.m.0", 1024) | norm("composer.m.3", 1024)
+        shapes |= layer("composer.m.2", 1024, 1024) | layer("composer.m.6", 512, 1024)
+    elif variant == "lastconv":
+        for stack in ("mod2d", "mod2d_gate"):
+            shapes |= norm(f"{stack}.0", 1024) | layer(f"{stack}.1", 1024, 1024, 3, 3)
+            shapes |= layer(f"{stack}.3", 512, 1024, 3, 3)
+    else:
+        shapes |= norm("gated_feature_composer.1", 1024) | norm("res_info_composer.1", 1024)
+        shapes |= layer("gated_feature_composer.3", 512, 1024)
+        shapes |= layer("res_info_composer.3", 1024, 1024)
+        shapes |= layer("res_info_composer.5", 512, 1024)
+    if variant != "concat":
+        shapes["a"] = (4,)
+    checkpoint = {"it": 3, "model_state_dict": empty(shapes)}
+    state = converted_state([checkpoint], method, from_official)
+    assert len(state) == len(shapes)
+
+
+def test_checkpoints_that_do_not_fit_are_refused_with_their_keys() -> None:
+    method = small()
+    with pytest.raises(CIRError, match=r"unexpected: Combiner\.x"):
+        from_official([{"model_state_dict": {"Combiner.x": torch.ones(1)}}], method)
+    with pytest.raises(CIRError, match=r"no model: found epoch.*\n?.*'model_state_dict'"):
+        from_official([{"epoch": 3}], method)
+    with pytest.raises(CIRError, match=r"missing: norm_s, backbone"):
+        converted_state([{"model_state_dict": {}}], method, from_official)
+
+
+@pytest.mark.parametrize(
+    ("tables", "reason"),
+    [
+        (
+            {"method": {"objective": "soft_triplet"}, "loss": {"name": "margin"}},
+            "a loss of its own",
+        ),
+        (
+            {"method": {"objective": "soft_triplet"}, "train": {"negatives": "mined"}},
+            "triplets from the batch alone",
+        ),
+        ({"backbone": {"levels": "three"}}, "composes the last feature map"),
+    ],
+)
+def test_combinations_that_make_no_sense(
+    garments_root: Path, tables: dict[str, dict[str, Any]], reason: str
+) -> None:
+    with pytest.raises(CIRError, match=reason):
+        plan_of(METHOD, garments_root, **tables)
+
+
+def test_a_run_on_drawn_garments_learns(garments_root: Path, tmp_path: Path) -> None:
+    plan = plan_of(METHOD, garments_root, train={"epochs": 2, "lr": 0.02, "validate_every": 0})
+    outcome, losses = losses_of(plan, tmp_path / "run")
+    assert losses[-1] < losses[0]
+    assert 0 <= outcome.report["average"]["recall@10"] <= 1
+
+
+def test_other_losses_and_samplers_fit(garments_root: Path, tmp_path: Path) -> None:
+    plan = plan_of(
+        METHOD, garments_root, loss={"name": "pairwise"}, sampler={"name": "hardest", "count": 4}
+    )
+    outcome, losses = losses_of(plan, tmp_path / "run")
+    assert outcome.updates > 0
+    assert math.isfinite(losses[0])

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import collections
+import contextlib
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from baselines_plugin.vocabulary_file import read_words
+from cir_plugins.errors import CIRError
+
+TOKENS = ("<p>", "<u>", "<b>", "<e>", "red", "longer", "sleeves")
+
+
+@pytest.fixture
+def official(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
+    """The class that official files name, there while they are written and gone afterwards."""
+    package, module = ModuleType("language"), ModuleType("language.vocabulary")
+    made: type = type("SimpleVocabulary", (), {"__module__": "language.vocabulary"})
+    setattr(module, made.__name__, made)
+    with monkeypatch.context() as during:
+        during.setitem(sys.modules, "language", package)
+        during.setitem(sys.modules, "language.vocabulary", module)
+        yield made
+
+
+def write(path: Path, kind: type, **attributes: Any) -> Path:
+    """The pickle of an object with these attributes; the class is not there when it is read."""
+    thing = kind()
+    vars(thing).update(attributes)
+    path.write_bytes(pickle.dumps(thing))
+    del sys.modules["language"], sys.modules["language.vocabulary"]
+    return path
+
+
+def numbered(*tokens: str) -> dict[str, int]:
+    return {token: number for number, token in enumerate(tokens)}
+
+
+class Runs:
+    """A pickle that would write a file when it is read the ordinary way."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("counts", [dict, collections.Counter, collections.OrderedDict])
+def test_words_come_in_the_order_of_their_ids_without_special_tokens(
+    tmp_path: Path, official: type, counts: type
+) -> None:
+    table = dict(reversed(numbered(*TOKENS).items()))
+    path = write(
+        tmp_path / "v.pkl",
+        official,
+        _token2id=table,
+        _id2token=dict(enumerate(TOKENS)),
+        _token_count=counts(red=3),
+        tokenizer=None,
+    )
+    assert read_words(path) == ("red", "longer", "sleeves")
+
+
+def test_counts_with_a_default_are_read(tmp_path: Path, official: type) -> None:
+    counts = collections.defaultdict(int, red=3)
+    path = write(tmp_path / "v.pkl", official, _token2id=numbered(*TOKENS), _token_count=counts)
+    assert read_words(path) == ("red", "longer", "sleeves")
+
+
+def test_the_tokeniser_it_names_is_neither_imported_nor_called(
+    tmp_path: Path, official: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[Any] = []
+    module = ModuleType("nltk")
+
+    class Tokenizer:
+        def __reduce__(self) -> Any:
+            return split, ("a b",)
+
+    def split(text: str) -> list[str]:
+        called.append(text)
+        return text.split()
+
+    split.__module__, split.__qualname__ = "nltk", "split"
+    module.split = split  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "nltk", module)
+    path = write(tmp_path / "v.pkl", official, _token2id=numbered(*TOKENS), tokenizer=Tokenizer())
+    assert read_words(path) == ("red", "longer", "sleeves")
+    assert called == []
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(
+    tmp_path: Path, official: type
+) -> None:
+    left = tmp_path / "ran"
+    path = write(tmp_path / "v.pkl", official, _token2id=numbered(*TOKENS), tokenizer=Runs(left))
+    with pytest.raises(CIRError, match=r"refused: it names pathlib.*\naccepted: a pickle of lang"):
+        read_words(path)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "code", [b"cos\nsystem\n.", b"cbuiltins\neval\n.", b"cbuiltins\ngetattr\n."]
+)
+def test_other_names_are_refused(tmp_path: Path, code: bytes) -> None:
+    path = tmp_path / "v.pkl"
+    path.write_bytes(code)
+    with pytest.raises(CIRError, match=r"refused: it names (os|builtins)\."):
+        read_words(path)
+
+
+def test_a_stand_in_keeps_nothing_for_the_next_file(tmp_path: Path, official: type) -> None:
+    """Attributes that a pickle gives to a class would otherwise reach what is read later."""
+    hostile = tmp_path / "h.pkl"
+    table = pickle.dumps(numbered(*TOKENS), protocol=2)[2:-1]
+    hostile.write_bytes(
+        b"\x80\x02clanguage.vocabulary\nSimpleVocabulary\nN}X\x09\x00\x00\x00_token2id"
+        + table
+        + b"s\x86b."
+    )
+    with pytest.raises(CIRError, match="holds no table of tokens"):
+        read_words(hostile)
+    path = write(tmp_path / "v.pkl", official, other=1)
+    with pytest.raises(CIRError, match="holds no table of tokens"):
+        read_words(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_truncated_file_is_told(tmp_path: Path, official: type, share: float) -> None:
+    path = write(tmp_path / "v.pkl", official, _token2id=numbered(*TOKENS))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(CIRError, match=r"v.pkl is (damaged|refused)"):
+        read_words(path)
+
+
+def test_no_flipped_byte_makes_anything_but_words_or_a_clear_error(
+    tmp_path: Path, official: type
+) -> None:
+    path = write(tmp_path / "v.pkl", official, _token2id=numbered(*TOKENS))
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x2A]) + whole[place + 1 :])
+        words: tuple[str, ...] = ()
+        with contextlib.suppress(CIRError):
+            words = read_words(path)
+        assert all(isinstance(word, str) for word in words)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"<p>": 0, "<u>": 1, "<b>": 2},
+        {**numbered(*TOKENS), "gap": 9},
+        {**numbered(*TOKENS), "again": 4},
+        {**dict[Any, Any](numbered(*TOKENS)), 7: 7},
+        {**numbered(*TOKENS), "list": [1]},
+        {"<p>": False, "<u>": 1, "<b>": 2, "<e>": 3},
+    ],
+)
+def test_a_table_that_is_not_numbered_without_gaps_is_told(
+    tmp_path: Path, official: type, table: dict[Any, Any]
+) -> None:
+    path = write(tmp_path / "v.pkl", official, _token2id=table)
+    with pytest.raises(CIRError, match=f"does not number its {len(table)} tokens from 0"):
+        read_words(path)
+
+
+def test_other_content_and_a_missing_file_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "v.pkl"
+    path.write_bytes(pickle.dumps({"_token2id": numbered(*TOKENS)}))
+    with pytest.raises(CIRError, match="holds no table of tokens"):
+        read_words(path)
+    with pytest.raises(CIRError, match="does not exist"):
+        read_words(tmp_path / "none.pkl")

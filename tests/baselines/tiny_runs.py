@@ -1,0 +1,62 @@
+"""Plans of the BLIP-2 and BLIP methods at a small size on drawn garments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cir_plugins import hookimpl
+from cir_plugins.plan import Plan, make_plan
+from cir_plugins.registry import Registry
+
+
+class Mine:
+    """The parts under test, offered as a plugin offers them."""
+
+    @hookimpl
+    def cir_backbones(self) -> Mapping[str, str]:
+        """BLIP."""
+        return {"tiny_blip": "baselines_plugin.blip:TinyBlip"}
+
+    @hookimpl
+    def cir_samplers(self) -> Mapping[str, str]:
+        """The sampler."""
+        return {"two_drops": "baselines_plugin.samplers:TwoDrops"}
+
+    @hookimpl
+    def cir_losses(self) -> Mapping[str, str]:
+        """The loss."""
+        return {"hn_nce": "baselines_plugin.losses:HardNegativeNCE"}
+
+    @hookimpl
+    def cir_methods(self) -> Mapping[str, str]:
+        """The methods."""
+        return {
+            "sprc": "baselines_plugin.sprc:SPRC",
+            "qure": "baselines_plugin.qure:QuRe",
+            "covr2": "baselines_plugin.covr:CoVR2",
+            "covr": "baselines_plugin.covr:CoVR",
+        }
+
+
+def plan_of(root: Path, name: str, /, **tables: dict[str, Any]) -> Plan:
+    """A plan of two short epochs, with the given tables over it."""
+    registry = Registry.load({"mine": Mine()})
+    assert not registry.failures
+    given: dict[str, dict[str, Any]] = {
+        "method": {"name": name},
+        "backbone": {"name": "tiny_blip2", "start": "random"},
+        "data": {"name": "fashioniq", "root": str(root)},
+        "train": {
+            "epochs": 2,
+            "batch_size": 16,
+            "lr": 1e-3,
+            "validate_every": 0,
+            "augment": "none",
+        },
+        "run": {"device": "cpu", "workers": 0},
+    }
+    for kind, table in tables.items():
+        given[kind] = {**given.get(kind, {}), **table}
+    return make_plan(registry, given)

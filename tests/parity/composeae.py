@@ -1,0 +1,154 @@
+"""Our numbers for ComposeAE's parity cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from baselines_plugin.composeae import ComposeAE, from_official
+from baselines_plugin.resnet import MapBackbone
+from baselines_plugin.rotation import Composition, Rotated
+from cir_plugins import Batch, Parts, Preprocess, Tokens, unit
+from cir_plugins.builtin.losses import InfoNCE
+from cir_plugins.builtin.samplers import InBatch
+from tests.parity.cases import Case, load_official, official_gradients
+
+SPACES = {"composeAE": "complex", "RealSpaceConcatAE": "real"}
+
+
+class Given(nn.Module):
+    """Stands for BERT: the sentence vector is the token tensor."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.tokenizer = dict
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """The given vectors."""
+        return tokens["vector"]
+
+
+def outputs(case: Case) -> dict[str, Tensor]:
+    """All stored outputs, from fresh models for evaluation, training and the step."""
+    return {**in_evaluation(case), **in_training(case), **stepped(case)}
+
+
+def build(case: Case) -> ComposeAE:
+    settings: dict[str, Any] = case.meta["settings"]
+    width = settings["image_embed_dim"]
+    backbone = MapBackbone(
+        nn.Identity(),
+        Given(settings["text_embed_dim"]),
+        channels=case.inputs["reference_map"].shape[1],
+        width=width,
+        preprocess=Preprocess(),
+    )
+    _, image, text, *rotation = settings["loss_weights"]
+    method = ComposeAE(
+        Parts(backbone, InfoNCE(), InBatch()),
+        variant=SPACES[settings["model"]],  # type: ignore[arg-type]
+        image_weight=image,
+        text_weight=text,
+        rotation_weight=rotation[0] if rotation else 0.0,
+        channels=settings["conv_channels"],
+        pool=settings["pool_size"],
+        dropout=0.0,
+    )
+    load_official(method, [case.weights], from_official)
+    return method
+
+
+def batch_of(case: Case) -> Batch:
+    """Query i with reference i and target i, in official order."""
+    rows = len(case.inputs["reference_map"])
+    return Batch(
+        images=None,
+        features=torch.cat([case.inputs["reference_map"], case.inputs["target_map"]]),
+        reference=torch.arange(rows),
+        candidates=torch.arange(rows, 2 * rows),
+        target=torch.arange(rows),
+        excluded=torch.zeros(rows, rows, dtype=torch.bool),
+        text=[""] * rows,
+        tokens={"vector": case.inputs["bert_vector"]},
+    )
+
+
+def steps(composed: Composition) -> dict[str, Tensor]:
+    found = {
+        "rho_linear": composed.rho_linear,
+        "conv_pooled": composed.pooled,
+        "rho_conv": composed.rho_convolved,
+        "query": composed.out,
+    }
+    for name, rotated in (("linear", composed.linear), ("conv", composed.convolved)):
+        if isinstance(rotated, Rotated):
+            parts = zip(("k", "delta", "re", "im"), rotated, strict=True)
+            found.update({f"{name}_{part}": value for part, value in parts})
+    return found
+
+
+def decoded(method: ComposeAE, query: Tensor) -> dict[str, Tensor]:
+    return {
+        "decoded_image": method.image_decoder(query),
+        "decoded_text": method.text_decoder(query),
+    }
+
+
+@torch.no_grad()
+def in_evaluation(case: Case) -> dict[str, Tensor]:
+    method = build(case).eval()
+    batch = batch_of(case)
+    image = method.backbone.project(case.inputs["reference_map"])
+    target = method.backbone.project(case.inputs["target_map"])
+    composed = method.composer(image, batch.tokens["vector"])
+    query = method.query(case.inputs["reference_map"], batch.tokens)
+    found = {
+        "image_features": image,
+        "target": target,
+        "query_normalised": query,
+        "target_normalised": method.target(case.inputs["target_map"]),
+        "scores": method.similarity(query, unit(target)),
+        **steps(composed),
+        **decoded(method, composed.out),
+    }
+    return {f"eval.{name}": value for name, value in found.items()}
+
+
+def in_training(case: Case) -> dict[str, Tensor]:
+    method = build(case).train()
+    vector = case.inputs["bert_vector"]
+    image = method.backbone.project(case.inputs["reference_map"])
+    target = method.backbone.project(case.inputs["target_map"])
+    composed = method.composer(image, vector)
+    found = {"image_features": image, **steps(composed), **decoded(method, composed.out)}
+    trained = {f"train.{name}": value for name, value in found.items()}
+    trained["loss.soft_triplet"] = method.triplet_cost(
+        composed.out, target, case.inputs["triplets"]
+    )
+    if method.variant == "complex":
+        back = method.composer(target, vector, sign=-1).out
+        trained["train.conjugate_query"] = back
+        triplets = case.inputs["triplets_rot_sym"]
+        trained["loss.soft_triplet_rot_sym"] = method.triplet_cost(back, image, triplets)
+    return trained
+
+
+def stepped(case: Case) -> dict[str, Tensor]:
+    method = build(case).train()
+    terms = method.terms(batch_of(case))
+    total = torch.stack(list(terms.values())).sum()
+    found = {"loss.total": total}
+    found |= official_gradients(
+        total, method, case.weights, lambda state: from_official([state], method)
+    )
+    # The conversion tells where each official key went.
+    marks = {key: torch.tensor(place) for place, key in enumerate(case.weights)}
+    places, ours = from_official([marks], method), method.state_dict()
+    names = list(case.weights)
+    found |= {f"after.{names[int(mark)]}": ours[key] for key, mark in places.items()}
+    official = {"loss": "batch_classification", "rotation": "rot_sym"}
+    costs = build(case).train().costs(batch_of(case))
+    return found | {f"loss.{official.get(name, name)}": cost for name, cost in costs.items()}

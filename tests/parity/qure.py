@@ -1,0 +1,113 @@
+"""Our numbers for QuRe's cases: the model's, and those of the sampler alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines_plugin.qure import QuRe, official_state
+from baselines_plugin.samplers import TwoDrops
+from cir_plugins.builtin.losses import Pairwise
+from cir_plugins.builtin.samplers import InBatch
+from cir_plugins.method import Parts
+from tests.parity.cases import Case, load_official, official_gradients
+from tests.parity.tiny_blip2 import build_blip2
+from tests.parity.triplets import batch_of
+
+
+def outputs(case: Case) -> dict[str, Tensor]:
+    """Every output of the case, ours."""
+    return model_outputs(case) if case.weights else sampler_outputs(case)
+
+
+def model_outputs(case: Case) -> dict[str, Tensor]:
+    """States, embeddings, scores, the loss and its gradients."""
+    method = QuRe(Parts(build_blip2(case.meta), Pairwise(), InBatch(), "mined"))
+    load_official(method, [case.weights], official_state)
+    tokens = {"ids": case.inputs["input_ids"], "mask": case.inputs["attention_mask"]}
+    found = embeddings(method, case, tokens)
+    method.train()
+    names = ("reference_image", "target_image", "negative_image")
+    batch = batch_of([case.inputs[name] for name in names], tokens)
+    (total,) = method.terms(batch).values()
+    found["loss_total"] = total
+    return found | official_gradients(
+        total, method, case.weights, lambda state: official_state([state], method)
+    )
+
+
+@torch.no_grad()
+def embeddings(method: QuRe, case: Case, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
+    """States, embeddings and scores in evaluation mode."""
+    method.eval()
+    backbone = method.backbone
+    reference, target, negative = (
+        backbone.features(case.inputs[f"{name}_image"])
+        for name in ("reference", "target", "negative")
+    )
+    states = backbone.fuse(reference, tokens).tokens
+    queries = backbone.model.query_tokens.expand(len(target), -1, -1)
+    looked = backbone.model.qformer(
+        query_embeds=queries, encoder_hidden_states=backbone.seen(target)
+    ).last_hidden_state
+    query = method.query(reference, tokens)
+    right, wrong = method.target(target), method.target(negative)
+    scores, others = method.similarity(query, right), method.similarity(query, wrong)
+    pairs = torch.stack([scores.diagonal(), others.diagonal()], dim=1)
+    return {
+        "vision_reference": reference,
+        "image_features_reference": backbone.seen(reference),
+        "image_features_target": backbone.seen(target),
+        "image_features_negative": backbone.seen(negative),
+        "query_states": states,
+        "target_query_states": looked,
+        "query_raw": backbone.project_text(states).mean(dim=1),
+        "query": query,
+        "target_tokens": right,
+        "negative_tokens": wrong,
+        "scores": scores,
+        "scores_negative": others,
+        "training_scores": pairs / method.temperature,
+    }
+
+
+def sampler_outputs(case: Case) -> dict[str, Tensor]:
+    """The sets of every threshold, compared in the rows where the case holds them binding.
+
+    ``must_match`` comes back as it is stored but for rows that we have no window for, so that a
+    window missing in a binding row shows.
+    """
+    found = {}
+    for threshold in case.meta["consecutive_threshold"]:
+        ending = "" if threshold == 1 else f"_threshold{threshold}"
+        sampler = TwoDrops(apart=threshold)
+        binding = case.outputs[f"must_match{ending}"]
+        chosen, fallback = sets(sampler, case)
+        found[f"hard_mask{ending}"] = chosen & binding[:, None]
+        found[f"must_match{ending}"] = binding & ~fallback
+        found[f"hard_size{ending}"] = distinct(chosen, case) * binding
+    return found
+
+
+def images_of(case: Case) -> Tensor:
+    """The image (N,) that each candidate shows; each its own where the case does not say."""
+    columns = torch.arange(case.inputs["scores"].shape[1])
+    return case.inputs.get("candidate_image", columns)
+
+
+def sets(sampler: TwoDrops, case: Case) -> tuple[Tensor, Tensor]:
+    """Columns (Q, N) whose image is in the set, the target's image never; rows that fell back."""
+    scores, target = case.inputs["scores"], case.inputs["target_candidate"]
+    excluded = torch.zeros_like(scores, dtype=torch.bool)
+    if "candidate_category" in case.inputs:
+        excluded = case.inputs["candidate_category"] != case.inputs["query_category"][:, None]
+    images = images_of(case)
+    same = images[:, None] == images[None, :]  # (N, N)
+    chosen = (sampler(scores, target, excluded).int() @ same.int() > 0) & ~excluded
+    return chosen & ~same[target], sampler.fallback_rows(scores, target, excluded)
+
+
+def distinct(chosen: Tensor, case: Case) -> Tensor:
+    """How many images (Q,) the columns of each row show."""
+    images = images_of(case)
+    return torch.tensor([len(set(images[row].tolist())) for row in chosen])

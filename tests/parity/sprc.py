@@ -1,0 +1,81 @@
+"""Our numbers for SPRC's cases."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines_plugin.sprc import ENTRY, SPRC, official_state
+from cir_plugins.builtin.losses import InfoNCE
+from cir_plugins.builtin.samplers import InBatch
+from cir_plugins.method import Parts
+from tests.parity.cases import Case, load_official, official_gradients
+from tests.parity.tiny_blip2 import build_blip2
+from tests.parity.triplets import batch_of
+
+
+def build(case: Case) -> SPRC:
+    """The method with the case's weights."""
+    _, text, align = (weight / case.meta["loss_weights"][0] for weight in case.meta["loss_weights"])
+    parts = Parts(build_blip2(case.meta), InfoNCE(), InBatch())
+    method = SPRC(parts, text_weight=text, align_weight=align)
+    load_official(method, [{"epoch": 0, ENTRY: case.weights}], official_state)
+    return method
+
+
+def outputs(case: Case) -> dict[str, Tensor]:
+    """Every output of the case, ours."""
+    method = build(case)
+    tokens = {"ids": case.inputs["input_ids"], "mask": case.inputs["attention_mask"]}
+    found = embeddings(method, case, tokens)
+    method.train()
+    terms = method.terms(
+        batch_of([case.inputs["reference_image"], case.inputs["target_image"]], tokens)
+    )
+    first = case.meta["loss_weights"][0]
+    total = first * torch.stack(list(terms.values())).sum()
+    found["loss_itc"] = terms["contrast"]
+    found["loss_rtc"] = terms["text"] / method.text_weight
+    found["loss_align"] = terms["align"] / method.align_weight
+    found["loss_total"] = total
+    return found | official_gradients(
+        total, method, case.weights, lambda state: official_state([{ENTRY: state}], method)
+    )
+
+
+@torch.no_grad()
+def embeddings(method: SPRC, case: Case, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
+    """States, embeddings and scores in evaluation mode."""
+    method.eval()
+    backbone = method.backbone
+    reference = backbone.features(case.inputs["reference_image"])
+    target = backbone.features(case.inputs["target_image"])
+    prompts = backbone.fuse(reference, tokens).tokens
+    second = method.prompted_states(prompts, tokens)
+    alone = method.text_only_states(tokens)
+    queries = backbone.model.query_tokens.expand(len(target), -1, -1)
+    looked = backbone.model.qformer(
+        query_embeds=queries, encoder_hidden_states=backbone.seen(target)
+    ).last_hidden_state
+    query, text, tokens_of_target = (
+        method.query(reference, tokens),
+        method.read_text(tokens),
+        method.target(target),
+    )
+    scores = method.similarity(query, tokens_of_target)
+    return {
+        "image_features_reference": backbone.seen(reference),
+        "image_features_target": backbone.seen(target),
+        "prompts": prompts,
+        "pass2_states": second,
+        "query_raw": backbone.project_text(second[:, prompts.shape[1]]),
+        "query": query,
+        "target_query_states": looked,
+        "target_tokens": tokens_of_target,
+        "scores": scores,
+        "text_only_states": alone,
+        "text_only_raw": backbone.project_text(alone[:, 0]),
+        "text_only": text,
+        "training_scores": scores / method.temperature,
+        "training_scores_text_only": method.similarity(text, tokens_of_target) / method.temperature,
+    }
