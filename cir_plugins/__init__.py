@@ -10,10 +10,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cir_plugins.builtin.blip2 import WEIGHTS
     from cir_plugins.builtin.losses import mean_over, require_negatives
     from cir_plugins.builtin.samplers import eligible
     from cir_plugins.builtin.similarity import best_token, unit
-    from cir_plugins.convert import Ledger, Official, entry
+    from cir_plugins.builtin.tokenizers import WordPieceTokenizer
+    from cir_plugins.builtin.towers import ResNetTower
+    from cir_plugins.convert import Ledger, Official, entry, load_untrusted, need_entry, prefixed
     from cir_plugins.errors import CIRError, unknown_name
     from cir_plugins.features import concatenate, each, select
     from cir_plugins.hookspecs import Factories, hookimpl
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TEMPERATURE",
+    "WEIGHTS",
     "Backbone",
     "Batch",
     "CIRError",
@@ -54,18 +58,23 @@ __all__ = [
     "Query",
     "Recipe",
     "Registry",
+    "ResNetTower",
     "Sampler",
     "Split",
     "Tokens",
     "TrainSettings",
+    "WordPieceTokenizer",
     "best_token",
     "concatenate",
     "each",
     "eligible",
     "entry",
     "hookimpl",
+    "load_untrusted",
     "mean_over",
+    "need_entry",
     "open_image",
+    "prefixed",
     "require_negatives",
     "select",
     "unit",
@@ -77,7 +86,17 @@ _HOMES = MappingProxyType(
         "builtin.losses": ("mean_over", "require_negatives"),
         "builtin.samplers": ("eligible",),
         "builtin.similarity": ("best_token", "unit"),
-        "convert": ("Ledger", "Official", "entry"),
+        "convert": (
+            "Ledger",
+            "Official",
+            "entry",
+            "load_untrusted",
+            "need_entry",
+            "prefixed",
+        ),
+        "builtin.blip2": ("WEIGHTS",),
+        "builtin.tokenizers": ("WordPieceTokenizer",),
+        "builtin.towers": ("ResNetTower",),
         "errors": ("CIRError", "unknown_name"),
         "features": ("concatenate", "each", "select"),
         "hookspecs": ("Factories", "hookimpl"),

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cir_plugins.device import autocast, move_tokens
+from cir_plugins.embed import embed, query_text
 from cir_plugins.encode import Encoding, feature_chunks
 from cir_plugins.errors import CIRError
-from cir_plugins.features import select
 from cir_plugins.method import Method
 from cir_plugins.metrics import answer_ranks, per_query
 from cir_plugins.types import Query, Split
@@ -54,19 +53,6 @@ class SplitResult:
     gallery: int
 
 
-def query_texts(method: Method, split: Split) -> list[str]:
-    """The text of each query, with the method's edit of raw captions where it has one."""
-    edit = type(method).edit
-    if edit is None:
-        return [query.text for query in split.queries]
-    texts = []
-    for query in split.queries:
-        plain = split.captions.texts(query.captions, query.category)
-        order = plain.index(query.text) if query.text in plain else 0
-        texts.append(split.captions.texts(query.captions, query.category, edit)[order])
-    return texts
-
-
 def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
     """Queries and gallery of a split; each distinct image is opened and encoded once.
 
@@ -80,39 +66,16 @@ def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
         raise CIRError(f"split '{split.name}' has no {'gallery' if split.queries else 'queries'}")
     names = list(dict.fromkeys([*split.gallery, *(query.reference for query in split.queries)]))
     number = {name: index for index, name in enumerate(names)}
-    asked: dict[int, list[int]] = {}
-    for row, query in enumerate(split.queries):
-        asked.setdefault(number[query.reference], []).append(row)
-    texts = query_texts(method, split)
-    targets: list[Tensor] = []
-    queries: list[Tensor] = []
-    order: list[int] = []
-    method.eval()
     paths = [split.paths[name] for name in names]
-    with torch.no_grad(), autocast(encoding.device, encoding.dtype):
-        for index, features in feature_chunks(method.backbone, paths, encoding, split.name):
-            # The gallery comes first among the names, so its part of a chunk is a prefix.
-            inside = int((index < len(split.gallery)).sum())
-            if inside:
-                kept = torch.arange(inside, device=encoding.device)
-                targets.append(method.target(select(features, kept)).float())
-            waiting = [
-                (i, q) for i, image in enumerate(index.tolist()) for q in asked.get(image, ())
-            ]
-            for chunk in _chunks(waiting, encoding.batch_size):
-                place = torch.tensor([i for i, _ in chunk], device=encoding.device)
-                tokens = method.backbone.tokenize([texts[q] for _, q in chunk])
-                tokens = move_tokens(tokens, encoding.device)
-                queries.append(method.query(select(features, place), tokens).float())
-                order += [q for _, q in chunk]
-    position = torch.empty(len(order), dtype=torch.long)
-    position[torch.tensor(order)] = torch.arange(len(order))
-    return Encoded(split, torch.cat(queries)[position.to(encoding.device)], torch.cat(targets))
-
-
-def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
-    for first in range(0, len(items), size):
-        yield items[first : first + size]
+    queries, targets = embed(
+        method,
+        feature_chunks(method.backbone, paths, encoding, split.name),
+        encoding,
+        gallery=len(split.gallery),
+        references=[number[query.reference] for query in split.queries],
+        texts=[query_text(method, query, split.captions) for query in split.queries],
+    )
+    return Encoded(split, queries, targets)
 
 
 def score_blocks(method: Method, encoded: Encoded) -> Iterator[tuple[slice, Tensor]]:

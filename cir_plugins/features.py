@@ -1,4 +1,4 @@
-"""Backbone features as one value: a tensor, or a named tuple of tensors, images along dimension 0."""
+"""Backbone features as one value: a tensor or a named tuple, images along dimension 0."""
 
 from __future__ import annotations
 

@@ -16,10 +16,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cir_plugins.data import TrainingTable, excluded_images, mix
-from cir_plugins.device import autocast, move_tokens
+from cir_plugins.embed import embed, query_text
 from cir_plugins.encode import Encoding, FeatureStore, feature_chunks
 from cir_plugins.errors import CIRError
-from cir_plugins.features import select
 from cir_plugins.method import Method
 from cir_plugins.tally import Tally
 
@@ -190,48 +189,28 @@ def _embed(
     store: FeatureStore | None,
 ) -> tuple[Tensor, Tensor, list[int]]:
     """Queries (Q, D) of a split's rows, targets of its pool, and the rows' numbers in order."""
-    pool = table.pools[split]
-    asked: dict[int, list[int]] = {}
-    for index, row in enumerate(table.rows):
-        if row.split == split:
-            asked.setdefault(row.reference, []).append(index)
-    outside = [image for image in asked if image not in set(pool.tolist())]
-    names = torch.cat([pool, torch.tensor(outside, dtype=torch.long)])
-    paths = [table.paths[image] for image in names.tolist()]
+    pool = table.pools[split].tolist()
+    numbers = [index for index, row in enumerate(table.rows) if row.split == split]
+    rows = [table.rows[number] for number in numbers]
+    names = list(dict.fromkeys([*pool, *(row.reference for row in rows)]))
+    place = {image: position for position, image in enumerate(names)}
     chunks = (
-        store.chunks(names, encoding)
+        store.chunks(torch.tensor(names), encoding)
         if store is not None
-        else feature_chunks(method.backbone, paths, encoding, "mining")
+        else feature_chunks(
+            method.backbone, [table.paths[image] for image in names], encoding, "mining"
+        )
     )
-    targets, queries, numbers = [], [], []
-    method.eval()
-    with torch.no_grad(), autocast(encoding.device, encoding.dtype):
-        for positions, features in chunks:
-            inside = int((positions < len(pool)).sum())
-            if inside:
-                kept = torch.arange(inside, device=encoding.device)
-                targets.append(method.target(select(features, kept)).float())
-            images = names[positions].tolist()
-            waiting = [(i, row) for i, image in enumerate(images) for row in asked.get(image, ())]
-            for first in range(0, len(waiting), encoding.batch_size):
-                chunk = waiting[first : first + encoding.batch_size]
-                place = torch.tensor([i for i, _ in chunk], device=encoding.device)
-                texts = [_text(method, table, row) for _, row in chunk]
-                tokens = move_tokens(method.backbone.tokenize(texts), encoding.device)
-                queries.append(method.query(select(features, place), tokens).float())
-                numbers += [row for _, row in chunk]
-    return torch.cat(queries), torch.cat(targets), numbers
-
-
-def _text(method: Method, table: TrainingTable, row: int) -> str:
-    """The row's text as evaluation would ask it: mining wants no chance in it."""
-    query = table.rows[row].query
-    edit = type(method).edit
-    if edit is None:
-        return query.text
-    captions = table.splits[table.rows[row].split].captions
-    texts = captions.texts(query.captions, query.category, edit)
-    return texts[table.rows[row].order % len(texts)]
+    captions = table.splits[split].captions
+    queries, targets = embed(
+        method,
+        chunks,
+        encoding,
+        gallery=len(pool),
+        references=[place[row.reference] for row in rows],
+        texts=[query_text(method, row.query, captions) for row in rows],
+    )
+    return queries, targets, numbers
 
 
 def _columns(

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cir_plugins.checkpoint import load_state, load_trained_state
-from cir_plugins.config import Tables, merge, read_config
 from cir_plugins.data import training_table
 from cir_plugins.device import resolve_device, resolve_precision, resolve_workers
 from cir_plugins.encode import Encoding
-from cir_plugins.errors import CIRError, unknown_name
-from cir_plugins.evaluate import (
-    SplitResult,
-    average,
-    encode_split,
-    evaluate,
-    main_value,
-    rankings,
-    report,
-)
-from cir_plugins.folder import CONFIG, RECORD, check_folder, check_record, make_folder, write_json
+from cir_plugins.errors import CIRError
+from cir_plugins.evaluate import SplitResult, average, evaluate, main_value, report
+from cir_plugins.folder import check_folder, make_folder, write_json
 from cir_plugins.method import Method, Parts
-from cir_plugins.options import check_options, options_of
-from cir_plugins.plan import Plan, make_plan
-from cir_plugins.registry import Registry
-from cir_plugins.train import BEST, LATEST, METRICS, Trainer, Validate
+from cir_plugins.options import options_of
+from cir_plugins.plan import Plan
+from cir_plugins.train import BEST, Trainer, Validate
 from cir_plugins.types import Split
 
 
@@ -76,9 +66,10 @@ def execute(plan: Plan, folder: Path, *, resume: bool = False, progress: bool = 
         CIRError: On whatever a user can mend.
     """
     began = time.perf_counter()
-    check_folder(folder, plan, resume)
     encoding = make_encoding(plan, progress)
     splits = read_splits(plan, ("train", "val") if plan.train.epochs else ("val",))
+    plan = learned(plan, splits)
+    check_folder(folder, plan, resume)
     judged = tuple(split for split in splits if split.role == "val")
     table = training_table(splits) if plan.train.epochs else None
     method = build(plan, encoding)
@@ -129,6 +120,27 @@ def build(plan: Plan, encoding: Encoding) -> Method:
     except ValueError as error:
         raise CIRError(f"method '{plan.method.name}': {error}") from error
     return method.to(encoding.device)
+
+
+def learned(plan: Plan, splits: Sequence[Split]) -> Plan:
+    """The plan with the backbone's options that are learned from the training texts filled in.
+
+    A backbone's factory names them in ``learned_options``: option -> function of the training
+    texts. What was learned stands in the run's configuration from then on.
+    """
+    rules = getattr(plan.backbone.factory, "learned_options", {})
+    empty = [name for name in rules if not plan.backbone.options.get(name)]
+    texts = [
+        text
+        for split in splits
+        if split.role == "train" and empty
+        for query in split.queries
+        for text in split.captions.texts(query.captions, query.category)
+    ]
+    if not texts:
+        return plan
+    options = {**plan.backbone.options, **{name: rules[name](texts) for name in empty}}
+    return replace(plan, backbone=replace(plan.backbone, options=options))
 
 
 def read_splits(plan: Plan, roles: Sequence[str]) -> list[Split]:
@@ -188,110 +200,3 @@ def protocol_of(plan: Plan) -> str:
         if all(plan.data.options[key] == whole[key] for key in whole.keys() - ignored):
             return name
     return "custom"
-
-
-def open_run(
-    folder: Path, registry: Registry, *, overrides: Tables | None = None, progress: bool = True
-) -> tuple[Plan, Method, Encoding]:
-    """A finished run's plan, its method with the chosen weights, and where it computes.
-
-    Raises:
-        CIRError: If the folder is no run of this version, or its weights do not fit.
-    """
-    check_record(folder)
-    tables = merge(read_config(folder / CONFIG), overrides or {})
-    plan = make_plan(registry, tables)
-    encoding = make_encoding(plan, progress)
-    method = build(plan, encoding)
-    if plan.train.epochs:
-        load_best(method, folder)
-    method.eval()
-    return plan, method, encoding
-
-
-def retarget(
-    registry: Registry,
-    folder: Path,
-    data: str,
-    root: Path,
-    protocol: str,
-    options: Mapping[str, Any],
-) -> Tables:
-    """Tables that point a run at other data: the protocol's preset, then the given options.
-
-    Raises:
-        CIRError: If the protocol or an option is unknown.
-    """
-    factory = registry.factory("dataset", data)
-    presets: Mapping[str, Mapping[str, Any]] = getattr(factory, "protocols", {})
-    if protocol and protocol not in presets:
-        raise unknown_name(f"protocol of data set '{data}'", protocol, presets)
-    known = options_of(factory)
-    preset = {key: option.default for key, option in known.items()} if protocol else {}
-    preset |= presets.get(protocol, {})
-    check_options(f"dataset '{data}'", known, options)
-    own = read_config(folder / CONFIG).get("data", {})
-    kept = own if own.get("name") == data else {}
-    return {"data": {**kept, **preset, **options, "name": data, "root": str(root)}}
-
-
-def evaluate_run(
-    folder: Path,
-    registry: Registry,
-    *,
-    data: str,
-    root: Path,
-    options: Mapping[str, Any],
-    protocol: str = "",
-    split: str = "val",
-    progress: bool = True,
-) -> dict[str, Any]:
-    """The JSON object of evaluating a run on a data set.
-
-    Raises:
-        CIRError: On whatever a user can mend.
-    """
-    check_record(folder)
-    overrides = retarget(registry, folder, data, root, protocol, options)
-    plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
-    splits = read_splits(plan, (split,))
-    if not splits:
-        raise CIRError(f"data set '{data}' in {root} has no split for '{split}'")
-    results = [evaluate(method, part, encoding) for part in splits]
-    return report(data, protocol or protocol_of(plan), results)
-
-
-def rank_run(
-    folder: Path,
-    registry: Registry,
-    *,
-    data: str,
-    root: Path,
-    options: Mapping[str, Any],
-    split: str = "test",
-    depth: int = 50,
-    progress: bool = True,
-) -> list[tuple[Split, list[list[str]]]]:
-    """Each split with the first ``depth`` image ids of every query's ranking, for submissions."""
-    check_record(folder)
-    overrides = retarget(registry, folder, data, root, "", options)
-    plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
-    return [
-        (part, rankings(method, encode_split(method, part, encoding), depth))
-        for part in read_splits(plan, (split,))
-    ]
-
-
-__all__ = [
-    "CONFIG",
-    "LATEST",
-    "METRICS",
-    "RECORD",
-    "Outcome",
-    "build",
-    "evaluate_run",
-    "execute",
-    "open_run",
-    "rank_run",
-    "read_splits",
-]

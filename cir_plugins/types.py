@@ -117,7 +117,9 @@ class Batch:
 
 
 class Backbone(Protocol):
-    """Images and texts to embeddings. An ``nn.Module``; ``preprocess`` and ``tokenize`` run in workers.
+    """Images and texts to embeddings, an ``nn.Module``.
+
+    ``preprocess`` and ``tokenize`` run in loader workers.
 
     Attributes:
         frozen_features: True when ``features`` never changes, so that it may be computed once.
@@ -154,7 +156,7 @@ class Sampler(Protocol):
 
 
 class Loss(Protocol):
-    """A price per query. ``scaled`` says whether it wants scores over the temperature or cosines."""
+    """A price per query; ``scaled``: it wants scores over the temperature, not cosines."""
 
     scaled: bool
 

@@ -32,9 +32,10 @@ from cir_plugins.bench.tables import markdown, summary
 from cir_plugins.config import merge
 from cir_plugins.errors import CIRError
 from cir_plugins.evaluate import encode_split, rankings
+from cir_plugins.folder import CONFIG
 from cir_plugins.plan import Plan, make_plan
 from cir_plugins.registry import Registry
-from cir_plugins.run import CONFIG, Outcome, execute, read_splits
+from cir_plugins.run import Outcome, execute, read_splits
 from cir_plugins.types import Split
 
 SHOWN = 10  # images per ranking that a record keeps, for the retrieval grid

@@ -59,7 +59,7 @@ def evaluate(
             typer.echo(f"written: {file}")
         return
     from cir_plugins.cli.terminal import show_report
-    from cir_plugins.run import evaluate_run
+    from cir_plugins.reopen import evaluate_run
 
     report = evaluate_run(
         run, registry, options=options, protocol=protocol, split=split or "val", **target

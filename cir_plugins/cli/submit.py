@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cir_plugins.errors import CIRError
-from cir_plugins.run import rank_run
+from cir_plugins.reopen import rank_run
 from cir_plugins.submission import (
     CIRCO_RANKING,
     CIRR_RECALL,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ def main() -> None:
     for name in arguments.models:
         folder = arguments.out / name
         start = arguments.start / name if arguments.start else folder
-        weights = "pretrained" if arguments.start else "random"
+        weights: Literal["pretrained", "random"] = "pretrained" if arguments.start else "random"
         model: Blip2 | Clip
         if name == "tiny_blip2":
             model = Blip2(model=str(start), weights=weights, vision="trained")

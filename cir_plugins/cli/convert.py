@@ -1,0 +1,163 @@
+"""``cir convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cir_plugins.cli.options import Data, Root, Sets, need
+from cir_plugins.errors import CIRError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from cir_plugins.config import Tables
+    from cir_plugins.plan import Plan
+
+# What a converted run is of where nothing else is said; ``cir eval`` names its own data.
+DATA, ROOT = "fashioniq", "."
+RANDOM: dict[str, Any] = {"backbone.weights": "random"}
+_PART = ".part"
+
+
+def convert(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="cir list method.")],
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(metavar="CHECKPOINT...", help="Official files of one model, in any order."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run.", show_default=False)
+    ] = None,
+    data: Data = "",
+    root: Root = None,
+    sets: Sets = None,
+) -> None:
+    """Make a run that eval, train and search take from official weights; nothing in them is run."""
+    from cir_plugins.config import parse_set
+    from cir_plugins.registry import Registry
+
+    folder = need(out, "--out RUN")
+    refuse_used(folder)
+    factory = Registry.load().factory("method", method)
+    official = getattr(factory, "official", None)
+    if official is None:
+        raise CIRError(f"method '{method}' has no official checkpoints that could be converted")
+    loaded, found = read_files(checkpoints, getattr(factory, "official_files", {}))
+    differences = {**getattr(factory, "official_settings", RANDOM), **found}
+    named: Tables = {
+        "method": {"name": method},
+        "data": {"name": data or DATA, "root": str(root or ROOT)},
+    }
+    plan = plan_converted(named, differences, parse_set(sets or []))
+    state = converted(plan, loaded, official)
+    write_run(folder, plan, state, [file.name for file in checkpoints])
+    typer.echo(f"{len(state)} tensors from {', '.join(file.name for file in checkpoints)}")
+    typer.echo(f"run: {folder}")
+
+
+def refuse_used(folder: Path) -> None:
+    """Nothing, if a run may be written to a folder.
+
+    Raises:
+        CIRError: If something is there.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CIRError(f"run folder {folder} is not empty; accepted: a new folder")
+
+
+def read_files(
+    files: list[Path], readers: Mapping[str, Any]
+) -> tuple[list[Mapping[str, Any]], dict[str, Any]]:
+    """Contents of the checkpoints, and the options that files of other kinds hold.
+
+    Args:
+        files: What was given.
+        readers: Suffix -> function that reads such a file into options by ``table.option``.
+    """
+    from cir_plugins.convert import load_untrusted
+
+    loaded: list[Mapping[str, Any]] = []
+    options: dict[str, Any] = {}
+    for file in files:
+        if file.suffix in readers and file.is_file():
+            options.update(readers[file.suffix](file))
+        else:
+            loaded.append(load_untrusted(file))
+    return loaded, options
+
+
+def plan_converted(named: Tables, differences: Mapping[str, Any], given: Tables) -> Plan:
+    """The plan of a converted run: the recipe, without weights of its own, and what was given.
+
+    Raises:
+        CIRError: If it cannot be made or would not read its weights.
+    """
+    from cir_plugins.plan import make_plan
+    from cir_plugins.registry import Registry
+
+    tables: Tables = {}
+    for key, value in differences.items():
+        table, _, option = key.partition(".")
+        tables.setdefault(table, {})[option] = value
+    plan = make_plan(Registry.load(), named, tables, given)
+    if not plan.train.epochs:
+        raise CIRError("train.epochs=0 makes a run without weights; accepted: leave it out")
+    return plan
+
+
+def converted(
+    plan: Plan, checkpoints: list[Mapping[str, Any]], official: Any
+) -> Mapping[str, Tensor]:
+    """The state of the plan's method from checkpoints.
+
+    Raises:
+        CIRError: If they do not fit it.
+    """
+    import torch
+
+    from cir_plugins.convert import converted_state
+    from cir_plugins.encode import Encoding
+    from cir_plugins.run import build
+
+    method = build(plan, Encoding(torch.device("cpu"), progress=False))
+    try:
+        return converted_state(checkpoints, method, official)
+    except CIRError as error:
+        raise CIRError(f"method '{plan.method.name}': {error}") from error
+
+
+def write_run(folder: Path, plan: Plan, state: Mapping[str, Tensor], names: list[str]) -> None:
+    """Write a run folder whole or not at all.
+
+    Raises:
+        CIRError: If it cannot be written.
+    """
+    import os
+    import shutil
+    from json import dumps
+
+    from cir_plugins.checkpoint import FORMAT, disk_error, write_atomically
+    from cir_plugins.convert import write_converted
+    from cir_plugins.folder import CONFIG, RECORD
+    from cir_plugins.train import BEST
+
+    record = {"format": FORMAT, "method": plan.method.name, "converted": names}
+    part = folder.with_name(f".{folder.name}{_PART}")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        write_atomically(part / CONFIG, plan.text().encode())
+        write_converted(state, part / BEST)
+        write_atomically(part / RECORD, (dumps(record, indent=2) + "\n").encode())
+        if folder.exists():
+            folder.rmdir()
+        os.replace(part, folder)
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
