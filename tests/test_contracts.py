@@ -28,6 +28,7 @@ REGISTRY = Registry.load()
 TINY: dict[str, dict[str, Any]] = {
     "tiny_clip": {"tower": "frozen"},
     "tiny_blip2": {"vision": "frozen"},
+    "tiny_blip": {"vision": "frozen"},
 }
 
 
