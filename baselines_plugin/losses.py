@@ -38,7 +38,6 @@ class HardNegativeNCE:
     """
 
     scaled: ClassVar[bool] = True
-    coupled: ClassVar[bool] = True  # a row's price depends on the other rows
 
     def __init__(
         self,

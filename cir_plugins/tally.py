@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BINS = 40
+BINS = 200
 SPAN = 2.0  # cosines differ by at most 2
 
 

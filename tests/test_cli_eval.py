@@ -113,7 +113,9 @@ def test_bench_hands_its_arguments_on_and_ends_with_code_1_if_a_row_failed(
         return SimpleNamespace(failed=("row",), show=lambda console: None)
 
     monkeypatch.setattr("cir_plugins.bench.runner.run_suite", run_suite)
-    monkeypatch.setattr("cir_plugins.bench.page.write_page", lambda result: tmp_path / "index.html")
+    monkeypatch.setattr(
+        "cir_plugins.bench.page.write_page", lambda result, published=(): tmp_path / "index.html"
+    )
     monkeypatch.chdir(tmp_path)
     answer = cir("bench", "quickstart", "--seeds", "3,4", "--device", "cpu", "--resume")
     assert answer.code == 1

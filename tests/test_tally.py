@@ -23,12 +23,12 @@ def test_numbers_by_hand() -> None:
     assert report["false_negatives"] == 1 / 4
     assert report["fallback"] == 1 / 2
     assert report["kept"] == 1 / 2
-    # drops 0.5, 0.75, 1.5 in bins of 0.1 from -2
+    # drops 0.5, 0.75, 1.5 in bins of 0.02 from -2
     counts = report["drop"]["counts"]
     assert report["drop"]["span"] == [-2.0, 2.0]
     assert len(counts) == BINS
     assert sum(counts) == 3
-    assert [place for place, number in enumerate(counts) if number] == [25, 27, 35]
+    assert [place for place, number in enumerate(counts) if number] == [125, 137, 175]
 
 
 def test_what_was_not_counted_is_left_out() -> None:

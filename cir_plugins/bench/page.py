@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cir_plugins.bench import curves
 from cir_plugins.bench.grids import grids
+from cir_plugins.bench.published import Published, comparable
 from cir_plugins.bench.records import SuiteResult, write_text
 from cir_plugins.bench.tables import RANDOM, conditions, main_name, summary
 
@@ -35,8 +36,16 @@ class Mining:
 HEADS = ("epoch", "pool", "quartiles", "fallback", "empty", "false negatives", "kept")
 
 
-def write_page(result: SuiteResult, out: Path | None = None) -> Path:
+def write_page(
+    result: SuiteResult, out: Path | None = None, published: Sequence[Published] = ()
+) -> Path:
     """The file ``index.html`` in ``out`` (the result's folder if left out), which needs no other.
+
+    Args:
+        result: What was measured.
+        out: Folder of the page.
+        published: Numbers of papers; those of the same protocol get a table of their own, so that
+            they are never mixed with measured ones.
 
     Raises:
         CIRError: If it cannot be written.
@@ -49,11 +58,11 @@ def write_page(result: SuiteResult, out: Path | None = None) -> Path:
         lstrip_blocks=True,
     )
     file = (out or result.out) / "index.html"
-    write_text(file, environment.get_template("page.html.j2").render(**_content(result)))
+    write_text(file, environment.get_template("page.html.j2").render(**_content(result, published)))
     return file
 
 
-def _content(result: SuiteResult) -> dict[str, Any]:
+def _content(result: SuiteResult, published: Sequence[Published]) -> dict[str, Any]:
     title = main_name(result.document)
     pictures = [
         ("Training loss per epoch", curves.loss_picture(result.finished)),
@@ -74,8 +83,25 @@ def _content(result: SuiteResult) -> dict[str, Any]:
         "pictures": [(text, picture) for text, picture in pictures if picture],
         "mining_heads": HEADS,
         "mining": list(_mining(result)),
+        "published": _published(result, published),
         "grids": grids(result.finished, result.splits),
     }
+
+
+def _published(result: SuiteResult, entries: Sequence[Published]) -> list[tuple[str, ...]]:
+    """Method, backbone, numbers, captions and source of the entries of the same protocol."""
+    if not result.splits:
+        return []
+    first, data = result.splits[0], result.suite.data
+    gallery = str(data.get("gallery", "original" if data["name"] == "fashioniq" else "val"))
+    same = comparable(entries, data["name"], "val", gallery, drop_reference=first.drop_reference)
+    rows = []
+    for entry in same:
+        printed = {**entry.columns, **{f"mean {part.name}": part.value for part in entry.averages}}
+        numbers = ", ".join(f"{name} {value:.{entry.digits}f}" for name, value in printed.items())
+        source = entry.source + ("" if entry.verified else " (not verified)")
+        rows.append((entry.method, entry.backbone, numbers, entry.captions, source))
+    return rows
 
 
 def _mining(result: SuiteResult) -> Iterator[Mining]:

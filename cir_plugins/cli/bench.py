@@ -34,6 +34,12 @@ def bench(
     workers: Annotated[
         int | None, typer.Option("--workers", help="Loader processes.", show_default=False)
     ] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            "--published", help="Papers' numbers to show beside, of the same protocol only."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the rows that are done.")] = False,
 ) -> None:
     """Compare methods: the rows of a suite.
@@ -50,12 +56,14 @@ def bench(
     from rich.console import Console
 
     from cir_plugins.bench.page import write_page
+    from cir_plugins.bench.published import read_published
     from cir_plugins.bench.runner import run_suite
     from cir_plugins.registry import Registry
 
+    printed = read_published(published) if published else ()
     folder = out or Path("runs") / chosen.name
     result = run_suite(chosen, Registry.load(), folder, resume=resume, run=run)
-    page = write_page(result)
+    page = write_page(result, published=printed)
     result.show(Console())
     typer.echo(f"page: {page}")
     if result.failed:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 from cir_plugins.bench.page import HEADS, write_page
+from cir_plugins.bench.published import Published
 from cir_plugins.bench.records import RunRecord
 from tests.bench.toy import record, result, suite, val_split
 
@@ -15,6 +17,21 @@ MINING = {
     "fallback": 0.25,
     "drop": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]},
 }
+
+
+PRINTED = Published(
+    id="a",
+    method="of_the_same_gallery",
+    dataset="fashioniq",
+    split="val",
+    gallery="original",
+    reference="kept",
+    captions="and",
+    source="A paper, table 1",
+    backbone="ResNet-50",
+    verified=True,
+    columns={"recall@10": 12.5},
+)
 
 
 class Links(HTMLParser):
@@ -90,3 +107,17 @@ def test_page_of_failures_only(tmp_path: Path) -> None:
     assert "What is retrieved" not in text
     assert "Mined negatives" not in text
     assert "<h2>Training</h2>" not in text
+
+
+def test_published_numbers_stand_apart_and_under_the_same_protocol_only(tmp_path: Path) -> None:
+    """Numbers of another gallery beside ours would be read as a comparison."""
+    made = val_split(tmp_path)
+    named = suite("first", seeds=(0,))
+    shown = result(named, [record("first", 0, {made.name: [0.0, 1.0]})], (made,))
+    same = replace(PRINTED, gallery=str(named.data.get("gallery", "original")))
+    other = replace(same, id="b", method="of_another_gallery", gallery="val")
+    text = write_page(shown, tmp_path / "a", published=(same, other)).read_text()
+    assert "not measured here" in text
+    assert "of_the_same_gallery" in text
+    assert "of_another_gallery" not in text
+    assert "not measured here" not in write_page(shown, tmp_path / "b").read_text()
