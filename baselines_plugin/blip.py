@@ -193,6 +193,7 @@ class TinyBlip(Blip):
             weights="random",
             tokenizer=str(TINY),
             vision=vision,
+            resize="squash",
             text_length=text_length,
             dropout=dropout,
         )

@@ -254,7 +254,7 @@ class TinyResNet(MapBackbone):
             encoder,
             channels=shapes[-1][0],
             width=width,
-            preprocess=Preprocess(size=_TINY_SIDE),
+            preprocess=Preprocess(size=_TINY_SIDE, resize="squash"),
             frozen=vision == "frozen",
             shapes=shapes,
         )

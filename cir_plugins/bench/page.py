@@ -95,7 +95,7 @@ def _published(result: SuiteResult, entries: Sequence[Published]) -> list[tuple[
     first, data = result.splits[0], result.suite.data
     gallery = str(data.get("gallery", "original" if data["name"] == "fashioniq" else "val"))
     same = comparable(entries, data["name"], "val", gallery, drop_reference=first.drop_reference)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for entry in same:
         printed = {**entry.columns, **{f"mean {part.name}": part.value for part in entry.averages}}
         numbers = ", ".join(f"{name} {value:.{entry.digits}f}" for name, value in printed.items())

@@ -178,6 +178,8 @@ class TinyBlip2(Blip2):
     Args:
         vision: As for ``blip2``; by default tuned, since drawn garments are not photographs.
         start: ``drawn`` for the project's weights, ``random`` to start from nothing.
+        resize: How an image becomes a square; squashed by default, since a crop of so small an
+            image loses the hem or the collar that tells one garment from another.
         text_length: Longest text in tokens.
         dropout: Dropout of the Q-Former, in [0, 1).
     """
@@ -187,6 +189,7 @@ class TinyBlip2(Blip2):
         *,
         vision: Literal["frozen", "trained"] = "trained",
         start: Literal["drawn", "random"] = "drawn",
+        resize: Literal["target_pad", "square_pad", "clip", "squash"] = "squash",
         text_length: int = 32,
         dropout: float = 0.1,
     ) -> None:
@@ -194,6 +197,7 @@ class TinyBlip2(Blip2):
             model=str(WEIGHTS / "tiny_blip2"),
             weights="pretrained" if start == "drawn" else "random",
             vision=vision,
+            resize=resize,
             text_length=text_length,
             dropout=dropout,
         )

@@ -115,6 +115,7 @@ class TinyClip(Clip):
     Args:
         tower: As for ``clip``.
         start: ``drawn`` for the project's weights, ``random`` to start from nothing.
+        resize: As for ``tiny_blip2``.
     """
 
     def __init__(
@@ -122,11 +123,13 @@ class TinyClip(Clip):
         *,
         tower: Literal["trained", "frozen", "text"] = "trained",
         start: Literal["drawn", "random"] = "drawn",
+        resize: Literal["target_pad", "square_pad", "clip", "squash"] = "squash",
     ) -> None:
         super().__init__(
             model=str(WEIGHTS / "tiny_clip"),
             pretrained="folder" if start == "drawn" else "random",
             tower=tower,
+            resize=resize,
         )
 
 

@@ -56,7 +56,7 @@ class ClipVisionTower(Tower):
 
 
 class ResNetTower(Tower):
-    """A small ResNet of timm with group norm, each place of its last map a token.
+    """A small ResNet of timm with group norm: the mean of its last map and each place a token.
 
     A ViT needs far more pictures than a drawn set gives before it sees shapes; a convolutional
     tower does not, and group norm keeps images of a batch apart.
@@ -92,10 +92,11 @@ class ResNetTower(Tower):
         nn.init.normal_(self.position_embedding, std=0.02)
 
     def states(self, images: Tensor, interpolate: bool) -> Tensor:
-        """One state per place of the last map (U, P, W)."""
+        """The mean of the last map, then one state per place of it (U, 1 + P, W)."""
         grid = self.resnet(images.contiguous(memory_format=torch.channels_last))  # (U, W, h, w)
-        states: Tensor = grid.flatten(2).transpose(1, 2) + self.position_embedding
-        return states
+        places: Tensor = grid.flatten(2).transpose(1, 2)
+        whole = places.mean(dim=1, keepdim=True)
+        return torch.cat([whole, places + self.position_embedding], dim=1)
 
 
 TOWERS: Mapping[str, Callable[[Mapping[str, Any]], Tower]] = MappingProxyType(
