@@ -36,9 +36,7 @@ def bench(
     ] = None,
     published: Annotated[
         Path | None,
-        typer.Option(
-            "--published", help="Papers' numbers to show beside, of the same protocol only."
-        ),
+        typer.Option("--published", help="TOML of papers' numbers; the same protocol's are shown."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the rows that are done.")] = False,
 ) -> None:
