@@ -12,8 +12,8 @@ in its ``needs``; a combination that cannot work is refused before anything is b
 * ``text_embedding``: ``text(tokens) -> (B, D)``, one vector per text, without an image.
 * ``raw_embeddings``: ``raw_text(tokens) -> (B, D)`` and image features (B, D) that can be added to
   it, neither normalised.
-* ``feature_map``: ``features`` is a map (U, C, h, w), ``project(map) -> (n, D)``; ``text_features``:
-  ``describe(tokens) -> (B, W)``; ``feature_levels``: features are several maps.
+* ``feature_map``: ``features`` is a map (U, C, h, w), ``project(map) -> (n, D)``;
+  ``feature_levels``: features are several maps; ``text_features``: ``describe(tokens) -> (B, W)``.
 """
 
 from __future__ import annotations
