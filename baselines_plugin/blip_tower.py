@@ -32,7 +32,7 @@ def tiny_config() -> dict[str, Any]:
 
 
 class PooledTower(nn.Module):
-    """The small ResNet of ``tiny_blip2``; the mean of its places stands first, as [CLS] does.
+    """The small ResNet of ``tiny_blip2``, whose mean stands first, as [CLS] does.
 
     Args:
         config: As ``ResNetTower`` takes it.
@@ -43,9 +43,9 @@ class PooledTower(nn.Module):
         self.tower = ResNetTower(config)
 
     def states(self, images: Tensor) -> Tensor:
-        """States (U, P, W) after the layer norm, their mean first."""
-        places = self.tower.post_layernorm(self.tower.states(images, False))
-        return torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
+        """States (U, P, W) after the layer norm, that of the whole image first."""
+        seen: Tensor = self.tower.post_layernorm(self.tower.states(images, False))
+        return seen
 
 
 def start_drawn(model: nn.Module) -> None:

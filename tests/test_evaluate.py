@@ -12,6 +12,7 @@ from torch import Tensor
 import cir_plugins.encode as encode_module
 import cir_plugins.evaluate as evaluation
 from cir_plugins.builtin.methods import ImageTextProduct
+from cir_plugins.embed import query_text
 from cir_plugins.encode import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.evaluate import (
@@ -20,7 +21,6 @@ from cir_plugins.evaluate import (
     encode_split,
     evaluate,
     main_value,
-    query_texts,
     rankings,
     report,
 )
@@ -31,6 +31,10 @@ from tests import reference
 from tests.fakes import CPU, FakeBackbone, made_up_split, parts
 
 MEASURES = ("recall@1", "recall@3", "any_recall@2", "map@3", "map@50", "subset_recall@1")
+
+
+def texts_of(method: Method, split: Split) -> list[str]:
+    return [query_text(method, query, split.captions) for query in split.queries]
 
 
 def made_up(folder: Path, **kwargs: Any) -> Split:
@@ -217,11 +221,11 @@ def test_a_methods_edit_reaches_the_texts(tmp_path: Path) -> None:
     first, second = split.queries[0].captions
     other = replace(split.queries[0], text=f"{second} and {first}")
     split = replace(split, queries=(split.queries[0], other))
-    assert query_texts(Tagged(parts()), split) == [
+    assert texts_of(Tagged(parts()), split) == [
         f"[to] {first} and [to] {second}",
         f"[to] {second} and [to] {first}",
     ]
-    assert query_texts(Method(parts()), split) == [query.text for query in split.queries]
+    assert texts_of(Method(parts()), split) == [query.text for query in split.queries]
 
 
 def result(name: str, queries: int, **measures: float) -> SplitResult:

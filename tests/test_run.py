@@ -16,16 +16,8 @@ from cir_plugins.errors import CIRError
 from cir_plugins.hookspecs import hookimpl
 from cir_plugins.plan import Plan, make_plan
 from cir_plugins.registry import Registry
-from cir_plugins.run import (
-    build,
-    evaluate_run,
-    execute,
-    make_encoding,
-    open_run,
-    protocol_of,
-    rank_run,
-    read_splits,
-)
+from cir_plugins.reopen import evaluate_run, open_run, rank_run
+from cir_plugins.run import build, execute, make_encoding, protocol_of, read_splits
 from cir_plugins.train import BEST
 from dqe_plugin import hooks
 from tests.fakes import FakeBackbone

@@ -258,9 +258,9 @@ def test_two_stages_train_on_drawn_garments(garments_root: Path, tmp_path: Path)
         "bi_blip4cir",
         garments_root,
         backbone={"name": "tiny_blip", "start": "random", "vision": "frozen"},
-        method={"sum_epochs": 2, "combiner_lr": 1e-3, "projection_lr_factor": 3.0, **SMALL},
+        method={"sum_epochs": 2, "combiner_lr": 1e-3, "projection_lr_factor": 1.0, **SMALL},
         data={"categories": ("dress",)},
-        train={"epochs": 4, "lr": 1e-3, "batch_size": 16, "validate_every": 0},
+        train={"epochs": 4, "lr": 3e-4, "batch_size": 16, "validate_every": 0},
     )
     outcome = execute(plan, tmp_path / "run", progress=False)
     losses = [line["loss"] for line in outcome.curve]

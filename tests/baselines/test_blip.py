@@ -200,13 +200,18 @@ def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_a_convolutional_tower_gives_the_mean_of_its_places_first(tmp_path: Path) -> None:
-    tower = {"model_type": "timm_resnet", "stem": 4, "channels": [8, 8, 16, 16], "groups": 4}
-    tower |= {"layers": [1, 1, 1, 1], "output_stride": 8, "hidden_size": 16, "image_size": 32}
-    (tmp_path / "config.json").write_text(json.dumps({**SMALL, "vision_config": tower}))
+    config = {"model_type": "timm_resnet", "stem": 4, "channels": [8, 8, 16, 16], "groups": 4}
+    config |= {"layers": [1, 1, 1, 1], "output_stride": 8, "hidden_size": 16, "image_size": 32}
+    (tmp_path / "config.json").write_text(json.dumps({**SMALL, "vision_config": config}))
     blip = Blip(model=str(tmp_path), weights="random").eval()
-    states = blip.features(torch.randn(2, 3, 32, 32))
+    images = torch.randn(2, 3, 32, 32)
+    states = blip.features(images)
     assert states.shape == (2, 17, 16)
-    assert torch.allclose(states[:, 0], states[:, 1:].mean(dim=1), atol=1e-6)
+    tower = blip.model.vision_model.tower
+    below = tower.states(images, False)
+    places = below[:, 1:] - tower.position_embedding
+    assert torch.allclose(below[:, 0], places.mean(dim=1), atol=1e-6)
+    assert torch.allclose(states, tower.post_layernorm(below), atol=1e-6)
     assert blip.raw_grounded(states, some_tokens()).shape == (2, 10)
     assert not any(p.requires_grad for p in blip.model.vision_model.parameters())
 

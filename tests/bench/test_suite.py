@@ -184,7 +184,7 @@ def test_shipped_suites_are_whole(name: str) -> None:
     assert {table for row in suite.rows for table in row.tables} <= set(TABLES)
     assert "root" not in suite.data
     assert not any("," in row.label for row in suite.rows)  # --methods is split at commas
-    assert bool(suite.make) == (name == "quickstart")
+    assert bool(suite.make) == (name in ("all", "quickstart"))
 
 
 def test_all_suites_of_the_documentation_are_shipped() -> None:
