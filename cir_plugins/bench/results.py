@@ -62,6 +62,8 @@ def differences(suite: Suite, records: Sequence[RunRecord]) -> list[dict[str, An
             continue
         own = [finished[row.label, seed] for seed in seeds]
         other = [finished[reference.label, seed] for seed in seeds]
+        if _asked(own[0]) != _asked(other[0]):
+            continue  # other splits or other triplets: a difference would compare nothing
         measures = {
             name: asdict(
                 paired_interval(
@@ -86,6 +88,11 @@ def differences(suite: Suite, records: Sequence[RunRecord]) -> list[dict[str, An
             }
         )
     return found
+
+
+def _asked(run: RunRecord) -> dict[str, int]:
+    """Number of triplets that the run answered, by split."""
+    return {split: len(values) for split, values in next(iter(run.values.values())).items()}
 
 
 def _main(run: RunRecord) -> dict[str, Values]:

@@ -27,6 +27,7 @@ from cir_plugins.bench.records import (
     write_text,
 )
 from cir_plugins.bench.results import document
+from cir_plugins.bench.statistics import per_triplet
 from cir_plugins.bench.suite import Suite, SuiteRow
 from cir_plugins.bench.tables import markdown, summary
 from cir_plugins.config import merge
@@ -222,7 +223,10 @@ def _record(job: _Job, outcome: Outcome, *, with_rankings: bool) -> RunRecord:
         rankings=_rankings(outcome) if with_rankings else {},
         fingerprint=job.fingerprint,
         values={
-            name: {result.split: result.values[name].cpu().numpy() for result in outcome.results}
+            name: {
+                result.split: per_triplet(result.values[name].cpu().numpy(), split.queries)
+                for result, split in zip(outcome.results, outcome.splits, strict=True)
+            }
             for name in main
         },
     )

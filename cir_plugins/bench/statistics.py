@@ -10,6 +10,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cir_plugins.types import Query
+
 Values: TypeAlias = NDArray[np.float64]
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -90,6 +92,28 @@ def paired_interval(
         means += _resampled(gap, resamples, generator) / len(row)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(difference, float(low), float(high))
+
+
+def per_triplet(values: Values, queries: Sequence[Query]) -> Values:
+    """Mean value of each triplet (T,), in order of first appearance.
+
+    Protocols that ask two texts of a triplet (both orders, each caption alone) have more queries
+    than others; per triplet they can be paired with them.
+
+    Args:
+        values: (Q,) value of each query.
+        queries: The Q queries.
+    """
+    places: dict[tuple[object, ...], int] = {}
+    index = np.array(
+        [
+            places.setdefault((query.reference, query.target, query.captions), len(places))
+            for query in queries
+        ]
+    )
+    sums = np.bincount(index, weights=values, minlength=len(places))
+    means: Values = sums / np.bincount(index, minlength=len(places))
+    return means
 
 
 def _resampled(gap: Values, resamples: int, generator: np.random.Generator) -> Values:

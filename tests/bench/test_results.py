@@ -72,3 +72,14 @@ def test_difference_of_several_main_measures_is_that_of_their_mean() -> None:
 def test_no_difference_without_a_finished_reference() -> None:
     runs = [record("a", 0, {"s": [0.0]}, error="broke"), record("b", 0, {"s": [1.0]})]
     assert differences(suite("a", "b"), runs) == []
+
+
+def test_no_difference_between_rows_that_answered_other_queries() -> None:
+    """A row whose protocol asks other triplets once took the whole suite down."""
+    rows = [
+        record("first", 0, {"s": [0.0, 1.0]}),
+        record("other_queries", 0, {"s": [1.0]}),
+        record("same", 0, {"s": [1.0, 1.0]}),
+    ]
+    found = differences(suite("first", "other_queries", "same"), rows)
+    assert [difference["label"] for difference in found] == ["same"]

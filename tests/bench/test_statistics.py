@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from cir_plugins.bench import statistics
-from cir_plugins.bench.statistics import mean_and_deviation, over_seeds, paired_interval
+from cir_plugins.bench.statistics import (
+    mean_and_deviation,
+    over_seeds,
+    paired_interval,
+    per_triplet,
+)
+from cir_plugins.types import Query
 
 
 def test_mean_and_sample_deviation_by_hand() -> None:
@@ -88,3 +94,14 @@ def test_chunks_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "_DRAWN_AT_ONCE", 7 * 30)
     # The generator gives the same stream however the draws are cut.
     assert paired_interval(row, reference, resamples=500) == whole
+
+
+def test_two_texts_of_a_triplet_count_as_one() -> None:
+    """VAL asks each caption alone; its queries cannot be paired with another row's one by one."""
+    triplets = [("r1", "t1", ("a", "b")), ("r2", "t2", ("", "c")), ("r1", "t1", ("a", "b"))]
+    queries = [
+        Query(str(number), reference, captions, "text", target)
+        for number, (reference, target, captions) in enumerate(triplets)
+    ]
+    values = per_triplet(np.array([1.0, 0.25, 0.0]), queries)
+    assert values.tolist() == [0.5, 0.25]  # (1 + 0) / 2, then the triplet with one text
