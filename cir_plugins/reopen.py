@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cir_plugins.options import check_options, options_of
 from cir_plugins.plan import Plan, make_plan
 from cir_plugins.registry import Registry
 from cir_plugins.run import build, load_best, make_encoding, protocol_of, read_splits
+from cir_plugins.train import METRICS
 from cir_plugins.types import Split
 
 
@@ -36,6 +38,22 @@ def open_run(
         load_best(method, folder)
     method.eval()
     return plan, method, encoding
+
+
+def read_run(folder: Path) -> tuple[Tables, list[dict[str, Any]]]:
+    """A run's resolved configuration and the lines of its ``metrics.jsonl``; none untrained.
+
+    Raises:
+        CIRError: If the folder is no run of this version, or a file of it cannot be read.
+    """
+    check_record(folder)
+    config, path = read_config(folder / CONFIG), folder / METRICS
+    if not path.is_file():
+        return config, []
+    try:
+        return config, [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise CIRError(f"{path} cannot be read: {error}") from error
 
 
 def retarget(

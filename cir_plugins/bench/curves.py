@@ -1,4 +1,4 @@
-"""Training curves and the score drops of mined negatives, as SVG pictures."""
+"""Training curves as SVG pictures, and the look that all pictures share."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from cir_plugins.bench.records import RunRecord
 # Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow and its black left
 # out (too pale a line, and the colour of the text). Line styles and markers tell the rest.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_STYLES = ("-", "--", ":", "-.")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_SETTINGS = {
+STYLES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+SETTINGS = {
     "svg.fonttype": "path",
     "svg.hashsalt": "cir-plugins",
     "font.family": "DejaVu Sans",
@@ -46,43 +46,6 @@ def main_picture(records: Sequence[RunRecord], title: str) -> str:
     return _lines(found, f"{title} [%]")
 
 
-def drop_picture(refreshes: Sequence[Mapping[str, Any]]) -> str:
-    """Data URI of the histograms of score drops from target to pool, first and last refresh.
-
-    Args:
-        refreshes: Lines of a curve that have ``mining``; those mined at random have no drops.
-    """
-    known = [line for line in refreshes if "drop" in line["mining"]]
-    if not known:
-        return ""
-    with rc_context(_SETTINGS):
-        figure = Figure(figsize=(5.2, 2.6), layout="constrained")
-        axes = figure.subplots()
-        ends = [known[0], known[-1]] if len(known) > 1 else [known[-1]]
-        inside: list[float] = []
-        for place, line in enumerate(ends):
-            drop = line["mining"]["drop"]
-            counts = np.asarray(drop["counts"], dtype=float)
-            edges = np.linspace(drop["span"][0], drop["span"][1], len(counts) + 1)
-            shares = 100 * counts / counts.sum()
-            filled = np.flatnonzero(counts)
-            inside += [float(edges[filled[0]]), float(edges[filled[-1] + 1])]
-            axes.stairs(
-                shares,
-                edges,
-                label=f"refresh at epoch {line['epoch'] + 1}",
-                color=COLOURS[place],
-                linestyle=_STYLES[place],
-                linewidth=2,
-            )
-        axes.set_xlim(min(0.0, *inside), max(inside))
-        axes.set_ylim(0, 1.08 * axes.dataLim.ymax)
-        axes.set_xlabel("cosine of the target minus cosine of the negative")
-        axes.set_ylabel("share of the pool [%]")
-        axes.legend()
-        return _svg(figure)
-
-
 def _series(
     records: Sequence[RunRecord], value: Callable[[Mapping[str, Any]], float | None]
 ) -> dict[str, list[dict[int, float]]]:
@@ -100,7 +63,7 @@ def _lines(series: Series, title: str) -> str:
     """Mean over the runs as a line, least to greatest as a band."""
     if not series:
         return ""
-    with rc_context(_SETTINGS):
+    with rc_context(SETTINGS):
         rows = -(-len(series) // 2)
         figure = Figure(figsize=(5.2, 3.3 + 0.24 * rows), layout="constrained")
         axes: Axes = figure.subplots()
@@ -115,8 +78,8 @@ def _lines(series: Series, title: str) -> str:
                 values.mean(axis=0),
                 label=label,
                 color=colour,
-                linestyle=_STYLES[place // len(COLOURS) % len(_STYLES)],
-                marker=_MARKERS[place % len(_MARKERS)],
+                linestyle=STYLES[place // len(COLOURS) % len(STYLES)],
+                marker=MARKERS[place % len(MARKERS)],
                 markersize=4.5,
                 linewidth=1.8,
             )
@@ -127,10 +90,11 @@ def _lines(series: Series, title: str) -> str:
         axes.set_ylabel(title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower center", ncols=2, fontsize=10)
-        return _svg(figure)
+        return as_svg(figure)
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
+    """Data URI of a figure; the same bytes for the same figure."""
     data = io.BytesIO()
     figure.savefig(data, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(data.getvalue()).decode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from cir_plugins.bench import curves
 from cir_plugins.bench.grids import grids
 from cir_plugins.bench.published import Published, comparable
-from cir_plugins.bench.records import SuiteResult, write_text
+from cir_plugins.bench.records import RunRecord, SuiteResult, write_text
+from cir_plugins.bench.sampler_picture import sampler_svg
+from cir_plugins.bench.sampling import HEADS, SamplerReport, drawn, sampler_report
 from cir_plugins.bench.tables import RANDOM, conditions, main_name, summary
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -24,16 +26,13 @@ class Mining:
 
     Attributes:
         label: Label of the row.
-        refreshes: Cells per refresh, in the order of ``HEADS``.
-        picture: Data URI of the histogram of score drops, or "".
+        report: Its refreshes and alarms.
+        picture: Data URI of its picture.
     """
 
     label: str
-    refreshes: tuple[tuple[str, ...], ...]
+    report: SamplerReport
     picture: str
-
-
-HEADS = ("epoch", "pool", "quartiles", "fallback", "empty", "false negatives", "kept")
 
 
 def write_page(
@@ -50,6 +49,40 @@ def write_page(
     Raises:
         CIRError: If it cannot be written.
     """
+    file = (out or result.out) / "index.html"
+    write_text(file, _render("page.html.j2", _content(result, published)))
+    return file
+
+
+def write_run_page(
+    file: Path, title: str, curve: Sequence[Mapping[str, Any]], report: SamplerReport
+) -> None:
+    """A page about one run: its training curves and its mined negatives.
+
+    Args:
+        file: Where the page goes; it needs no other file.
+        title: Heading, such as the method's name.
+        curve: Lines of ``metrics.jsonl``.
+        report: What was mined.
+
+    Raises:
+        CIRError: If it cannot be written.
+    """
+    record = RunRecord(title, title, 0, curve=tuple(curve))
+    pictures = [
+        ("Training loss per epoch", curves.loss_picture([record])),
+        ("Validation, main measure per epoch", curves.main_picture([record], "main measure")),
+    ]
+    content = {
+        "title": title,
+        "pictures": [(text, picture) for text, picture in pictures if picture],
+        "mining_heads": HEADS,
+        "mining": [Mining(title, report, sampler_svg(report))] if report.lines else [],
+    }
+    write_text(file, _render("run.html.j2", content))
+
+
+def _render(template: str, content: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -57,9 +90,7 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    file = (out or result.out) / "index.html"
-    write_text(file, environment.get_template("page.html.j2").render(**_content(result, published)))
-    return file
+    return environment.get_template(template).render(**content)
 
 
 def _content(result: SuiteResult, published: Sequence[Published]) -> dict[str, Any]:
@@ -109,27 +140,8 @@ def _mining(result: SuiteResult) -> Iterator[Mining]:
     for record in result.finished:
         if record.seed != result.suite.seeds[0]:
             continue
-        refreshes = [line for line in record.curve if "mining" in line]
-        if refreshes:
-            yield Mining(
-                record.label,
-                tuple(_refresh(line["epoch"], line["mining"]) for line in refreshes),
-                curves.drop_picture(refreshes),
-            )
-
-
-def _refresh(epoch: int, report: dict[str, Any]) -> tuple[str, ...]:
-    pool = report["pool"]
-    return (
-        str(epoch + 1),
-        f"{pool['mean']:,.0f}",
-        " / ".join(f"{value:,.0f}" for value in pool["quartiles"]),
-        _share(report, "fallback"),
-        _share(report, "empty"),
-        _share(report, "false_negatives"),
-        _share(report, "kept"),
-    )
-
-
-def _share(report: dict[str, Any], name: str) -> str:
-    return f"{100 * report[name]:.1f} %" if name in report else "–"
+        report = sampler_report(record.curve, drawn(record.config))
+        if report.lines:
+            several = len(result.suite.seeds) > 1
+            label = f"{record.label}, seed {record.seed}" if several else record.label
+            yield Mining(label, report, sampler_svg(report))

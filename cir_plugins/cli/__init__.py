@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cir_plugins.cli import bench, convert, data, parts, train
+from cir_plugins.cli import bench, convert, data, parts, report, train
 from cir_plugins.cli import eval as evaluation
 from cir_plugins.errors import CIRError, unknown_name
 
@@ -84,6 +84,7 @@ def make_app() -> typer.Typer:
     app.command("train")(train.train)
     app.command("eval")(evaluation.evaluate)
     app.command("bench")(bench.bench)
+    app.command("report")(report.report)
     app.command("convert")(convert.convert)
     return app
 

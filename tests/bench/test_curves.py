@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 from xml.etree import ElementTree
 
-from cir_plugins.bench.curves import COLOURS, drop_picture, loss_picture, main_picture
+from cir_plugins.bench.curves import COLOURS, loss_picture, main_picture
 from tests.bench.toy import record
 
 LINES = tuple({"epoch": i, "loss": 2.0 - i, "main": 0.1 * i} for i in range(3))
@@ -50,14 +50,3 @@ def test_seeds_of_unequal_length_share_the_epochs_they_have() -> None:
         record("b", 1, {"s": [1.0]}, curve=LINES[1:]),
     ]
     assert colours(loss_picture(runs)) == {COLOURS[0].lower()}
-
-
-def test_drops_show_the_first_and_the_last_refresh() -> None:
-    def line(epoch: int) -> dict[str, object]:
-        return {"epoch": epoch, "mining": {"drop": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]}}}
-
-    at_random = {"epoch": 0, "mining": {"pool": {}}}
-    assert drop_picture([at_random]) == ""
-    assert colours(drop_picture([at_random, line(1)])) == {COLOURS[0].lower()}
-    several = drop_picture([line(epoch) for epoch in range(1, 4)])
-    assert colours(several) == {COLOURS[0].lower(), COLOURS[1].lower()}

@@ -5,9 +5,10 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-from cir_plugins.bench.page import HEADS, write_page
+from cir_plugins.bench.page import HEADS, write_page, write_run_page
 from cir_plugins.bench.published import Published
 from cir_plugins.bench.records import RunRecord
+from cir_plugins.bench.sampling import sampler_report
 from tests.bench.toy import record, result, suite, val_split
 
 MINING = {
@@ -18,6 +19,7 @@ MINING = {
     "drop": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]},
 }
 
+AT_RANDOM = {"pool": MINING["pool"], "empty": 0.0, "false_negatives": 0.0}
 
 PRINTED = Published(
     id="a",
@@ -53,7 +55,7 @@ def runs(tmp_path: Path) -> tuple[list[RunRecord], Path]:
     asked = made.queries[0]
     ranking = {made.name: {asked.id: [*asked.answers, asked.reference]}}
     curve = (
-        {"epoch": 0, "loss": 1.0, "main": 0.5, "mining": {"pool": MINING["pool"], "empty": 0.0}},
+        {"epoch": 0, "loss": 1.0, "main": 0.5, "mining": AT_RANDOM},
         {"epoch": 1, "loss": 0.5, "main": 0.6, "mining": MINING},
     )
     records = [
@@ -92,6 +94,7 @@ def test_page_tells_what_happened(tmp_path: Path) -> None:
         "Validation R@10 per epoch",
         "<td>33 / 66 / 98</td><td>25.0 %</td><td>0.4 %</td><td>0.0 %</td><td>–</td>",
         "2 of 3 right",
+        "<h3>first &lt;row&gt;, seed 0</h3>",
     ):
         assert part in text, part
     assert all(f'<th scope="col">{head}</th>' in text for head in HEADS)
@@ -121,3 +124,20 @@ def test_published_numbers_stand_apart_and_under_the_same_protocol_only(tmp_path
     assert "of_the_same_gallery" in text
     assert "of_another_gallery" not in text
     assert "not measured here" not in write_page(shown, tmp_path / "b").read_text()
+
+
+def test_page_of_one_run_shows_its_alarms(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    curve = [{"epoch": 0, "loss": 1.0, "mining": {**MINING, "empty": 0.75}}]
+    write_run_page(file, "a <method>", curve, sampler_report(curve))
+    text = file.read_text()
+    assert "<h1>a &lt;method&gt;</h1>" in text
+    assert "75.0 % of the queries have no negative" in text
+    assert text.count("data:image/svg") == 2
+
+
+def test_page_of_a_run_that_mined_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    curve = [{"epoch": 0, "loss": 1.0}]
+    write_run_page(file, "a", curve, sampler_report(curve))
+    assert "No negatives were mined" in file.read_text()

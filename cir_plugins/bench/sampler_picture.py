@@ -1,0 +1,119 @@
+"""Picture of a sampler report: sizes of the pools, shares, and score drops."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cir_plugins.bench.curves import COLOURS, MARKERS, SETTINGS, STYLES, as_svg
+from cir_plugins.bench.sampling import SamplerReport
+
+SHARES = ("kept", "fallback", "empty", "false_negatives")
+
+
+def sampler_svg(report: SamplerReport) -> str:
+    """Data URI of the picture; "" where nothing was mined."""
+    if not report.lines:
+        return ""
+    with rc_context(SETTINGS):
+        return as_svg(sampler_figure(report))
+
+
+def sampler_png(report: SamplerReport) -> bytes:
+    """The picture as a PNG file of 1,560 x 480 pixels.
+
+    Raises:
+        ValueError: If nothing was mined.
+    """
+    if not report.lines:
+        raise ValueError("a report without refreshes has no picture")
+    data = io.BytesIO()
+    with rc_context(SETTINGS):
+        sampler_figure(report).savefig(data, format="png", dpi=120, metadata={"Software": None})
+    return data.getvalue()
+
+
+def sampler_figure(report: SamplerReport) -> Figure:
+    """Three panels: pool sizes and shares by epoch, and drops at the first and last refresh."""
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    sizes, shares, drops = figure.subplots(1, 3)
+    _sizes(sizes, report.lines)
+    _shares(shares, report.lines)
+    _drops(drops, report.lines)
+    return figure
+
+
+def _sizes(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+    epochs = [line["epoch"] + 1 for line in lines]
+    quartiles = np.array([line["mining"]["pool"]["quartiles"] for line in lines])  # (refreshes, 3)
+    means = [line["mining"]["pool"]["mean"] for line in lines]
+    axes.fill_between(epochs, quartiles[:, 0], quartiles[:, 2], color=COLOURS[0], alpha=0.18)
+    axes.plot(epochs, quartiles[:, 1], color=COLOURS[0], marker="o", label="median, quartiles")
+    axes.plot(epochs, means, color=COLOURS[1], linestyle="--", marker="s", label="mean")
+    axes.set_ylim(bottom=0)
+    axes.set_title("size of the pool")
+    axes.set_ylabel("images per query")
+    _epochs(axes)
+
+
+def _shares(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+    for place, name in enumerate(SHARES):
+        points = [
+            (line["epoch"] + 1, 100 * line["mining"][name])
+            for line in lines
+            if name in line["mining"]
+        ]
+        if points:
+            axes.plot(
+                *zip(*points, strict=True),
+                color=COLOURS[place],
+                linestyle=STYLES[place],
+                marker=MARKERS[place],
+                label=name.replace("_", " "),
+            )
+    axes.set_ylim(-3, 103)
+    axes.set_title("shares")
+    axes.set_ylabel("share [%]")
+    _epochs(axes)
+
+
+def _drops(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Histograms of score drops at the first and the last refresh that was mined with the model."""
+    known = [line for line in lines if "drop" in line["mining"]]
+    axes.set_title("score drop from target to pool")
+    if not known:
+        axes.text(0.5, 0.5, "drawn at random", ha="center", transform=axes.transAxes)
+        return
+    inside: list[float] = []
+    for place, line in enumerate([known[0], known[-1]] if len(known) > 1 else known):
+        drop = line["mining"]["drop"]
+        counts = np.asarray(drop["counts"], dtype=float)
+        edges = np.linspace(drop["span"][0], drop["span"][1], len(counts) + 1)
+        filled = np.flatnonzero(counts)
+        inside += [float(edges[filled[0]]), float(edges[filled[-1] + 1])]
+        axes.stairs(
+            100 * counts / counts.sum(),
+            edges,
+            label=f"refresh at epoch {line['epoch'] + 1}",
+            color=COLOURS[place],
+            linestyle=STYLES[place],
+            linewidth=2,
+        )
+    axes.set_xlim(min(0.0, *inside), max(inside))
+    axes.set_ylim(0, 1.08 * axes.dataLim.ymax)
+    axes.set_xlabel("cosine of the target minus cosine of the negative")
+    axes.set_ylabel("share of the pool [%]")
+    axes.legend()
+
+
+def _epochs(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend()
