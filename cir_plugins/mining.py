@@ -7,7 +7,7 @@ by keys that depend on (seed, epoch, row, image) alone. Neither block size nor o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cir_plugins.data import TrainingTable, excluded_images, mix
+from cir_plugins.drawing import draw
 from cir_plugins.embed import embed, query_text
 from cir_plugins.encode import Encoding, FeatureStore, feature_chunks
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
+from cir_plugins.pools import Columns, Pool, pools, rows_per_block
 from cir_plugins.tally import Tally
-
-BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -46,35 +46,6 @@ class Mined:
         if not 0 <= first <= self.images.shape[1] - count:
             raise ValueError(f"epoch {epoch} lies outside the refresh of epoch {self.since}")
         return self.images[:, first : first + count]
-
-
-def draw(mask: Tensor, rows: Tensor, images: Tensor, count: int, seed: int) -> Tensor:
-    """Columns (q, count) int64 drawn from each row's True columns, -1 for a row without any.
-
-    Without replacement until the row is used up, then again from its start.
-
-    Args:
-        mask: (q, N) bool.
-        rows: (q,) number of each training row.
-        images: (N,) number of each column's image.
-        count: How many to draw, at least 1.
-        seed: Depends on the run's seed and the epoch.
-    """
-    keys = scramble(rows[:, None] * 0x632BE5AB + images[None, :] * 0x85157AF5 + seed)
-    keys = keys.masked_fill(~mask, -1)
-    top = keys.topk(min(count, mask.shape[1]), dim=1)
-    there = (top.values >= 0).sum(dim=1)
-    turn = torch.arange(count, device=mask.device)[None, :] % there.clamp(min=1)[:, None]
-    drawn = top.indices.gather(1, turn)
-    return drawn.masked_fill((there == 0)[:, None], -1)
-
-
-def scramble(keys: Tensor) -> Tensor:
-    """Well-mixed non-negative int64 keys, equal for equal input (a 32-bit integer finaliser)."""
-    keys = keys & 0xFFFFFFFF
-    keys = (keys ^ (keys >> 16)) * 0x7FEB352D & 0xFFFFFFFF
-    keys = (keys ^ (keys >> 15)) * 0x846CA68B & 0xFFFFFFFF
-    return keys ^ (keys >> 16)
 
 
 def mine(
@@ -115,31 +86,24 @@ def mine(
     Raises:
         CIRError: If no row has a negative.
     """
-    length = epochs * count
-    images = torch.full((len(table.rows), length), -1)
-    tally = Tally()
+    images = torch.full((len(table.rows), epochs * count), -1)
+    tally = Tally(len(table.rows))
     for split in range(len(table.splits)):
-        blocks = (
-            _scored(method, table, split, encoding, store)
-            if with_model
-            else _unscored(table, split)
-        )
-        pool = table.pools[split].to(encoding.device)
-        column = {image: place for place, image in enumerate(table.pools[split].tolist())}
-        for numbers, scores in blocks:
-            target, excluded, answers = _columns(table, numbers, column, known, encoding.device)
-            allowed = ~excluded.scatter(1, target[:, None], True)
-            mask = allowed if scores is None else method.sampler(scores, target, excluded) & allowed
-            rows = torch.tensor(numbers, device=encoding.device)
-            drawn = draw(mask, rows, pool, length, mix(seed, epoch) & 0xFFFFFFFF)
-            images[numbers] = torch.where(drawn >= 0, pool[drawn.clamp(min=0)], -1).cpu()
-            tally.add(mask, answers)
-            if scores is not None:
-                tally.add_scores(
-                    scores, target, mask, _facts(method.sampler, scores, target, excluded)
-                )
-            if previous is not None:
-                tally.add_previous(previous.images[numbers], mask, column)
+        known_columns = _known(table, split, known)
+        embedded = _embed(method, table, split, encoding, store) if with_model else (None, None)
+        bar = _blocks(method, table, split, known_columns, embedded, encoding)
+        for block in bar:
+            rows = known_columns.rows[block.rows]
+            drawn = draw(
+                block.mask,
+                rows.to(block.mask.device),
+                epochs * count,
+                mix(seed, epoch) & 0xFFFFFFFF,
+            ).cpu()
+            pool = table.pools[split]
+            images[rows] = torch.where(drawn >= 0, pool[drawn.clamp(min=0)], -1)
+            before = None if previous is None else known_columns.column[previous.images[rows]]
+            _count(tally, block, known_columns, before)
     if bool((images < 0).all()):
         raise CIRError(
             f"sampler left no negative for any of the {len(table.rows)} training rows at epoch "
@@ -148,37 +112,88 @@ def mine(
     return Mined(images, epoch, tally.report())
 
 
-def _facts(sampler: Any, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor | None:
-    """Rows (q,) that the sampler filled from outside its rule, where it tells."""
-    fallback = getattr(sampler, "fallback_rows", None)
-    return None if fallback is None else fallback(scores, target, excluded)
-
-
-def _unscored(table: TrainingTable, split: int) -> Iterator[tuple[list[int], None]]:
-    numbers = [index for index, row in enumerate(table.rows) if row.split == split]
-    for first in range(0, len(numbers), BLOCK):
-        yield numbers[first : first + BLOCK], None
-
-
-def _scored(
+def _blocks(
     method: Method,
     table: TrainingTable,
     split: int,
+    known: _Known,
+    embedded: tuple[Tensor, Tensor] | tuple[None, None],
     encoding: Encoding,
-    store: FeatureStore | None,
-) -> Iterator[tuple[list[int], Tensor]]:
-    """Blocks of (training rows, scores (q, N) against the split's pool)."""
-    queries, targets, numbers = _embed(method, table, split, encoding, store)
-    bar = tqdm(
-        range(0, len(numbers), BLOCK),
+) -> Iterable[Pool]:
+    """Pools of a split's rows, under a progress bar."""
+    candidates = len(table.pools[split])
+    bar: Iterable[Pool] = tqdm(
+        pools(
+            embedded[0],
+            embedded[1],
+            known.target,
+            known.excluded,
+            candidates=candidates,
+            similarity=method.similarity,
+            sampler=method.sampler,
+        ),
         desc=f"mining {table.splits[split].name}",
+        total=-(-len(known.rows) // rows_per_block(candidates)),
         disable=not encoding.progress,
         leave=False,
     )
-    for first in bar:
-        with torch.no_grad():
-            scores = method.similarity(queries[first : first + BLOCK], targets)
-        yield numbers[first : first + BLOCK], scores
+    return bar
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a split's R training rows, in columns of its pool of N images.
+
+    Attributes:
+        rows: (R,) numbers of the rows in the table.
+        column: Column of each image of the table; -1 for one outside the pool, and at its end, so
+            that it may be asked for image -1.
+        target: (R,) column of the target.
+        excluded: Columns that are no negatives.
+        answers: Columns of known right answers.
+    """
+
+    rows: Tensor
+    column: Tensor
+    target: Tensor
+    excluded: Columns
+    answers: Columns
+
+
+def _known(table: TrainingTable, split: int, known: str) -> _Known:
+    pool = table.pools[split]
+    column = torch.full((len(table.images) + 1,), -1)
+    column[pool] = torch.arange(len(pool))
+    numbers = [number for number, row in enumerate(table.rows) if row.split == split]
+    rows = [table.rows[number] for number in numbers]
+    place = column.tolist()
+    excluded = [
+        [
+            place[image]
+            for image in excluded_images(row, table.splits[split], known)
+            if place[image] >= 0
+        ]
+        for row in rows
+    ]
+    answers = [[place[image] for image in row.answers if place[image] >= 0] for row in rows]
+    return _Known(
+        torch.tensor(numbers),
+        column,
+        column[[row.target for row in rows]],
+        Columns.of(excluded),
+        Columns.of(answers),
+    )
+
+
+def _count(tally: Tally, block: Pool, known: _Known, before: Tensor | None) -> None:
+    """Count a block; ``before`` (q, L) has the columns of the previous draw, -1 for none."""
+    device = block.mask.device
+    row, column = known.answers.block(block.rows.start, block.rows.stop)
+    tally.add(block.mask, (row.to(device), column.to(device)))
+    if block.scores is not None:
+        tally.add_scores(block.scores, block.target, block.mask, block.outside)
+    if before is not None:
+        tally.add_previous(before.to(device), block.mask)
 
 
 def _embed(
@@ -187,11 +202,10 @@ def _embed(
     split: int,
     encoding: Encoding,
     store: FeatureStore | None,
-) -> tuple[Tensor, Tensor, list[int]]:
-    """Queries (Q, D) of a split's rows, targets of its pool, and the rows' numbers in order."""
+) -> tuple[Tensor, Tensor]:
+    """Queries (Q, D) of a split's rows in their order, and targets of its pool."""
     pool = table.pools[split].tolist()
-    numbers = [index for index, row in enumerate(table.rows) if row.split == split]
-    rows = [table.rows[number] for number in numbers]
+    rows = [row for row in table.rows if row.split == split]
     names = list(dict.fromkeys([*pool, *(row.reference for row in rows)]))
     place = {image: position for position, image in enumerate(names)}
     chunks = (
@@ -202,7 +216,7 @@ def _embed(
         )
     )
     captions = table.splits[split].captions
-    queries, targets = embed(
+    return embed(
         method,
         chunks,
         encoding,
@@ -210,25 +224,3 @@ def _embed(
         references=[place[row.reference] for row in rows],
         texts=[query_text(method, row.query, captions) for row in rows],
     )
-    return queries, targets, numbers
-
-
-def _columns(
-    table: TrainingTable,
-    numbers: Sequence[int],
-    column: Mapping[int, int],
-    known: str,
-    device: torch.device,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Target columns (q,), exclusions (q, N) and known answers (q, N) of training rows."""
-    target = torch.empty(len(numbers), dtype=torch.long)
-    excluded = torch.zeros(len(numbers), len(column), dtype=torch.bool)
-    answers = torch.zeros(len(numbers), len(column), dtype=torch.bool)
-    for index, number in enumerate(numbers):
-        row = table.rows[number]
-        target[index] = column[row.target]
-        for image in excluded_images(row, table.splits[row.split], known):
-            if image in column:
-                excluded[index, column[image]] = True
-        answers[index, [column[image] for image in row.answers if image in column]] = True
-    return target.to(device), excluded.to(device), answers.to(device)

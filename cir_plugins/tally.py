@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,38 +9,54 @@ from torch import Tensor
 
 BINS = 200
 SPAN = 2.0  # cosines differ by at most 2
+MOST_ROWS = 4096  # whose score drops are counted: a histogram needs no more
 
 
 class Tally:
-    """Sizes, emptiness, overlap, false negatives and score drops of the pools of a refresh."""
+    """Sizes, emptiness, overlap, false negatives and score drops of the pools of a refresh.
 
-    def __init__(self) -> None:
+    Args:
+        rows: Number of rows that will be counted; of more than ``MOST_ROWS`` only every second,
+            third ... has its score drops in the histogram.
+    """
+
+    def __init__(self, rows: int) -> None:
         self._sizes: list[Tensor] = []
         self._answers = 0
         self._fallback: list[Tensor] = []
-        self._kept: list[float] = []
+        self._kept: list[Tensor] = []
         self._drops = torch.zeros(BINS)
+        self._every = -(-rows // MOST_ROWS)
+        self._seen = 0
 
-    def add(self, mask: Tensor, answers: Tensor) -> None:
-        """Count the pools (q, N) bool of a block, and the known right answers (q, N) in them."""
+    def add(self, mask: Tensor, answers: tuple[Tensor, Tensor]) -> None:
+        """Count the pools (q, N) bool of a block, and the known right answers in them.
+
+        Args:
+            mask: (q, N).
+            answers: (M,) rows and columns of the answers.
+        """
         self._sizes.append(mask.sum(dim=1).cpu())
-        self._answers += int((mask & answers).sum())
+        self._answers += int(mask[answers].sum())
 
     def add_scores(
         self, scores: Tensor, target: Tensor, mask: Tensor, fallback: Tensor | None
     ) -> None:
         """Count score drops from target to pool, and rows (q,) filled from outside the rule."""
-        drops = (scores.gather(1, target[:, None]) - scores)[mask]
+        first = -self._seen % self._every
+        self._seen += len(scores)
+        rows = slice(first, None, self._every)
+        drops = (scores[rows].gather(1, target[rows, None]) - scores[rows])[mask[rows]]
         self._drops += torch.histc(drops.float().cpu(), BINS, -SPAN, SPAN)
         if fallback is not None:
             self._fallback.append(fallback.cpu())
 
-    def add_previous(self, images: Tensor, mask: Tensor, column: Mapping[int, int]) -> None:
-        """Count how much of the previous draw (q, L) is still in the pools."""
-        for row, drawn in enumerate(images.tolist()):
-            places = [column[image] for image in set(drawn) if image in column]
-            if places:
-                self._kept.append(float(mask[row, places].float().mean()))
+    def add_previous(self, drawn: Tensor, mask: Tensor) -> None:
+        """Count how much of the previous draw, columns (q, L) or -1, is still in the pools."""
+        there = drawn >= 0
+        number = there.sum(dim=1)
+        inside = (mask.gather(1, drawn.clamp(min=0)) & there).sum(dim=1)
+        self._kept.append((inside / number)[number > 0].cpu())
 
     def report(self) -> dict[str, Any]:
         """The numbers, shares in [0, 1]; those that nothing was counted for are left out."""
@@ -56,8 +71,9 @@ class Tally:
         }
         if self._fallback:
             report["fallback"] = float(torch.cat(self._fallback).double().mean())
-        if self._kept:
-            report["kept"] = sum(self._kept) / len(self._kept)
+        kept = torch.cat(self._kept) if self._kept else torch.empty(0)
+        if len(kept):
+            report["kept"] = float(kept.double().mean())
         if self._drops.sum() > 0:
             report["drop"] = {"span": [-SPAN, SPAN], "counts": self._drops.long().tolist()}
         return report

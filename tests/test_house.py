@@ -28,6 +28,8 @@ FLOORS = (
     ("plan", "data", "readers", "encode", "embed", "builtin"),
     (
         "tally",
+        "pools",
+        "drawing",
         "mining",
         "evaluate",
         "submission",

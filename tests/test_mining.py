@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,14 @@ import torch
 from torch import Tensor
 
 import cir_plugins.encode as encode_module
-import cir_plugins.mining as mining
+import cir_plugins.pools as pools_module
 from cir_plugins.builtin.samplers import Hardest, InBatch, SemiHard
 from cir_plugins.data import TrainingTable, training_table
 from cir_plugins.encode import FeatureStore
 from cir_plugins.errors import CIRError
 from cir_plugins.images import open_image
 from cir_plugins.method import Method
-from cir_plugins.mining import Mined, draw, mine, scramble
+from cir_plugins.mining import Mined, mine
 from dqe_plugin.sampler import TargetRelative
 from tests.fakes import CPU, FakeBackbone, made_up_split, parts
 from tests.reference_training import target_relative
@@ -137,7 +136,7 @@ def test_size_of_blocks_and_of_batches_changes_nothing(
     method = Method(parts(sampler=TargetRelative()))
     whole = run(method, table, with_model=with_model)
     for block in (1, 5):
-        monkeypatch.setattr(mining, "BLOCK", block)
+        monkeypatch.setattr(pools_module, "rows_per_block", lambda _, rows=block: rows)
         found = mine(
             method,
             table,
@@ -229,49 +228,3 @@ def test_cached_features_give_the_same_and_no_image_is_opened(
 
     monkeypatch.setattr(encode_module, "open_image", refuse)
     assert torch.equal(run(method, table, store=store).images, plain.images)
-
-
-def test_draw_is_without_replacement_until_used_up() -> None:
-    chance = torch.Generator().manual_seed(0)
-    mask = torch.rand(40, 9, generator=chance) < 0.4
-    mask[0] = False
-    rows, images = torch.arange(40), torch.arange(9) * 3
-    drawn = draw(mask, rows, images, 20, seed=7)
-    for row in range(40):
-        pool = set(mask[row].nonzero().flatten().tolist())
-        found = drawn[row].tolist()
-        if not pool:
-            assert found == [-1] * 20
-            continue
-        assert set(found[: len(pool)]) == pool
-        assert found == [found[place % len(pool)] for place in range(20)]
-    assert torch.equal(draw(mask, rows, images, 2, seed=7), drawn[:, :2])
-    assert not torch.equal(draw(mask, rows, images, 20, seed=8), drawn)
-
-
-def test_draw_goes_by_image_and_not_by_column() -> None:
-    mask = torch.ones(6, 8, dtype=torch.bool)
-    rows, images = torch.arange(6), torch.arange(8) + 100
-    order = torch.tensor([3, 1, 7, 0, 2, 6, 5, 4])
-    plain = images[draw(mask, rows, images, 4, seed=1)]
-    assert torch.equal(images[order][draw(mask, rows, images[order], 4, seed=1)], plain)
-
-
-def test_every_image_is_drawn_about_as_often() -> None:
-    mask = torch.ones(4000, 10, dtype=torch.bool)
-    first = draw(mask, torch.arange(4000), torch.arange(10), 1, seed=3).flatten()
-    counts = torch.bincount(first, minlength=10).tolist()
-    # 400 expected, standard deviation 19
-    assert all(320 < number < 480 for number in counts)
-
-
-def test_scramble_tells_keys_apart() -> None:
-    keys = torch.tensor(random.Random(0).sample(range(2**32), 20000))
-    mixed = scramble(keys)
-    assert len(set(mixed.tolist())) == 20000
-    assert 0 <= int(mixed.min()) <= int(mixed.max()) < 2**32
-    # the finaliser in plain integers
-    for key, found in zip(keys[:50].tolist(), mixed[:50].tolist(), strict=True):
-        key = (key ^ key >> 16) * 0x7FEB352D % 2**32
-        key = (key ^ key >> 15) * 0x846CA68B % 2**32
-        assert found == key ^ key >> 16

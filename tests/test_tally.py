@@ -2,20 +2,22 @@ from __future__ import annotations
 
 import torch
 
-from cir_plugins.tally import BINS, Tally
+from cir_plugins.tally import BINS, MOST_ROWS, Tally
+
+NO_ANSWERS = (torch.empty(0).long(), torch.empty(0).long())
 
 
 def test_numbers_by_hand() -> None:
-    tally = Tally()
+    tally = Tally(3)
     mask = torch.tensor([[True, True, False, True], [False] * 4])
-    answers = torch.tensor([[False, True, True, False], [True] * 4])
+    answers = (torch.tensor([0, 0, 1, 1]), torch.tensor([1, 2, 0, 3]))
     scores = torch.tensor([[0.5, 0.25, 1.0, -0.5], [0.0] * 4])
     target = torch.tensor([2, 0])
     tally.add(mask, answers)
     tally.add_scores(scores, target, mask, torch.tensor([True, False]))
-    tally.add(torch.tensor([[True, False, False, False]]), torch.zeros(1, 4, dtype=torch.bool))
-    # of the images 11, 12, 13 drawn before, 11 and 13 are columns 1 and 2; only column 1 is in
-    tally.add_previous(torch.tensor([[11, 12, 13], [-1, -1, -1]]), mask, {11: 1, 13: 2})
+    tally.add(torch.tensor([[True, False, False, False]]), NO_ANSWERS)
+    # of the columns 1 and 2 drawn before only 1 is in
+    tally.add_previous(torch.tensor([[1, -1, 2], [-1, -1, -1]]), mask)
     report = tally.report()
     # sizes 3, 0, 1
     assert report["pool"] == {"mean": 4 / 3, "quartiles": [0.5, 1.0, 2.0]}
@@ -32,10 +34,24 @@ def test_numbers_by_hand() -> None:
 
 
 def test_what_was_not_counted_is_left_out() -> None:
-    tally = Tally()
-    tally.add(torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3, dtype=torch.bool))
+    tally = Tally(3)
+    tally.add(torch.zeros(2, 3, dtype=torch.bool), NO_ANSWERS)
     assert tally.report() == {
         "pool": {"mean": 0.0, "quartiles": [0.0, 0.0, 0.0]},
         "empty": 1.0,
         "false_negatives": 0.0,
     }
+
+
+def test_of_many_rows_some_stand_for_all() -> None:
+    """A histogram of every pair would take longer than the mining."""
+    rows = 2 * MOST_ROWS
+    tally = Tally(rows)
+    scores = torch.tensor([[1.0, 0.5]]).repeat(rows, 1)
+    target = torch.zeros(rows, dtype=torch.long)
+    mask = torch.tensor([[False, True]]).repeat(rows, 1)
+    for first in range(0, rows, 1000):  # blocks of a length that the stride does not divide evenly
+        part = slice(first, first + 1000)
+        tally.add(mask[part], NO_ANSWERS)
+        tally.add_scores(scores[part], target[part], mask[part], None)
+    assert sum(tally.report()["drop"]["counts"]) == MOST_ROWS
