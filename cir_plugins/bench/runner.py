@@ -233,12 +233,12 @@ def _record(job: _Job, outcome: Outcome, *, with_rankings: bool) -> RunRecord:
 
 
 def _rankings(outcome: Outcome) -> Mapping[str, Mapping[str, Sequence[str]]]:
-    """First images of the rankings of the queries that the retrieval grid shows."""
+    """First images of the rankings of the triplets that the retrieval grid shows."""
     found: dict[str, dict[str, Sequence[str]]] = {}
     for split, queries in grids.choose(outcome.splits):
         encoded = encode_split(outcome.method, replace(split, queries=queries), outcome.encoding)
         ranked = rankings(outcome.method, encoded, SHOWN)
         found[split.name] = {
-            query.id: images for query, images in zip(queries, ranked, strict=True)
+            grids.triplet_of(query): images for query, images in zip(queries, ranked, strict=True)
         }
     return found
