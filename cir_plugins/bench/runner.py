@@ -30,10 +30,10 @@ from cir_plugins.bench.results import document
 from cir_plugins.bench.statistics import per_triplet
 from cir_plugins.bench.suite import Suite, SuiteRow
 from cir_plugins.bench.tables import markdown, summary
-from cir_plugins.config import merge
+from cir_plugins.config import computed, merge, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.evaluate import encode_split, rankings
-from cir_plugins.folder import CONFIG
+from cir_plugins.folder import CONFIG, same_run
 from cir_plugins.plan import Plan, make_plan
 from cir_plugins.registry import Registry
 from cir_plugins.run import Outcome, execute, read_splits
@@ -60,8 +60,8 @@ class _Job:
         """Depends on everything that the run depends on."""
         if self.plan is None:
             return ""
-        content = [self.plan.tables(), environment.versions()]
-        return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+        content = [write_config(computed(self.plan.tables())), environment.versions()]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def run_suite(
@@ -200,8 +200,7 @@ def _run(
 def _run_folder(job: _Job, plan: Plan, runs: Path) -> Path:
     """The run's folder; another one where an earlier suite left a run of other settings."""
     folder = runs / job.name
-    config = folder / CONFIG
-    if config.is_file() and config.read_text(encoding="utf-8") != plan.text():
+    if (folder / CONFIG).is_file() and not same_run(folder, plan):
         return runs / f"{job.name}-{job.fingerprint[:8]}"
     return folder
 

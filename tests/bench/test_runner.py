@@ -215,6 +215,20 @@ def test_resuming_with_other_settings_runs_anew(
     assert len(names) == 2
 
 
+def test_resuming_with_other_loader_processes_takes_over_and_goes_on(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They change no number; a run that was cut off goes on in its own folder."""
+    names = counted(monkeypatch)
+    small = suite.only(["image only"], [0, 1])
+    run_suite(small, registry(), tmp_path, progress=False, run=RUN)
+    (tmp_path / "rows" / "image-only-seed1.json").unlink()
+    other = {**RUN, "workers": 1}
+    result = run_suite(small, registry(), tmp_path, resume=True, progress=False, run=other)
+    assert not result.failed
+    assert names == ["image-only-seed0", "image-only-seed1", "image-only-seed1"]
+
+
 def test_an_interrupt_passes_and_leaves_the_rows_before_it(suite: Suite, tmp_path: Path) -> None:
     text = TEXT.replace('method = "dqe"', 'method = "interrupted"')
     (tmp_path / "s.toml").write_text(text)
