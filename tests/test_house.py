@@ -38,7 +38,7 @@ FLOORS = (
     ),
     ("loader", "testing", "convert", "folder"),
     ("train",),
-    ("run",),
+    ("run", "start"),
     ("reopen",),
     ("bench",),
     ("cli",),

@@ -37,6 +37,7 @@ from cir_plugins.folder import CONFIG, same_run
 from cir_plugins.plan import Plan, make_plan
 from cir_plugins.registry import Registry
 from cir_plugins.run import Outcome, execute, read_splits
+from cir_plugins.start import start_layer
 from cir_plugins.types import Split
 
 SHOWN = 10  # images per ranking that a record keeps, for the retrieval grid
@@ -155,7 +156,7 @@ def _jobs(suite: Suite, registry: Registry, run: Mapping[str, Any]) -> Iterator[
                 if not getattr(registry.factory("method", row.method), "trained", True):
                     # The suite's training settings are for the rows that train.
                     tables = merge(tables, {"train": {"epochs": 0}})
-                yield _Job(row, seed, make_plan(registry, tables))
+                yield _Job(row, seed, make_plan(registry, *start_layer([tables]), tables))
             except CIRError as error:
                 yield _Job(row, seed, None, one_line(error))
 
