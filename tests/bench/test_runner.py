@@ -229,6 +229,26 @@ def test_resuming_with_other_loader_processes_takes_over_and_goes_on(
     assert names == ["image-only-seed0", "image-only-seed1", "image-only-seed1"]
 
 
+def test_a_row_starts_from_the_run_it_names(
+    result: SuiteResult, tmp_path: Path, garments_root: Path
+) -> None:
+    start = result.out / "runs" / "dqe-seed0"
+    text = (
+        TEXT.partition("[[rows]]")[0].replace("[0, 1]", "[0]").replace("epochs = 2", "epochs = 1")
+    )
+    row = f'method = "dqe"\nrun = {{ start = "{start}" }}\n'
+    (tmp_path / "s.toml").write_text(
+        f'{text}[[rows]]\n{row}[[rows]]\nmethod = "contrastive"\n{row.splitlines()[1]}'
+    )
+    made = read_suite(tmp_path / "s.toml").pointed_at(None, garments_root)
+    found = run_suite(made, registry(), tmp_path / "out", progress=False, run=RUN)
+    (record,) = found.finished
+    (whole,) = [r for r in result.finished if (r.label, r.seed) == ("dqe", 0)]
+    assert record.curve[0]["loss"] < whole.curve[0]["loss"]
+    assert record.config["run"]["start"] == "dqe-seed0"
+    assert "it has method 'dqe', not 'contrastive'" in found.failed[0].error
+
+
 def test_an_interrupt_passes_and_leaves_the_rows_before_it(suite: Suite, tmp_path: Path) -> None:
     text = TEXT.replace('method = "dqe"', 'method = "interrupted"')
     (tmp_path / "s.toml").write_text(text)
