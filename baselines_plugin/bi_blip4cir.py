@@ -12,8 +12,8 @@ from baselines_plugin.blip_files import POSITIONS, fit_positions, take_blip
 from baselines_plugin.combiner import (
     Composer,
     Stage,
+    TwoStages,
     make_composer,
-    refuse_stages,
     take_combiner,
 )
 from cir_plugins import (
@@ -24,7 +24,6 @@ from cir_plugins import (
     Method,
     Part,
     Parts,
-    Plan,
     Recipe,
     Tokens,
     TrainSettings,
@@ -108,7 +107,7 @@ def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> 
     }
 
 
-class BiBLIP4CIR(Method):
+class BiBLIP4CIR(TwoStages):
     """BLIP4CIR (sum, then Combiner, on BLIP's text encoder) with a loss in the reverse direction.
 
     loss = CE(forward) + w CE(backward), on 100 times the cosine. Forward: the query of reference
@@ -192,23 +191,6 @@ class BiBLIP4CIR(Method):
         self.combiner_lr = combiner_lr
         self.projection_lr_factor = projection_lr_factor
 
-    @staticmethod
-    def refuses(plan: Plan) -> str:
-        """Why the plan's stages cannot be trained, or ""."""
-        return refuse_stages(plan)
-
-    def on_epoch(self, epoch: int, epochs: int) -> None:
-        """Enter the stage of the epoch; the backbone is in evaluation mode in the second."""
-        self.composer.start_epoch(epoch)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> BiBLIP4CIR:
-        """This module in training mode, the backbone in evaluation mode under the Combiner."""
-        super().train(mode)
-        if self.composer.combines:
-            self.backbone.eval()
-        return self
-
     def query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed queries (B, D) of unit length."""
         return unit(self.composer(self._image(features), self._text(tokens)))
@@ -246,12 +228,12 @@ class BiBLIP4CIR(Method):
         return [{"params": rest, "lr": lr}, {"params": projection, **faster}, *groups]
 
     def _image(self, features: Features) -> Tensor:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.composer.combines):
+        with self.tuning():
             raw: Tensor = self.backbone.raw_image(features)
             return raw
 
     def _text(self, tokens: Tokens) -> Tensor:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.composer.combines):
+        with self.tuning():
             raw: Tensor = self.backbone.raw_text(tokens)
             return raw
 

@@ -5,18 +5,17 @@ Source: Li, Li, Xiong, Hoi, BLIP, ICML 2022, arXiv 2201.12086.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines_plugin.blip_files import TOKENIZERS, load_model
 from baselines_plugin.blip_tower import TINY, PooledTower, start_drawn
-from cir_plugins import Preprocess, Tokens, WordPieceTokenizer, best_token, unit
+from cir_plugins import ImageTextModel, Tokens, WordPieceTokenizer, unit
 
 
-class Blip(nn.Module):
+class Blip(ImageTextModel):
     """BLIP: one vector per image, one per text, and one per text that looks at an image.
 
     The composed query is the sum of the image's and the text's vector (BLIP4CIR's).
@@ -61,30 +60,17 @@ class Blip(nn.Module):
         text_length: int = 77,
         dropout: float = -1.0,
     ) -> None:
-        super().__init__()
-        self.model = load_model(model, weights, dropout)
-        self.tokenizer = WordPieceTokenizer(tokenizer or TOKENIZERS.get(model, model), text_length)
-        own_size = int(self.model.config.vision_config.image_size)
-        self.frozen_features = vision == "frozen"
-        self.preprocess = Preprocess(size=image_size or own_size, resize=resize)
-        self.interpolate = bool(image_size) and image_size != own_size
+        super().__init__(
+            load_model(model, weights, dropout),
+            WordPieceTokenizer(tokenizer or TOKENIZERS.get(model, model), text_length),
+            frozen=vision == "frozen",
+            image_size=image_size,
+            resize=resize,
+        )
         self.patches = patches
         self.encode_token = int(self.model.config.text_config.vocab_size) - 1  # [ENC]
         if self.frozen_features:
-            self.model.vision_model.requires_grad_(False)
             self.model.vision_proj.requires_grad_(False)
-        self.model.itm_head.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Blip:
-        """This module in training mode, its ViT in evaluation mode while frozen."""
-        super().train(mode)
-        if self.frozen_features:
-            self.model.vision_model.eval()
-        return self
-
-    def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Word-piece ids and masks (n, L), padded to the longest text, at most ``text_length``."""
-        return self.tokenizer(texts)
 
     def features(self, images: Tensor) -> Tensor:
         """ViT states (U, P, W) after the final layer norm, [CLS] first; (U, 1, W) without patches.
@@ -158,10 +144,6 @@ class Blip(nn.Module):
     def text(self, tokens: Tokens) -> Tensor:
         """Text vectors (B, D), unit length."""
         return unit(self.raw_text(tokens))
-
-    def similarity(self, query: Tensor, target: Tensor) -> Tensor:
-        """Cosine scores (B, C)."""
-        return best_token(query, target)
 
     def save(self, folder: Path) -> None:
         """Write model, configuration and tokenizer into a folder that ``model`` takes."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from baselines_plugin.combiner import (
     Stage,
+    TwoStages,
     make_composer,
     raw_image,
-    refuse_stages,
     take_combiner,
 )
 from cir_plugins import (
@@ -22,7 +21,6 @@ from cir_plugins import (
     Method,
     Part,
     Parts,
-    Plan,
     Recipe,
     Tokens,
     TrainSettings,
@@ -59,7 +57,7 @@ def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> 
     }
 
 
-class CLIP4Cir(Method):
+class CLIP4Cir(TwoStages):
     """Stage 1: norm(image + text) with both towers tuned. Stage 2: the Combiner, CLIP frozen.
 
     Both are trained by in-batch cross-entropy of query to target on 100 times the cosine.
@@ -122,31 +120,14 @@ class CLIP4Cir(Method):
         self.combiner_lr = combiner_lr
         self.half_weights = half_weights
 
-    @staticmethod
-    def refuses(plan: Plan) -> str:
-        """Why the plan's stages cannot be trained, or ""."""
-        return refuse_stages(plan)
-
-    def on_epoch(self, epoch: int, epochs: int) -> None:
-        """Enter the stage of the epoch; the backbone is in evaluation mode in the second."""
-        self.composer.start_epoch(epoch)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> CLIP4Cir:
-        """This module in training mode, the backbone in evaluation mode under the Combiner."""
-        super().train(mode)
-        if self.composer.combines:
-            self.backbone.eval()
-        return self
-
     def features(self, batch: Batch) -> Features:
         """Features of the batch's images, without gradient under the Combiner."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.composer.combines):
+        with self.tuning():
             return super().features(batch)
 
     def query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed queries (B, D) of unit length."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.composer.combines):
+        with self.tuning():
             image = raw_image(self.backbone, features)
             text = self.backbone.raw_text(tokens)
         return unit(self.composer(image, text))

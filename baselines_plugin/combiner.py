@@ -6,13 +6,14 @@ Source: Baldrati, Bertini, Uricchio, Del Bimbo, CLIP4Cir, TOMM 2023, arXiv 2308.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cir_plugins import CIRError, Features, Ledger, Plan, entry, need_entry
+from cir_plugins import CIRError, Features, Ledger, Method, Plan, entry, need_entry
 
 Stage = Literal["both", "sum", "combiner"]
 
@@ -118,6 +119,45 @@ class Composer(nn.Module):
         return combined
 
 
+class TwoStages(Method):
+    """A method that tunes its backbone under the sum and freezes it under a Combiner.
+
+    Attributes:
+        composer: What composes, made by ``make_composer``.
+    """
+
+    composer: Composer
+
+    @staticmethod
+    def refuses(plan: Plan) -> str:
+        """Why the plan's stages cannot be trained, or ""."""
+        options = plan.method.options
+        last = options["sum_epochs"] >= plan.train.epochs > 0
+        if options["stage"] == "both" and last:
+            return (
+                f"sum_epochs {options['sum_epochs']} of {plan.train.epochs} epochs leave none for "
+                "the Combiner; accepted: method.sum_epochs below train.epochs, or "
+                "method.stage=sum"
+            )
+        return ""
+
+    def on_epoch(self, epoch: int, epochs: int) -> None:
+        """Enter the stage of the epoch; the backbone is in evaluation mode in the second."""
+        self.composer.start_epoch(epoch)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """This module in training mode, the backbone in evaluation mode under the Combiner."""
+        super().train(mode)
+        if self.composer.combines:
+            self.backbone.eval()
+        return self
+
+    def tuning(self) -> AbstractContextManager[Any]:
+        """The context in which the backbone computes: without gradient under the Combiner."""
+        return torch.set_grad_enabled(torch.is_grad_enabled() and not self.composer.combines)
+
+
 def make_composer(
     backbone: Any, stage: Stage, sum_epochs: int, projection: int, hidden: int, dropout: float
 ) -> Composer:
@@ -162,18 +202,6 @@ def raw_size(backbone: Any) -> int:
         raw = raw_image(backbone, backbone.features(pixels.to(weight.device, weight.dtype)))
     backbone.train(training)
     return int(raw.shape[-1])
-
-
-def refuse_stages(plan: Plan) -> str:
-    """Why a plan's stages cannot be trained, or ""."""
-    options = plan.method.options
-    last = options["sum_epochs"] >= plan.train.epochs > 0
-    if options["stage"] == "both" and last:
-        return (
-            f"sum_epochs {options['sum_epochs']} of {plan.train.epochs} epochs leave none for the "
-            "Combiner; accepted: method.sum_epochs below train.epochs, or method.stage=sum"
-        )
-    return ""
 
 
 def take_combiner(

@@ -7,13 +7,14 @@ Retrieval, WACV 2021, arXiv 2006.11149, section 3.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from baselines_plugin.rotation import Composer, two_layers
-from baselines_plugin.scaled_cosine import Objective, ScaledCosine
+from baselines_plugin.scaled_cosine import FASHION200K, Objective, ScaledCosine
 from baselines_plugin.tirg_checkpoints import IMAGE_RULES, Rules, own_state, renamed
 from cir_plugins import (
     Batch,
@@ -24,7 +25,6 @@ from cir_plugins import (
     Parts,
     Recipe,
     Tokens,
-    TrainSettings,
     select,
     unit,
 )
@@ -95,18 +95,7 @@ class ComposeAE(ScaledCosine):
         source="Anwaar et al., ComposeAE, WACV 2021, arXiv 2006.11149; settings for Fashion200k, "
         "160,000 steps of 32 of its 172,049 images",
         backbone=Part("resnet", {"text": "bert", "text_length": 25}),
-        train=TrainSettings(
-            epochs=30,
-            batch_size=32,
-            drop_last=True,
-            lr=0.01,
-            weight_decay=5e-5,
-            optimizer="sgd",
-            schedule="step",
-            milestones=(9, 19, 28),
-            known="target",
-            select="last",
-        ),
+        train=replace(FASHION200K, weight_decay=5e-5),
         datasets={"fashioniq": _FASHIONIQ},
     )
     official: ClassVar[Official] = staticmethod(from_official)
@@ -161,8 +150,7 @@ class ComposeAE(ScaledCosine):
         text = self.backbone.describe(batch.tokens)
         targets = self.backbone.project(select(features, batch.candidates))
         composed = self.composer(image, text).out
-        negatives = self.negatives(unit(composed) @ unit(targets).T, batch)
-        costs = {"loss": self.cost(composed, targets, batch.target, negatives)}
+        costs = {"loss": self.batch_cost(composed, targets, batch)}
         # The official code lets the gradient into the image encoder here, too.
         if self.decode_weights["decode_image"]:
             costs["decode_image"] = (self.image_decoder(composed) - image).square().mean()

@@ -5,7 +5,9 @@ An independent implementation from the paper; no weights were published.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from baselines_plugin.compositor import Compositor
 from baselines_plugin.cosmo_checkpoint import SHARED, finish, read_entries, shared_state
 from baselines_plugin.resnet import refuse_levels
+from baselines_plugin.vocabulary_file import vocabulary_option
 from cir_plugins import (
     Features,
     Method,
@@ -87,6 +90,9 @@ class CoSMo(Method):
     )
     needs: ClassVar[frozenset[str]] = frozenset({"feature_map", "text_features"})
     official = staticmethod(official_state)
+    official_files: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = MappingProxyType(
+        {".pkl": vocabulary_option}
+    )
 
     def __init__(self, parts: Parts, *, heads: int = 8, norm_scale: float = 4.0) -> None:
         if norm_scale <= 0:

@@ -9,9 +9,22 @@ from torch import Tensor, nn
 
 from baselines_plugin.losses_metric import draw_triplets, pair_negatives, soft_triplet
 from baselines_plugin.resnet import refuse_levels
-from cir_plugins import Method, Parts, Plan, unit
+from cir_plugins import Batch, Method, Parts, Plan, TrainSettings, unit
 
 Objective = Literal["classification", "soft_triplet"]
+# Both repositories' settings for Fashion200k.
+FASHION200K = TrainSettings(
+    epochs=30,
+    batch_size=32,
+    drop_last=True,
+    lr=0.01,
+    weight_decay=1e-6,
+    optimizer="sgd",
+    schedule="step",
+    milestones=(9, 19, 28),
+    known="target",
+    select="last",
+)
 _SCALE = 4.0  # start value of s; logits are s² times the cosine
 
 
@@ -91,6 +104,11 @@ class ScaledCosine(Method):
             return self.triplet_cost(query, target[column], triplets)
         scores = unit(query) @ unit(target).T
         return self.price(self.loss, scores, column, negatives)
+
+    def batch_cost(self, composed: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        """The objective, a scalar, of a batch's compositions (B, D) and targets (C, D)."""
+        negatives = self.negatives(unit(composed) @ unit(target).T, batch)
+        return self.cost(composed, target, batch.target, negatives)
 
     def triplet_cost(self, query: Tensor, target: Tensor, triplets: Tensor) -> Tensor:
         """Soft triplet loss, a scalar, of queries and targets (B, D) stacked."""

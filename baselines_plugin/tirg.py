@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from baselines_plugin.scaled_cosine import Objective, ScaledCosine
+from baselines_plugin.scaled_cosine import FASHION200K, Objective, ScaledCosine
 from baselines_plugin.tirg_checkpoints import IMAGE_RULES, LSTM_RULES, Rules, renamed
 from cir_plugins import (
     Batch,
@@ -23,7 +23,6 @@ from cir_plugins import (
     Parts,
     Recipe,
     Tokens,
-    TrainSettings,
     select,
     unit,
 )
@@ -177,18 +176,7 @@ class TIRG(ScaledCosine):
         source="Vo et al., TIRG, CVPR 2019, arXiv 1812.07119; settings for Fashion200k, 160,000 "
         "steps of 32 of its 172,049 images",
         backbone=Part("resnet"),
-        train=TrainSettings(
-            epochs=30,
-            batch_size=32,
-            drop_last=True,
-            lr=0.01,
-            weight_decay=1e-6,
-            optimizer="sgd",
-            schedule="step",
-            milestones=(9, 19, 28),
-            known="target",
-            select="last",
-        ),
+        train=FASHION200K,
     )
     official: ClassVar[Official] = staticmethod(from_official)
 
@@ -237,8 +225,7 @@ class TIRG(ScaledCosine):
         features = self.features(batch)
         composed = self.compose(select(features, batch.reference), batch.tokens)
         targets = self._project(select(features, batch.candidates))
-        negatives = self.negatives(unit(composed) @ unit(targets).T, batch)
-        return {"loss": self.cost(composed, targets, batch.target, negatives)}
+        return {"loss": self.batch_cost(composed, targets, batch)}
 
     def _project(self, features: Tensor) -> Tensor:
         projected: Tensor = self.backbone.project(features)

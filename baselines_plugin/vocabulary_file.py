@@ -84,6 +84,15 @@ def read_words(path: Path) -> tuple[str, ...]:
     return _words(content, path)
 
 
+def vocabulary_option(path: Path) -> dict[str, tuple[str, ...]]:
+    """The option of the backbone that a vocabulary pickle fills in, for ``official_files``.
+
+    Raises:
+        CIRError: As ``read_words``.
+    """
+    return {"backbone.vocabulary": read_words(path)}
+
+
 def _words(content: Any, path: Path) -> tuple[str, ...]:
     official = isinstance(content, _Record) and getattr(content, "official", False)
     table = vars(content).get("_token2id") if official else None

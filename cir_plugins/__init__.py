@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cir_plugins.builtin.blip2 import WEIGHTS
+    from cir_plugins.builtin.image_text import ImageTextModel
     from cir_plugins.builtin.losses import mean_over, require_negatives
     from cir_plugins.builtin.samplers import eligible
     from cir_plugins.builtin.similarity import best_token, unit
@@ -47,6 +48,7 @@ __all__ = [
     "Factories",
     "Features",
     "Fused",
+    "ImageTextModel",
     "Ledger",
     "Loss",
     "Method",
@@ -95,6 +97,7 @@ _HOMES = MappingProxyType(
             "prefixed",
         ),
         "builtin.blip2": ("WEIGHTS",),
+        "builtin.image_text": ("ImageTextModel",),
         "builtin.tokenizers": ("WordPieceTokenizer",),
         "builtin.towers": ("ResNetTower",),
         "errors": ("CIRError", "unknown_name"),

@@ -131,6 +131,14 @@ def write_config(tables: Mapping[str, Mapping[str, Any]]) -> str:
     return text
 
 
+def computed(tables: Mapping[str, Mapping[str, Any]]) -> Tables:
+    """The tables without what changes no number: the loader processes."""
+    return {
+        name: {key: value for key, value in table.items() if (name, key) != ("run", "workers")}
+        for name, table in tables.items()
+    }
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         # TOML has no null: an option that is None by default is left out.

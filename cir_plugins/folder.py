@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cir_plugins.checkpoint import FORMAT, disk_error, write_atomically
+from cir_plugins.config import computed, read_config, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plan import Plan
 
@@ -24,11 +25,7 @@ def check_folder(folder: Path, plan: Plan, resume: bool) -> None:
     """
     if resume and (folder / RECORD).is_file():
         check_record(folder)
-        try:
-            text = (folder / CONFIG).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CIRError(f"{folder / CONFIG} cannot be read: {error}") from error
-        if text != plan.text():
+        if not same_run(folder, plan):
             raise CIRError(
                 f"run {folder} was started with another configuration (see {CONFIG} there); "
                 f"resume with --config {folder / CONFIG}, or choose another folder"
@@ -43,6 +40,16 @@ def check_folder(folder: Path, plan: Plan, resume: bool) -> None:
         raise CIRError(
             f"run folder {folder} is not empty; accepted: a new folder, or --resume to go on"
         )
+
+
+def same_run(folder: Path, plan: Plan) -> bool:
+    """Whether a run folder's configuration computes what the plan does.
+
+    Raises:
+        CIRError: If the configuration cannot be read.
+    """
+    there = read_config(folder / CONFIG)
+    return write_config(computed(there)) == write_config(computed(plan.tables()))
 
 
 def make_folder(folder: Path, plan: Plan) -> None:

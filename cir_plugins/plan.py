@@ -24,7 +24,7 @@ _WORD_OF = MappingProxyType({"dataset": "data set"})
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where and how a command runs; nothing here changes what is computed but ``seed``.
+    """Where and how a command runs; only ``seed`` and ``start`` change what is computed.
 
     Attributes:
         seed: Seed of everything that is drawn.
@@ -32,12 +32,15 @@ class RunSettings:
         workers: Loader processes; -1 for one less than the cores, at most 4.
         feature_cache_mb: Memory that features of a frozen tower may take before they are computed
             anew in every epoch, in MiB.
+        start: Folder of a run, of the same method and backbone, whose chosen weights training
+            starts from.
     """
 
     seed: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: int = -1
     feature_cache_mb: int = 4096
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -272,6 +275,8 @@ def refuse_nonsense(plan: Plan) -> None:
     if reason:
         raise CIRError(f"method '{plan.method.name}': {reason}")
     train = plan.train
+    if plan.run.start and not train.epochs:
+        raise CIRError("run.start is where training starts, but train.epochs is 0: see cir eval")
     if not train.epochs or train.negatives != "batch":
         return
     if plan.sampler.name == "random":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cir_plugins.checkpoint import load_state, load_trained_state
 from cir_plugins.data import training_table
@@ -20,7 +21,8 @@ from cir_plugins.folder import check_folder, make_folder, write_json
 from cir_plugins.method import Method, Parts
 from cir_plugins.options import options_of
 from cir_plugins.plan import Plan
-from cir_plugins.train import BEST, Trainer, Validate
+from cir_plugins.start import check_start, load_kept, plan_of_start, save_kept, take_weights
+from cir_plugins.train import BEST, LATEST, Trainer, Validate
 from cir_plugins.types import Split
 
 
@@ -66,6 +68,7 @@ def execute(plan: Plan, folder: Path, *, resume: bool = False, progress: bool = 
         CIRError: On whatever a user can mend.
     """
     began = time.perf_counter()
+    check_start(plan, folder, resume=resume)
     encoding = make_encoding(plan, progress)
     splits = read_splits(plan, ("train", "val") if plan.train.epochs else ("val",))
     plan = learned(plan, splits)
@@ -73,8 +76,10 @@ def execute(plan: Plan, folder: Path, *, resume: bool = False, progress: bool = 
     judged = tuple(split for split in splits if split.role == "val")
     table = training_table(splits) if plan.train.epochs else None
     method = build(plan, encoding)
+    kept = load_start(method, plan, folder, resume=resume)
     # Only now: data that cannot be read must not leave a folder that the next try trips over.
     make_folder(folder, plan)
+    save_kept(folder, kept)
     curve: tuple[dict[str, Any], ...] = ()
     updates = 0
     if table is not None:
@@ -168,6 +173,23 @@ def validation(splits: Sequence[Split], encoding: Encoding) -> Validate:
     return validate
 
 
+def load_start(method: Method, plan: Plan, folder: Path, *, resume: bool) -> dict[str, Tensor]:
+    """The frozen weights to keep, once all weights of the run that the plan names are in a method.
+
+    A run that goes on from its checkpoint takes the frozen ones that it kept and no others.
+
+    Raises:
+        CIRError: If the weights do not fit, with what does not.
+    """
+    if not plan.run.start:
+        return {}
+    if resume and (folder / LATEST).is_file():
+        return load_kept(method, folder)
+    other = build(plan_of_start(plan), Encoding(torch.device("cpu")))
+    load_best(other, Path(plan.run.start))
+    return take_weights(method, other.state_dict(), plan.run.start)
+
+
 def load_best(method: Method, folder: Path) -> None:
     """Put the chosen weights of a run folder into a method.
 
@@ -177,6 +199,7 @@ def load_best(method: Method, folder: Path) -> None:
     path = folder / BEST
     if not path.is_file():
         raise CIRError(f"run {folder} has no {BEST}: its training has not got that far")
+    load_kept(method, folder)
     load_trained_state(method, load_state(path)["method"], f"checkpoint {path}")
 
 

@@ -6,16 +6,6 @@ import torch
 from torch import Tensor
 
 
-def preference_divergence(positive: Tensor, negative: Tensor) -> Tensor:
-    """KL divergence (...) of the one-hot preference (1, 0) from softmax([positive, negative]).
-
-    The entropy of a one-hot distribution is 0, so it equals -log sigmoid(positive - negative).
-
-    Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037 (KL term of the pairwise objective).
-    """
-    return -torch.nn.functional.logsigmoid(positive - negative)
-
-
 def margin_ranking(scores: Tensor, target: Tensor, negatives: Tensor, margin: float) -> Tensor:
     """Hinge (B,) relu(margin - (s_target - s_negative)), averaged over each row's negatives.
 

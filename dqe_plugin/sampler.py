@@ -132,7 +132,7 @@ def count_true(mask: Tensor) -> Tensor:
     # Eight at a time as bytes of an int64; no byte overflows in 255 additions.
     packed = mask.view(torch.int64)
     whole = words - words % 255
-    parts = packed[:, :whole].unflatten(1, (whole // 255, 255)).sum(dim=2)
+    parts = packed[:, :whole].reshape(len(mask), whole // 255, 255).sum(dim=2)
     sums = torch.cat([parts, packed[:, whole:].sum(dim=1, keepdim=True)], dim=1)
     return sums.view(torch.uint8).sum(dim=1)
 
@@ -177,7 +177,9 @@ def _smallest(values: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         found = _in_threads([block for block in blocks if len(block[0])], threads)
         return torch.cat([one for one, _ in found]), torch.cat([two for _, two in found])
     order = place.flatten().argsort()
-    found = _in_threads([(values[rows], place[rows]) for rows in torch.split(order, _GROUP)], threads)
+    found = _in_threads(
+        [(values[rows], place[rows]) for rows in torch.split(order, _GROUP)], threads
+    )
     back = order.argsort()
     return torch.cat([one for one, _ in found])[back], torch.cat([two for _, two in found])[back]
 

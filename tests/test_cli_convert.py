@@ -12,12 +12,15 @@ import torch
 from baselines_plugin.clip4cir import CLIP4Cir
 from cir_plugins import Registry
 from cir_plugins.builtin.clip import TinyClip
+from cir_plugins.config import read_config
 from cir_plugins.convert import load_untrusted
+from cir_plugins.plan import make_plan
 from cir_plugins.reopen import open_run
 from tests.baselines import offered
 from tests.command import Call
 from tests.fakes import parts
 from tests.test_convert import RunsCode
+from tests.test_start import loss_of_going_on
 
 SIZES = ("--set", "method.projection=16", "--set", "method.hidden=24")
 TINY = ("--set", "backbone=tiny_clip", "--set", "backbone.start=random", *SIZES)
@@ -71,6 +74,41 @@ def test_a_converted_run_gives_the_official_numbers_and_is_evaluated(
     arguments = ("--data", "fashioniq", "--root", garments_root, "--json", report)
     assert cir("eval", run, *arguments, "--set", 'data.categories=["dress"]').code == 0
     assert "recall@10" in json.loads(report.read_text())["average"]
+
+
+def test_training_goes_on_from_a_converted_run(
+    cir: Call, files: list[Path], garments_root: Path, tmp_path: Path
+) -> None:
+    """All rows are one step, so that the loss of epoch 0 is the converted model's."""
+    converted, run = tmp_path / "converted", tmp_path / "run"
+    assert cir("convert", "clip4cir", *files, "--out", converted, *TINY).code == 0
+    sets = ("train.epochs=1", "train.batch_size=5000", "train.drop_last=false", "run.workers=0")
+    arguments = ["--data", "fashioniq", "--root", garments_root, "--device", "cpu", "--out", run]
+    for assignment in (*sets, "method.stage=combiner"):
+        arguments += ["--set", assignment]
+    assert cir("train", "clip4cir", "--from", converted, *arguments).code == 0
+    config = read_config(run / "config.toml")
+    assert config["run"]["start"] == str(converted)
+    assert (config["method"]["projection"], config["backbone"]["name"]) == (16, "tiny_clip")
+    registry = Registry.load()
+    plan = make_plan(registry, config)
+    (line,) = (run / "metrics.jsonl").read_text().splitlines()
+    stage: dict[str, Any] = {"method": {"stage": "combiner"}}
+    expected = loss_of_going_on(registry, converted, plan, tmp_path / "same", stage)
+    assert json.loads(line)["loss"] == expected
+    fresh = run.with_name("fresh")
+    arguments[arguments.index(run)] = fresh
+    assert cir("train", "clip4cir", *arguments, *TINY).code == 0
+    assert json.loads((fresh / "metrics.jsonl").read_text())["loss"] != expected
+    before = (run / "checkpoint.safetensors").read_bytes()
+    arguments[arguments.index(fresh)] = run
+    assert cir("train", "clip4cir", "--from", converted, "--resume", *arguments).code == 0
+    assert (run / "checkpoint.safetensors").read_bytes() == before
+    other = cir(
+        "train", "contrastive", "--from", converted, *arguments[:6], "--out", tmp_path / "x"
+    )
+    assert other.complains("it has method 'clip4cir', not 'contrastive'"), other.err
+    assert not (tmp_path / "x").exists()
 
 
 def test_recipe_official_settings_and_given_ones_lie_over_one_another(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ FLOORS = (
     ),
     ("loader", "testing", "convert", "folder"),
     ("train",),
-    ("run",),
+    ("run", "start"),
     ("reopen",),
     ("bench",),
     ("cli",),

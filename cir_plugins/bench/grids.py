@@ -79,12 +79,14 @@ def choose(
 ) -> list[tuple[Split, tuple[Query, ...]]]:
     """Splits with the queries to show, ``count`` in all, spread over the splits; drawn by seed.
 
-    Each of a split's chosen queries has another reference as far as there are enough.
+    Each of a split's chosen queries has another reference as far as there are enough. Of a triplet
+    that is asked with two texts it is the first, so that every protocol's choice is of the same
+    triplets.
     """
     chosen = []
     for place, split in enumerate(splits):
         share = count // len(splits) + (place < count % len(splits))
-        queries = [query for query in split.queries if query.target is not None]
+        queries = [query for query in _first_texts(split) if query.target is not None]
         random.Random(f"{seed} {split.name}").shuffle(queries)
         first = {query.reference: query for query in reversed(queries)}
         spread = [query for query in queries if first[query.reference] is query]
@@ -95,14 +97,27 @@ def choose(
     return chosen
 
 
+def triplet_of(query: Query) -> str:
+    """What rankings of a query are kept under: the same however a protocol joins its captions."""
+    return f"{query.reference} to {query.target}: {' | '.join(query.captions)}"
+
+
+def _first_texts(split: Split) -> list[Query]:
+    """The first query of each triplet."""
+    first: dict[str, Query] = {}
+    for query in split.queries:
+        first.setdefault(triplet_of(query), query)
+    return list(first.values())
+
+
 def grids(records: Sequence[RunRecord], splits: Sequence[Split]) -> list[Grid]:
-    """The grids of all queries that the records hold rankings for, one ranking per record."""
+    """The grids of all triplets that the records hold rankings for, one ranking per record."""
     shown = [record for record in records if record.rankings]
     found = []
     for split in splits:
         thumbnails = Thumbnails(split.paths)
-        for query in split.queries:
-            having = [r for r in shown if query.id in r.rankings.get(split.name, {})]
+        for query in _first_texts(split):
+            having = [r for r in shown if triplet_of(query) in r.rankings.get(split.name, {})]
             if having and query.target is not None:
                 found.append(_grid(query, split, having, thumbnails))
     return found
@@ -110,6 +125,7 @@ def grids(records: Sequence[RunRecord], splits: Sequence[Split]) -> list[Grid]:
 
 def _grid(query: Query, split: Split, records: Sequence[RunRecord], thumbnails: Thumbnails) -> Grid:
     answers = {query.target, *query.answers} & frozenset(split.gallery)
+    triplet = triplet_of(query)
 
     def cell(name: str) -> Cell:
         return Cell(
@@ -127,7 +143,7 @@ def _grid(query: Query, split: Split, records: Sequence[RunRecord], thumbnails: 
         target=cell(query.target or ""),
         answers=len(answers),
         rankings=tuple(
-            Ranking(record.label, tuple(cell(n) for n in record.rankings[split.name][query.id]))
+            Ranking(record.label, tuple(cell(n) for n in record.rankings[split.name][triplet]))
             for record in records
         ),
     )

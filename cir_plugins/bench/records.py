@@ -48,7 +48,7 @@ class RunRecord:
         config: The resolved configuration, without this machine's folders.
         report: Data set, protocol, measures by split and on average, queries and gallery.
         curve: Per epoch: loss, validation, mining.
-        rankings: Split -> query id -> first images of its ranking, for a few queries of one seed.
+        rankings: Split -> triplet -> first images of its ranking, for a few queries of one seed.
         fingerprint: Says whether a later run would be the same.
         values: Measure -> split -> value of each query (Q,), for the main measures.
     """

@@ -30,13 +30,14 @@ from cir_plugins.bench.results import document
 from cir_plugins.bench.statistics import per_triplet
 from cir_plugins.bench.suite import Suite, SuiteRow
 from cir_plugins.bench.tables import markdown, summary
-from cir_plugins.config import merge
+from cir_plugins.config import computed, merge, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.evaluate import encode_split, rankings
-from cir_plugins.folder import CONFIG
+from cir_plugins.folder import CONFIG, same_run
 from cir_plugins.plan import Plan, make_plan
 from cir_plugins.registry import Registry
 from cir_plugins.run import Outcome, execute, read_splits
+from cir_plugins.start import start_layer
 from cir_plugins.types import Split
 
 SHOWN = 10  # images per ranking that a record keeps, for the retrieval grid
@@ -60,8 +61,8 @@ class _Job:
         """Depends on everything that the run depends on."""
         if self.plan is None:
             return ""
-        content = [self.plan.tables(), environment.versions()]
-        return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+        content = [write_config(computed(self.plan.tables())), environment.versions()]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def run_suite(
@@ -155,7 +156,7 @@ def _jobs(suite: Suite, registry: Registry, run: Mapping[str, Any]) -> Iterator[
                 if not getattr(registry.factory("method", row.method), "trained", True):
                     # The suite's training settings are for the rows that train.
                     tables = merge(tables, {"train": {"epochs": 0}})
-                yield _Job(row, seed, make_plan(registry, tables))
+                yield _Job(row, seed, make_plan(registry, *start_layer([tables]), tables))
             except CIRError as error:
                 yield _Job(row, seed, None, one_line(error))
 
@@ -200,8 +201,7 @@ def _run(
 def _run_folder(job: _Job, plan: Plan, runs: Path) -> Path:
     """The run's folder; another one where an earlier suite left a run of other settings."""
     folder = runs / job.name
-    config = folder / CONFIG
-    if config.is_file() and config.read_text(encoding="utf-8") != plan.text():
+    if (folder / CONFIG).is_file() and not same_run(folder, plan):
         return runs / f"{job.name}-{job.fingerprint[:8]}"
     return folder
 
@@ -233,12 +233,12 @@ def _record(job: _Job, outcome: Outcome, *, with_rankings: bool) -> RunRecord:
 
 
 def _rankings(outcome: Outcome) -> Mapping[str, Mapping[str, Sequence[str]]]:
-    """First images of the rankings of the queries that the retrieval grid shows."""
+    """First images of the rankings of the triplets that the retrieval grid shows."""
     found: dict[str, dict[str, Sequence[str]]] = {}
     for split, queries in grids.choose(outcome.splits):
         encoded = encode_split(outcome.method, replace(split, queries=queries), outcome.encoding)
         ranked = rankings(outcome.method, encoded, SHOWN)
         found[split.name] = {
-            query.id: images for query, images in zip(queries, ranked, strict=True)
+            grids.triplet_of(query): images for query, images in zip(queries, ranked, strict=True)
         }
     return found

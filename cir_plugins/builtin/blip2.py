@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cir_plugins.builtin.blip2_files import TOKENIZERS, load_model, save_model
-from cir_plugins.builtin.similarity import best_token, unit
+from cir_plugins.builtin.image_text import ImageTextModel
+from cir_plugins.builtin.similarity import unit
 from cir_plugins.builtin.tokenizers import WordPieceTokenizer
 from cir_plugins.builtin.towers import Tower
-from cir_plugins.images import Preprocess
 from cir_plugins.method import Fused
 from cir_plugins.types import Tokens
 
 WEIGHTS = Path(__file__).parent / "weights"
 
 
-class Blip2(nn.Module):
+class Blip2(ImageTextModel):
     """BLIP-2 stage one: queries are fused query tokens, targets are T token vectors.
 
     The composed query is the mean of the projected query tokens (QuRe's); a target keeps its T
@@ -70,28 +70,14 @@ class Blip2(nn.Module):
         text_length: int = 32,
         dropout: float = -1.0,
     ) -> None:
-        super().__init__()
-        self.model = load_model(model, weights, dropout)
-        self.tokenizer = WordPieceTokenizer(tokenizer or TOKENIZERS.get(model, model), text_length)
-        own_size = int(self.model.config.vision_config.image_size)
-        self.frozen_features = vision == "frozen"
-        self.preprocess = Preprocess(size=image_size or own_size, resize=resize)
-        self.interpolate = bool(image_size) and image_size != own_size
-        if self.frozen_features:
-            self.model.vision_model.requires_grad_(False)
+        super().__init__(
+            load_model(model, weights, dropout),
+            WordPieceTokenizer(tokenizer or TOKENIZERS.get(model, model), text_length),
+            frozen=vision == "frozen",
+            image_size=image_size,
+            resize=resize,
+        )
         self.model.vision_model.post_layernorm.requires_grad_(vision_norm == "trained")
-        self.model.itm_head.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Blip2:
-        """This module in training mode, its ViT in evaluation mode while frozen."""
-        super().train(mode)
-        if self.frozen_features:
-            self.model.vision_model.eval()
-        return self
-
-    def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Word-piece ids and masks (n, L), padded to the longest text, at most ``text_length``."""
-        return self.tokenizer(texts)
 
     def features(self, images: Tensor) -> Tensor:
         """ViT states (U, P, W) of [CLS] and the image patches, below the vision layer norm."""
@@ -157,10 +143,6 @@ class Blip2(nn.Module):
         table = self.model.embeddings.word_embeddings.weight.detach()
         pieces = [self.tokenizer.pieces(word) for word in words]
         return torch.stack([table[ids].mean(dim=0) for ids in pieces])
-
-    def similarity(self, query: Tensor, target: Tensor) -> Tensor:
-        """Cosine of the query with the best target token (B, C)."""
-        return best_token(query, target)
 
     def save(self, folder: Path) -> None:
         """Write model, configuration and tokenizer into a folder that ``model`` takes."""

@@ -34,6 +34,10 @@ def train(
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu, cuda or mps.", show_default=False)
     ] = "",
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="Run whose weights are started from.", show_default=False),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved config and do nothing.")
@@ -43,10 +47,12 @@ def train(
     from cir_plugins.config import parse_set, read_config
     from cir_plugins.plan import make_plan
     from cir_plugins.registry import Registry
+    from cir_plugins.start import start_layer
 
     file: Tables = read_config(config) if config else {}
-    named = arguments_as_tables(method, data, root, seed, device)
-    plan = make_plan(Registry.load(), file, named, parse_set(sets or []))
+    named = arguments_as_tables(method, data, root, seed, device, start)
+    layers = (file, named, parse_set(sets or []))
+    plan = make_plan(Registry.load(), *start_layer(layers), *layers)
     if dry_run:
         typer.echo(plan.text(), nl=False)
         return
@@ -60,13 +66,22 @@ def train(
 
 
 def arguments_as_tables(
-    method: str, data: str, root: Path | None, seed: int | None, device: str
+    method: str,
+    data: str,
+    root: Path | None,
+    seed: int | None,
+    device: str,
+    start: Path | None = None,
 ) -> Tables:
     """The command's own arguments as tables; those left out are not in them."""
     given: dict[str, dict[str, Any]] = {
         "method": {"name": method},
         "data": {"name": data, "root": str(root) if root else ""},
-        "run": {"seed": "" if seed is None else seed, "device": device},
+        "run": {
+            "seed": "" if seed is None else seed,
+            "device": device,
+            "start": str(start) if start else "",
+        },
     }
     kept = {
         table: {key: value for key, value in values.items() if value != ""}

@@ -25,7 +25,7 @@ from cir_plugins.readers.files import (
     unique,
 )
 from cir_plugins.readers.missing import Missing, settle_all
-from cir_plugins.readers.switches import Symbols, caption_rules
+from cir_plugins.readers.switches import CaptionSwitches, Symbols
 from cir_plugins.texts import Captions
 from cir_plugins.types import Query, Split
 
@@ -38,7 +38,7 @@ _RECALLS = ("recall@5", "recall@10", "recall@25", "recall@50")
 
 
 @dataclass(frozen=True)
-class CIRCO:
+class CIRCO(CaptionSwitches):
     """Reader of the CIRCO layout; calling it with a folder gives its splits.
 
     Image ids are the COCO numbers as strings, without leading zeros; ``changed`` holds the
@@ -93,7 +93,7 @@ class CIRCO:
         there: dict[Name, Path] = {name: file for name, file in files.items() if file.exists()}
         if not there:
             raise CIRError(f"nothing to read in {root}\nlooked for: {_either(files.values())}")
-        rules = self._rules()
+        rules = self.caption_rules()
         queries = {name: tuple(_queries(file, name, rules)) for name, file in there.items()}
         pictures = _pictures(root)
         gallery = _gallery(root, pictures) or tuple(
@@ -112,16 +112,6 @@ class CIRCO:
             return []
         source = "the pictures there are" if _pictures(Path(root)) else "what the annotations name"
         return [f"{Path(root) / _INFO} is not there: the gallery is {source}"]
-
-    def _rules(self) -> Captions:
-        return caption_rules(
-            strip=self.strip,
-            capitalise=self.capitalise,
-            lower=self.lower,
-            symbols=self.symbols,
-            max_words=self.max_words,
-            prefix=self.prefix,
-        )
 
     def _split(
         self,

@@ -24,7 +24,7 @@ from cir_plugins.readers.files import (
     walk_pictures,
 )
 from cir_plugins.readers.missing import Missing, settle_all
-from cir_plugins.readers.switches import Symbols, caption_rules
+from cir_plugins.readers.switches import CaptionSwitches, Symbols
 from cir_plugins.texts import Captions
 from cir_plugins.types import Query, Split
 
@@ -39,7 +39,7 @@ _SUBSET_RECALLS = ("subset_recall@1", "subset_recall@2", "subset_recall@3")
 
 
 @dataclass(frozen=True)
-class CIRR:
+class CIRR(CaptionSwitches):
     """Reader of the CIRR layout; calling it with a folder gives its splits.
 
     A split whose caption file is not there is left out. The gallery is the split file, in its
@@ -88,7 +88,7 @@ class CIRR:
         if not names:
             which = "|".join(self.splits or NAMES)
             raise CIRError(f"nothing to read in {root}\nlooked for: {_caption_file(root, which)}")
-        rules = self._rules()
+        rules = self.caption_rules()
         pictures = _pictures(root)
         return [self._split(root, name, rules, pictures) for name in names]
 
@@ -98,16 +98,6 @@ class CIRR:
         return [
             f"{file} is not there: its split is left out" for file in files if not file.exists()
         ]
-
-    def _rules(self) -> Captions:
-        return caption_rules(
-            strip=self.strip,
-            capitalise=self.capitalise,
-            lower=self.lower,
-            symbols=self.symbols,
-            max_words=self.max_words,
-            prefix=self.prefix,
-        )
 
     def _split(
         self, root: Path, name: Name, rules: Captions, pictures: Mapping[str, Path]

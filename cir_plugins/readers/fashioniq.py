@@ -26,7 +26,7 @@ from cir_plugins.readers.files import (
     read_names,
 )
 from cir_plugins.readers.missing import Missing, settle_all
-from cir_plugins.readers.switches import Symbols, caption_rules
+from cir_plugins.readers.switches import CaptionSwitches, Symbols
 from cir_plugins.texts import Captions, JoinMode
 from cir_plugins.types import Query, Split
 
@@ -40,7 +40,7 @@ _VAL: Mapping[str, object] = {"gallery": "val", "drop_reference": True}
 
 
 @dataclass(frozen=True)
-class FashionIQ:
+class FashionIQ(CaptionSwitches):
     """Reader of the FashionIQ layout; calling it with a folder gives its splits.
 
     Attributes:
@@ -135,7 +135,7 @@ class FashionIQ:
         files = self._caption_files(root)
         pictures = list_pictures(root / self.images)
         attributes = read_attributes(root / "attributes.json")
-        rules = self._rules()
+        rules = self.caption_rules(self.caption_mode)
         splits: list[Split] = []
         for role in ROLES:
             parts = [
@@ -151,17 +151,6 @@ class FashionIQ:
     def notes(self, root: Path) -> list[str]:
         """What a user should know about the folder although it is no error."""
         return []
-
-    def _rules(self) -> Captions:
-        return caption_rules(
-            mode=self.caption_mode,
-            strip=self.strip,
-            capitalise=self.capitalise,
-            lower=self.lower,
-            symbols=self.symbols,
-            max_words=self.max_words,
-            prefix=self.prefix,
-        )
 
     def _caption_files(self, root: Path) -> dict[tuple[str, str], Path]:
         found: dict[tuple[str, str], Path] = {}

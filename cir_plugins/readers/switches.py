@@ -11,9 +11,39 @@ from cir_plugins.texts import Captions, JoinMode
 Symbols = Literal["keep", "blank", "words"]
 
 
+class CaptionSwitches:
+    """The caption switches that every reader has beside its own options.
+
+    No dataclass itself: each reader declares them with its own defaults, in its own place.
+    """
+
+    strip: bool
+    capitalise: bool
+    lower: bool
+    symbols: Symbols
+    max_words: int
+    prefix: str
+
+    def caption_rules(self, mode: JoinMode = "and") -> Captions:
+        """The switches as ``Captions``, for captions that are joined so.
+
+        Raises:
+            CIRError: As ``caption_rules``.
+        """
+        return caption_rules(
+            mode=mode,
+            strip=self.strip,
+            capitalise=self.capitalise,
+            lower=self.lower,
+            symbols=self.symbols,
+            max_words=self.max_words,
+            prefix=self.prefix,
+        )
+
+
 def caption_rules(
     *,
-    mode: JoinMode = "and",
+    mode: JoinMode,
     strip: bool,
     capitalise: bool,
     lower: bool,

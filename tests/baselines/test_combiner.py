@@ -11,10 +11,10 @@ import torch
 from baselines_plugin.combiner import (
     Combiner,
     Composer,
+    TwoStages,
     make_composer,
     raw_image,
     raw_size,
-    refuse_stages,
     take_combiner,
 )
 from cir_plugins import CIRError, unit
@@ -154,10 +154,10 @@ def plan_of(stage: str, sum_epochs: int, epochs: int) -> Any:
 
 
 def test_a_plan_without_an_epoch_for_the_combiner_is_refused() -> None:
-    assert "sum_epochs 3 of 3 epochs leave none" in refuse_stages(plan_of("both", 3, 3))
-    assert refuse_stages(plan_of("both", 2, 3)) == ""
-    assert refuse_stages(plan_of("sum", 3, 3)) == ""
-    assert refuse_stages(plan_of("both", 3, 0)) == ""
+    assert "sum_epochs 3 of 3 epochs leave none" in TwoStages.refuses(plan_of("both", 3, 3))
+    assert TwoStages.refuses(plan_of("both", 2, 3)) == ""
+    assert TwoStages.refuses(plan_of("sum", 3, 3)) == ""
+    assert TwoStages.refuses(plan_of("both", 3, 0)) == ""
 
 
 def test_an_official_combiner_is_taken_key_by_key() -> None:

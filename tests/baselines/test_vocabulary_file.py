@@ -10,9 +10,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from baselines_plugin.vocabulary_file import read_words
+from cir_plugins.checkpoint import load_state
+from cir_plugins.config import read_config
 from cir_plugins.errors import CIRError
+from cir_plugins.train import BEST
+from tests.baselines import cosmo_files
+from tests.command import Call
 
 TOKENS = ("<p>", "<u>", "<b>", "<e>", "red", "longer", "sleeves")
 
@@ -180,3 +186,64 @@ def test_other_content_and_a_missing_file_are_told(tmp_path: Path) -> None:
         read_words(path)
     with pytest.raises(CIRError, match="does not exist"):
         read_words(tmp_path / "none.pkl")
+
+
+SIZES = ("model='resnet18'", "width=16", "word_width=8", "state_width=12", "text_width=16")
+
+
+def official_folder(folder: Path) -> Path:
+    """A ``best.pth`` of a small CoSMo for the tokens, in a folder of its own."""
+    from torchvision.models import resnet18
+
+    torch.manual_seed(2)
+    entries = {
+        "text_encoder": cosmo_files.lstm_shapes(len(TOKENS), 8, 12, 16),
+        "upper_image_encoder": {"fc.weight": (16, 512), "fc.bias": (16,)},
+        "layer4": cosmo_files.compositor_shapes(512, 16),
+    }
+    made: Any = cosmo_files.checkpoint(entries, torch.randn)
+    trunk = resnet18(weights=None).state_dict()
+    made["model_state_dict"]["lower_image_encoder"] = {
+        f"_model.{name}": value for name, value in trunk.items()
+    }
+    folder.mkdir()
+    torch.save(made, folder / "best.pth")
+    return folder
+
+
+def test_a_folder_of_cosmo_is_converted_with_its_vocabulary(
+    cir: Call, tmp_path: Path, official: type
+) -> None:
+    folder = official_folder(tmp_path / "cosmo")
+    write(folder / "vocab.pkl", official, _token2id=numbered(*TOKENS), tokenizer=None)
+    sets = [word for size in SIZES for word in ("--set", f"backbone.{size}")]
+    run = tmp_path / "run"
+    answer = cir("convert", "cosmo", *sorted(folder.iterdir()), "--out", run, *sets)
+    assert (answer.code, answer.err) == (0, "")
+    assert read_config(run / "config.toml")["backbone"]["vocabulary"] == list(TOKENS[4:])
+    given = torch.load(folder / "best.pth")["model_state_dict"]["text_encoder"]
+    state = load_state(run / BEST)["method"]
+    embedding = state["backbone.text.embedding.weight"]
+    assert torch.equal(embedding, given["embedding_layer.weight"])
+
+
+def test_a_folder_with_a_hostile_vocabulary_makes_no_run(
+    cir: Call, tmp_path: Path, official: type
+) -> None:
+    folder, left = official_folder(tmp_path / "cosmo"), tmp_path / "ran"
+    tokens = numbered(*TOKENS)
+    write(folder / "vocab.pkl", official, _token2id=tokens, tokenizer=Runs(left))
+    answer = cir("convert", "cosmo", *sorted(folder.iterdir()), "--out", tmp_path / "run")
+    assert answer.complains("vocab.pkl is refused: it names pathlib")
+    assert not left.exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_vocabulary_of_another_size_is_told_with_the_shapes(
+    cir: Call, tmp_path: Path, official: type
+) -> None:
+    folder = official_folder(tmp_path / "cosmo")
+    write(folder / "vocab.pkl", official, _token2id=numbered(*TOKENS, "more"))
+    sets = [word for size in SIZES for word in ("--set", f"backbone.{size}")]
+    answer = cir("convert", "cosmo", *sorted(folder.iterdir()), "--out", tmp_path / "run", *sets)
+    assert answer.complains("shapes: backbone.text.embedding.weight (7, 8) instead of (8, 8)")

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cir_plugins.bench.grids import Thumbnails, choose, grids
+from cir_plugins.bench.grids import Thumbnails, choose, grids, triplet_of
 from cir_plugins.types import Query, Split
 from tests.bench.toy import record, val_split
 
 
 def query(number: int, reference: str, target: str | None) -> Query:
     answers = (target,) if target else ()
-    return Query(str(number), reference, ("x",), "x", target=target, answers=answers)
+    return Query(str(number), reference, (f"x{number}",), "x", target=target, answers=answers)
 
 
 def split(name: str, references: str) -> Split:
@@ -47,6 +47,39 @@ def test_queries_without_target_are_not_chosen() -> None:
     ((_, queries),) = choose([blind])
     assert [one.id for one in queries] == ["1"]
     assert choose([replace(blind, queries=blind.queries[:1])]) == []
+
+
+def asked_twice(split: Split) -> Split:
+    """The split with two queries of each triplet, as protocols of both orders have it."""
+    queries = tuple(
+        replace(query, id=f"{query.id}.{order}", text=f"text {order}")
+        for query in split.queries
+        for order in (0, 1)
+    )
+    return replace(split, queries=queries)
+
+
+def test_the_same_triplets_are_chosen_where_each_is_asked_twice() -> None:
+    plain = split("one", "abcdefgh")
+    ((_, once),) = choose([plain], 3, seed=2)
+    ((_, first),) = choose([asked_twice(plain)], 3, seed=2)
+    assert [query.id for query in first] == [f"{query.id}.0" for query in once]
+
+
+@pytest.mark.parametrize("twice_first", [False, True])
+def test_rankings_of_a_triplet_asked_once_and_twice_share_a_grid(
+    tmp_path: Path, twice_first: bool
+) -> None:
+    made = val_split(tmp_path)
+    runs = []
+    for label, kind in (("once", made), ("twice", asked_twice(made))):
+        ((_, queries),) = choose([kind], 2)
+        found = {triplet_of(query): [query.target or ""] for query in queries}
+        runs.append(record(label, 0, {"s": [0.0]}, rankings={made.name: found}))
+    shown = grids(runs, [asked_twice(made) if twice_first else made])
+    assert len(shown) == 2
+    assert all([row.label for row in one.rankings] == ["once", "twice"] for one in shown)
+    assert all(one.rankings[0].cells == one.rankings[1].cells for one in shown)
 
 
 @pytest.fixture
@@ -81,7 +114,7 @@ def test_grids_mark_answers_target_and_reference(tmp_path: Path) -> None:
     wrong = next(n for n in made.gallery if n not in (*asked.answers, asked.reference))
     ranking = [asked.reference, wrong, *asked.answers]
     runs = [
-        record("shown", 0, {"s": [0.0]}, rankings={made.name: {asked.id: ranking}}),
+        record("shown", 0, {"s": [0.0]}, rankings={made.name: {triplet_of(asked): ranking}}),
         record("no rankings", 1, {"s": [0.0]}),
     ]
     (grid,) = grids(runs, [made])

@@ -5,6 +5,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+from cir_plugins.bench.grids import triplet_of
 from cir_plugins.bench.page import HEADS, write_page, write_run_page
 from cir_plugins.bench.published import Published
 from cir_plugins.bench.records import RunRecord
@@ -53,7 +54,7 @@ class Links(HTMLParser):
 def runs(tmp_path: Path) -> tuple[list[RunRecord], Path]:
     made = val_split(tmp_path)
     asked = made.queries[0]
-    ranking = {made.name: {asked.id: [*asked.answers, asked.reference]}}
+    ranking = {made.name: {triplet_of(asked): [*asked.answers, asked.reference]}}
     curve = (
         {"epoch": 0, "loss": 1.0, "main": 0.5, "mining": AT_RANDOM},
         {"epoch": 1, "loss": 0.5, "main": 0.6, "mining": MINING},

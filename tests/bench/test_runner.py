@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from cir_plugins.bench import runner
+from cir_plugins.bench.grids import grids, triplet_of
 from cir_plugins.bench.page import write_page
 from cir_plugins.bench.records import SuiteResult
 from cir_plugins.bench.runner import run_suite
@@ -131,7 +132,7 @@ def test_the_first_seed_keeps_rankings_for_the_grid(result: SuiteResult) -> None
 
 def test_rankings_of_chosen_queries_are_those_of_the_evaluation(result: SuiteResult) -> None:
     (split,) = result.splits
-    place = {query.id: row for row, query in enumerate(split.queries)}
+    place = {triplet_of(query): row for row, query in enumerate(split.queries)}
     for record in result.finished:
         values = record.values["map@10"]["merged.val"]
         for name, images in record.rankings.get("merged.val", {}).items():
@@ -142,6 +143,21 @@ def test_rankings_of_chosen_queries_are_those_of_the_evaluation(result: SuiteRes
                     hits += 1
                     total += hits / rank
             assert values[place[name]] == pytest.approx(total / min(len(answers), 10))
+
+
+def test_a_row_that_asks_both_orders_stands_in_the_grids_of_the_others(
+    tmp_path: Path, garments_root: Path
+) -> None:
+    text = TEXT.partition("[[rows]]")[0].replace("[0, 1]", "[0]")
+    rows = "".join(f'\n[[rows]]\nmethod = "{name}"\n' for name in ("image_only", "two_texts"))
+    (tmp_path / "s.toml").write_text(text + rows)
+    made = read_suite(tmp_path / "s.toml").pointed_at(None, garments_root)
+    result = run_suite(made, registry(), tmp_path / "out", progress=False, run=RUN)
+    assert [r.report["queries"] for r in result.finished][1] == 2 * len(result.splits[0].queries)
+    shown = grids(result.finished, result.splits)
+    assert len(shown) == 6
+    assert all([r.label for r in one.rankings] == ["image_only", "two_texts"] for one in shown)
+    assert all(one.rankings[0].cells == one.rankings[1].cells for one in shown)
 
 
 def test_a_page_and_a_table_come_of_it(result: SuiteResult, tmp_path: Path) -> None:
@@ -197,6 +213,40 @@ def test_resuming_with_other_settings_runs_anew(
     assert names[1].startswith("image-only-seed0-")
     run_suite(small, registry(), tmp_path, resume=True, progress=False, run=other)
     assert len(names) == 2
+
+
+def test_resuming_with_other_loader_processes_takes_over_and_goes_on(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They change no number; a run that was cut off goes on in its own folder."""
+    names = counted(monkeypatch)
+    small = suite.only(["image only"], [0, 1])
+    run_suite(small, registry(), tmp_path, progress=False, run=RUN)
+    (tmp_path / "rows" / "image-only-seed1.json").unlink()
+    other = {**RUN, "workers": 1}
+    result = run_suite(small, registry(), tmp_path, resume=True, progress=False, run=other)
+    assert not result.failed
+    assert names == ["image-only-seed0", "image-only-seed1", "image-only-seed1"]
+
+
+def test_a_row_starts_from_the_run_it_names(
+    result: SuiteResult, tmp_path: Path, garments_root: Path
+) -> None:
+    start = result.out / "runs" / "dqe-seed0"
+    text = (
+        TEXT.partition("[[rows]]")[0].replace("[0, 1]", "[0]").replace("epochs = 2", "epochs = 1")
+    )
+    row = f'method = "dqe"\nrun = {{ start = "{start}" }}\n'
+    (tmp_path / "s.toml").write_text(
+        f'{text}[[rows]]\n{row}[[rows]]\nmethod = "contrastive"\n{row.splitlines()[1]}'
+    )
+    made = read_suite(tmp_path / "s.toml").pointed_at(None, garments_root)
+    found = run_suite(made, registry(), tmp_path / "out", progress=False, run=RUN)
+    (record,) = found.finished
+    (whole,) = [r for r in result.finished if (r.label, r.seed) == ("dqe", 0)]
+    assert record.curve[0]["loss"] < whole.curve[0]["loss"]
+    assert record.config["run"]["start"] == "dqe-seed0"
+    assert "it has method 'dqe', not 'contrastive'" in found.failed[0].error
 
 
 def test_an_interrupt_passes_and_leaves_the_rows_before_it(suite: Suite, tmp_path: Path) -> None:

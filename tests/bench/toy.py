@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 from cir_plugins.bench.records import RunRecord, SuiteResult
 from cir_plugins.bench.results import document
 from cir_plugins.bench.suite import Suite, SuiteRow
+from cir_plugins.builtin.methods import ImageOnly
 from cir_plugins.hookspecs import hookimpl
 from cir_plugins.method import Method, Parts
 from cir_plugins.registry import Registry
@@ -49,6 +51,12 @@ class Interrupted(Broken):
         raise KeyboardInterrupt
 
 
+class TwoTexts(ImageOnly):
+    """Asks each triplet with both orders of its captions."""
+
+    recipe = replace(ImageOnly.recipe, datasets={"fashioniq": {"data.caption_mode": "both_orders"}})
+
+
 def registry() -> Registry:
     """The built-in parts, DQE's, and those of the tests."""
 
@@ -58,7 +66,7 @@ def registry() -> Registry:
 
     @hookimpl
     def cir_methods() -> Mapping[str, Callable[..., Any]]:
-        return {"broken": Broken, "interrupted": Interrupted}
+        return {"broken": Broken, "interrupted": Interrupted, "two_texts": TwoTexts}
 
     plugin = SimpleNamespace(cir_backbones=cir_backbones, cir_methods=cir_methods)
     return Registry.load({"toy": plugin, "dqe": dqe_hooks})

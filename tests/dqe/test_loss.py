@@ -6,28 +6,39 @@ import pytest
 import torch
 from torch import Tensor
 
-from cir_plugins.builtin.losses import Pairwise
-from dqe_plugin.loss import margin_ranking, preference_divergence, spoken_mean
+from cir_plugins.builtin.losses import InfoNCE, Pairwise
+from cir_plugins.types import Loss
+from dqe_plugin.loss import margin_ranking, spoken_mean
+
+LOSSES = pytest.mark.parametrize("loss", [Pairwise(), InfoNCE()], ids=["pairwise", "info_nce"])
 
 
-def test_divergence_is_that_of_the_one_hot_preference() -> None:
-    """One code path, checked against torch's KL divergence of the two distributions."""
+def price_of_pairs(loss: Loss, pairs: Tensor) -> Tensor:
+    """Cost (B,) of pairs (B, 2) of a target's score and its one negative's."""
+    target = torch.zeros(len(pairs), dtype=torch.long)
+    negatives = torch.tensor([False, True]).expand(len(pairs), 2)
+    return loss(pairs, target, negatives)
+
+
+@LOSSES
+def test_with_one_negative_it_is_the_divergence_of_the_one_hot_preference(loss: Loss) -> None:
+    """Against torch's KL divergence of the two distributions, in value and in gradient."""
     chance = torch.Generator().manual_seed(0)
     pairs = torch.randn(50, 2, generator=chance, dtype=torch.float64) * 8
     wanted = torch.tensor([1.0, 0.0], dtype=torch.float64).expand_as(pairs)
-    divergence = torch.nn.functional.kl_div(pairs.log_softmax(dim=1), wanted, reduction="none").sum(
-        dim=1
-    )
-    assert torch.allclose(preference_divergence(pairs[:, 0], pairs[:, 1]), divergence)
-    target, negatives = torch.zeros(50, dtype=torch.long), torch.zeros(50, 2, dtype=torch.bool)
-    negatives[:, 1] = True
-    assert torch.allclose(Pairwise()(pairs, target, negatives), divergence)
+    found, plain = pairs.clone().requires_grad_(), pairs.clone().requires_grad_()
+    costs = price_of_pairs(loss, found)
+    divergence = torch.nn.functional.kl_div(plain.log_softmax(dim=1), wanted, reduction="none")
+    assert torch.allclose(costs, divergence.sum(dim=1))
+    (slope,) = torch.autograd.grad(costs.sum(), found)
+    (reference,) = torch.autograd.grad(divergence.sum(), plain)
+    assert torch.allclose(slope, reference)
 
 
-def test_divergence_of_equal_and_of_far_scores() -> None:
-    positive = torch.tensor([0.0, 1.0, -500.0])
-    negative = torch.tensor([0.0, 0.0, 500.0])
-    found = preference_divergence(positive, negative).tolist()
+@LOSSES
+def test_divergence_of_equal_and_of_far_scores(loss: Loss) -> None:
+    pairs = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-500.0, 500.0]])
+    found = price_of_pairs(loss, pairs).tolist()
     assert found == pytest.approx([math.log(2), math.log1p(math.exp(-1)), 1000.0])
 
 
