@@ -36,7 +36,7 @@ FLOORS = (
         "averaging",
         "schedule",
     ),
-    ("loader", "testing", "convert", "folder"),
+    ("loader", "testing", "convert", "folder", "newplugin"),
     ("train",),
     ("run",),
     ("reopen",),

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cir_plugins.cli import bench, convert, data, parts, train
+from cir_plugins.cli import bench, convert, data, new_plugin, parts, train
 from cir_plugins.cli import eval as evaluation
 from cir_plugins.errors import CIRError, unknown_name
 
@@ -85,6 +85,7 @@ def make_app() -> typer.Typer:
     app.command("eval")(evaluation.evaluate)
     app.command("bench")(bench.bench)
     app.command("convert")(convert.convert)
+    app.command("new-plugin")(new_plugin.new_plugin)
     return app
 
 
