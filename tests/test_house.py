@@ -38,7 +38,7 @@ FLOORS = (
         "averaging",
         "schedule",
     ),
-    ("loader", "testing", "convert", "folder"),
+    ("loader", "testing", "convert", "folder", "newplugin"),
     ("train",),
     ("run", "start"),
     ("reopen",),

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cir_plugins.cli import bench, convert, data, parts, report, train
+from cir_plugins.cli import bench, convert, data, new_plugin, parts, report, train
 from cir_plugins.cli import eval as evaluation
 from cir_plugins.errors import CIRError, unknown_name
 
@@ -86,6 +86,7 @@ def make_app() -> typer.Typer:
     app.command("bench")(bench.bench)
     app.command("report")(report.report)
     app.command("convert")(convert.convert)
+    app.command("new-plugin")(new_plugin.new_plugin)
     return app
 
 

@@ -1,0 +1,25 @@
+"""``cir new-plugin``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def new_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A Python name in lower case.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A new folder; NAME if left out.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a plugin's project: a small part of every kind, with tests."""
+    from cir_plugins.newplugin import write_plugin
+    from cir_plugins.registry import Registry
+
+    folder = out or Path(name)
+    files = write_plugin(name, folder, Registry.load())
+    typer.echo(f"{len(files)} files in {folder}; delete the parts that you do not need")
+    typer.echo(f"install and test it: pip install -e {folder} && pytest {folder}")

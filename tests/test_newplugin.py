@@ -1,0 +1,85 @@
+"""The author's kit: what it writes installs, passes its own tests, and is listed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from cir_plugins import CIRError, Registry
+from cir_plugins.newplugin import KINDS, render, write_plugin
+from tests.plugin_folder import run_cir
+
+
+def installed(project: Path, name: str) -> Path:
+    """The project as an installer leaves it: with its entry points beside the package."""
+    table = tomllib.loads((project / "pyproject.toml").read_text())
+    info = project / f"{name}-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n")
+    points = table["project"]["entry-points"]["cir_plugins"]
+    lines = [f"{key} = {value}" for key, value in points.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[cir_plugins]", *lines]) + "\n")
+    return project
+
+
+def test_the_project_is_listed_and_passes_its_own_tests(tmp_path: Path) -> None:
+    """A template that drifts from the host would greet every author with a failure."""
+    made = run_cir("new-plugin", "acme", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    project = installed(tmp_path / "acme", "acme")
+    listed = run_cir("list", plugins=project, cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    assert not [kind for kind in KINDS if f"acme_{kind}" not in listed.stdout]
+    own = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project)],
+        env={**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert own.returncode == 0, own.stdout
+    assert "14 passed" in own.stdout
+
+
+@pytest.mark.skipif(shutil.which("ruff") is None, reason="ruff is not installed")
+def test_the_project_is_clean_for_the_linter(tmp_path: Path) -> None:
+    write_plugin("my_own", tmp_path / "made", Registry.load({}))
+    for arguments in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            ["ruff", *arguments, "--no-cache", str(tmp_path / "made")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_every_template_is_written() -> None:
+    folder = Path(__file__).parents[1] / "cir_plugins" / "newplugin" / "template"
+    assert len(render("acme")) == len(list(folder.glob("*.j2")))
+
+
+@pytest.mark.parametrize("name", ["", "My", "my-plugin", "1st", "class", "_x", "é", "a b", "../x"])
+def test_a_name_that_cannot_be_a_package_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(CIRError, match="accepted: a Python name in lower case"):
+        write_plugin(name, tmp_path / "made", Registry.load({}))
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("name", ["builtin", "json", "torch"])
+def test_a_name_that_is_taken_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(CIRError, match=f"the name '{name}' is taken by an installed"):
+        write_plugin(name, tmp_path / "made", Registry.load({}))
+
+
+def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(CIRError, match="exists; accepted: a folder that does not exist yet"):
+        write_plugin("acme", tmp_path, Registry.load({}))
+    assert not list(tmp_path.iterdir())
