@@ -35,8 +35,9 @@ def negatives_of_scores(
 
     Args:
         scores: (Q, N) float, higher is closer.
-        positives: (Q,) int64 column of the target (-1: none), or (Q, N) bool. Of several positives the best
-            scored is the target and none is a negative. A row without any has no negatives.
+        positives: (Q,) int64 column of the target (-1: none), or (Q, N) bool. Of several
+            positives the best scored is the target and none is a negative. A row without any has
+            no negatives.
         count: Negatives per row, at least 1.
         excluded: (Q, N) bool, further candidates that may never be negatives.
         sampler: ``(scores, target, excluded) -> (Q, N) bool``; ``TargetRelative()`` if None.
@@ -149,8 +150,10 @@ class NegativeTable:
     """
 
     def __init__(self, ids: Tensor) -> None:
-        self.ids = ids.detach().to("cpu", torch.long, copy=True).share_memory_()
-        self._version = torch.zeros(1, dtype=torch.long).share_memory_()
+        self.ids: Tensor = ids.detach().to("cpu", torch.long, copy=True)
+        self._version = torch.zeros(1, dtype=torch.long)
+        for shared in (self.ids, self._version):
+            shared.share_memory_()  # type: ignore[no-untyped-call]
 
     @property
     def version(self) -> int:
@@ -186,9 +189,8 @@ def _targets(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Target (Q,), what may not be a negative (Q, N), and which rows (Q,) have a target."""
     for name, given in (("positives", positives), ("excluded", excluded)):
-        wrong = given is not None and given.dtype == torch.bool and given.shape != scores.shape
-        if wrong:
-            raise ValueError(f"expected {name} {tuple(scores.shape)}, found {tuple(given.shape)}")  # type: ignore[union-attr]
+        if given is not None and given.dtype == torch.bool and given.shape != scores.shape:
+            raise ValueError(f"expected {name} {tuple(scores.shape)}, found {tuple(given.shape)}")
     barred = torch.zeros_like(scores, dtype=torch.bool) if excluded is None else excluded.clone()
     if positives.dtype == torch.bool:
         target = scores.masked_fill(~positives, -torch.inf).argmax(dim=1)

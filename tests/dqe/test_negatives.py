@@ -139,6 +139,8 @@ def test_refreshing_tells_what_stays() -> None:
 
 
 class Rows(Dataset[Tensor]):
+    """A row's negatives and the table's version."""
+
     def __init__(self, table: NegativeTable) -> None:
         self.table = table
 

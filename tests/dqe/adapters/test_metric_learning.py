@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.multiprocessing.spawn import spawn
 
 pytest.importorskip("pytorch_metric_learning", reason="needs the extra metric-learning")
 
@@ -110,7 +111,7 @@ def test_two_processes_mine_each_others_rows(tmp_path: os.PathLike[str]) -> None
         port = found.getsockname()[1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.multiprocessing.spawn(one_process, (port, str(tmp_path)), nprocs=2)
+        spawn(one_process, (port, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
     parts = [points(rank, 8) for rank in range(2)]
     for rank in range(2):
         own, other = parts[rank], parts[1 - rank]
