@@ -59,7 +59,7 @@ class WithMined(torch.nn.Module):
 
 def rows(way: str, model: CLIP, seed: int, epoch: int) -> TensorDataset:
     """Images with their captions, and the mined ones beside them."""
-    images, tokens, kinds = garments(seed, 0)
+    images, tokens, _ = garments(seed, 0)
     texts = tokens[:, None]
     if way != "batch alone":
         with torch.no_grad():
@@ -69,16 +69,14 @@ def rows(way: str, model: CLIP, seed: int, epoch: int) -> TensorDataset:
             scores = (vectors[0] @ vectors[1].T).fill_diagonal_(-torch.inf)
             ids = scores.topk(COUNT).indices
         else:
-            labels = (kinds, kinds.clone()) if way == "answers known" else None
-            ids = negatives_of_embeddings(
-                *vectors, marked, count=COUNT, labels=labels, seed=epoch, complete=True
-            )
+            # an equal caption scores as the marked one, so the sampler leaves it out by itself
+            ids = negatives_of_embeddings(*vectors, marked, count=COUNT, seed=epoch, complete=True)
         texts = torch.cat([texts, tokens[ids]], dim=1)
     return TensorDataset(images, texts)
 
 
 def train(way: str, seed: int) -> float:
-    """Share of new pictures whose best caption is a right one, after 8 epochs."""
+    """Share of new pictures whose best caption is a right one, after 30 epochs."""
     torch.manual_seed(seed)
     vision = {"image_size": 32, "patch_size": 8, "width": 64, "head_width": 32, "layers": 2}
     text = {"context_length": LENGTH, "vocab_size": WORDS, "width": 64, "heads": 2, "layers": 1}
@@ -90,7 +88,7 @@ def train(way: str, seed: int) -> float:
         grad_clip_norm=None, horovod=False, rank=0, local_rank=0, log_every_n_steps=10**6,
         log_local=False, world_size=1, batch_size=40, wandb=False, distributed=False,
     )  # fmt: skip
-    for epoch in range(8):
+    for epoch in range(30):
         order = torch.Generator().manual_seed(1000 * seed + epoch)
         data = rows(way, model, seed, epoch)
         loader = DataLoader(data, batch_size=40, shuffle=True, generator=order, drop_last=True)
@@ -107,5 +105,5 @@ def train(way: str, seed: int) -> float:
 
 if __name__ == "__main__":
     logging.disable(logging.INFO)
-    ways = ("batch alone", "hardest", "target-relative", "answers known")
+    ways = ("batch alone", "hardest", "target-relative")
     compare("share of right best captions of new pictures", train, ways)
