@@ -1,0 +1,68 @@
+"""Random, hardest and target-relative negatives in a plain PyTorch loop with a shared table."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from measured import compare, concepts, network, recall
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dqe_plugin.negatives import NegativeTable, negatives_of_embeddings
+
+COUNT = 8
+
+
+class Rows(Dataset[tuple[int, Tensor]]):
+    """A row and its negatives of now."""
+
+    def __init__(self, table: NegativeTable) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, row: int) -> tuple[int, Tensor]:
+        return row, self.table[row]
+
+
+def mined(way: str, queries: Tensor, items: Tensor, seed: int) -> Tensor:
+    """Negatives (Q, COUNT); only the marked item of each query is known as right."""
+    marked = torch.arange(len(queries))
+    if way == "target-relative":
+        return negatives_of_embeddings(
+            queries, items, marked, count=COUNT, seed=seed, complete=True
+        )
+    scores = queries @ items.T
+    if way == "random":
+        scores = torch.rand(scores.shape, generator=torch.Generator().manual_seed(seed))
+    return scores.fill_diagonal_(-torch.inf).topk(COUNT).indices
+
+
+def train(way: str, seed: int) -> float:
+    """Recall of new concepts after 12 epochs."""
+    queries, items, _ = concepts(seed, split=0)
+    model = network(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    table = NegativeTable(torch.zeros(len(queries), COUNT))
+    order = torch.Generator().manual_seed(seed)
+    loader = DataLoader(Rows(table), batch_size=50, shuffle=True, generator=order)
+    for epoch in range(12):
+        with torch.no_grad():
+            vectors = (F.normalize(model(each), dim=1) for each in (queries, items))
+            table.refresh(mined(way, *vectors, seed=100 * seed + epoch))
+        for row, negatives in loader:
+            columns = torch.cat([row[:, None], negatives], dim=1)
+            asked = F.normalize(model(queries[row]), dim=1)
+            held = F.normalize(model(items[columns]), dim=2)
+            logits = torch.einsum("bd,bkd->bk", asked, held) / 0.07
+            optimizer.zero_grad()
+            F.cross_entropy(logits, torch.zeros_like(row)).backward()
+            optimizer.step()
+    queries, items, concept = concepts(seed, split=1)
+    with torch.no_grad():
+        return recall(model(queries), model(items), concept, concept)
+
+
+if __name__ == "__main__":
+    compare("recall@1 of new concepts", train, ("random", "hardest", "target-relative"))

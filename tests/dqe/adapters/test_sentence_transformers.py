@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("sentence_transformers", reason="needs the extra sentence-transformers")
+pytest.importorskip("datasets", reason="needs the extra sentence-transformers")
+
+from PIL import Image
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from dqe_plugin.adapters.sentence_transformers import MinedTuples, RefreshNegatives
+from dqe_plugin.sampler import TargetRelative
+
+WORDS = [f"w{i}" for i in range(20)]
+ANCHORS = ["w0 w1", "w2 w3", "w4 w5", "w0 w1", "w6 w7", "w8 w9"]
+POSITIVES = ["w1 w0 w2", "w3 w2 w4", "w5 w6", "w0 w7", "w7 w6", "w9 w8 w1"]
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def text_model() -> SentenceTransformer:
+    vocabulary = {word: i for i, word in enumerate(["[UNK]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    chance = torch.Generator().manual_seed(0)
+    weights = torch.randn(len(vocabulary), 16, generator=chance)
+    return SentenceTransformer(
+        modules=[StaticEmbedding(tokenizer, embedding_weights=weights.numpy())], device="cpu"
+    )
+
+
+def clip_model(folder: Path) -> SentenceTransformer:
+    from sentence_transformers.base.modules import Transformer
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessorPil,
+        CLIPModel,
+        CLIPProcessor,
+        PreTrainedTokenizerFast,
+    )
+
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    config = CLIPConfig(
+        text_config={**size, "num_attention_heads": 2, "vocab_size": 24, "eos_token_id": 22},
+        vision_config={**size, "num_attention_heads": 2, "image_size": 32, "patch_size": 8},
+        projection_dim=8,
+    )
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(folder)
+    names = ["[UNK]", *WORDS, "[BOS]", "[EOS]", "[PAD]"]
+    raw = Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token="[UNK]"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="[UNK]", eos_token="[EOS]", pad_token="[PAD]"
+    )
+    images = CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    CLIPProcessor(images, tokenizer).save_pretrained(folder)
+    return SentenceTransformer(modules=[Transformer(str(folder))], device="cpu")
+
+
+def picture(shade: int) -> Image.Image:
+    return Image.new("RGB", (32, 32), (shade, 255 - shade, (shade * 7) % 256))
+
+
+def test_tuples_hold_what_the_sampler_lets_through_and_no_known_answer() -> None:
+    model = text_model()
+    sampler = TargetRelative(lower=0.2, upper=0.8, unit="absolute", fallback=2)
+    mined = MinedTuples(model, ANCHORS, POSITIVES, sampler=sampler, count=2, corpus=["w15", "w16"])
+    table = mined.frozen()
+    assert table.column_names == ["anchor", "positive", "negative_1", "negative_2"]
+    assert list(table["anchor"]) == ANCHORS
+    assert mined.corpus == [*POSITIVES, "w15", "w16"]
+    queries = model.encode(ANCHORS, convert_to_tensor=True, normalize_embeddings=True)
+    corpus = model.encode(mined.corpus, convert_to_tensor=True, normalize_embeddings=True)
+    scores = (queries @ corpus.T).tolist()
+    twins = {0: {0, 3}, 3: {0, 3}}  # rows 0 and 3 ask the same
+    for row, tuple_ in enumerate(table):
+        drops = [scores[row][row] - score for score in scores[row]]
+        barred = twins.get(row, {row})
+        zone = {c for c in range(8) if 0.2 <= drops[c] <= 0.8} - barred
+        found = {mined.corpus.index(tuple_[f"negative_{k}"]) for k in (1, 2)}
+        assert not found & barred
+        assert found <= zone or not zone
+
+
+def test_labels_bar_the_answers_of_other_rows() -> None:
+    everything = TargetRelative(lower=0, upper=1)
+    mined = MinedTuples(
+        text_model(), ANCHORS, POSITIVES, labels=list("aabbcc"), sampler=everything, count=6
+    )
+    for row, tuple_ in enumerate(mined.frozen()):
+        others = {tuple_[f"negative_{k}"] for k in range(1, 7)}
+        assert not others & {POSITIVES[row - row % 2], POSITIVES[row - row % 2 + 1]}
+
+
+def test_wrong_lengths_and_periods_are_named() -> None:
+    with pytest.raises(ValueError, match="one item for each row"):
+        MinedTuples(text_model(), ANCHORS, POSITIVES[:-1])
+    with pytest.raises(ValueError, match="every must be at least 1, not 0"):
+        RefreshNegatives(MinedTuples(text_model(), ANCHORS, POSITIVES), every=0)
+
+
+@pytest.mark.parametrize(("every", "times"), [(1, 3), (2, 1)])
+def test_the_trainer_sees_negatives_of_its_current_weights(
+    tmp_path: Path, every: int, times: int
+) -> None:
+    model = text_model()
+    mined = MinedTuples(model, ANCHORS, POSITIVES, count=2)
+    seen: list[dict[str, Any]] = []
+    look_up = mined._look_up
+
+    def watched(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        answer = look_up(batch)
+        seen.append({"version": mined.table.version, **answer})
+        return answer
+
+    mined.dataset.set_transform(watched)
+    before = model.encode("w0")
+    versions: list[torch.Tensor] = []
+    refresh = mined.refresh
+
+    def noted() -> float:
+        versions.append(torch.tensor(model.encode("w0")))
+        return refresh()
+
+    mined.refresh = noted  # type: ignore[method-assign]
+    callback = RefreshNegatives(mined, every=every)
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(tmp_path),
+        num_train_epochs=4,
+        per_device_train_batch_size=3,
+        learning_rate=0.1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    SentenceTransformerTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=mined.dataset,
+        loss=MultipleNegativesRankingLoss(model),
+        callbacks=[callback],
+    ).train()
+    assert len(callback.kept) == times
+    assert mined.table.version == times
+    assert {batch["version"] for batch in seen} == set(range(times + 1))
+    stages = [torch.tensor(before), *versions, torch.tensor(model.encode("w0"))]
+    assert all(not torch.allclose(a, b) for a, b in pairwise(stages))
+
+
+def test_texts_images_and_both_in_one_model(tmp_path: Path) -> None:
+    model = clip_model(tmp_path)
+    pictures = [picture(shade) for shade in (0, 60, 120, 180, 240)]
+    for anchors, positives in (
+        (ANCHORS[:5], pictures),
+        (pictures, ANCHORS[:5]),
+        (pictures, [picture(shade) for shade in (5, 65, 125, 185, 245)]),
+    ):
+        mined = MinedTuples(model, anchors, positives, count=2)
+        table = mined.frozen()
+        assert len(table) == 5
+        for row in range(5):
+            kind = Image.Image if isinstance(positives[0], Image.Image) else str
+            assert isinstance(table[row]["negative_2"], kind)
+            assert row not in mined.table[row].tolist()
+
+
+def test_a_corpus_of_texts_and_images_at_once(tmp_path: Path) -> None:
+    model = clip_model(tmp_path)
+    positives = [picture(0), "w1 w2", picture(120), "w3 w4", picture(240)]
+    mined = MinedTuples(model, [*ANCHORS[:3], picture(9), picture(99)], positives, count=3)
+    drawn = [row[f"negative_{k}"] for row in mined.dataset for k in (1, 2, 3)]
+    assert {type(item) is str for item in drawn} == {True, False}
+    assert mined.refresh() <= 1
+
+
+def test_equal_pictures_are_one_candidate() -> None:
+    class Fake:
+        def encode_query(self, items: list[Any], **options: Any) -> torch.Tensor:
+            return torch.eye(4)[: len(items)]
+
+        encode_document = encode_query
+
+    pictures = [picture(1), picture(1), picture(2)]
+    mined = MinedTuples(Fake(), ["a", "b", "c"], pictures, count=1)
+    assert mined.target.tolist() == [0, 0, 1]
+    assert mined.table.ids.flatten().tolist() == [1, 1, 0]
