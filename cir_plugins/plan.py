@@ -24,7 +24,7 @@ _WORD_OF = MappingProxyType({"dataset": "data set"})
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where and how a command runs; nothing here changes what is computed but ``seed``.
+    """Where and how a command runs; only ``seed`` and a lossy cache change results.
 
     Attributes:
         seed: Seed of everything that is drawn.
@@ -32,12 +32,17 @@ class RunSettings:
         workers: Loader processes; -1 for one less than the cores, at most 4.
         feature_cache_mb: Memory that features of a frozen tower may take before they are computed
             anew in every epoch, in MiB.
+        feature_cache: Folder where features that do not change are kept for this and other runs;
+            empty for none.
+        feature_cache_dtype: How they are stored; ``same`` as computed, without loss.
     """
 
     seed: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: int = -1
     feature_cache_mb: int = 4096
+    feature_cache: str = ""
+    feature_cache_dtype: Literal["same", "fp32", "fp16", "bf16"] = "same"
 
 
 @dataclass(frozen=True)

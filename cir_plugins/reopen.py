@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def open_run(
     if plan.train.epochs:
         load_best(method, folder)
     method.eval()
-    return plan, method, encoding
+    return plan, method, replace(encoding, finished=True)
 
 
 def retarget(
@@ -73,15 +74,20 @@ def evaluate_run(
     options: Mapping[str, Any],
     protocol: str = "",
     split: str = "val",
+    feature_cache: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """The JSON object of evaluating a run on a data set.
+
+    Features are read from and added to ``feature_cache``, or the run's own cache.
 
     Raises:
         CIRError: On whatever a user can mend.
     """
     check_record(folder)
     overrides = retarget(registry, folder, data, root, protocol, options)
+    if feature_cache is not None:
+        overrides["run"] = {"feature_cache": str(feature_cache)}
     plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
     splits = read_splits(plan, (split,))
     if not splits:
