@@ -14,7 +14,7 @@ from cir_plugins.evaluate import encode_split, evaluate, rankings, report
 from cir_plugins.folder import CONFIG, check_record
 from cir_plugins.method import Method
 from cir_plugins.options import check_options, options_of
-from cir_plugins.plan import Plan, make_plan
+from cir_plugins.plan import Plan, make_plan, plan_reader
 from cir_plugins.registry import Registry
 from cir_plugins.run import build, load_best, make_encoding, protocol_of, read_splits
 from cir_plugins.types import Split
@@ -115,3 +115,14 @@ def rank_run(
         (part, rankings(method, encode_split(method, part, encoding), depth))
         for part in read_splits(plan, (split,))
     ]
+
+
+def images_of_data(registry: Registry, data: str, root: Path) -> dict[str, Path]:
+    """Every image of a data set's splits: image id -> file, sorted.
+
+    Raises:
+        CIRError: If the data cannot be read.
+    """
+    splits = plan_reader(registry, data, {}).build()(root)
+    paths = {name: path for split in splits for name, path in split.paths.items()}
+    return dict(sorted(paths.items()))

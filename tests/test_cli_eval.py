@@ -136,3 +136,18 @@ def test_eval_with_a_feature_cache_gives_the_same_report_twice(
         reports.append(file.read_text())
     assert reports[0] == reports[1] == reports[2]
     assert list((tmp_path / "c").rglob("*.safetensors"))
+
+
+def test_encode_takes_a_folder_or_a_data_set(
+    cir: Call, run: Path, garments_root: Path, tmp_path: Path
+) -> None:
+    source = ("--data", "fashioniq", "--root", garments_root)
+    assert cir("encode", run, *source, "--out", tmp_path / "a").code == 0
+    content = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    assert content["images"] > 0
+    answer = cir("encode", run, "--images", garments_root, "--out", tmp_path / "b")
+    assert answer.code == 0
+    assert "manifest.json" in answer.out
+    assert cir("encode", run, "--out", tmp_path / "c").complains("accepted: --images DIR, or")
+    wrong = cir("encode", run, "--images", garments_root, "--out", tmp_path / "c", "--what", "x")
+    assert wrong.complains("unknown value of --what 'x'")

@@ -28,6 +28,7 @@ FLOORS = (
     ("plan", "data", "readers", "encode", "cache", "embed", "builtin"),
     (
         "tally",
+        "bulk",
         "mining",
         "evaluate",
         "submission",
