@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
+from cir_plugins.cache import FeatureCache, Shelf
 from cir_plugins.device import autocast
 from cir_plugins.errors import CIRError
 from cir_plugins.features import concatenate, each, select, size_in_bytes
 from cir_plugins.images import open_image
 from cir_plugins.types import Features
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,9 @@ class Encoding:
         workers: Loader processes.
         batch_size: Images per forward pass.
         progress: Whether bars are shown.
+        cache: Features on disk, or None.
+        finished: Whether the weights change no more, so that features of a trained tower may be
+            kept too.
     """
 
     device: torch.device
@@ -36,6 +43,8 @@ class Encoding:
     workers: int = 0
     batch_size: int = 64
     progress: bool = True
+    cache: FeatureCache | None = None
+    finished: bool = False
 
 
 class ImageFiles(Dataset[Tensor]):
@@ -94,8 +103,25 @@ def feature_chunks(
 ) -> Iterator[tuple[Tensor, Features]]:
     """Chunks of (indices, features on the device), each image opened and encoded once, in order.
 
-    The backbone should be in evaluation mode; no gradient is kept.
+    The backbone should be in evaluation mode; no gradient is kept. Where the encoding has a cache
+    and the features do not change, those it holds are read from it.
     """
+    cache = encoding.cache
+    if cache is None or not (backbone.frozen_features or encoding.finished):
+        yield from _computed(backbone, paths, encoding, title)
+        return
+    shelf = cache.shelf(backbone, encoding.dtype, encoding.device)
+
+    def encode(some: Sequence[Path]) -> Iterator[tuple[Tensor, Features]]:
+        return _computed(backbone, some, encoding, title)
+
+    for index, features in cache.chunks(shelf, paths, encoding.batch_size, encode):
+        yield index, each(features, lambda part: part.to(encoding.device))
+
+
+def _computed(
+    backbone: Any, paths: Sequence[Path], encoding: Encoding, title: str
+) -> Iterator[tuple[Tensor, Features]]:
     loader = DataLoader(
         Guarded(ImageFiles(paths, backbone.preprocess)),
         batch_size=encoding.batch_size,
@@ -148,5 +174,52 @@ class FeatureStore:
         """Chunks of (positions in ``index``, features on the device)."""
         for first in range(0, len(index), encoding.batch_size):
             positions = torch.arange(first, min(first + encoding.batch_size, len(index)))
-            features = select(self.all, index[positions])
+            features = self[index[positions]]
             yield positions, each(features, lambda part: part.to(encoding.device))
+
+
+class DiskStore(FeatureStore):
+    """Features of all images in a cache on disk, read when they are asked for.
+
+    Args:
+        shelf: Holds them all.
+        names: Content hash of each of the N images.
+    """
+
+    def __init__(self, shelf: Shelf, names: Sequence[str]) -> None:
+        self.shelf = shelf
+        self.names = list(names)
+
+    def __getitem__(self, index: Tensor) -> Features:
+        """Features of the images at ``index``."""
+        return self.shelf.read([self.names[place] for place in index.tolist()])
+
+
+def training_store(
+    backbone: Any, paths: Sequence[Path], encoding: Encoding, limit_mb: int, augment: str
+) -> FeatureStore | None:
+    """Features of the training images, or None where they must be computed in every step.
+
+    Args:
+        backbone: In evaluation mode.
+        paths: The training images.
+        encoding: Where to encode; its cache is used where it has one.
+        limit_mb: Memory the features may take, in MiB; larger ones stay on disk where there is a
+            cache.
+        augment: Augmentation of the training images.
+    """
+    frozen = backbone.frozen_features
+    if not frozen or augment != "none":
+        if encoding.cache is not None:
+            why = f"train.augment is '{augment}'" if frozen else "the backbone's tower is trained"
+            _LOG.warning("feature cache not used for training: %s", why)
+        return None
+    cache = encoding.cache
+    if cache is None:
+        return FeatureStore.build(backbone, paths, encoding, limit_mb) if limit_mb else None
+    shelf = cache.shelf(backbone, encoding.dtype, encoding.device)
+    for _ in feature_chunks(backbone, paths, encoding, "features"):
+        pass
+    store = DiskStore(shelf, cache.contents(paths))
+    in_memory = size_in_bytes(shelf.like) * len(paths) <= limit_mb * 2**20
+    return FeatureStore(store[torch.arange(len(paths))]) if in_memory else store

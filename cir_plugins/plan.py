@@ -24,7 +24,7 @@ _WORD_OF = MappingProxyType({"dataset": "data set"})
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where and how a command runs; only ``seed`` and ``start`` change what is computed.
+    """Where and how a command runs; only ``seed``, ``start`` and a lossy cache change results.
 
     Attributes:
         seed: Seed of everything that is drawn.
@@ -34,6 +34,9 @@ class RunSettings:
             anew in every epoch, in MiB.
         start: Folder of a run, of the same method and backbone, whose chosen weights training
             starts from.
+        feature_cache: Folder where features that do not change are kept for this and other runs;
+            empty for none.
+        feature_cache_dtype: How they are stored; ``same`` as computed, without loss.
     """
 
     seed: int = 0
@@ -41,6 +44,8 @@ class RunSettings:
     workers: int = -1
     feature_cache_mb: int = 4096
     start: str | None = None
+    feature_cache: str = ""
+    feature_cache_dtype: Literal["same", "fp32", "fp16", "bf16"] = "same"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cir_plugins.evaluate import encode_split, evaluate, rankings, report
 from cir_plugins.folder import CONFIG, check_record
 from cir_plugins.method import Method
 from cir_plugins.options import check_options, options_of
-from cir_plugins.plan import Plan, make_plan
+from cir_plugins.plan import Plan, make_plan, plan_reader
 from cir_plugins.registry import Registry
 from cir_plugins.run import build, load_best, make_encoding, protocol_of, read_splits
 from cir_plugins.train import METRICS
@@ -37,7 +38,7 @@ def open_run(
     if plan.train.epochs:
         load_best(method, folder)
     method.eval()
-    return plan, method, encoding
+    return plan, method, replace(encoding, finished=True)
 
 
 def read_run(folder: Path) -> tuple[Tables, list[dict[str, Any]]]:
@@ -91,15 +92,20 @@ def evaluate_run(
     options: Mapping[str, Any],
     protocol: str = "",
     split: str = "val",
+    feature_cache: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """The JSON object of evaluating a run on a data set.
+
+    Features are read from and added to ``feature_cache``, or the run's own cache.
 
     Raises:
         CIRError: On whatever a user can mend.
     """
     check_record(folder)
     overrides = retarget(registry, folder, data, root, protocol, options)
+    if feature_cache is not None:
+        overrides["run"] = {"feature_cache": str(feature_cache)}
     plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
     splits = read_splits(plan, (split,))
     if not splits:
@@ -127,3 +133,14 @@ def rank_run(
         (part, rankings(method, encode_split(method, part, encoding), depth))
         for part in read_splits(plan, (split,))
     ]
+
+
+def images_of_data(registry: Registry, data: str, root: Path) -> dict[str, Path]:
+    """Every image of a data set's splits: image id -> file, sorted.
+
+    Raises:
+        CIRError: If the data cannot be read.
+    """
+    splits = plan_reader(registry, data, {}).build()(root)
+    paths = {name: path for split in splits for name, path in split.paths.items()}
+    return dict(sorted(paths.items()))

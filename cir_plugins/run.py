@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cir_plugins.cache import FeatureCache
 from cir_plugins.checkpoint import load_state, load_trained_state
 from cir_plugins.data import training_table
 from cir_plugins.device import resolve_device, resolve_precision, resolve_workers
@@ -111,7 +112,10 @@ def make_encoding(plan: Plan, progress: bool) -> Encoding:
     """Where the plan computes."""
     device = resolve_device(plan.run.device)
     dtype = resolve_precision(plan.train.precision, device)
-    return Encoding(device, dtype, resolve_workers(plan.run.workers), progress=progress)
+    folder = plan.run.feature_cache
+    cache = FeatureCache(Path(folder), plan.run.feature_cache_dtype) if folder else None
+    workers = resolve_workers(plan.run.workers)
+    return Encoding(device, dtype, workers, progress=progress, cache=cache)
 
 
 def build(plan: Plan, encoding: Encoding) -> Method:

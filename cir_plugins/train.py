@@ -25,7 +25,7 @@ from cir_plugins.checkpoint import (
 )
 from cir_plugins.data import BatchSource, TrainingTable, epoch_plans, mix
 from cir_plugins.device import autocast, move_batch
-from cir_plugins.encode import Encoding, FeatureStore
+from cir_plugins.encode import Encoding, FeatureStore, training_store
 from cir_plugins.errors import CIRError
 from cir_plugins.loader import Loader
 from cir_plugins.method import Method
@@ -114,11 +114,9 @@ class Trainer:
         return self.progress
 
     def _store(self, limit_mb: int) -> FeatureStore | None:
-        frozen = self.method.backbone.frozen_features and self.settings.augment == "none"
-        if not frozen or not limit_mb:
-            return None
         self.method.eval()
-        return FeatureStore.build(self.method.backbone, self.table.paths, self.encoding, limit_mb)
+        backbone, augment = self.method.backbone, self.settings.augment
+        return training_store(backbone, self.table.paths, self.encoding, limit_mb, augment)
 
     def _loader(self) -> Loader:
         source = BatchSource(

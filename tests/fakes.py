@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cir_plugins.builtin.losses import InfoNCE, Pairwise
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.builtin.similarity import best_token, unit
+from cir_plugins.cache import FeatureCache
 from cir_plugins.data import TrainingTable, training_table
 from cir_plugins.encode import Encoding
 from cir_plugins.evaluate import evaluate
@@ -195,12 +196,13 @@ def make_trainer(
     epochs: int = 4,
     validated: bool = True,
     backbone: dict[str, Any] | None = None,
+    cache: FeatureCache | None = None,
     **settings: Any,
 ) -> Trainer:
     """A trainer over made-up data; equal arguments give equal trainers in every process."""
     table = training_table([made_up_split(data)])
     judged = made_up_split(data, role="val", images=9, queries=15, seed=1)
-    encoding = Encoding(torch.device("cpu"), workers=workers, progress=False)
+    encoding = Encoding(torch.device("cpu"), workers=workers, progress=False, cache=cache)
     torch.manual_seed(11)
     kwargs = {"batch_size": 6, "lr": 0.01, **settings}
     if method == "dqe":

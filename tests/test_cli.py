@@ -50,7 +50,10 @@ def test_show_prints_brackets_as_they_are(cir: Call) -> None:
     [
         (
             ["trian"],
-            ["unknown command 'trian'; nearest: train", "accepted: bench, check, convert, eval"],
+            [
+                "unknown command 'trian'; nearest: train",
+                "accepted: bench, check, convert, encode, eval",
+            ],
         ),
         (["list", "samplers"], ["unknown kind 'samplers'; nearest: sampler"]),
         (["show", "methods"], ["unknown kind 'methods'; nearest: method"]),

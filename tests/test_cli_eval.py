@@ -123,3 +123,31 @@ def test_bench_hands_its_arguments_on_and_ends_with_code_1_if_a_row_failed(
     assert seen["out"] == Path("runs/quickstart")
     assert (seen["resume"], seen["run"]) == (True, {"device": "cpu"})
     assert "index.html" in answer.out
+
+
+def test_eval_with_a_feature_cache_gives_the_same_report_twice(
+    cir: Call, run: Path, garments_root: Path, tmp_path: Path
+) -> None:
+    arguments = ("eval", run, "--data", "fashioniq", "--root", garments_root)
+    reports = []
+    for number, extra in enumerate([(), *[("--feature-cache", tmp_path / "c")] * 2]):
+        file = tmp_path / f"{number}.json"
+        assert cir(*arguments, *extra, "--json", file).code == 0
+        reports.append(file.read_text())
+    assert reports[0] == reports[1] == reports[2]
+    assert list((tmp_path / "c").rglob("*.safetensors"))
+
+
+def test_encode_takes_a_folder_or_a_data_set(
+    cir: Call, run: Path, garments_root: Path, tmp_path: Path
+) -> None:
+    source = ("--data", "fashioniq", "--root", garments_root)
+    assert cir("encode", run, *source, "--out", tmp_path / "a").code == 0
+    content = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    assert content["images"] > 0
+    answer = cir("encode", run, "--images", garments_root, "--out", tmp_path / "b")
+    assert answer.code == 0
+    assert "manifest.json" in answer.out
+    assert cir("encode", run, "--out", tmp_path / "c").complains("accepted: --images DIR, or")
+    wrong = cir("encode", run, "--images", garments_root, "--out", tmp_path / "c", "--what", "x")
+    assert wrong.complains("unknown value of --what 'x'")

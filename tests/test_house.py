@@ -23,13 +23,14 @@ MOST_LINES_OF_A_FUNCTION = 50
 # Lower floors never import higher ones; modules of one floor may import one another.
 FLOORS = (
     ("errors", "texts", "settings", "options", "hookspecs"),
-    ("types", "config", "metrics", "images", "features"),
+    ("types", "config", "metrics", "images", "features", "keys", "shards"),
     ("ranges", "registry", "method", "device", "garments"),
-    ("plan", "data", "readers", "encode", "embed", "builtin"),
+    ("plan", "data", "readers", "encode", "cache", "embed", "builtin"),
     (
         "tally",
         "pools",
         "drawing",
+        "bulk",
         "mining",
         "evaluate",
         "submission",

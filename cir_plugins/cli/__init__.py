@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cir_plugins.cli import bench, convert, data, new_plugin, parts, report, train
+from cir_plugins.cli import bench, convert, data, encode, new_plugin, parts, report, train
 from cir_plugins.cli import eval as evaluation
 from cir_plugins.errors import CIRError, unknown_name
 
@@ -83,6 +83,7 @@ def make_app() -> typer.Typer:
     app.command("check")(data.check)
     app.command("train")(train.train)
     app.command("eval")(evaluation.evaluate)
+    app.command("encode")(encode.encode)
     app.command("bench")(bench.bench)
     app.command("report")(report.report)
     app.command("convert")(convert.convert)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cir_plugins.cli.options import Root
+from cir_plugins.cli.options import FeatureCache, Root
 from cir_plugins.errors import CIRError
 
 FAILED_ROWS = 1
@@ -38,6 +38,7 @@ def bench(
         Path | None,
         typer.Option("--published", help="TOML of papers' numbers; the same protocol's are shown."),
     ] = None,
+    feature_cache: FeatureCache = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the rows that are done.")] = False,
 ) -> None:
     """Compare methods: the rows of a suite.
@@ -48,9 +49,8 @@ def bench(
 
     numbers = _seeds(seeds)
     chosen = read_suite(suite).pointed_at(data or None, root).only(_names(methods), numbers)
-    run: dict[str, Any] = {"device": device} if device else {}
-    if workers is not None:
-        run["workers"] = workers
+    given = {"device": device, "workers": workers, "feature_cache": str(feature_cache or "")}
+    run: dict[str, Any] = {key: value for key, value in given.items() if value not in ("", None)}
     from rich.console import Console
 
     from cir_plugins.bench.page import write_page

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cir_plugins.cli.options import Data, Root, Sets, data_options, need
+from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, data_options, need
 
 ROLES = ("train", "val", "test")
 Protocol = Annotated[
@@ -36,9 +36,10 @@ def evaluate(
     split: Role = "",
     json: Json = None,
     submission: Submission = None,
+    feature_cache: FeatureCache = None,
 ) -> None:
     """Evaluate a run on a data set."""
-    from cir_plugins.errors import unknown_name
+    from cir_plugins.errors import CIRError, unknown_name
     from cir_plugins.plan import plan_reader
     from cir_plugins.registry import Registry
 
@@ -49,6 +50,8 @@ def evaluate(
     registry = Registry.load()
     reader = plan_reader(registry, name, options, protocol)
     target: dict[str, Any] = {"data": name, "root": folder}
+    if submission is not None and feature_cache is not None:
+        raise CIRError("--feature-cache is of no use with --submission; accepted: one of the two")
     if submission is not None:
         from cir_plugins.cli.submit import submit
 
@@ -62,7 +65,13 @@ def evaluate(
     from cir_plugins.reopen import evaluate_run
 
     report = evaluate_run(
-        run, registry, options=options, protocol=protocol, split=split or "val", **target
+        run,
+        registry,
+        options=options,
+        protocol=protocol,
+        split=split or "val",
+        feature_cache=feature_cache,
+        **target,
     )
     if json is not None:
         _write(json, report)

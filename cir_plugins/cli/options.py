@@ -26,6 +26,16 @@ Sets = Annotated[
     ),
 ]
 
+FeatureCache = Annotated[
+    Path | None,
+    typer.Option(
+        "--feature-cache",
+        metavar="DIR",
+        help="Keep features that do not change here, for this and other runs.",
+        show_default=False,
+    ),
+]
+
 
 def data_options(assignments: list[str] | None) -> dict[str, Any]:
     """The options of a reader among ``--set data.KEY=VALUE`` assignments.

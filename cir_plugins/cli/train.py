@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cir_plugins.cli.options import Data, Root, Sets, need
+from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, need
 
 if TYPE_CHECKING:
     from cir_plugins.config import Tables
@@ -38,6 +38,7 @@ def train(
         Path | None,
         typer.Option("--from", help="Run whose weights are started from.", show_default=False),
     ] = None,
+    feature_cache: FeatureCache = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved config and do nothing.")
@@ -51,7 +52,8 @@ def train(
 
     file: Tables = read_config(config) if config else {}
     named = arguments_as_tables(method, data, root, seed, device, start)
-    layers = (file, named, parse_set(sets or []))
+    cache: Tables = {"run": {"feature_cache": str(feature_cache)}} if feature_cache else {}
+    layers = (file, named, cache, parse_set(sets or []))
     plan = make_plan(Registry.load(), *start_layer(layers), *layers)
     if dry_run:
         typer.echo(plan.text(), nl=False)

@@ -1,0 +1,200 @@
+"""Many images to shards of features or target embeddings, by one process or several."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
+from tqdm import tqdm
+
+from cir_plugins.cache import DTYPES
+from cir_plugins.device import autocast
+from cir_plugins.encode import Encoding, Guarded, ImageFiles
+from cir_plugins.errors import CIRError
+from cir_plugins.keys import backbone_key, new_digest
+from cir_plugins.method import Method
+from cir_plugins.shards import SUFFIX, Shard, remove_stale, write_shard, write_whole
+
+MANIFEST = "manifest.json"
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """What is encoded, and how it is cut.
+
+    Attributes:
+        what: ``targets``: embeddings as candidates; ``features``: the backbone's features.
+        shard_size: Images per shard.
+        dtype: ``same`` as computed, or ``fp32``, ``fp16``, ``bf16``.
+        skip_broken: Leave out images that cannot be read, and name them in the manifest.
+        rank: This process among ``world``; shard k is its own where k % world == rank.
+        world: Number of processes.
+    """
+
+    what: Literal["targets", "features"] = "targets"
+    shard_size: int = 1024
+    dtype: str = "same"
+    skip_broken: bool = False
+    rank: int = 0
+    world: int = 1
+
+
+def share_of_environment() -> tuple[int, int]:
+    """RANK and WORLD_SIZE as ``torchrun`` sets them; (0, 1) without it.
+
+    Raises:
+        CIRError: If they are no such numbers.
+    """
+    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if not (rank.isdigit() and world.isdigit() and int(rank) < int(world)):
+        raise CIRError(f"RANK={rank} and WORLD_SIZE={world}; accepted: 0 <= RANK < WORLD_SIZE")
+    return int(rank), int(world)
+
+
+def images_of(folder: Path) -> dict[str, Path]:
+    """Every image file under a folder: relative path -> file, sorted.
+
+    Raises:
+        CIRError: If there is none.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise CIRError(
+            f"no images in folder {folder}; accepted: {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return {path.relative_to(folder).as_posix(): path for path in files}
+
+
+def encode_images(
+    method: Method, images: Mapping[str, Path], out: Path, encoding: Encoding, bulk: Bulk
+) -> Path | None:
+    """The manifest once every shard is there, None while other processes are at work.
+
+    Shards that are there are kept, so that a run that was cut off goes on where it was.
+
+    Args:
+        method: Its weights are used; put into evaluation mode.
+        images: Image name -> file.
+        out: Folder of the shards.
+        encoding: Where to encode.
+        bulk: What to write.
+
+    Raises:
+        CIRError: If an image cannot be read (unless they are skipped), the disk is full, or the
+            folder holds shards of other images, weights or settings.
+    """
+    method.eval()
+    names = list(images)
+    request = _request(method, names, encoding, bulk)
+    remove_stale(out)
+    total = -(-len(names) // bulk.shard_size)
+    own = range(bulk.rank, total, bulk.world)
+    for number in tqdm(own, desc="shards", disable=not encoding.progress):
+        path = shard_path(out, number)
+        if path.is_file():
+            _check(path, request)
+            continue
+        part = names[number * bulk.shard_size : (number + 1) * bulk.shard_size]
+        _write(method, {name: images[name] for name in part}, path, encoding, bulk, request)
+    return _manifest(out, total, request, bulk)
+
+
+def shard_path(out: Path, number: int) -> Path:
+    """File of a shard."""
+    return out / f"shard-{number:06d}{SUFFIX}"
+
+
+def _request(method: Method, names: Sequence[str], encoding: Encoding, bulk: Bulk) -> str:
+    """Key of all that decides what stands in the shards."""
+    extra = f"{bulk.what} {bulk.dtype} {bulk.shard_size} {bulk.skip_broken} {encoding.dtype}"
+    digest = new_digest()
+    digest.update(backbone_key(method.backbone, list(method.state_dict().items()), extra).encode())
+    digest.update(json.dumps(list(names)).encode())
+    key: str = digest.hexdigest()
+    return key
+
+
+def _check(path: Path, request: str) -> Shard:
+    shard = Shard(path)
+    if shard.facts.get("request") != request:
+        raise CIRError(
+            f"{path} was written for other images, weights or settings; "
+            "accepted: another --out, or the same command as before"
+        )
+    return shard
+
+
+def _collate(items: list[Any]) -> tuple[Any, list[CIRError | None]]:
+    errors = [item if isinstance(item, CIRError) else None for item in items]
+    good = [item for item in items if not isinstance(item, CIRError)]
+    return (default_collate(good) if good else None), errors
+
+
+def _write(
+    method: Method,
+    images: Mapping[str, Path],
+    path: Path,
+    encoding: Encoding,
+    bulk: Bulk,
+    request: str,
+) -> None:
+    names, kept, broken = iter(images), [], {}
+    parts: list[tuple[Tensor, ...]] = []
+    loader = DataLoader(
+        Guarded(ImageFiles(list(images.values()), method.backbone.preprocess)),
+        batch_size=encoding.batch_size,
+        num_workers=min(encoding.workers, -(-len(images) // encoding.batch_size)),
+        collate_fn=_collate,
+        generator=torch.Generator(),
+    )
+    for pixels, errors in loader:
+        for error in errors:
+            name = next(names)
+            if error is None:
+                kept.append(name)
+            elif bulk.skip_broken:
+                broken[name] = str(error)
+            else:
+                raise CIRError(f"{error}\nleave such images out with --skip-broken") from error
+        if pixels is not None:
+            parts.append(_encoded(method, pixels, encoding, bulk))
+    whole = [torch.cat(list(tensors)) for tensors in zip(*parts, strict=True)]
+    write_shard(path, whole, kept, {"request": request, "broken": broken})
+
+
+def _encoded(method: Method, pixels: Tensor, encoding: Encoding, bulk: Bulk) -> tuple[Tensor, ...]:
+    with torch.no_grad(), autocast(encoding.device, encoding.dtype):
+        features = method.backbone.features(pixels.to(encoding.device))
+        made = features if bulk.what == "features" else method.target(features).float()
+    parts = (made,) if isinstance(made, Tensor) else tuple(made)
+    stored = DTYPES.get(bulk.dtype)
+    return tuple(
+        (part.to(stored) if stored is not None and part.is_floating_point() else part).cpu()
+        for part in parts
+    )
+
+
+def _manifest(out: Path, total: int, request: str, bulk: Bulk) -> Path | None:
+    """Written by whoever finds all shards there; what stands in it is the same for all."""
+    paths = [shard_path(out, number) for number in range(total)]
+    if not all(path.is_file() for path in paths):
+        return None
+    shards = [_check(path, request) for path in paths]
+    content = {
+        "what": bulk.what,
+        "dtype": bulk.dtype,
+        "request": request,
+        "images": sum(len(shard.names) for shard in shards),
+        "broken": {name: why for shard in shards for name, why in shard.facts["broken"].items()},
+        "shards": [{"file": shard.path.name, "images": len(shard.names)} for shard in shards],
+    }
+    write_whole(out / MANIFEST, (json.dumps(content, indent=2) + "\n").encode())
+    return out / MANIFEST

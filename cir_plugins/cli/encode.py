@@ -1,0 +1,68 @@
+"""``cir encode``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cir_plugins.cli.options import Data, Root, need
+
+WHAT = ("targets", "features")
+STORED = ("same", "fp32", "fp16", "bf16")
+
+
+def encode(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="Folder of images, searched whole.", show_default=False),
+    ] = None,
+    data: Data = "",
+    root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the shards.", show_default=False)
+    ] = None,
+    what: Annotated[str, typer.Option("--what", help="targets or features.")] = "targets",
+    dtype: Annotated[str, typer.Option("--dtype", help="same, fp32, fp16 or bf16.")] = "same",
+    shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Images a shard.")] = 1024,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out images that cannot be read.")
+    ] = False,
+) -> None:
+    """Encode many images with a run's weights; shards that are done are kept.
+
+    Under torchrun each process takes its share of the shards.
+    """
+    from cir_plugins.errors import CIRError, unknown_name
+
+    for option, value, known in (("--what", what, WHAT), ("--dtype", dtype, STORED)):
+        if value not in known:
+            raise unknown_name(f"value of {option}", value, known)
+    folder = need(out, "--out DIR")
+    if (images is None) == (not data):
+        raise CIRError("accepted: --images DIR, or --data NAME with --root DIR")
+    from cir_plugins.bulk import Bulk, encode_images, images_of, share_of_environment
+    from cir_plugins.registry import Registry
+    from cir_plugins.reopen import images_of_data, open_run
+
+    rank, world = share_of_environment()
+    registry = Registry.load()
+    files = (
+        images_of(images)
+        if images is not None
+        else images_of_data(registry, data, need(root, "--root DIR"))
+    )
+    _, method, encoding = open_run(run, registry, progress=rank == 0)
+    bulk = Bulk(
+        "features" if what == "features" else "targets",
+        shard_size,
+        dtype,
+        skip_broken,
+        rank,
+        world,
+    )
+    manifest = encode_images(method, files, folder, encoding, bulk)
+    if manifest is not None:
+        typer.echo(f"written: {manifest}")

@@ -1,0 +1,68 @@
+"""What features depend on, as a short key: weights, architecture, transform."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+_PROBES = ((53, 37), (37, 53))  # sizes of the pictures by which a transform is told
+
+
+def constant_tensors(backbone: Any) -> list[tuple[str, Tensor]]:
+    """Names and tensors that a backbone's features may depend on.
+
+    Where features are frozen: everything that is not trained, without the running statistics of
+    what is. Otherwise everything.
+    """
+    frozen = backbone.frozen_features
+    found = [(n, p) for n, p in backbone.named_parameters() if not (frozen and p.requires_grad)]
+    for prefix, module in backbone.named_modules():
+        trained = any(p.requires_grad for p in module.parameters(recurse=False))
+        if not (frozen and trained):
+            buffers = module.named_buffers(recurse=False)
+            found += [(f"{prefix}.{name}", value) for name, value in buffers]
+    return found
+
+
+def backbone_key(backbone: Any, tensors: Sequence[tuple[str, Tensor]], extra: str) -> str:
+    """Hash of weights, architecture and transform.
+
+    The transform is told by what it makes of two pictures, since a function has no description.
+    """
+    digest = new_digest()
+    tree = re.sub(r" at 0x[0-9a-f]+", "", repr(backbone))
+    transform = re.sub(r" at 0x[0-9a-f]+", "", repr(backbone.preprocess))
+    digest.update(f"{type(backbone).__qualname__}\n{tree}\n{transform}\n{extra}\n".encode())
+    for picture in probe_pictures():
+        digest.update(_bytes(backbone.preprocess(picture)))
+    for name, value in tensors:
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(_bytes(value))
+    key: str = digest.hexdigest()
+    return key
+
+
+def new_digest() -> Any:
+    """A fresh hash of 16 bytes."""
+    return hashlib.blake2b(digest_size=16)
+
+
+def _bytes(value: Tensor) -> Any:
+    flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return flat.numpy()
+
+
+def probe_pictures() -> list[Image.Image]:
+    """Two small pictures, always the same."""
+    made = []
+    for width, height in _PROBES:
+        values = np.arange(width * height * 3, dtype=np.int64) * 7919 % 251
+        made.append(Image.fromarray(values.astype(np.uint8).reshape(height, width, 3)))
+    return made

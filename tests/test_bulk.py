@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cir_plugins.bulk import Bulk, encode_images, images_of, shard_path, share_of_environment
+from cir_plugins.errors import CIRError
+from cir_plugins.images import open_image
+from cir_plugins.method import Method
+from cir_plugins.shards import Shard
+from tests.fakes import CPU, FakeBackbone, parts, write_pictures
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    write_pictures(tmp_path / "images" / "deep", [f"{n:02d}" for n in range(11)])
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    return images_of(tmp_path / "images")
+
+
+def a_method(seed: int = 0) -> Method:
+    return Method(parts(FakeBackbone(targets=3, seed=seed)))
+
+
+def rows(out: Path, shards: int) -> tuple[list[str], Tensor]:
+    """All names and values, shard by shard."""
+    read = [Shard(shard_path(out, number)) for number in range(shards)]
+    return [n for shard in read for n in shard.names], torch.cat([s.whole()[0] for s in read])
+
+
+def test_images_of_a_folder_are_named_by_their_place(files: dict[str, Path]) -> None:
+    assert list(files) == [f"deep/{n:02d}.png" for n in range(11)]
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CIRError, match=r"no images in folder .*; accepted: \.bmp"):
+        images_of(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["targets", "features"])
+def test_shards_hold_what_the_method_gives(
+    files: dict[str, Path], tmp_path: Path, what: Any
+) -> None:
+    method = a_method()
+    manifest = encode_images(method, files, tmp_path / "out", CPU, Bulk(what, shard_size=4))
+    assert manifest is not None
+    content = json.loads(manifest.read_text())
+    assert [shard["images"] for shard in content["shards"]] == [4, 4, 3]
+    assert (content["images"], content["broken"], content["what"]) == (11, {}, what)
+    pixels = torch.stack([method.backbone.preprocess(open_image(path)) for path in files.values()])
+    features = method.backbone.features(pixels)
+    expected = features if what == "features" else method.target(features)
+    names, found = rows(tmp_path / "out", 3)
+    assert names == list(files)
+    assert torch.allclose(found, expected.detach(), atol=1e-6)
+
+
+def test_half_precision_is_stored_as_such(files: dict[str, Path], tmp_path: Path) -> None:
+    encode_images(a_method(), files, tmp_path / "out", CPU, Bulk(dtype="bf16"))
+    assert rows(tmp_path / "out", 1)[1].dtype == torch.bfloat16
+
+
+def test_shards_that_are_done_are_kept(files: dict[str, Path], tmp_path: Path) -> None:
+    out, bulk = tmp_path / "out", Bulk(shard_size=4)
+    encode_images(a_method(), files, out, CPU, bulk)
+    first = rows(out, 3)[1]
+    times = {number: shard_path(out, number).stat().st_mtime_ns for number in (0, 2)}
+    shard_path(out, 1).unlink()
+    encode_images(a_method(), files, out, CPU, bulk)
+    assert times == {number: shard_path(out, number).stat().st_mtime_ns for number in (0, 2)}
+    assert torch.equal(rows(out, 3)[1], first)
+
+
+def test_two_ranks_share_the_shards_and_the_last_writes_the_manifest(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    encode_images(a_method(), files, alone, CPU, Bulk(shard_size=4))
+    bulk = Bulk(shard_size=4, world=2)
+    assert encode_images(a_method(), files, shared, CPU, replace(bulk, rank=1)) is None
+    assert [path.name for path in shared.glob("*.safetensors")] == ["shard-000001.safetensors"]
+    assert encode_images(a_method(), files, shared, CPU, bulk) == shared / "manifest.json"
+    assert torch.equal(rows(alone, 3)[1], rows(shared, 3)[1])
+    assert (alone / "manifest.json").read_text() == (shared / "manifest.json").read_text()
+
+
+def test_shards_of_other_weights_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    encode_images(a_method(), files, tmp_path / "out", CPU, Bulk())
+    with pytest.raises(CIRError, match="written for other images, weights or settings; accepted"):
+        encode_images(a_method(seed=1), files, tmp_path / "out", CPU, Bulk())
+
+
+def test_a_broken_image_is_named_or_left_out(files: dict[str, Path], tmp_path: Path) -> None:
+    files["deep/05.png"].write_bytes(b"\x89PNG, but not for long")
+    with pytest.raises(CIRError, match=r"image .*05\.png .*\n?.*\nleave such .* --skip-broken"):
+        encode_images(a_method(), files, tmp_path / "out", CPU, Bulk())
+    manifest = encode_images(a_method(), files, tmp_path / "out", CPU, Bulk(skip_broken=True))
+    assert manifest is not None
+    content = json.loads(manifest.read_text())
+    assert content["images"] == 10
+    assert list(content["broken"]) == ["deep/05.png"]
+    assert rows(tmp_path / "out", 1)[0] == [name for name in files if "05" not in name]
+
+
+@pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("x", "2")])
+def test_a_share_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, rank: str, world: str
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    with pytest.raises(CIRError, match="accepted: 0 <= RANK < WORLD_SIZE"):
+        share_of_environment()
