@@ -51,9 +51,8 @@ def train(
     from cir_plugins.start import start_layer
 
     file: Tables = read_config(config) if config else {}
-    named = arguments_as_tables(method, data, root, seed, device, start)
-    cache: Tables = {"run": {"feature_cache": str(feature_cache)}} if feature_cache else {}
-    layers = (file, named, cache, parse_set(sets or []))
+    named = arguments_as_tables(method, data, root, seed, device, start, feature_cache)
+    layers = (file, named, parse_set(sets or []))
     plan = make_plan(Registry.load(), *start_layer(layers), *layers)
     if dry_run:
         typer.echo(plan.text(), nl=False)
@@ -73,7 +72,8 @@ def arguments_as_tables(
     root: Path | None,
     seed: int | None,
     device: str,
-    start: Path | None = None,
+    start: Path | None,
+    feature_cache: Path | None,
 ) -> Tables:
     """The command's own arguments as tables; those left out are not in them."""
     given: dict[str, dict[str, Any]] = {
@@ -82,7 +82,8 @@ def arguments_as_tables(
         "run": {
             "seed": "" if seed is None else seed,
             "device": device,
-            "start": str(start) if start else "",
+            "start": str(start or ""),
+            "feature_cache": str(feature_cache or ""),
         },
     }
     kept = {
