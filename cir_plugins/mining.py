@@ -2,7 +2,7 @@
 
 Scores are computed by blocks of queries against the split's pool; a sampler turns a block into a
 mask; K negatives per epoch are drawn from each row of it, without replacement until it is used up,
-by keys that depend on (seed, epoch, row, image) alone. Neither block size nor order matters.
+by numbers that depend on (seed, epoch, row) alone. The size of the blocks does not matter.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _blocks(
             sampler=method.sampler,
         ),
         desc=f"mining {table.splits[split].name}",
-        total=-(-len(known.rows) // rows_per_block(candidates)),
+        total=-(-len(known.rows) // rows_per_block(candidates, encoding.device)),
         disable=not encoding.progress,
         leave=False,
     )
@@ -175,7 +175,7 @@ def _known(table: TrainingTable, split: int, known: str) -> _Known:
         ]
         for row in rows
     ]
-    answers = [[place[image] for image in row.answers if place[image] >= 0] for row in rows]
+    answers = [[place[i] for i in dict.fromkeys(row.answers) if place[i] >= 0] for row in rows]
     return _Known(
         torch.tensor(numbers),
         column,

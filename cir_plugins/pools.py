@@ -18,6 +18,8 @@ from cir_plugins.drawing import draw
 # Scores of a block: fewer make the matrix product slow. The sampler sees parts of a block, which
 # stay in the processor's caches from one operation to the next.
 CELLS, PART_CELLS = 2_600_000, 640_000
+# A GPU wants few large blocks; the sampler's copies of this one take about a GiB.
+GPU_CELLS = 64_000_000
 # A block of few queries makes the matrix product slow: up to this many are taken together where
 # they need no more than _MOST_CELLS.
 _LEAST_ROWS, _MOST_CELLS = 16, 8_000_000
@@ -69,8 +71,10 @@ class Pool(NamedTuple):
     outside: Tensor | None
 
 
-def rows_per_block(candidates: int) -> int:
+def rows_per_block(candidates: int, device: torch.device) -> int:
     """How many queries a block holds."""
+    if device.type != "cpu":
+        return max(1, GPU_CELLS // candidates)
     most = max(1, _MOST_CELLS // candidates)
     return max(1, CELLS // candidates, min(_LEAST_ROWS, most))
 
@@ -100,7 +104,7 @@ def pools(
     """
     device = target.device if queries is None else queries.device
     asked = range(len(target)) if rows is None else rows
-    step = rows_per_block(candidates)
+    step = rows_per_block(candidates, device)
     for first in range(asked.start, asked.stop, step):
         last = min(first + step, asked.stop)
         own = target[first:last].to(device)
@@ -124,7 +128,8 @@ def score(queries: Tensor, targets: Tensor, similarity: Similarity) -> Tensor:
     with torch.no_grad():
         if targets.dim() == 2:
             return similarity(queries, targets)
-        width = max(1, CELLS // (len(queries) * targets.shape[1]))
+        cells = CELLS if queries.device.type == "cpu" else GPU_CELLS
+        width = max(1, cells // (len(queries) * targets.shape[1]))
         return torch.cat([similarity(queries, part) for part in torch.split(targets, width)], dim=1)
 
 

@@ -136,7 +136,7 @@ def test_size_of_blocks_and_of_batches_changes_nothing(
     method = Method(parts(sampler=TargetRelative()))
     whole = run(method, table, with_model=with_model)
     for block in (1, 5):
-        monkeypatch.setattr(pools_module, "rows_per_block", lambda _, rows=block: rows)
+        monkeypatch.setattr(pools_module, "rows_per_block", lambda *_, rows=block: rows)
         found = mine(
             method,
             table,

@@ -12,6 +12,8 @@ from cir_plugins.builtin.similarity import best_token, unit
 from cir_plugins.pools import Columns, mine_embeddings, pools, rows_per_block
 from dqe_plugin.sampler import TargetRelative
 
+CPU = torch.device("cpu")
+
 
 def made_up(
     count: int, candidates: int, tokens: int = 0
@@ -106,10 +108,10 @@ def test_without_queries_everything_allowed_is_in_the_pool() -> None:
 
 def test_memory_of_a_block_is_bounded() -> None:
     for candidates in (10, 1000, 20_000, 160_000, 10**6, 10**7, 10**8):
-        rows = rows_per_block(candidates)
+        rows = rows_per_block(candidates, CPU)
         assert rows >= 1
         assert rows == 1 or rows * candidates <= 8_000_000
-    assert rows_per_block(20_000) >= 64
+    assert rows_per_block(20_000, CPU) >= 64
 
 
 def test_mined_embeddings_come_from_the_pools() -> None:
