@@ -22,7 +22,6 @@ from cir_plugins import (
     Recipe,
     Tokens,
     TrainSettings,
-    select,
     unit,
 )
 
@@ -207,23 +206,20 @@ class CoVR2(Method):
             return mean_score(query, target)
         return best_pair(query, target)
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def terms_from(self, queries: Features, targets: Features, batch: Batch) -> dict[str, Tensor]:
         """``image`` and ``caption``, weighted; those of weight 0 are left out.
 
         Raises:
             ValueError: If captions of the targets are wanted and the batch brings none.
         """
-        features = self.features(batch)
-        query = self.query(select(features, batch.reference), batch.tokens)
-        target = self.target(select(features, batch.candidates))
-        scores = mean_score(query, target)
+        scores = mean_score(queries, targets)
         negatives = self.negatives(scores, batch)
         terms = {}
         if self.image_weight:
             cost = self.price(self.loss, scores, batch.target, negatives)
             terms["image"] = self.image_weight * cost
         if self.caption_weight:
-            terms["caption"] = self.caption_weight * self._caption_cost(query, batch, negatives)
+            terms["caption"] = self.caption_weight * self._caption_cost(queries, batch, negatives)
         return terms
 
     def _caption_cost(self, query: Tensor, batch: Batch, negatives: Tensor) -> Tensor:

@@ -120,11 +120,37 @@ class Method(nn.Module):
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss terms of a batch, scalars by name; training minimises their sum."""
         features = self.features(batch)
-        query = self.query(select(features, batch.reference), batch.tokens)
-        target = self.target(select(features, batch.candidates))
-        scores = self.similarity(query, target)
+        queries = self.embed_queries(select(features, batch.reference), batch)
+        targets = self.embed_targets(select(features, batch.candidates))
+        return self.terms_from(queries, targets, batch)
+
+    def embed_queries(self, features: Features, batch: Batch) -> Features:
+        """What ``terms_from`` needs of the queries: a tensor or named tuple, leading dimension B.
+
+        Args:
+            features: Features of the B references.
+            batch: Of the same B rows; a part of a batch has texts, tokens and views, no images.
+        """
+        return self.query(features, batch.tokens)
+
+    def embed_targets(self, features: Features) -> Features:
+        """What ``terms_from`` needs of the candidates: tensor or named tuple, leading dimension C.
+
+        Args:
+            features: Features of the C candidates.
+        """
+        return self.target(features)
+
+    def terms_from(self, queries: Features, targets: Features, batch: Batch) -> dict[str, Tensor]:
+        """The terms of ``terms``, from what the queries and candidates of the whole batch gave."""
+        scores = self.similarity(queries, targets)
         negatives = self.negatives(scores, batch)
         return {"loss": self.price(self.loss, scores, batch.target, negatives)}
+
+    @classmethod
+    def in_parts(cls) -> bool:
+        """Whether a batch may be embedded by parts; not where ``terms`` is overridden whole."""
+        return cls.terms is Method.terms
 
     def features(self, batch: Batch) -> Features:
         """Features of the batch's U images, computed unless the batch brings them."""

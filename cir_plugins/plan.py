@@ -12,6 +12,7 @@ from cir_plugins.config import Tables, layer, merge, write_config
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.options import check_options, options_of
 from cir_plugins.ranges import checked_settings
+from cir_plugins.refusal import refuse_nonsense
 from cir_plugins.registry import KINDS, Kind, Registry
 from cir_plugins.settings import Recipe, TrainSettings
 
@@ -259,41 +260,6 @@ def recipe_tables(recipe: Recipe, data: str) -> Tables:
         table, _, option = key.partition(".")
         differences.setdefault(table, {})[option or "name"] = value
     return merge(tables, differences)
-
-
-def refuse_nonsense(plan: Plan) -> None:
-    """Refuse combinations that cannot work, before anything is built.
-
-    Raises:
-        CIRError: With the reason.
-    """
-    needs = frozenset(getattr(plan.method.factory, "needs", ()))
-    offers = frozenset(getattr(plan.backbone.factory, "offers", ()))
-    missing = sorted(needs - offers)
-    if missing:
-        raise CIRError(
-            f"method '{plan.method.name}' needs {', '.join(missing)}, which backbone "
-            f"'{plan.backbone.name}' does not offer (it offers: {', '.join(sorted(offers)) or '-'})"
-        )
-    refuse = getattr(plan.method.factory, "refuses", None)
-    reason = refuse(plan) if refuse else ""
-    if reason:
-        raise CIRError(f"method '{plan.method.name}': {reason}")
-    train = plan.train
-    if plan.run.start and not train.epochs:
-        raise CIRError("run.start is where training starts, but train.epochs is 0: see cir eval")
-    if not train.epochs or train.negatives != "batch":
-        return
-    if plan.sampler.name == "random":
-        raise CIRError(
-            "sampler 'random' draws from the training images, but train.negatives is 'batch'; "
-            "accepted: --set train.negatives=mined, or sampler 'in_batch'"
-        )
-    if train.batch_size == 1:
-        raise CIRError(
-            "train.batch_size 1 leaves no negative in a batch, but train.negatives is 'batch'; "
-            "accepted: train.batch_size of 2 or more, or train.negatives=mined"
-        )
 
 
 def _names(registry: Registry, kind: Kind) -> str:

@@ -58,6 +58,11 @@ class TrainSettings:
         select: ``best``: the checkpoint with the highest main measure on the validation splits.
             ``last``: the last epoch's.
         precision: ``auto`` (bf16 where the GPU has it, else fp32), ``fp32``, ``bf16``, ``fp16``.
+        chunk: Rows of a batch that are embedded at once; 0 for all. The loss is that of the whole
+            batch, whose embeddings are computed twice, in the memory that a chunk takes.
+        checkpointing: Whether the backbone's activations are computed again in the backward pass
+            instead of kept.
+        compile: Whether the backbone's repeated blocks are compiled.
         ema: Decay of an exponential moving average of the weights that validation and the final
             checkpoint use; 0 for none.
     """
@@ -89,6 +94,9 @@ class TrainSettings:
     validate_every: int = 1
     select: Literal["best", "last"] = "best"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    chunk: int = 0
+    checkpointing: bool = False
+    compile: bool = False
     ema: float = 0.0
 
     @property

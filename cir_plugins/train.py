@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from cir_plugins.averaging import Average
@@ -24,15 +24,15 @@ from cir_plugins.checkpoint import (
     write_atomically,
 )
 from cir_plugins.data import BatchSource, TrainingTable, epoch_plans, mix
-from cir_plugins.device import autocast, move_batch
 from cir_plugins.encode import Encoding, FeatureStore, training_store
-from cir_plugins.errors import CIRError
 from cir_plugins.loader import Loader
 from cir_plugins.method import Method
 from cir_plugins.mining import Mined, mine
-from cir_plugins.schedule import make_optimizer, set_rate
+from cir_plugins.schedule import set_rate
 from cir_plugins.settings import TrainSettings
+from cir_plugins.step import Step
 from cir_plugins.types import Batch
+from cir_plugins.world import World
 
 LATEST, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
 
@@ -93,9 +93,8 @@ class Trainer:
         self.seed = seed
         self.validate = validate
         self.progress = Progress()
-        self.optimizer = make_optimizer(method, settings)
-        fp16 = encoding.dtype == torch.float16
-        self.scaler = torch.amp.GradScaler(encoding.device.type, enabled=fp16)
+        self.step = Step(method, settings, encoding, seed=seed, world=World())
+        self.optimizer, self.scaler = self.step.optimizer, self.step.scaler
         self.average = Average(method, settings.ema) if settings.ema else None
         self.store = self._store(feature_cache_mb)
 
@@ -171,28 +170,11 @@ class Trainer:
     def _step(self, batch: Batch, epoch: int, step: int) -> dict[str, float]:
         if self.store is not None:
             batch.features = self.store[_index(batch)]
-        batch = move_batch(batch, self.encoding.device)
-        self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.encoding.device, self.encoding.dtype):
-            terms = self.method.terms(batch)
-            loss = torch.stack(list(terms.values())).sum()
-        if not bool(torch.isfinite(loss)):
-            named = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
-            raise CIRError(
-                f"the loss is not finite at epoch {epoch}, step {step} ({named}); "
-                "lower train.lr, set train.clip, or use train.precision=fp32"
-            )
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if self.settings.clip:
-            self.scaler.unscale_(self.optimizer)
-            trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(trained, self.settings.clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        terms = self.step(batch, epoch, step)
         if self.average is not None:
             self.average.update(self.method)
         self.progress.updates += 1
-        return {name: float(value.detach()) for name, value in terms.items()}
+        return terms
 
     def _refresh(self, epoch: int, line: dict[str, Any]) -> None:
         """Mine anew where the epoch calls for it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,11 +18,22 @@ from cir_plugins import (
     Recipe,
     Tokens,
     TrainSettings,
-    select,
     unit,
 )
 from dqe_plugin.attributes import AttributeWeights, Weighted, speaks_of
 from dqe_plugin.loss import margin_ranking, spoken_mean
+
+
+class Asked(NamedTuple):
+    """What a training step needs of the queries.
+
+    Attributes:
+        query: (B, D) of unit length.
+        sub_queries: (B, A, D), one per attribute.
+    """
+
+    query: Tensor
+    sub_queries: Tensor
 
 
 class DQE(Method):
@@ -95,19 +106,22 @@ class DQE(Method):
         """Queries (B, D) of unit length."""
         return self._compose(features, tokens)[0]
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def embed_queries(self, features: Features, batch: Batch) -> Features:
+        """Queries (B, D), with the attributes' sub-queries where there are any."""
+        query, weighted = self._compose(features, batch.tokens)
+        return query if weighted is None else Asked(query, weighted.sub_queries)
+
+    def terms_from(self, queries: Features, targets: Features, batch: Batch) -> dict[str, Tensor]:
         """``kl``, ``margin`` and ``attribute``, weighted; those of weight 0 are left out."""
-        features = self.features(batch)
-        query, weighted = self._compose(select(features, batch.reference), batch.tokens)
-        targets = self.target(select(features, batch.candidates))
-        scores = self.similarity(query, targets)
+        asked = queries if isinstance(queries, Asked) else None
+        scores = self.similarity(queries if asked is None else asked.query, targets)
         negatives = self.negatives(scores, batch)
         terms = {"kl": self.price(self.loss, scores, batch.target, negatives)}
         if self.margin_weight:
             hinge = margin_ranking(scores, batch.target, negatives, self.margin)
             terms["margin"] = self.margin_weight * hinge.mean()
-        if weighted is not None and self.attribute_weight:
-            own = self._attribute_costs(weighted, targets, batch.target, negatives)
+        if asked is not None and self.attribute_weight:
+            own = self._attribute_costs(asked.sub_queries, targets, batch.target, negatives)
             spoken = speaks_of(batch.text, self.attributes).to(own.device)
             terms["attribute"] = self.attribute_weight * spoken_mean(own, spoken)
         return terms
@@ -123,11 +137,11 @@ class DQE(Method):
         return unit(plain + asked), weighted
 
     def _attribute_costs(
-        self, weighted: Weighted, targets: Tensor, target: Tensor, negatives: Tensor
+        self, sub_queries: Tensor, targets: Tensor, target: Tensor, negatives: Tensor
     ) -> Tensor:
         """Margin ranking (B, A) of each attribute's sub-query alone."""
         costs = []
-        for sub_query in unit(weighted.sub_queries).unbind(dim=1):
+        for sub_query in unit(sub_queries).unbind(dim=1):
             scores = self.similarity(sub_query, targets)
             costs.append(margin_ranking(scores, target, negatives, self.attribute_margin))
         return torch.stack(costs, dim=1)

@@ -209,7 +209,7 @@ def make_trainer(
         kwargs = {"negatives": "mined", **kwargs}
         made: Method = DQE(
             parts(
-                FakeBackbone(dropout=0.2, targets=3, **(backbone or {})),
+                FakeBackbone(**{"dropout": 0.2, "targets": 3, **(backbone or {})}),
                 sampler=TargetRelative(),
                 loss=Pairwise(),
                 negatives="mined",
@@ -218,7 +218,7 @@ def make_trainer(
     else:
         made = Method(
             parts(
-                FakeBackbone(dropout=0.2, **(backbone or {})),
+                FakeBackbone(**{"dropout": 0.2, **(backbone or {})}),
                 negatives=kwargs.get("negatives", "batch"),
             )
         )

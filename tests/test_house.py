@@ -23,9 +23,9 @@ MOST_LINES_OF_A_FUNCTION = 50
 # Lower floors never import higher ones; modules of one floor may import one another.
 FLOORS = (
     ("errors", "texts", "settings", "options", "hookspecs"),
-    ("types", "config", "metrics", "images", "features", "keys", "shards"),
+    ("types", "config", "metrics", "images", "features", "keys", "shards", "world"),
     ("ranges", "registry", "method", "device", "garments"),
-    ("plan", "data", "readers", "encode", "cache", "embed", "builtin"),
+    ("plan", "refusal", "data", "readers", "encode", "cache", "embed", "builtin"),
     (
         "tally",
         "pools",
@@ -39,7 +39,7 @@ FLOORS = (
         "averaging",
         "schedule",
     ),
-    ("loader", "testing", "convert", "folder", "newplugin"),
+    ("loader", "step", "testing", "convert", "folder", "newplugin"),
     ("train",),
     ("run", "start"),
     ("reopen",),

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from cir_plugins import Method, Part, Parts, Recipe, TrainSettings, hookimpl
+from cir_plugins import Batch, Method, Part, Parts, Recipe, TrainSettings, hookimpl
 from cir_plugins.config import Tables, parse_set, read_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plan import Plan, make_plan, plan_part, plan_reader
@@ -45,9 +45,18 @@ class NeedsTokens(Small):
     needs: ClassVar[frozenset[str]] = frozenset({"query_tokens"})
 
 
+class Whole(Small):
+    """Overrides its terms whole."""
+
+    def terms(self, batch: Batch) -> dict[str, Any]:
+        """One term under another name."""
+        return {"own": super().terms(batch)["loss"]}
+
+
 @hookimpl
 def cir_methods() -> Any:
-    return {"small": Small, "picky": Picky, "needs_tokens": NeedsTokens, "none": dict}
+    own = {"small": Small, "picky": Picky, "needs_tokens": NeedsTokens, "whole": Whole}
+    return {**own, "none": dict}
 
 
 @hookimpl
@@ -211,6 +220,11 @@ def test_settings_out_of_range_are_refused(
         ("picky", ["loss=margin"], "method 'picky': it wants another loss than 'margin'"),
         ("small", ["sampler=random"], "but train.negatives is 'batch'"),
         ("small", ["train.batch_size=1"], "train.batch_size 1 leaves no negative in a batch"),
+        (
+            "whole",
+            ["train.chunk=8"],
+            "method 'whole' computes its terms on a whole batch, but train.chunk is 8; accepted:",
+        ),
     ],
 )
 def test_nonsense_is_refused(
@@ -224,6 +238,8 @@ def test_what_is_nonsense_in_one_plan_is_fine_in_another(registry: Registry) -> 
     mined = parse_set(["train.negatives=mined", "train.batch_size=1", "sampler=random"])
     assert make_plan(registry, base(), mined).sampler.name == "random"
     assert make_plan(registry, base("picky")).loss.name == "info_nce"
+    assert make_plan(registry, base(), parse_set(["train.chunk=8"])).train.chunk == 8
+    assert make_plan(registry, base("whole")).train.chunk == 0
     assert make_plan(registry, base("needs_tokens"), parse_set(["backbone=blip2"]))
 
 

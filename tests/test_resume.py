@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 CASES: dict[str, dict[str, Any]] = {
     "contrastive": {},
     "dqe": {"method": "dqe", "mine_every": 3, "mine_from": 1},
+    "chunks": {"method": "dqe", "chunk": 4},
     "average": {"ema": 0.8, "schedule": "one_cycle", "warmup": 0.3, "clip": 1.0},
     "workers": {"workers": 2, "augment": "photo"},
     "momentum": {"optimizer": "sgd", "schedule": "one_cycle", "warmup": 0.3, "select": "last"},
