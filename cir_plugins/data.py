@@ -17,6 +17,7 @@ from torch import Tensor
 from cir_plugins.errors import CIRError
 from cir_plugins.images import Augmentation, augment, open_image
 from cir_plugins.types import Backbone, Batch, Query, Split
+from cir_plugins.world import World
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,8 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         with_images: False where cached features replace the pixels.
         views: Further readings of the captions, name -> edit of a raw caption.
         edit: Edit of every raw caption, or None.
+        world: The processes that share a batch; images of other processes' rows are left out.
+        chunk: Rows of the batch that are embedded at once (``TrainSettings.chunk``).
     """
 
     def __init__(
@@ -185,6 +188,8 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         with_images: bool = True,
         views: Mapping[str, Callable[[str], str]] | None = None,
         edit: Callable[[str], str] | None = None,
+        world: World | None = None,
+        chunk: int = 0,
     ) -> None:
         self.table = table
         self.preprocess = backbone.preprocess
@@ -195,20 +200,23 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         self.with_images = with_images
         self.views = dict(views or {})
         self.edit = edit
+        self.world = world or World()
+        self.chunk = chunk
 
     def __getitem__(self, plan: BatchPlan) -> Batch:
         """The batch of a plan."""
         rows = [self.table.rows[index] for index in plan.rows]
         candidates = _candidates(rows, plan.mined)
         column = {image: place for place, image in enumerate(candidates)}
-        distinct = list(dict.fromkeys([*candidates, *(row.reference for row in rows)]))
+        references = [row.reference for row in rows]
+        distinct = list(dict.fromkeys([*self._own(candidates), *self._own(references)]))
         place = {image: number for number, image in enumerate(distinct)}
         text = self._texts(plan, rows, self.edit, "text")
         return Batch(
             images=self._images(plan, distinct) if self.with_images else None,
             features=None,
-            reference=torch.tensor([place[row.reference] for row in rows]),
-            candidates=torch.tensor([place[image] for image in candidates]),
+            reference=torch.tensor([place.get(image, -1) for image in references]),
+            candidates=torch.tensor([place.get(image, -1) for image in candidates]),
             target=torch.tensor([column[row.target] for row in rows]),
             excluded=self._excluded(rows, column),
             text=text,
@@ -220,8 +228,12 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
             },
             rows=torch.tensor(plan.rows),
             changed=[row.query.changed for row in rows],
-            image_index=torch.tensor(distinct),
+            image_index=torch.tensor(distinct, dtype=torch.long),
         )
+
+    def _own(self, images: Sequence[int]) -> Sequence[int]:
+        span = self.world.span(len(images), self.chunk)
+        return images[span.start : span.stop]
 
     def _images(self, plan: BatchPlan, images: Sequence[int]) -> Tensor:
         pixels = []
@@ -232,7 +244,7 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
                 chance = random.Random(f"{self.seed} {plan.epoch} {plan.number} {image}")
                 picture = augment(picture, self.augmentation, chance)
             pixels.append(self.preprocess(picture))
-        return torch.stack(pixels)
+        return torch.stack(pixels) if pixels else torch.empty(0)
 
     def _texts(
         self, plan: BatchPlan, rows: Sequence[Row], edit: Callable[[str], str] | None, view: str

@@ -23,6 +23,7 @@ from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.pools import Columns, Pool, pools, rows_per_block
 from cir_plugins.tally import Tally
+from cir_plugins.world import World
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def mine(
     with_model: bool,
     store: FeatureStore | None = None,
     previous: Mined | None = None,
+    world: World | None = None,
 ) -> Mined:
     """Negatives for the next ``epochs`` epochs, ``count`` per row and epoch.
 
@@ -82,16 +84,21 @@ def mine(
         with_model: False to draw at random, before the model is worth asking.
         store: Cached features, or None to encode the images.
         previous: The previous refresh, for the overlap.
+        world: The processes that share the rows and the encoding; all get the same negatives.
 
     Raises:
         CIRError: If no row has a negative.
     """
+    world = world or World()
     images = torch.full((len(table.rows), epochs * count), -1)
     tally = Tally(len(table.rows))
     for split in range(len(table.splits)):
         known_columns = _known(table, split, known)
-        embedded = _embed(method, table, split, encoding, store) if with_model else (None, None)
-        bar = _blocks(method, table, split, known_columns, embedded, encoding)
+        embedded: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
+        if with_model:
+            embedded = _embed(method, table, split, encoding, store, world)
+        own = world.span(len(known_columns.rows))
+        bar = _blocks(method, table, split, known_columns, embedded, encoding, own)
         for block in bar:
             rows = known_columns.rows[block.rows]
             drawn = draw(
@@ -104,12 +111,13 @@ def mine(
             images[rows] = torch.where(drawn >= 0, pool[drawn.clamp(min=0)], -1)
             before = None if previous is None else known_columns.column[previous.images[rows]]
             _count(tally, block, known_columns, before)
+    images = world.highest(images)
     if bool((images < 0).all()):
         raise CIRError(
             f"sampler left no negative for any of the {len(table.rows)} training rows at epoch "
             f"{epoch}: widen its bounds"
         )
-    return Mined(images, epoch, tally.report())
+    return Mined(images, epoch, Tally.joined(world.listed(tally)).report())
 
 
 def _blocks(
@@ -119,8 +127,9 @@ def _blocks(
     known: _Known,
     embedded: tuple[Tensor, Tensor] | tuple[None, None],
     encoding: Encoding,
+    own: range,
 ) -> Iterable[Pool]:
-    """Pools of a split's rows, under a progress bar."""
+    """Pools of a split's rows ``own``, under a progress bar."""
     candidates = len(table.pools[split])
     bar: Iterable[Pool] = tqdm(
         pools(
@@ -131,9 +140,10 @@ def _blocks(
             candidates=candidates,
             similarity=method.similarity,
             sampler=method.sampler,
+            rows=own,
         ),
         desc=f"mining {table.splits[split].name}",
-        total=-(-len(known.rows) // rows_per_block(candidates, encoding.device)),
+        total=-(-len(own) // rows_per_block(candidates, encoding.device)),
         disable=not encoding.progress,
         leave=False,
     )
@@ -202,25 +212,37 @@ def _embed(
     split: int,
     encoding: Encoding,
     store: FeatureStore | None,
+    world: World,
 ) -> tuple[Tensor, Tensor]:
-    """Queries (Q, D) of a split's rows in their order, and targets of its pool."""
+    """Queries (Q, D) of a split's rows in their order, and targets of its pool.
+
+    Each process embeds its share; one without a share embeds what is there first, for its shape.
+    """
     pool = table.pools[split].tolist()
     rows = [row for row in table.rows if row.split == split]
-    names = list(dict.fromkeys([*pool, *(row.reference for row in rows)]))
+    span, shown = world.span(len(rows)), world.span(len(pool))
+    asked = rows[span.start : span.stop] or rows[:1]
+    gallery = pool[shown.start : shown.stop] or pool[:1]
+    names = list(dict.fromkeys([*gallery, *(row.reference for row in asked)]))
     place = {image: position for position, image in enumerate(names)}
-    chunks = (
-        store.chunks(torch.tensor(names), encoding)
-        if store is not None
-        else feature_chunks(
-            method.backbone, [table.paths[image] for image in names], encoding, "mining"
-        )
-    )
     captions = table.splits[split].captions
-    return embed(
-        method,
-        chunks,
-        encoding,
-        gallery=len(pool),
-        references=[place[row.reference] for row in rows],
-        texts=[query_text(method, row.query, captions) for row in rows],
+    with world.agreed():
+        chunks = (
+            store.chunks(torch.tensor(names), encoding)
+            if store is not None
+            else feature_chunks(
+                method.backbone, [table.paths[image] for image in names], encoding, "mining"
+            )
+        )
+        queries, targets = embed(
+            method,
+            chunks,
+            encoding,
+            gallery=len(gallery),
+            references=[place[row.reference] for row in asked],
+            texts=[query_text(method, row.query, captions) for row in asked],
+        )
+    return (
+        world.gather(queries[: len(span)], world.counts(len(rows))),
+        world.gather(targets[: len(shown)], world.counts(len(pool))),
     )

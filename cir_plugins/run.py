@@ -25,6 +25,7 @@ from cir_plugins.plan import Plan
 from cir_plugins.start import check_start, load_kept, plan_of_start, save_kept, take_weights
 from cir_plugins.train import BEST, LATEST, Trainer, Validate
 from cir_plugins.types import Split
+from cir_plugins.world import World
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,14 @@ class Outcome:
     updates: int
 
 
-def execute(plan: Plan, folder: Path, *, resume: bool = False, progress: bool = True) -> Outcome:
+def execute(
+    plan: Plan,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    world: World | None = None,
+) -> Outcome:
     """Build, train and evaluate a plan; a run that was cut off goes on where it was.
 
     Args:
@@ -64,23 +72,27 @@ def execute(plan: Plan, folder: Path, *, resume: bool = False, progress: bool = 
         folder: Run folder; must be new or empty unless ``resume``.
         resume: Go on in an existing folder of the same plan.
         progress: Whether bars are shown.
+        world: The processes that train together; the first one writes and evaluates, and has the
+            chosen weights at the end.
 
     Raises:
-        CIRError: On whatever a user can mend.
+        CIRError: On whatever a user can mend, in all processes.
     """
     began = time.perf_counter()
-    check_start(plan, folder, resume=resume)
-    encoding = make_encoding(plan, progress)
-    splits = read_splits(plan, ("train", "val") if plan.train.epochs else ("val",))
-    plan = learned(plan, splits)
-    check_folder(folder, plan, resume)
+    world = world or World()
+    encoding = make_encoding(plan, progress and world.first)
+    with world.agreed():
+        check_start(plan, folder, resume=resume)
+        splits = read_splits(plan, ("train", "val") if plan.train.epochs else ("val",))
+        plan = learned(plan, splits)
+    world.told(lambda: check_folder(folder, plan, resume))
     judged = tuple(split for split in splits if split.role == "val")
-    table = training_table(splits) if plan.train.epochs else None
-    method = build(plan, encoding)
-    kept = load_start(method, plan, folder, resume=resume)
+    with world.agreed():
+        table = training_table(splits) if plan.train.epochs else None
+        method = build(plan, encoding)
+        kept = load_start(method, plan, folder, resume=resume)
     # Only now: data that cannot be read must not leave a folder that the next try trips over.
-    make_folder(folder, plan)
-    save_kept(folder, kept)
+    world.told(lambda: _make_folder(folder, plan, kept))
     curve: tuple[dict[str, Any], ...] = ()
     updates = 0
     if table is not None:
@@ -93,19 +105,34 @@ def execute(plan: Plan, folder: Path, *, resume: bool = False, progress: bool = 
             seed=plan.run.seed,
             validate=validation(judged, encoding) if judged else None,
             feature_cache_mb=plan.run.feature_cache_mb,
+            world=world,
         )
         done = trainer.fit(resume=resume)
         curve, updates = tuple(done.lines), done.updates
-        load_best(method, folder)
-    method.eval()
-    results = tuple(evaluate(method, split, encoding) for split in judged)
+    results = world.told(lambda: _judge(method, folder, table is not None, judged, encoding))
     made = report(plan.data.name, protocol_of(plan), results) if results else {}
     seconds = time.perf_counter() - began
     outcome = Outcome(
         plan, made, results, curve, seconds, method, judged, encoding, count(method), updates
     )
-    write_json(folder / "results.json", {**made, "seconds": seconds, "updates": updates})
+    written = {**made, "seconds": seconds, "updates": updates}
+    world.told(lambda: write_json(folder / "results.json", written))
     return outcome
+
+
+def _make_folder(folder: Path, plan: Plan, kept: Mapping[str, Tensor]) -> None:
+    make_folder(folder, plan)
+    save_kept(folder, kept)
+
+
+def _judge(
+    method: Method, folder: Path, trained: bool, judged: Sequence[Split], encoding: Encoding
+) -> tuple[SplitResult, ...]:
+    """Results of the chosen weights, which are in the method from then on."""
+    if trained:
+        load_best(method, folder)
+    method.eval()
+    return tuple(evaluate(method, split, encoding) for split in judged)
 
 
 def make_encoding(plan: Plan, progress: bool) -> Encoding:

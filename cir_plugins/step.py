@@ -132,12 +132,8 @@ class Step:
             with torch.set_grad_enabled(not chunk):
                 own = [(part, self._embed(batch, part)) for part in self.world.own(parts)]
             kept += own
-            counts = [
-                sum(len(part.rows) for part in self.world.own(parts, rank))
-                for rank in range(self.world.size)
-            ]
             whole = concatenate([each(f, torch.Tensor.detach) for _, f in own]) if own else None
-            sides.append(each(self.world.gather(whole, counts), _leaf))
+            sides.append(each(self.world.gather(whole, self.world.counts(count, chunk)), _leaf))
         torch.manual_seed(mix(self.seed, *place, TERMS))
         terms = self._backward(
             lambda: self.method.terms_from(sides[QUERIES], sides[TARGETS], batch), where
@@ -154,7 +150,9 @@ class Step:
     def _frozen_features(self, batch: Batch) -> Features:
         if batch.images is None:
             raise ValueError("a batch needs images or features")
-        size = self.settings.chunk or max(1, len(batch.images))
+        if not len(batch.images):  # a process without rows
+            return batch.images
+        size = self.settings.chunk or len(batch.images)
         with torch.no_grad(), autocast(self.encoding.device, self.encoding.dtype):
             return concatenate(
                 [self.method.backbone.features(i) for i in torch.split(batch.images, size)]

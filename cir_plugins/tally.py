@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -57,6 +58,20 @@ class Tally:
         number = there.sum(dim=1)
         inside = (mask.gather(1, drawn.clamp(min=0)) & there).sum(dim=1)
         self._kept.append((inside / number)[number > 0].cpu())
+
+    @classmethod
+    def joined(cls, tallies: Sequence[Tally]) -> Tally:
+        """What several processes have counted, in their order."""
+        if len(tallies) == 1:
+            return tallies[0]
+        whole = cls(0)
+        for tally in tallies:
+            whole._sizes += tally._sizes
+            whole._answers += tally._answers
+            whole._fallback += tally._fallback
+            whole._kept += tally._kept
+            whole._drops += tally._drops
+        return whole
 
     def report(self) -> dict[str, Any]:
         """The numbers, shares in [0, 1]; those that nothing was counted for are left out."""

@@ -71,6 +71,7 @@ class Trainer:
         seed: Seed of everything drawn.
         validate: Validation, or None to keep the last epoch.
         feature_cache_mb: Memory for features of a frozen tower, in MiB.
+        world: The processes that train together; the first one validates and writes.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Trainer:
         seed: int,
         validate: Validate | None,
         feature_cache_mb: int,
+        world: World | None = None,
     ) -> None:
         self.method = method
         self.table = table
@@ -93,7 +95,8 @@ class Trainer:
         self.seed = seed
         self.validate = validate
         self.progress = Progress()
-        self.step = Step(method, settings, encoding, seed=seed, world=World())
+        self.world = world or World()
+        self.step = Step(method, settings, encoding, seed=seed, world=self.world)
         self.optimizer, self.scaler = self.step.optimizer, self.step.scaler
         self.average = Average(method, settings.ema) if settings.ema else None
         self.store = self._store(feature_cache_mb)
@@ -104,9 +107,11 @@ class Trainer:
         Raises:
             CIRError: If the loss is no longer a finite number, or the disk is full.
         """
-        if resume and (self.folder / LATEST).is_file():
-            self._load()
-            self._log()  # a run cut off after its checkpoint lacks the last line
+        path = self.folder / LATEST
+        there = resume and self.world.told(path.is_file)
+        if there:
+            self._load(self.world.told(lambda: load_state(path)))
+            self.world.told(self._log)  # a run cut off after its checkpoint lacks the last line
         loader = self._loader()
         for epoch in range(self.progress.epoch, self.settings.epochs):
             self._epoch(epoch, loader)
@@ -127,6 +132,8 @@ class Trainer:
             with_images=self.store is None,
             views=self.method.views,
             edit=type(self.method).edit,
+            world=self.world,
+            chunk=self.settings.chunk,
         )
         return Loader(source, self.encoding)
 
@@ -150,7 +157,7 @@ class Trainer:
         self.method.on_epoch(epoch, self.settings.epochs)
         sums: dict[str, float] = {}
         bar = tqdm(
-            loader.epoch(plans),
+            self.world.in_step(loader.epoch(plans)),
             total=len(plans),
             desc=f"epoch {epoch + 1}/{self.settings.epochs}",
             disable=not self.encoding.progress,
@@ -199,6 +206,7 @@ class Trainer:
             with_model=with_model,
             store=self.store,
             previous=self.progress.mined,
+            world=self.world,
         )
         line["mining"] = dict(self.progress.mined.report)
 
@@ -209,16 +217,18 @@ class Trainer:
         due = self.validate is not None and (last or (every and (epoch + 1) % every == 0))
         with self._averaged():
             weights = trained_state(self.method)
-            if due and self.validate is not None:
-                measures, main = self.validate(self.method)
+            validate = self.validate
+            if due and validate is not None:
+                measures, main = self.world.told(lambda: validate(self.method))
                 line["validation"], line["main"] = dict(measures), main
             better = line.get("main", -math.inf) > self.progress.best
             keep_last = self.settings.select == "last" or self.validate is None
             if better or (keep_last and last):
                 self.progress.best = max(self.progress.best, line.get("main", -math.inf))
-                save_state(self.folder / BEST, {"epoch": epoch, "method": weights})
+                best = {"epoch": epoch, "method": weights}
+                self.world.told(lambda: save_state(self.folder / BEST, best))
         self.progress.lines.append(line)
-        self._save()
+        self.world.told(self._save)
 
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.applied(self.method)
@@ -244,10 +254,8 @@ class Trainer:
         text = "".join(json.dumps(line) + "\n" for line in self.progress.lines)
         write_atomically(self.folder / METRICS, text.encode())
 
-    def _load(self) -> None:
-        path = self.folder / LATEST
-        state = load_state(path)
-        load_trained_state(self.method, state["method"], f"checkpoint {path}")
+    def _load(self, state: dict[str, Any]) -> None:
+        load_trained_state(self.method, state["method"], f"checkpoint {self.folder / LATEST}")
         self.optimizer.load_state_dict(_with_tuples(state["optimizer"]))
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

@@ -88,8 +88,9 @@ class Batch:
     Attributes:
         images: (U, 3, H, W) pixels, or None when ``features`` are given.
         features: Backbone features of the U images, or None when ``images`` are given.
-        reference: (B,) index of each query's reference among the U images.
-        candidates: (C,) index of each candidate column among the U images; no repeats.
+        reference: (B,) index of each query's reference among the U images; -1 for one that
+            another process has.
+        candidates: (C,) index of each candidate column among the U images, likewise; no repeats.
         target: (B,) column of the answer.
         excluded: (B, C) bool, columns that may never be a negative of the row.
         text: B strings.

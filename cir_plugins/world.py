@@ -6,9 +6,12 @@ embeddings, so that all compute the same loss. One process alone exchanges nothi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +22,8 @@ from cir_plugins.errors import CIRError
 from cir_plugins.features import each
 
 BUCKET = 2**24  # numbers summed at a time over the processes
+# How long the others wait for one of them, such as the first one while it validates.
+PATIENCE = timedelta(hours=12)
 V = TypeVar("V")
 
 
@@ -45,6 +50,17 @@ class World:
         """Ranges of ``chunk`` of ``count`` rows; one per process where ``chunk`` is 0."""
         step = chunk or max(1, -(-count // self.size))
         return [range(start, min(start + step, count)) for start in range(0, count, step)]
+
+    def counts(self, count: int, chunk: int = 0) -> list[int]:
+        """How many of ``count`` rows each process has."""
+        parts = self.parts(count, chunk)
+        return [sum(map(len, self.own(parts, rank))) for rank in range(self.size)]
+
+    def span(self, count: int, chunk: int = 0) -> range:
+        """Which of ``count`` rows this process has."""
+        counts = self.counts(count, chunk)
+        start = sum(counts[: self.rank])
+        return range(start, start + counts[self.rank])
 
     def own(self, parts: Sequence[V], rank: int | None = None) -> Sequence[V]:
         """The parts of a process, by default this one: a run of them, the runs in order of rank."""
@@ -84,6 +100,14 @@ class World:
             for got, count in zip(all_rows, counts, strict=True)
         ]
         return torch.cat(rows)
+
+    def highest(self, values: Tensor) -> Tensor:
+        """The highest value of all processes in each place, on the CPU."""
+        if self.size == 1:
+            return values
+        shared = values.to(self.device)
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        return shared.cpu()
 
     def told(self, make: Callable[[], V], source: int = 0) -> V:
         """What ``make`` gives in process ``source``; it is called in no other.
@@ -125,6 +149,19 @@ class World:
         if int(bad):
             raise CIRError(next(filter(None, self.listed(message))))
 
+    def in_step(self, items: Iterator[V]) -> Iterator[V]:
+        """The items, of which every process has as many.
+
+        Raises:
+            CIRError: In all processes, when making an item raises it in one.
+        """
+        while True:
+            with self.agreed():
+                item = list(islice(items, 1))
+            if not item:
+                return
+            yield item[0]
+
     def listed(self, value: V) -> list[V]:
         """The value of each process, in order of rank."""
         if self.size == 1:
@@ -151,6 +188,41 @@ class World:
                 bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True
             ):
                 grad.copy_(total.view_as(grad))
+
+
+@contextmanager
+def join(rank: int, size: int, device: torch.device) -> Iterator[World]:
+    """A context with the processes that ``torchrun`` started, on its address.
+
+    Args:
+        rank: Number of this process.
+        size: How many there are; 1 for this one alone, without a process group.
+        device: ``cuda``, where each process has the GPU of its local rank, or ``cpu``.
+
+    Raises:
+        CIRError: If there is no address, no GPU for this process, or no way to exchange tensors.
+    """
+    if size == 1:
+        yield World()
+        return
+    if device.type not in ("cpu", "cuda"):
+        raise CIRError(f"several processes cannot train on {device.type}; accepted: cpu, cuda")
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise CIRError(f"WORLD_SIZE is {size} without {', '.join(missing)}; accepted: torchrun")
+    if device.type == "cuda":
+        local, there = int(os.environ.get("LOCAL_RANK", rank)), torch.cuda.device_count()
+        if local >= there:
+            raise CIRError(
+                f"process {local} of this machine has no GPU; accepted: --nproc-per-node {there}"
+            )
+        torch.cuda.set_device(local)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
+    try:
+        yield World(rank, size, torch.device(device.type))
+    finally:
+        dist.destroy_process_group()
 
 
 def _buckets(grads: Sequence[Tensor]) -> Iterator[list[Tensor]]:

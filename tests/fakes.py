@@ -24,6 +24,7 @@ from cir_plugins.settings import TrainSettings
 from cir_plugins.texts import Captions
 from cir_plugins.train import Trainer, Validate
 from cir_plugins.types import Query, Split, Tokens
+from cir_plugins.world import World
 from dqe_plugin.method import DQE
 from dqe_plugin.sampler import TargetRelative
 
@@ -197,6 +198,7 @@ def make_trainer(
     validated: bool = True,
     backbone: dict[str, Any] | None = None,
     cache: FeatureCache | None = None,
+    world: World | None = None,
     **settings: Any,
 ) -> Trainer:
     """A trainer over made-up data; equal arguments give equal trainers in every process."""
@@ -232,6 +234,7 @@ def make_trainer(
         seed=3,
         validate=_validate(judged, encoding) if validated else None,
         feature_cache_mb=64,
+        world=world,
     )
 
 

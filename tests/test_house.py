@@ -45,6 +45,7 @@ FLOORS = (
     ("reopen",),
     ("bench",),
     ("cli",),
+    ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, need
+from cir_plugins.errors import CIRError
 
 if TYPE_CHECKING:
     from cir_plugins.config import Tables
+    from cir_plugins.plan import Plan
+
+USAGE = 2
 
 
 def train(
@@ -44,26 +49,57 @@ def train(
         bool, typer.Option("--dry-run", help="Print the resolved config and do nothing.")
     ] = False,
 ) -> None:
-    """Train a method and evaluate it, in a run folder."""
+    """Train a method and evaluate it, in a run folder.
+
+    Under torchrun the processes train one model together.
+    """
     from cir_plugins.config import parse_set, read_config
-    from cir_plugins.plan import make_plan
-    from cir_plugins.registry import Registry
-    from cir_plugins.start import start_layer
 
     file: Tables = read_config(config) if config else {}
     named = arguments_as_tables(method, data, root, seed, device, start, feature_cache)
     layers = (file, named, parse_set(sets or []))
-    plan = make_plan(Registry.load(), *start_layer(layers), *layers)
     if dry_run:
-        typer.echo(plan.text(), nl=False)
+        typer.echo(planned(layers).text(), nl=False)
         return
+    from cir_plugins.bulk import share_of_environment
+
+    rank, size = share_of_environment()
+    try:
+        together(layers, out, resume, rank, size)
+    except CIRError:
+        if rank:  # the first process tells what is wrong with any of them
+            raise typer.Exit(USAGE) from None
+        raise
+
+
+def planned(layers: Sequence[Tables]) -> Plan:
+    """The plan of the layers, over the run that they start from."""
+    from cir_plugins.plan import make_plan
+    from cir_plugins.registry import Registry
+    from cir_plugins.start import start_layer
+
+    return make_plan(Registry.load(), *start_layer(layers), *layers)
+
+
+def together(
+    layers: Sequence[Tables], out: Path | None, resume: bool, rank: int, size: int
+) -> None:
+    """Run what the layers plan, as process ``rank`` of ``size``; the first one reports."""
+    plan = planned(layers)
     folder = need(out, "--out RUN")
     from cir_plugins.cli.terminal import show_report
+    from cir_plugins.device import resolve_device
+    from cir_plugins.refusal import refuse_whole_batches
     from cir_plugins.run import execute
+    from cir_plugins.world import join
 
-    outcome = execute(plan, folder, resume=resume)
-    show_report(outcome.report)
-    typer.echo(f"run: {folder}")
+    if size > 1:
+        refuse_whole_batches(plan, f"{size} processes share it")
+    with join(rank, size, resolve_device(plan.run.device)) as world:
+        outcome = execute(plan, folder, resume=resume, world=world)
+        if world.first:
+            show_report(outcome.report)
+            typer.echo(f"run: {folder}")
 
 
 def arguments_as_tables(
