@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from baselines_plugin.text_choice import text_encoder
-from baselines_plugin.trunks import build_trunk, tiny_trunk
+from baselines_plugin.trunks import NORM_MOMENTUM, build_trunk, tiny_trunk
 from baselines_plugin.vocabulary import Rule, learn_words
 from cir_plugins import CIRError, Features, Plan, Preprocess, Tokens, unit
 
@@ -137,6 +137,8 @@ class ResNet(MapBackbone):
         state_width: Size of the LSTM's state.
         text_width: Size of what the LSTM gives.
         text_dropout: Dropout before the LSTM's last layer, in [0, 1).
+        norm_momentum: Share of a batch in the running statistics of the norms that ``val`` adds;
+            those of a run of few hundred updates want 0.1.
         vocabulary: The LSTM's words in the order of their ids; training fills in those of its
             texts.
         image_size: Side of the input in pixels.
@@ -170,12 +172,15 @@ class ResNet(MapBackbone):
         state_width: int = 512,
         text_width: int = 512,
         text_dropout: float = 0.1,
+        norm_momentum: float = NORM_MOMENTUM,
         vocabulary: tuple[str, ...] = (),
         image_size: int = 224,
         resize: Literal["target_pad", "square_pad", "clip", "squash"] = "clip",
         scale: Literal["imagenet", "unit"] = "imagenet",
     ) -> None:
-        trunk, shapes = build_trunk(model, weights, levels, layer4_stride, image_size)
+        trunk, shapes = build_trunk(
+            model, weights, levels, layer4_stride, image_size, norm_momentum
+        )
         encoder = text_encoder(
             text,
             rule=rule,
@@ -187,6 +192,7 @@ class ResNet(MapBackbone):
             vectors=word_vectors,
             model=text_model,
             length=text_length,
+            norm_momentum=norm_momentum,
         )
         mean, std = (_HALF, _HALF) if scale == "unit" else (IMAGENET_MEAN, IMAGENET_STD)
         super().__init__(
@@ -217,6 +223,7 @@ class TinyResNet(MapBackbone):
         state_width: Size of the LSTM's state.
         text_width: Size of what the LSTM gives.
         text_dropout: Dropout before the LSTM's last layer, in [0, 1).
+        norm_momentum: Share of a batch in the running statistics of the norm of ``val``'s texts.
         vocabulary: The LSTM's words; training fills in those of its texts.
     """
 
@@ -234,6 +241,7 @@ class TinyResNet(MapBackbone):
         state_width: int = 64,
         text_width: int = 64,
         text_dropout: float = 0.1,
+        norm_momentum: float = NORM_MOMENTUM,
         vocabulary: tuple[str, ...] = (),
     ) -> None:
         trunk, shapes = tiny_trunk(start, levels, _TINY_SIDE)
@@ -248,6 +256,7 @@ class TinyResNet(MapBackbone):
             vectors="",
             model="tiny",
             length=_TEXT_LENGTH,
+            norm_momentum=norm_momentum,
         )
         super().__init__(
             trunk,

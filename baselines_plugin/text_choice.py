@@ -88,6 +88,7 @@ def text_encoder(
     vectors: str,
     model: str,
     length: int,
+    norm_momentum: float,
 ) -> nn.Module:
     """The text encoder of these options; those of another kind are left aside."""
     if kind != "lstm":
@@ -100,6 +101,7 @@ def text_encoder(
             width=width,
             dropout=dropout,
             vectors=vectors,
+            norm_momentum=norm_momentum,
         )
     return LstmText(
         words, rule, word_width=word_width, state_width=state_width, width=width, dropout=dropout

@@ -18,7 +18,7 @@ Shapes = tuple[tuple[int, int, int], ...]
 _STEM, _CHANNELS, _BLOCKS, _GROUPS, _STRIDE = 8, (24, 48, 96, 128), (1, 1, 1, 1), 8, 8
 _TOWER = "vision_model.resnet."
 # Share of a batch in VAL's new norms: TF-slim's decay of 0.997.
-_NORM_MOMENTUM = 0.003
+NORM_MOMENTUM = 0.003
 
 
 class Levels(NamedTuple):
@@ -36,11 +36,12 @@ class LevelTrunk(nn.Module):
         network: A ResNet of timm. A pre-activation one gets a norm and a ReLU of its own on the
             two maps before its last, as VAL has them.
         thin: Whether every second place of the first two maps is kept, in both directions.
+        momentum: Share of a batch in the running statistics of those norms.
 
     Source: Chen, Gong, Bazzani, VAL, CVPR 2020, section 3.1.
     """
 
-    def __init__(self, network: Any, *, thin: bool) -> None:
+    def __init__(self, network: Any, *, thin: bool, momentum: float = NORM_MOMENTUM) -> None:
         super().__init__()
         self.network = network
         self.step = 2 if thin else 1
@@ -48,7 +49,7 @@ class LevelTrunk(nn.Module):
         if hasattr(network, "stages"):
             for place in (1, 2):
                 channels = int(network.stages[place].blocks[-1].conv3.out_channels)
-                norm = nn.BatchNorm2d(channels, eps=1e-5, momentum=_NORM_MOMENTUM)
+                norm = nn.BatchNorm2d(channels, eps=1e-5, momentum=momentum)
                 self.norms.append(nn.Sequential(norm, nn.ReLU()))
 
     def forward(self, images: Tensor) -> Levels:
@@ -81,6 +82,7 @@ def build_trunk(
     levels: Literal["last", "three"],
     last_stride: int,
     side: int,
+    norm_momentum: float = NORM_MOMENTUM,
 ) -> tuple[nn.Module, Shapes]:
     """A ResNet of timm without its head, and the shape (C, h, w) of each map it gives.
 
@@ -90,6 +92,7 @@ def build_trunk(
         levels: ``last`` or ``three`` maps.
         last_stride: 1 to leave out the stride of the last stage.
         side: Side of the images in pixels.
+        norm_momentum: As for ``LevelTrunk``.
 
     Raises:
         CIRError: If there is no such network, or its weights cannot be loaded.
@@ -97,7 +100,9 @@ def build_trunk(
     network = _network(name, weights)
     if last_stride == 1:
         _leave_out_stride(network)
-    trunk = network if levels == "last" else LevelTrunk(network, thin=True)
+    if levels == "last":
+        return network, _shapes(network, side)
+    trunk = LevelTrunk(network, thin=True, momentum=norm_momentum)
     return trunk, _shapes(trunk, side)
 
 

@@ -185,12 +185,21 @@ def test_combinations_that_make_no_sense(
         plan_of(METHOD, garments_root, **given)
 
 
+def test_short_runs_can_hasten_every_new_norm() -> None:
+    options = {"rule": "val", "levels": "three", "width": 0, "vocabulary": WORDS}
+    backbone = TinyResNet(start="random", norm_momentum=0.1, **options)
+    method = VAL(Parts(backbone, InfoNCE(), InBatch()), norm_momentum=0.1)
+    norms = [m for m in method.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert len(norms) == 3 * 4 + 1
+    assert {norm.momentum for norm in norms} == {0.1}
+
+
 def test_a_run_on_drawn_garments_learns(garments_root: Path, tmp_path: Path) -> None:
     plan = plan_of(
         METHOD,
         garments_root,
         method={"norm_momentum": 0.1},
-        backbone={"levels": "three", "rule": "val"},
+        backbone={"levels": "three", "rule": "val", "norm_momentum": 0.1},
         data={"categories": ["dress"]},
         train={"epochs": 3, "lr": 1e-3, "augment": "none", "ema": 0.0, "validate_every": 0},
     )
