@@ -19,6 +19,7 @@ from cir_plugins import CIRError, Features, Plan, Preprocess, Tokens, unit
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HALF = (0.5, 0.5, 0.5)
+Resize = Literal["target_pad", "square_pad", "clip", "squash"]
 _TINY_SIDE = 64
 _TEXT_LENGTH = 77
 
@@ -175,7 +176,7 @@ class ResNet(MapBackbone):
         norm_momentum: float = NORM_MOMENTUM,
         vocabulary: tuple[str, ...] = (),
         image_size: int = 224,
-        resize: Literal["target_pad", "square_pad", "clip", "squash"] = "clip",
+        resize: Resize = "clip",
         scale: Literal["imagenet", "unit"] = "imagenet",
     ) -> None:
         trunk, shapes = build_trunk(
@@ -194,15 +195,12 @@ class ResNet(MapBackbone):
             length=text_length,
             norm_momentum=norm_momentum,
         )
-        mean, std = (_HALF, _HALF) if scale == "unit" else (IMAGENET_MEAN, IMAGENET_STD)
         super().__init__(
             trunk,
             encoder,
             channels=shapes[-1][0],
             width=width,
-            preprocess=Preprocess(
-                size=image_size, resize=resize, mean=mean, std=std, interpolation="bilinear"
-            ),
+            preprocess=_preprocess(image_size, resize, scale),
             frozen=vision == "frozen",
             shapes=shapes,
         )
@@ -267,6 +265,11 @@ class TinyResNet(MapBackbone):
             frozen=vision == "frozen",
             shapes=shapes,
         )
+
+
+def _preprocess(size: int, resize: Resize, scale: Literal["imagenet", "unit"]) -> Preprocess:
+    mean, std = (_HALF, _HALF) if scale == "unit" else (IMAGENET_MEAN, IMAGENET_STD)
+    return Preprocess(size=size, resize=resize, mean=mean, std=std, interpolation="bilinear")
 
 
 def refuse_levels(plan: Plan, wanted: Literal["last", "three"]) -> str:

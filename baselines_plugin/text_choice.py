@@ -15,10 +15,10 @@ from baselines_plugin.text_encoders import (
     LstmText,
     MaxLstmText,
     RobertaText,
-    TransformerTokens,
     load_pretrained,
 )
 from baselines_plugin.vocabulary import Rule
+from cir_plugins import WordPieceTokenizer
 
 _PUBLISHED = MappingProxyType({"bert": "bert-base-uncased", "roberta": "roberta-base"})
 _TINY: Mapping[str, int] = MappingProxyType(
@@ -42,7 +42,7 @@ def transformer_text(kind: Literal["bert", "roberta"], name: str, length: int) -
     bert = kind == "bert"
     factory = transformers.BertModel if bert else transformers.RobertaModel
     if name == "tiny":
-        tokenizer = TransformerTokens(str(tiny_folder()), length)
+        tokenizer = WordPieceTokenizer(str(tiny_folder()), length)
         config_class = transformers.BertConfig if bert else transformers.RobertaConfig
         # Frozen weights are not in checkpoints: the same ones must come again wherever it is built.
         with torch.random.fork_rng(devices=[], enabled=bert):
@@ -50,7 +50,7 @@ def transformer_text(kind: Literal["bert", "roberta"], name: str, length: int) -
                 torch.manual_seed(0)
             model = factory(_tiny_config(config_class, tokenizer.pretrained, length))
     else:
-        tokenizer = TransformerTokens(name, length)
+        tokenizer = WordPieceTokenizer(name, length)
         model = load_pretrained(factory, "BERT" if bert else "RoBERTa", name)
     return BertText(model, tokenizer) if bert else RobertaText(model, tokenizer)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines_plugin.vocabulary import WordIds, word_vectors
-from cir_plugins import CIRError, Tokens
+from cir_plugins import CIRError, Tokens, WordPieceTokenizer
 
 
 class LstmText(nn.Module):
@@ -128,44 +128,6 @@ class MaxLstmText(nn.Module):
         return result
 
 
-class TransformerTokens:
-    """Texts to word pieces of a transformer.
-
-    Args:
-        name: Hub name or local folder of the tokenizer; loaded when the first text comes.
-        length: Longest text in tokens, special ones included.
-    """
-
-    def __init__(self, name: str, length: int) -> None:
-        self.name = name
-        self.length = length
-        self._loaded: Any = None
-
-    @property
-    def pretrained(self) -> Any:
-        """The tokenizer of transformers.
-
-        Raises:
-            CIRError: If it cannot be loaded.
-        """
-        if self._loaded is None:
-            from transformers import AutoTokenizer
-
-            self._loaded = load_pretrained(AutoTokenizer, "tokenizer", self.name)
-        return self._loaded
-
-    def __call__(self, texts: Sequence[str]) -> Tokens:
-        """``ids`` and ``mask`` (n, L), L the longest text, at most ``length``."""
-        encoded = self.pretrained(
-            list(texts),
-            padding="longest",
-            truncation=True,
-            max_length=self.length,
-            return_tensors="pt",
-        )
-        return {"ids": encoded["input_ids"], "mask": encoded["attention_mask"]}
-
-
 class BertText(nn.Module):
     """A frozen sentence vector: the mean over a text's tokens of BERT's second-to-last layer.
 
@@ -176,7 +138,7 @@ class BertText(nn.Module):
     Source: bert-as-service's default pooling, as ComposeAE uses it (arXiv 2006.11149).
     """
 
-    def __init__(self, model: Any, tokenizer: TransformerTokens) -> None:
+    def __init__(self, model: Any, tokenizer: WordPieceTokenizer) -> None:
         super().__init__()
         self.model = model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
@@ -209,7 +171,7 @@ class RobertaText(nn.Module):
     Source: Chen et al., MGUR, ICLR 2024, arXiv 2211.07394.
     """
 
-    def __init__(self, model: Any, tokenizer: TransformerTokens) -> None:
+    def __init__(self, model: Any, tokenizer: WordPieceTokenizer) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer

@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 
+from cir_plugins.atomic import write_atomically
 from cir_plugins.cache import DTYPES
 from cir_plugins.device import autocast
 from cir_plugins.encode import Encoding, Guarded, ImageFiles
 from cir_plugins.errors import CIRError
 from cir_plugins.keys import backbone_key, new_digest
 from cir_plugins.method import Method
-from cir_plugins.shards import SUFFIX, Shard, remove_stale, write_shard, write_whole
+from cir_plugins.shards import SUFFIX, Shard, remove_stale, write_shard
 
 MANIFEST = "manifest.json"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -196,5 +197,5 @@ def _manifest(out: Path, total: int, request: str, bulk: Bulk) -> Path | None:
         "broken": {name: why for shard in shards for name, why in shard.facts["broken"].items()},
         "shards": [{"file": shard.path.name, "images": len(shard.names)} for shard in shards],
     }
-    write_whole(out / MANIFEST, (json.dumps(content, indent=2) + "\n").encode())
+    write_atomically(out / MANIFEST, (json.dumps(content, indent=2) + "\n").encode(), shared=True)
     return out / MANIFEST

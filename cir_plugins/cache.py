@@ -15,11 +15,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from cir_plugins.atomic import write_atomically
 from cir_plugins.device import autocast
 from cir_plugins.errors import CIRError
 from cir_plugins.features import concatenate, count, each, size_in_bytes
 from cir_plugins.keys import backbone_key, constant_tensors, new_digest, probe_pictures
-from cir_plugins.shards import SUFFIX, Shard, remove_stale, write_shard, write_whole
+from cir_plugins.shards import SUFFIX, Shard, remove_stale, write_shard
 from cir_plugins.types import Features
 
 SHARD_BYTES = 64 * 2**20
@@ -80,7 +81,7 @@ class FeatureCache:
         if len(self._contents) > before:
             # Another process may have added to it since; what a race loses is only read again.
             self._contents = {**_read_table(self.folder / IMAGES), **self._contents}
-            write_whole(self.folder / IMAGES, json.dumps(self._contents).encode())
+            write_atomically(self.folder / IMAGES, json.dumps(self._contents).encode(), shared=True)
         return found
 
     def _content(self, path: Path, known: dict[str, str]) -> str:

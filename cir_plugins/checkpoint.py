@@ -6,52 +6,20 @@ metadata. Nothing in a checkpoint is ever executed.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cir_plugins.atomic import write_atomically
 from cir_plugins.errors import CIRError
 
 FORMAT = 1  # raised when a checkpoint or a run folder changes its layout
 _TENSOR = "$tensor"
 _PICKLES = (b"PK\x03\x04", b"\x80")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: into a sibling, to the disk, then renamed.
-
-    Raises:
-        CIRError: If there is no space left or the folder cannot be written.
-    """
-    # Always the same sibling, so that what killed writes leave behind does not add up.
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise disk_error(path, error) from error
-
-
-def disk_error(path: Path, error: OSError) -> CIRError:
-    """What to tell the user when a file cannot be written."""
-    if error.errno == errno.ENOSPC:
-        return CIRError(
-            f"no space left on the disk of {path.parent}; {path.name} was not written, what was "
-            "there before is untouched. Free space and go on with --resume"
-        )
-    return CIRError(f"{path} cannot be written: {error}")
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cir_plugins.checkpoint import FORMAT, disk_error, write_atomically
+from cir_plugins.atomic import disk_error, write_atomically
+from cir_plugins.checkpoint import FORMAT
 from cir_plugins.config import computed, read_config, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plan import Plan

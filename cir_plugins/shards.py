@@ -7,10 +7,7 @@ so any number of them may read and write one folder.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,33 +16,12 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from cir_plugins.atomic import write_atomically
 from cir_plugins.errors import CIRError
 
 FORMAT = 1
 SUFFIX = ".safetensors"
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, under a temporary name of this call's own until then.
-
-    Raises:
-        CIRError: If there is no space left or the folder cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise CIRError(f"no space left on the disk of {path.parent}: free some") from error
-        raise CIRError(f"{path} cannot be written: {error}") from error
 
 
 def remove_stale(folder: Path) -> None:
@@ -74,7 +50,7 @@ def write_shard(
 
     tensors = {f"part{i}": part.detach().cpu().contiguous() for i, part in enumerate(parts)}
     plain = {"format": FORMAT, "names": list(names), **facts}
-    write_whole(path, save(tensors, {"shard": json.dumps(plain)}))
+    write_atomically(path, save(tensors, {"shard": json.dumps(plain)}), shared=True)
 
 
 class Shard:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cir_plugins.atomic import write_atomically
 from cir_plugins.averaging import Average
 from cir_plugins.checkpoint import (
     load_state,
     load_trained_state,
     save_state,
     trained_state,
-    write_atomically,
 )
 from cir_plugins.data import BatchSource, TrainingTable, epoch_plans, mix
 from cir_plugins.encode import Encoding, FeatureStore, training_store

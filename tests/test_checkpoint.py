@@ -14,13 +14,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from cir_plugins.atomic import write_atomically
 from cir_plugins.checkpoint import (
     FORMAT,
     load_state,
     load_trained_state,
     save_state,
     trained_state,
-    write_atomically,
 )
 from cir_plugins.errors import CIRError
 

@@ -13,9 +13,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from cir_plugins.atomic import disk_error, write_atomically
 from cir_plugins.bench.statistics import Values
 from cir_plugins.bench.suite import Suite, slug
-from cir_plugins.checkpoint import disk_error, write_atomically
 from cir_plugins.errors import CIRError
 
 if TYPE_CHECKING:

@@ -141,7 +141,8 @@ def write_run(folder: Path, plan: Plan, state: Mapping[str, Tensor], names: list
     import shutil
     from json import dumps
 
-    from cir_plugins.checkpoint import FORMAT, disk_error, write_atomically
+    from cir_plugins.atomic import disk_error, write_atomically
+    from cir_plugins.checkpoint import FORMAT
     from cir_plugins.convert import write_converted
     from cir_plugins.folder import CONFIG, RECORD
     from cir_plugins.train import BEST

@@ -81,7 +81,7 @@ def evaluate(
 def _write(file: Path, report: Mapping[str, Any]) -> None:
     from json import dumps
 
-    from cir_plugins.checkpoint import write_atomically
+    from cir_plugins.atomic import write_atomically
 
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, (dumps(report, indent=2) + "\n").encode())

@@ -245,14 +245,15 @@ def test_the_published_sizes_fit_an_official_checkpoint() -> None:
     """On the meta device: keys and shapes of the full model, no weights."""
     from transformers import RobertaConfig, RobertaModel
 
-    from baselines_plugin.text_encoders import RobertaText, TransformerTokens
+    from baselines_plugin.text_encoders import RobertaText
+    from cir_plugins import WordPieceTokenizer
 
     config = RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
     options = {**MGUR.recipe.backbone.options, "text": "lstm", "rule": "cosmo"}
     with torch.device("meta"):
         backbone = ResNet(weights="random", vocabulary=("red",), **options)
         trunk = backbone.trunk
-        text = RobertaText(RobertaModel(config), TransformerTokens("roberta-base", 77))
+        text = RobertaText(RobertaModel(config), WordPieceTokenizer("roberta-base", 77))
         whole = MapBackbone(trunk, text, channels=2048, width=512, preprocess=Preprocess())
         method = MGUR(Parts(whole, InfoNCE(), InBatch()))
     given = cosmo_files.checkpoint(

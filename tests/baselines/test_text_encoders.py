@@ -13,9 +13,8 @@ from baselines_plugin.text_encoders import (
     LstmText,
     MaxLstmText,
     RobertaText,
-    TransformerTokens,
 )
-from cir_plugins import CIRError
+from cir_plugins import CIRError, WordPieceTokenizer
 
 WORDS = ("is", "red", "shorter", "sleeves", "with")
 
@@ -132,7 +131,7 @@ def test_robertas_vector_is_the_first_tokens_last_state_and_is_trained() -> None
 
 
 def test_texts_are_cut_at_the_length_and_the_tokenizer_travels() -> None:
-    tokenizer = TransformerTokens(str(tiny_folder()), 6)
+    tokenizer = WordPieceTokenizer(str(tiny_folder()), 6)
     assert tokenizer(["long red sleeves " * 20])["ids"].shape == (1, 6)
     again = pickle.loads(pickle.dumps(tokenizer))
     assert torch.equal(again(["red"])["ids"], tokenizer(["red"])["ids"])
@@ -153,4 +152,4 @@ def test_a_model_that_is_not_there(kind: str, what: str, tmp_path: Path) -> None
     with pytest.raises(CIRError, match=f"{what} '.*' could not be loaded"):
         transformer_text(kind, str(tmp_path / "none"), 25)  # type: ignore[arg-type]
     with pytest.raises(CIRError, match=r"tokenizer '.*' could not be loaded"):
-        TransformerTokens(str(tmp_path / "none"), 25)(["red"])
+        WordPieceTokenizer(str(tmp_path / "none"), 25)(["red"])
