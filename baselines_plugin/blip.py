@@ -12,7 +12,7 @@ from torch import Tensor
 
 from baselines_plugin.blip_files import TOKENIZERS, load_model
 from baselines_plugin.blip_tower import TINY, PooledTower, start_drawn
-from cir_plugins import ImageTextModel, Tokens, WordPieceTokenizer, unit
+from cir_plugins import ImageTextModel, Resize, Tokens, WordPieceTokenizer, unit
 
 
 class Blip(ImageTextModel):
@@ -56,7 +56,7 @@ class Blip(ImageTextModel):
         vision: Literal["frozen", "trained"] = "frozen",
         patches: bool = True,
         image_size: int = 0,
-        resize: Literal["target_pad", "square_pad", "clip", "squash"] = "target_pad",
+        resize: Resize = "target_pad",
         text_length: int = 77,
         dropout: float = -1.0,
     ) -> None:

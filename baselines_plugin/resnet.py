@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from baselines_plugin.text_choice import text_encoder
 from baselines_plugin.trunks import NORM_MOMENTUM, build_trunk, tiny_trunk
 from baselines_plugin.vocabulary import Rule, learn_words
-from cir_plugins import CIRError, Features, Plan, Preprocess, Tokens, unit
+from cir_plugins import CIRError, Features, Plan, Preprocess, Resize, Tokens, unit
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HALF = (0.5, 0.5, 0.5)
-Resize = Literal["target_pad", "square_pad", "clip", "squash"]
 _TINY_SIDE = 64
 _TEXT_LENGTH = 77
 

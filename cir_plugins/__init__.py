@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cir_plugins.errors import CIRError, unknown_name
     from cir_plugins.features import concatenate, each, select
     from cir_plugins.hookspecs import Factories, hookimpl
-    from cir_plugins.images import Preprocess, open_image
+    from cir_plugins.images import Preprocess, Resize, open_image
     from cir_plugins.method import TEMPERATURE, Fused, Method, Parts
     from cir_plugins.plan import Plan
     from cir_plugins.registry import Registry
@@ -61,6 +61,7 @@ __all__ = [
     "Recipe",
     "Registry",
     "ResNetTower",
+    "Resize",
     "Sampler",
     "Split",
     "Tokens",
@@ -103,7 +104,7 @@ _HOMES = MappingProxyType(
         "errors": ("CIRError", "unknown_name"),
         "features": ("concatenate", "each", "select"),
         "hookspecs": ("Factories", "hookimpl"),
-        "images": ("Preprocess", "open_image"),
+        "images": ("Preprocess", "Resize", "open_image"),
         "method": ("TEMPERATURE", "Fused", "Method", "Parts"),
         "plan": ("Plan",),
         "registry": ("Registry",),

@@ -29,6 +29,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Resize = Literal["target_pad", "square_pad", "clip", "squash"]
+"""How an image becomes a square; see ``Preprocess``."""
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Augmentation = Literal["none", "flip", "crop_flip", "shift_crop_flip", "rand_augment", "photo"]
 

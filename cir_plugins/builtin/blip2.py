@@ -17,6 +17,7 @@ from cir_plugins.builtin.image_text import ImageTextModel
 from cir_plugins.builtin.similarity import unit
 from cir_plugins.builtin.tokenizers import WordPieceTokenizer
 from cir_plugins.builtin.towers import Tower
+from cir_plugins.images import Resize
 from cir_plugins.method import Fused
 from cir_plugins.types import Tokens
 
@@ -66,7 +67,7 @@ class Blip2(ImageTextModel):
         vision: Literal["frozen", "trained"] = "frozen",
         vision_norm: Literal["frozen", "trained"] = "trained",
         image_size: int = 0,
-        resize: Literal["target_pad", "square_pad", "clip", "squash"] = "target_pad",
+        resize: Resize = "target_pad",
         text_length: int = 32,
         dropout: float = -1.0,
     ) -> None:
@@ -171,7 +172,7 @@ class TinyBlip2(Blip2):
         *,
         vision: Literal["frozen", "trained"] = "trained",
         start: Literal["drawn", "random"] = "drawn",
-        resize: Literal["target_pad", "square_pad", "clip", "squash"] = "squash",
+        resize: Resize = "squash",
         text_length: int = 32,
         dropout: float = 0.1,
     ) -> None:

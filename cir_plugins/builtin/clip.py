@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cir_plugins.builtin.similarity import best_token, unit
 from cir_plugins.errors import CIRError
-from cir_plugins.images import Preprocess
+from cir_plugins.images import Preprocess, Resize
 from cir_plugins.types import Tokens
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -48,7 +48,7 @@ class Clip(nn.Module):
         model: str = "ViT-B-32",
         pretrained: str = "laion2b_s34b_b79k",
         tower: Literal["trained", "frozen", "text"] = "trained",
-        resize: Literal["target_pad", "square_pad", "clip", "squash"] = "target_pad",
+        resize: Resize = "target_pad",
     ) -> None:
         super().__init__()
         self.model, self.tokenizer, size = _load(model, pretrained)
@@ -123,7 +123,7 @@ class TinyClip(Clip):
         *,
         tower: Literal["trained", "frozen", "text"] = "trained",
         start: Literal["drawn", "random"] = "drawn",
-        resize: Literal["target_pad", "square_pad", "clip", "squash"] = "squash",
+        resize: Resize = "squash",
     ) -> None:
         super().__init__(
             model=str(WEIGHTS / "tiny_clip"),
