@@ -14,9 +14,9 @@ from cir_plugins.encode import Encoding, feature_chunks
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.metrics import answer_ranks, per_query
+from cir_plugins.pools import rows_per_block, score
+from cir_plugins.ranking import leading
 from cir_plugins.types import Query, Split
-
-BLOCK = 256  # queries scored at a time: (256, N) scores are all that is kept of the score matrix
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,16 @@ def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
 
 
 def score_blocks(method: Method, encoded: Encoded) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of (rows, scores (q, N)); a removed reference scores -inf."""
+    """Blocks of (rows, scores (q, N)); a removed reference scores -inf.
+
+    A block is all that is kept of the score matrix.
+    """
     split = encoded.split
     number = {name: index for index, name in enumerate(split.gallery)}
-    for first in range(0, len(encoded.queries), BLOCK):
-        rows = slice(first, min(first + BLOCK, len(encoded.queries)))
-        with torch.no_grad():
-            scores = method.similarity(encoded.queries[rows], encoded.targets)
+    step = rows_per_block(len(encoded.targets), encoded.queries.device)
+    for first in range(0, len(encoded.queries), step):
+        rows = slice(first, min(first + step, len(encoded.queries)))
+        scores = score(encoded.queries[rows], encoded.targets, method.similarity)
         if split.drop_reference:
             places = [number.get(query.reference, -1) for query in split.queries[rows]]
             column = torch.tensor(places, device=scores.device)
@@ -104,9 +107,15 @@ def evaluate(method: Method, split: Split, encoding: Encoding) -> SplitResult:
         raise CIRError(
             f"split '{split.name}' is blind: its targets are not public. Write a submission instead"
         )
-    encoded = encode_split(method, split, encoding)
+    return evaluate_encoded(method, encode_split(method, split, encoding))
+
+
+def evaluate_encoded(method: Method, encoded: Encoded) -> SplitResult:
+    """The measures of a split that has been encoded."""
+    split = encoded.split
     number = {name: index for index, name in enumerate(split.gallery)}
-    answers = _padded([_answers(query, number) for query in split.queries]).to(encoding.device)
+    answers = _padded([_answers(query, number) for query in split.queries])
+    answers = answers.to(encoded.queries.device)
     counts = torch.tensor([max(1, len(query.answers)) for query in split.queries])
     grouped = any(query.group for query in split.queries)
     ranks, subset = [], []
@@ -164,10 +173,8 @@ def rankings(
     found: dict[int, list[str]] = {}
     for block, scores in score_blocks(method, encoded):
         kept = sorted(set(wanted) & set(range(block.start, block.stop)))
-        best, order = scores[[row - block.start for row in kept]].sort(
-            dim=1, descending=True, stable=True
-        )
-        ranked = zip(kept, order[:, :k].tolist(), best[:, :k].tolist(), strict=True)
+        best, order = leading(scores[[row - block.start for row in kept]], k)
+        ranked = zip(kept, order.tolist(), best.tolist(), strict=True)
         for row, columns, values in ranked:
             pairs = zip(columns, values, strict=True)
             found[row] = [gallery[column] for column, value in pairs if value > -torch.inf]
