@@ -162,20 +162,32 @@ def _subset_ranks(scores: Tensor, queries: Sequence[Query], number: Mapping[str,
 
 
 def rankings(
-    method: Method, encoded: Encoded, k: int, rows: Sequence[int] | None = None
+    method: Method,
+    encoded: Encoded,
+    k: int,
+    rows: Sequence[int] | None = None,
+    *,
+    groups: bool = False,
 ) -> list[list[str]]:
     """Image ids of the first k of each query's ranking, of the given rows or of all, in order.
 
-    A removed reference is not ranked.
+    A removed reference is not ranked. With ``groups`` the members of the query's group that are
+    not among the first k follow, in the order in which they rank.
     """
     gallery = encoded.split.gallery
+    number = {name: index for index, name in enumerate(gallery)}
     wanted = range(len(encoded.queries)) if rows is None else rows
     found: dict[int, list[str]] = {}
     for block, scores in score_blocks(method, encoded):
         kept = sorted(set(wanted) & set(range(block.start, block.stop)))
         best, order = leading(scores[[row - block.start for row in kept]], k)
-        ranked = zip(kept, order.tolist(), best.tolist(), strict=True)
-        for row, columns, values in ranked:
+        for row, columns, values in zip(kept, order.tolist(), best.tolist(), strict=True):
+            if groups:
+                members = {number.get(name, -1) for name in encoded.split.queries[row].group}
+                rest = torch.tensor(sorted(members - {-1, *columns}), dtype=torch.int64)
+                more, places = leading(scores[row - block.start, rest][None], len(rest))
+                columns += rest[places[0].cpu()].tolist()
+                values += more[0].tolist()
             pairs = zip(columns, values, strict=True)
             found[row] = [gallery[column] for column, value in pairs if value > -torch.inf]
     return [found[row] for row in wanted]

@@ -220,6 +220,27 @@ def test_an_encoded_split_is_measured_as_evaluate_does(tmp_path: Path) -> None:
     assert measured.measures == evaluate(method, split, CPU).measures
 
 
+@pytest.mark.parametrize("drop_reference", [False, True])
+def test_the_rest_of_a_group_follows_in_the_order_of_its_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_reference: bool
+) -> None:
+    monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: 7)
+    split = made_up(tmp_path, drop_reference=drop_reference)
+    # Of a group a member may be missing, and the reference named as one.
+    first = split.queries[0]
+    odd = replace(first, group=(*first.group[1:], "nowhere", first.reference))
+    split = replace(split, queries=(odd, *split.queries[1:]))
+    method = Method(parts())
+    encoded = encode_split(method, split, CPU)
+    longer = 0
+    for k in (0, 2, 5, 50):
+        whole, short = rankings(method, encoded, 50), rankings(method, encoded, k, groups=True)
+        for query, images, found in zip(split.queries, whole, short, strict=True):
+            assert found == images[:k] + [name for name in images[k:] if name in query.group]
+            longer += len(found) > k > 0
+    assert longer
+
+
 def test_blind_and_empty_splits_are_told_apart(tmp_path: Path) -> None:
     split = made_up(tmp_path)
     blind = tuple(replace(query, target=None, answers=()) for query in split.queries)
