@@ -95,6 +95,7 @@ def score_blocks(method: Method, encoded: Encoded) -> Iterator[tuple[slice, Tens
             row = torch.arange(len(places), device=scores.device)
             scores[row[column >= 0], column[column >= 0]] = -torch.inf
         yield rows, scores
+        del scores  # the next block takes its place, in memory and in the processor's caches
 
 
 def evaluate(method: Method, split: Split, encoding: Encoding) -> SplitResult:
@@ -123,6 +124,7 @@ def evaluate_encoded(method: Method, encoded: Encoded) -> SplitResult:
         ranks.append(answer_ranks(scores, answers[rows]).cpu())
         if grouped:
             subset.append(_subset_ranks(scores, split.queries[rows], number).cpu())
+        del scores
     all_ranks = torch.cat(ranks)
     subset_ranks = torch.cat(subset) if grouped else None
     values = {name: per_query(name, all_ranks, subset_ranks, counts) for name in split.measures}

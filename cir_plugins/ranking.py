@@ -20,8 +20,9 @@ CELLS = 240_000
 def places(scores: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Places (q, A) int64 of columns in their rows' rankings, from 1, and rows (q,) bool with NaN.
 
-    In a row with NaN the places mean nothing. Beside the result a CPU holds some ``CELLS`` bytes
-    per thread, or as many as a row has scores, a GPU two masks of all scores.
+    In a row with NaN the places mean nothing. Beside the result a CPU holds two bytes for each of
+    ``CELLS`` comparisons per thread, or for each score of a row if these are more; a GPU holds two
+    masks of all scores.
 
     Args:
         scores: (q, N).

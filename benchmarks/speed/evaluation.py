@@ -24,7 +24,7 @@ from mining import bare, made_up
 from torch import Tensor
 
 from cir_plugins.bench.environment import hardware
-from cir_plugins.builtin.similarity import best_token
+from cir_plugins.builtin.similarity import best_token, unit
 from cir_plugins.evaluate import Encoded, evaluate_encoded
 from cir_plugins.method import Method, Parts
 from cir_plugins.types import Query, Split
@@ -46,6 +46,8 @@ def made_up_split(case: str, width: int, device: torch.device) -> Encoded:
     queries, gallery, answers = map(int, case.split("x"))
     asked, targets, target = made_up(queries, gallery, width, 1)
     chance = torch.Generator().manual_seed(1)
+    # Farther from their targets than where mining starts, or all would be found at once.
+    asked = unit(asked + 2 * torch.randn(queries, width, generator=chance) / width**0.5)
     names = tuple(f"B{number:09d}" for number in range(gallery))  # as long as FashionIQ's
     others = torch.randint(1, gallery, (queries, answers - 1), generator=chance)
     columns = torch.cat([target[:, None], (target[:, None] + others) % gallery], dim=1)
