@@ -14,9 +14,9 @@ from cir_plugins.encode import Encoding, feature_chunks
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.metrics import answer_ranks, per_query
+from cir_plugins.pools import rows_per_block, score
+from cir_plugins.ranking import leading
 from cir_plugins.types import Query, Split
-
-BLOCK = 256  # queries scored at a time: (256, N) scores are all that is kept of the score matrix
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,23 @@ def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
 
 
 def score_blocks(method: Method, encoded: Encoded) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of (rows, scores (q, N)); a removed reference scores -inf."""
+    """Blocks of (rows, scores (q, N)); a removed reference scores -inf.
+
+    A block is all that is kept of the score matrix.
+    """
     split = encoded.split
     number = {name: index for index, name in enumerate(split.gallery)}
-    for first in range(0, len(encoded.queries), BLOCK):
-        rows = slice(first, min(first + BLOCK, len(encoded.queries)))
-        with torch.no_grad():
-            scores = method.similarity(encoded.queries[rows], encoded.targets)
+    step = rows_per_block(len(encoded.targets), encoded.queries.device)
+    for first in range(0, len(encoded.queries), step):
+        rows = slice(first, min(first + step, len(encoded.queries)))
+        scores = score(encoded.queries[rows], encoded.targets, method.similarity)
         if split.drop_reference:
             places = [number.get(query.reference, -1) for query in split.queries[rows]]
             column = torch.tensor(places, device=scores.device)
             row = torch.arange(len(places), device=scores.device)
             scores[row[column >= 0], column[column >= 0]] = -torch.inf
         yield rows, scores
+        del scores  # the next block takes its place, in memory and in the processor's caches
 
 
 def evaluate(method: Method, split: Split, encoding: Encoding) -> SplitResult:
@@ -104,9 +108,15 @@ def evaluate(method: Method, split: Split, encoding: Encoding) -> SplitResult:
         raise CIRError(
             f"split '{split.name}' is blind: its targets are not public. Write a submission instead"
         )
-    encoded = encode_split(method, split, encoding)
+    return evaluate_encoded(method, encode_split(method, split, encoding))
+
+
+def evaluate_encoded(method: Method, encoded: Encoded) -> SplitResult:
+    """The measures of a split that has been encoded."""
+    split = encoded.split
     number = {name: index for index, name in enumerate(split.gallery)}
-    answers = _padded([_answers(query, number) for query in split.queries]).to(encoding.device)
+    answers = _padded([_answers(query, number) for query in split.queries])
+    answers = answers.to(encoded.queries.device)
     counts = torch.tensor([max(1, len(query.answers)) for query in split.queries])
     grouped = any(query.group for query in split.queries)
     ranks, subset = [], []
@@ -114,6 +124,7 @@ def evaluate(method: Method, split: Split, encoding: Encoding) -> SplitResult:
         ranks.append(answer_ranks(scores, answers[rows]).cpu())
         if grouped:
             subset.append(_subset_ranks(scores, split.queries[rows], number).cpu())
+        del scores
     all_ranks = torch.cat(ranks)
     subset_ranks = torch.cat(subset) if grouped else None
     values = {name: per_query(name, all_ranks, subset_ranks, counts) for name in split.measures}
@@ -153,22 +164,32 @@ def _subset_ranks(scores: Tensor, queries: Sequence[Query], number: Mapping[str,
 
 
 def rankings(
-    method: Method, encoded: Encoded, k: int, rows: Sequence[int] | None = None
+    method: Method,
+    encoded: Encoded,
+    k: int,
+    rows: Sequence[int] | None = None,
+    *,
+    groups: bool = False,
 ) -> list[list[str]]:
     """Image ids of the first k of each query's ranking, of the given rows or of all, in order.
 
-    A removed reference is not ranked.
+    A removed reference is not ranked. With ``groups`` the members of the query's group that are
+    not among the first k follow, in the order in which they rank.
     """
     gallery = encoded.split.gallery
+    number = {name: index for index, name in enumerate(gallery)}
     wanted = range(len(encoded.queries)) if rows is None else rows
     found: dict[int, list[str]] = {}
     for block, scores in score_blocks(method, encoded):
         kept = sorted(set(wanted) & set(range(block.start, block.stop)))
-        best, order = scores[[row - block.start for row in kept]].sort(
-            dim=1, descending=True, stable=True
-        )
-        ranked = zip(kept, order[:, :k].tolist(), best[:, :k].tolist(), strict=True)
-        for row, columns, values in ranked:
+        best, order = leading(scores[[row - block.start for row in kept]], k)
+        for row, columns, values in zip(kept, order.tolist(), best.tolist(), strict=True):
+            if groups:
+                members = {number.get(name, -1) for name in encoded.split.queries[row].group}
+                rest = torch.tensor(sorted(members - {-1, *columns}), dtype=torch.int64)
+                more, places = leading(scores[row - block.start, rest][None], len(rest))
+                columns += rest[places[0].cpu()].tolist()
+                values += more[0].tolist()
             pairs = zip(columns, values, strict=True)
             found[row] = [gallery[column] for column, value in pairs if value > -torch.inf]
     return [found[row] for row in wanted]

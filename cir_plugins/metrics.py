@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.errors import CIRError
+from cir_plugins.ranking import places
 
 KINDS = ("recall", "any_recall", "map", "subset_recall")
 
@@ -45,7 +46,8 @@ def answer_ranks(scores: Tensor, answers: Tensor) -> Tensor:
 
     Of equal scores the lower gallery index comes first. A score of -inf says that the image left
     the ranking (a dropped reference): it comes after everything else, and as an answer it has no
-    rank (0). Nothing is sorted; the memory needed is that of a few bool (q, N).
+    rank (0). Nothing is sorted; the memory needed is that of a part of the scores that fits a
+    cache, on a GPU that of two bool (q, N).
 
     Args:
         scores: (q, N), higher is closer.
@@ -61,33 +63,16 @@ def answer_ranks(scores: Tensor, answers: Tensor) -> Tensor:
     N = scores.shape[1]
     if answers.numel() and not -1 <= int(answers.min()) <= int(answers.max()) < N:
         raise ValueError(f"answers must be from -1 to {N - 1}")
-    broken = torch.isnan(scores).any(dim=1)
+    found, broken = places(scores, answers)
     if bool(broken.any()):
         raise CIRError(
             f"{int(broken.sum())} of {len(scores)} queries have scores that are not numbers (NaN); "
             "the weights have diverged or an input is broken"
         )
-    ranks = torch.zeros_like(answers, dtype=torch.int64)
-    for column in range(answers.shape[1]):
-        rows = (answers[:, column] >= 0).nonzero().flatten()
-        if len(rows):
-            # Rows without this answer are left out: most queries have far fewer than A.
-            part = scores if len(rows) == len(scores) else scores[rows]
-            ranks[rows, column] = _rank(part, answers[rows, column, None])
-    return ranks
-
-
-def _rank(scores: Tensor, answer: Tensor) -> Tensor:
-    """Ranks (r,) of one answer (r, 1) per row of scores (r, N)."""
-    own = scores.gather(1, answer)
-    # Summing to int64 at once takes twice as long.
-    rank = (scores > own).sum(dim=1, dtype=torch.int32).long() + 1
-    equal = scores == own
-    tied = (equal.sum(dim=1, dtype=torch.int32) > 1).nonzero().flatten()
-    if len(tied):
-        index = torch.arange(scores.shape[1], device=scores.device)
-        rank[tied] += (equal[tied] & (index < answer[tied])).sum(dim=1)
-    return rank.masked_fill(own.flatten() == -torch.inf, 0)
+    if not N:
+        return found
+    own = scores.gather(1, answers.clamp(min=0))
+    return found.masked_fill((answers < 0) | (own == -torch.inf), 0)
 
 
 def recall_at(ranks: Tensor, k: int) -> Tensor:

@@ -123,14 +123,18 @@ def rank_run(
     options: Mapping[str, Any],
     split: str = "test",
     depth: int = 50,
+    groups: bool = False,
     progress: bool = True,
 ) -> list[tuple[Split, list[list[str]]]]:
-    """Each split with the first ``depth`` image ids of every query's ranking, for submissions."""
+    """Each split with the first ``depth`` image ids of every query's ranking, for submissions.
+
+    With ``groups`` the rest of each query's group follows in its order.
+    """
     check_record(folder)
     overrides = retarget(registry, folder, data, root, "", options)
     plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
     return [
-        (part, rankings(method, encode_split(method, part, encoding), depth))
+        (part, rankings(method, encode_split(method, part, encoding), depth, groups=groups))
         for part in read_splits(plan, (split,))
     ]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import cir_plugins.encode as encode_module
 import cir_plugins.evaluate as evaluation
+from cir_plugins import pools
 from cir_plugins.builtin.methods import ImageTextProduct
 from cir_plugins.embed import query_text
 from cir_plugins.encode import Encoding
@@ -20,9 +21,11 @@ from cir_plugins.evaluate import (
     average,
     encode_split,
     evaluate,
+    evaluate_encoded,
     main_value,
     rankings,
     report,
+    score_blocks,
 )
 from cir_plugins.images import open_image
 from cir_plugins.method import Method
@@ -87,7 +90,7 @@ def plain_value(measure: str, scores: Sequence[float], query: Query, split: Spli
 def test_every_value_is_that_of_a_plain_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_reference: bool, kind: str, block: int
 ) -> None:
-    monkeypatch.setattr(evaluation, "BLOCK", block)
+    monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: block)
     split = made_up(tmp_path, drop_reference=drop_reference)
     backbone = FakeBackbone(targets=3 if kind == "tokens" else 0)
     method = (ImageTextProduct if kind == "product" else Method)(parts(backbone))
@@ -175,7 +178,7 @@ def test_equal_scores_rank_by_gallery_order(tmp_path: Path) -> None:
 def test_rankings_are_the_first_of_a_sort_without_the_removed_reference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "BLOCK", 7)
+    monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: 7)
     split = made_up(tmp_path, drop_reference=True)
     method = Method(parts())
     encoded = encode_split(method, split, CPU)
@@ -187,6 +190,55 @@ def test_rankings_are_the_first_of_a_sort_without_the_removed_reference(
     assert rankings(method, encoded, 4, rows=[30, 2, 8]) == [
         rankings(method, encoded, 4)[row] for row in (30, 2, 8)
     ]
+
+
+def test_several_tokens_are_scored_by_parts_of_the_gallery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+
+    class Watched(Method):
+        def similarity(self, query: Tensor, target: Tensor) -> Tensor:
+            widths.append(len(target))
+            return super().similarity(query, target)
+
+    split = made_up(tmp_path)
+    method = Watched(parts(FakeBackbone(targets=3)))
+    encoded = encode_split(method, split, CPU)
+    whole = torch.cat([scores for _, scores in score_blocks(method, encoded)])
+    assert set(widths) == {13}
+    widths.clear()
+    monkeypatch.setattr(pools, "CELLS", 40 * 3 * 5)  # of 40 queries, 3 tokens and 5 images
+    by_parts = torch.cat([scores for _, scores in score_blocks(method, encoded)])
+    assert max(widths) == 5
+    assert torch.allclose(by_parts, whole, atol=1e-6)
+
+
+def test_an_encoded_split_is_measured_as_evaluate_does(tmp_path: Path) -> None:
+    split, method = made_up(tmp_path), Method(parts())
+    measured = evaluate_encoded(method, encode_split(method, split, CPU))
+    assert measured.measures == evaluate(method, split, CPU).measures
+
+
+@pytest.mark.parametrize("drop_reference", [False, True])
+def test_the_rest_of_a_group_follows_in_the_order_of_its_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_reference: bool
+) -> None:
+    monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: 7)
+    split = made_up(tmp_path, drop_reference=drop_reference)
+    # Of a group a member may be missing, and the reference named as one.
+    first = split.queries[0]
+    odd = replace(first, group=(*first.group[1:], "nowhere", first.reference))
+    split = replace(split, queries=(odd, *split.queries[1:]))
+    method = Method(parts())
+    encoded = encode_split(method, split, CPU)
+    longer = 0
+    for k in (0, 2, 5, 50):
+        whole, short = rankings(method, encoded, 50), rankings(method, encoded, k, groups=True)
+        for query, images, found in zip(split.queries, whole, short, strict=True):
+            assert found == images[:k] + [name for name in images[k:] if name in query.group]
+            longer += len(found) > k > 0
+    assert longer
 
 
 def test_blind_and_empty_splits_are_told_apart(tmp_path: Path) -> None:

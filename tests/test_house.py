@@ -23,7 +23,8 @@ MOST_LINES_OF_A_FUNCTION = 50
 # Lower floors never import higher ones; modules of one floor may import one another.
 FLOORS = (
     ("errors", "texts", "settings", "options", "hookspecs"),
-    ("types", "config", "metrics", "images", "features", "keys", "atomic", "shards", "world"),
+    ("types", "config", "metrics", "ranking", "images", "features", "keys", "atomic"),
+    ("shards", "world"),
     ("ranges", "registry", "method", "device", "garments"),
     ("plan", "refusal", "data", "readers", "encode", "cache", "embed", "builtin"),
     (

@@ -97,6 +97,18 @@ def test_half_precision_scores_are_ranked() -> None:
     assert answer_ranks(scores, torch.tensor([[2, 0]])).tolist() == [[2, 3]]
 
 
+def test_infinite_scores_are_no_nan() -> None:
+    inf = float("inf")
+    scores = torch.tensor([[inf, -inf, 0.0, inf], [1.0, 1.0, inf, -inf]])
+    assert answer_ranks(scores, torch.tensor([[3, 1], [1, -1]])).tolist() == [[2, 0], [3, 0]]
+
+
+def test_an_empty_block_and_a_query_without_answers_have_no_ranks() -> None:
+    assert answer_ranks(torch.zeros(0, 3), torch.zeros(0, 2, dtype=torch.int64)).shape == (0, 2)
+    assert answer_ranks(torch.zeros(2, 3), torch.full((2, 2), -1)).tolist() == [[0, 0], [0, 0]]
+    assert answer_ranks(torch.zeros(2, 0), torch.full((2, 1), -1)).tolist() == [[0], [0]]
+
+
 def test_scores_and_answers_are_left_as_they_were() -> None:
     scores, answers = torch.rand(4, 9), torch.tensor([[1, -1]] * 4)
     before = scores.clone(), answers.clone()
@@ -110,6 +122,15 @@ def test_scores_that_are_not_numbers_are_refused() -> None:
     scores[1, 2] = float("nan")
     with pytest.raises(CIRError, match=r"1 of 4 queries have scores that are not numbers"):
         answer_ranks(scores, torch.tensor([[0]] * 4))
+
+
+@pytest.mark.parametrize("place", [0, 4])
+@pytest.mark.parametrize("answers", [[[0]] * 3, [[4, 0]] * 3, [[-1, 2]] * 3, [[-1, -1]] * 3])
+def test_no_place_of_a_nan_escapes(place: int, answers: list[list[int]]) -> None:
+    scores = torch.arange(15.0).view(3, 5)
+    scores[1:, place] = float("nan")
+    with pytest.raises(CIRError, match=r"2 of 3 queries have scores that are not numbers"):
+        answer_ranks(scores, torch.tensor(answers))
 
 
 @pytest.mark.parametrize("answers", [[[3]], [[-2]]])

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import sys
-import time
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 import torch
+from clock import peak_mib, seconds
 from torch import Tensor
 
 from cir_plugins.bench.environment import hardware
@@ -45,23 +42,6 @@ def bare(queries: Tensor, targets: Tensor) -> None:
     step = rows_per_block(len(targets), queries.device)
     for first in range(0, len(queries), step):
         score(queries[first : first + step], targets, best_token)
-
-
-def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Wall time of one call."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def peak_mib() -> float:
-    """Highest resident memory of the process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def measure(options: argparse.Namespace, tokens: int, zone: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cir_plugins.ranking import leading
+
 
 def eligible(target: Tensor, excluded: Tensor) -> Tensor:
     """Candidates (Q, N) bool that may be negatives: neither the target nor excluded."""
@@ -44,8 +46,8 @@ class Hardest:
         """Negatives (Q, N) bool."""
         allowed = eligible(target, excluded)
         masked = scores.float().masked_fill(~allowed, -torch.inf)
-        order = masked.sort(dim=1, descending=True, stable=True).indices[:, : self.count]
-        return torch.zeros_like(allowed).scatter(1, order, True) & allowed
+        columns = leading(masked, self.count)[1]
+        return torch.zeros_like(allowed).scatter(1, columns, True) & allowed
 
 
 class SemiHard:

@@ -36,7 +36,6 @@ _SERVERS: Mapping[str, _Server] = MappingProxyType(
         "circo": _Server("test", {"circo.json": CIRCO_RANKING}),
     }
 )
-_WHOLE_GALLERY = 10**9
 
 
 def submit(
@@ -61,10 +60,17 @@ def submit(
     server = _SERVERS[data]
     forms = server.files
     read = {"splits": [server.blind if split == "test" else split], **options}
-    # A group's members may stand anywhere in the ranking of the gallery.
-    grouped = any(form.in_group for form in forms.values())
-    depth = _WHOLE_GALLERY if grouped else max(form.count for form in forms.values()) + 1
-    ranked = rank_run(run, registry, data=data, root=root, options=read, split=split, depth=depth)
+    ranked = rank_run(
+        run,
+        registry,
+        data=data,
+        root=root,
+        options=read,
+        split=split,
+        depth=max(form.count for form in forms.values()) + 1,
+        # A group's members may stand anywhere in the ranking of the gallery.
+        groups=any(form.in_group for form in forms.values()),
+    )
     if not ranked:
         raise CIRError(f"data set '{data}' in {root} has no split for '{split}'")
     written = []

@@ -36,6 +36,20 @@ def test_hardest_takes_the_highest_scores_and_the_lower_column_of_equals() -> No
     assert columns(Hardest(count=9)(*example())) == [[0, 2, 3], [1, 2, 3, 4]]
 
 
+@pytest.mark.parametrize("count", [1, 4, 30])
+@pytest.mark.parametrize("levels", [1, 5, 10_000])
+def test_hardest_is_what_a_full_sort_gives(count: int, levels: int) -> None:
+    chance = torch.Generator().manual_seed(levels)
+    scores = torch.randint(0, levels + 1, (40, 30), generator=chance) / 7
+    target = torch.randint(0, 30, (40,), generator=chance)
+    excluded = torch.rand(40, 30, generator=chance) < 0.5
+    mask = Hardest(count=count)(scores, target, excluded)
+    for row in range(40):
+        allowed = [c for c in range(30) if c != target[row] and not excluded[row, c]]
+        hardest = sorted(allowed, key=lambda column: (-float(scores[row, column]), column))
+        assert columns(mask)[row] == sorted(hardest[:count])
+
+
 def test_semi_hard_takes_what_is_below_the_target_by_less_than_the_margin() -> None:
     # drops 0.25, -, 0, 0.125, excluded and -, -0.25, 0.25, 0.125, 0.125
     assert columns(SemiHard(margin=0.25)(*example())) == [[3], [3, 4]]
