@@ -152,6 +152,7 @@ def _write(
         Guarded(ImageFiles(list(images.values()), method.backbone.preprocess)),
         batch_size=encoding.batch_size,
         num_workers=min(encoding.workers, -(-len(images) // encoding.batch_size)),
+        pin_memory=encoding.device.type == "cuda",
         collate_fn=_collate,
         generator=torch.Generator(),
     )
@@ -172,7 +173,7 @@ def _write(
 
 def _encoded(method: Method, pixels: Tensor, encoding: Encoding, bulk: Bulk) -> tuple[Tensor, ...]:
     with torch.no_grad(), autocast(encoding.device, encoding.dtype):
-        features = method.backbone.features(pixels.to(encoding.device))
+        features = method.backbone.features(pixels.to(encoding.device, non_blocking=True))
         made = features if bulk.what == "features" else method.target(features).float()
     parts = (made,) if isinstance(made, Tensor) else tuple(made)
     stored = DTYPES.get(bulk.dtype)
