@@ -59,6 +59,13 @@ def share_of_environment() -> tuple[int, int]:
     return int(rank), int(world)
 
 
+def spread_over_gpus() -> None:
+    """Make the GPU of this process's local rank its own; processes share where GPUs are fewer."""
+    gpus = torch.cuda.device_count()
+    if gpus > 1:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % gpus)
+
+
 def images_of(folder: Path) -> dict[str, Path]:
     """Every image file under a folder: relative path -> file, sorted.
 
