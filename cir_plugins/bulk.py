@@ -60,6 +60,13 @@ def share_of_environment() -> tuple[int, int]:
     return int(rank), int(world)
 
 
+def spread_over_gpus() -> None:
+    """Make the GPU of this process's local rank its own; processes share where GPUs are fewer."""
+    gpus = torch.cuda.device_count()
+    if gpus > 1:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % gpus)
+
+
 def images_of(folder: Path) -> dict[str, Path]:
     """Every image file under a folder: relative path -> file, sorted.
 
@@ -153,6 +160,7 @@ def _write(
         Guarded(ImageFiles(list(images.values()), method.backbone.preprocess)),
         batch_size=encoding.batch_size,
         num_workers=min(encoding.workers, -(-len(images) // encoding.batch_size)),
+        pin_memory=encoding.device.type == "cuda",
         collate_fn=_collate,
         generator=torch.Generator(),
     )
@@ -173,7 +181,7 @@ def _write(
 
 def _encoded(method: Method, pixels: Tensor, encoding: Encoding, bulk: Bulk) -> tuple[Tensor, ...]:
     with torch.no_grad(), autocast(encoding.device, encoding.dtype):
-        features = method.backbone.features(pixels.to(encoding.device))
+        features = method.backbone.features(pixels.to(encoding.device, non_blocking=True))
         made = features if bulk.what == "features" else method.target(features).float()
     parts = (made,) if isinstance(made, Tensor) else tuple(made)
     stored = DTYPES.get(bulk.dtype)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from cir_plugins.errors import CIRError
 from cir_plugins.features import each
@@ -62,17 +65,25 @@ def move_tokens(tokens: Tokens, device: torch.device) -> Tokens:
 
 def move_batch(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on a device."""
-    moved = {
-        name: getattr(batch, name).to(device, non_blocking=True)
-        for name in ("reference", "candidates", "target", "excluded")
-    }
+    return _mapped(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def pin_batch(batch: Batch) -> Batch:
+    """The batch with its tensors in page-locked memory, from which CUDA copies beside its work."""
+    return _mapped(batch, Tensor.pin_memory)
+
+
+def _mapped(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with a function applied to every tensor that a step needs on its device."""
+    fixed = ("reference", "candidates", "target", "excluded")
+    made: dict[str, Any] = {name: function(getattr(batch, name)) for name in fixed}
     for name in ("images", "mined"):
         tensor = getattr(batch, name)
-        moved[name] = None if tensor is None else tensor.to(device, non_blocking=True)
-    features = batch.features
-    if features is not None:
-        features = each(features, lambda part: part.to(device, non_blocking=True))
-    views = {name: move_tokens(tokens, device) for name, tokens in batch.views.items()}
-    return replace(
-        batch, features=features, tokens=move_tokens(batch.tokens, device), views=views, **moved
-    )
+        made[name] = None if tensor is None else function(tensor)
+    features = None if batch.features is None else each(batch.features, function)
+    tokens = {name: function(tensor) for name, tensor in batch.tokens.items()}
+    views = {
+        view: {name: function(tensor) for name, tensor in given.items()}
+        for view, given in batch.views.items()
+    }
+    return replace(batch, features=features, tokens=tokens, views=views, **made)

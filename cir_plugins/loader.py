@@ -1,15 +1,27 @@
-"""The training loader: plans go to worker processes, batches come back in order."""
+"""The training loader: plans go to worker processes, batches come back in order, ready for a step.
+
+On CUDA a thread makes batches ready ahead of the steps: it reads their features and puts all into
+page-locked memory, so that neither reading nor copying waits for a step or makes one wait.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch.utils.data import DataLoader
 
 from cir_plugins.data import BatchPlan, BatchSource
-from cir_plugins.encode import Encoding, Guarded, unguarded
+from cir_plugins.device import pin_batch
+from cir_plugins.encode import Encoding, FeatureStore, Guarded, unguarded
 from cir_plugins.types import Batch
+
+AHEAD = 2  # batches that are made ready before they are asked for
+V = TypeVar("V")
+W = TypeVar("W")
 
 
 class Loader:
@@ -18,10 +30,15 @@ class Loader:
     Args:
         source: Makes a batch from its plan.
         encoding: Device and number of workers.
+        store: Features of the images, for batches that come without pixels.
     """
 
-    def __init__(self, source: BatchSource, encoding: Encoding) -> None:
+    def __init__(
+        self, source: BatchSource, encoding: Encoding, store: FeatureStore | None = None
+    ) -> None:
         self._plans = _Plans()
+        self._store = store
+        self._pinned = encoding.device.type == "cuda"
         self._loader: DataLoader[Batch] = DataLoader(
             Guarded(source),
             batch_size=None,
@@ -36,7 +53,46 @@ class Loader:
     def epoch(self, plans: list[BatchPlan]) -> Iterator[Batch]:
         """The batches of the plans, in order."""
         self._plans.current = plans
-        return map(unguarded, self._loader)
+        batches = map(unguarded, self._loader)
+        if self._pinned:
+            return ahead(batches, self._ready, AHEAD)
+        return map(self._ready, batches)
+
+    def _ready(self, batch: Batch) -> Batch:
+        if self._store is not None:
+            if batch.image_index is None:
+                raise ValueError("a batch without image_index cannot use cached features")
+            batch.features = self._store[batch.image_index]
+        return pin_batch(batch) if self._pinned else batch
+
+
+def ahead(items: Iterator[V], make: Callable[[V], W], count: int) -> Iterator[W]:
+    """What ``make`` gives for each item, in order, called in a thread up to ``count`` items early.
+
+    Args:
+        items: Advanced in that thread too.
+        make: Its errors and those of ``items`` come out where the item would.
+        count: Items made before they are asked for, 1 or more.
+    """
+    end = object()
+
+    def following() -> W | object:
+        item = next(items, end)
+        return end if item is end else make(item)  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(1, initializer=_same_gpu(), initargs=()) as thread:
+        made: deque[Future[W | object]] = deque(thread.submit(following) for _ in range(count))
+        while (item := made.popleft().result()) is not end:
+            made.append(thread.submit(following))
+            yield item  # type: ignore[misc]
+
+
+def _same_gpu() -> Callable[[], None]:
+    """What makes the GPU of this thread, which is of each thread alone, that of another."""
+    if not torch.cuda.is_available():
+        return lambda: None
+    device = torch.cuda.current_device()
+    return lambda: torch.cuda.set_device(device)
 
 
 class _Plans(torch.utils.data.Sampler[BatchPlan]):

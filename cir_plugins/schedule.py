@@ -13,7 +13,7 @@ from cir_plugins.settings import TrainSettings
 
 
 def make_optimizer(method: Method, settings: TrainSettings) -> torch.optim.Optimizer:
-    """The optimiser over the method's parameter groups; fused where CUDA offers it.
+    """The optimiser over the method's parameter groups; fused on CUDA.
 
     Raises:
         CIRError: If nothing is trained.
@@ -29,11 +29,13 @@ def make_optimizer(method: Method, settings: TrainSettings) -> torch.optim.Optim
         group.setdefault("weight_decay", settings.weight_decay)
     decay = settings.weight_decay
     adam: dict[str, Any] = {"betas": settings.betas, "eps": settings.eps, "weight_decay": decay}
-    cuda = any(p.device.type == "cuda" for group in groups for p in group["params"])
+    fused = settings.fused or any(
+        p.device.type == "cuda" for group in groups for p in group["params"]
+    )
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, fused=cuda, **adam)
+        return torch.optim.AdamW(groups, fused=fused, **adam)
     if settings.optimizer == "adam":
-        return torch.optim.Adam(groups, fused=cuda, **adam)
+        return torch.optim.Adam(groups, fused=fused, **adam)
     if settings.optimizer == "radam":
         return torch.optim.RAdam(groups, decoupled_weight_decay=True, **adam)
     return torch.optim.SGD(groups, momentum=settings.betas[0], weight_decay=decay)

@@ -63,6 +63,8 @@ class TrainSettings:
         checkpointing: Whether the backbone's activations are computed again in the backward pass
             instead of kept.
         compile: Whether the backbone's repeated blocks are compiled.
+        fused: Whether ``adamw`` and ``adam`` update all weights in one kernel on the CPU too, as
+            they do on CUDA: faster for large models, other in the last bits.
         ema: Decay of an exponential moving average of the weights that validation and the final
             checkpoint use; 0 for none.
     """
@@ -97,6 +99,7 @@ class TrainSettings:
     chunk: int = 0
     checkpointing: bool = False
     compile: bool = False
+    fused: bool = False
     ema: float = 0.0
 
     @property

@@ -24,6 +24,7 @@ from cir_plugins.device import autocast, move_batch
 from cir_plugins.encode import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.features import concatenate, each, select
+from cir_plugins.memory import checkpoint_activations, compile_blocks
 from cir_plugins.method import Method
 from cir_plugins.schedule import make_optimizer
 from cir_plugins.settings import TrainSettings
@@ -53,13 +54,14 @@ class Step:
 
     Args:
         method: What is trained.
-        settings: Optimiser, clipping, chunk.
+        settings: Optimiser, clipping, chunk, checkpointing, compile.
         encoding: Device and precision.
         seed: Seed of what is drawn while parts are embedded.
         world: The processes that train together.
 
     Raises:
-        CIRError: If the method needs a batch whole and the settings have it in parts.
+        CIRError: If the method needs a batch whole and the settings have it in parts, or the
+            backbone cannot be trained as the settings say.
     """
 
     def __init__(
@@ -76,6 +78,10 @@ class Step:
         self.encoding = encoding
         self.seed = seed
         self.world = world
+        if settings.checkpointing:
+            checkpoint_activations(method.backbone)
+        if settings.compile:
+            compile_blocks(method.backbone)
         self.optimizer = make_optimizer(method, settings)
         fp16 = encoding.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(encoding.device.type, enabled=fp16)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from cir_plugins.atomic import write_atomically
@@ -135,7 +134,7 @@ class Trainer:
             world=self.world,
             chunk=self.settings.chunk,
         )
-        return Loader(source, self.encoding)
+        return Loader(source, self.encoding, self.store)
 
     def _epoch(self, epoch: int, loader: Loader) -> None:
         began = time.perf_counter()
@@ -175,8 +174,6 @@ class Trainer:
         self._finish(epoch, line)
 
     def _step(self, batch: Batch, epoch: int, step: int) -> dict[str, float]:
-        if self.store is not None:
-            batch.features = self.store[_index(batch)]
         terms = self.step(batch, epoch, step)
         if self.average is not None:
             self.average.update(self.method)
@@ -280,9 +277,3 @@ def _with_tuples(state: dict[str, Any]) -> dict[str, Any]:
         for group in state["param_groups"]
     ]
     return {**state, "param_groups": groups}
-
-
-def _index(batch: Batch) -> Tensor:
-    if batch.image_index is None:
-        raise ValueError("a batch without image_index cannot use cached features")
-    return batch.image_index

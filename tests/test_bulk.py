@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from cir_plugins.bulk import Bulk, encode_images, images_of, shard_path, share_of_environment
+from cir_plugins.bulk import (
+    Bulk,
+    encode_images,
+    images_of,
+    shard_path,
+    share_of_environment,
+    spread_over_gpus,
+)
 from cir_plugins.errors import CIRError
 from cir_plugins.images import open_image
 from cir_plugins.method import Method
@@ -116,3 +123,17 @@ def test_a_share_that_is_none_is_refused(
     monkeypatch.setenv("WORLD_SIZE", world)
     with pytest.raises(CIRError, match="accepted: 0 <= RANK < WORLD_SIZE"):
         share_of_environment()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "local", "taken"), [(0, "1", []), (1, "1", []), (4, "2", [2]), (2, "3", [1])]
+)
+def test_processes_of_a_machine_take_its_gpus_in_turn(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, local: str, taken: list[int]
+) -> None:
+    found: list[int] = []
+    monkeypatch.setenv("LOCAL_RANK", local)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", found.append)
+    spread_over_gpus()
+    assert found == taken

@@ -6,6 +6,7 @@ import torch
 from cir_plugins.device import (
     autocast,
     move_batch,
+    pin_batch,
     resolve_device,
     resolve_precision,
     resolve_workers,
@@ -80,3 +81,20 @@ def test_a_moved_batch_is_whole_and_leaves_the_old_one_alone() -> None:
     assert moved.features.device.type == "meta"
     assert moved.mined is not None
     assert moved.mined.device.type == "meta"
+
+
+def test_pinning_reaches_every_tensor_that_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Page-locking needs CUDA: a move to another device stands for it."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.to("meta"))
+    index = torch.zeros(2, dtype=torch.long)
+    words = {"ids": torch.ones(2, 3)}
+    mask = torch.zeros(2, 2, dtype=torch.bool)
+    batch = Batch(
+        *(None, torch.zeros(2, 5), index, index, index, mask, ["a", "b"], words, mask),
+        views={"back": words},
+    )
+    pinned = pin_batch(batch)
+    tensors = [pinned.features, pinned.reference, pinned.candidates, pinned.target, pinned.mined]
+    tensors += [pinned.excluded, pinned.tokens["ids"], pinned.views["back"]["ids"]]
+    assert all(tensor is not None and tensor.device.type == "meta" for tensor in tensors)
+    assert pinned.images is None

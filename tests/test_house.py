@@ -39,6 +39,7 @@ FLOORS = (
         "check",
         "averaging",
         "schedule",
+        "memory",
     ),
     ("loader", "step", "testing", "convert", "folder", "newplugin"),
     ("train",),

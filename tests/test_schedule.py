@@ -166,6 +166,26 @@ def test_optimisers_get_their_settings(name: Any, kind: type) -> None:
     assert len(group["params"]) == 5  # words, slots, two projections, temperature
 
 
+@pytest.mark.parametrize("name", ["adamw", "adam"])
+def test_a_fused_update_is_the_plain_one_to_rounding(name: Any) -> None:
+    found = []
+    for fused in (False, True):
+        method = Method(parts(FakeBackbone()))
+        settings = TrainSettings(optimizer=name, lr=0.1, fused=fused)
+        optimizer = make_optimizer(method, settings)
+        assert optimizer.param_groups[0]["fused"] is fused
+        for step in range(3):
+            for place, parameter in enumerate(method.parameters()):
+                chance = torch.Generator().manual_seed(10 * step + place)
+                parameter.grad = torch.randn(parameter.shape, generator=chance)
+            optimizer.step()
+        found.append([parameter.detach().clone() for parameter in method.parameters()])
+    start = list(Method(parts(FakeBackbone())).parameters())
+    for one, two, before in zip(*found, start, strict=True):
+        assert torch.allclose(one, two, atol=1e-6)
+        assert not torch.allclose(one, before, atol=1e-2)
+
+
 def test_a_method_without_anything_to_train_is_refused() -> None:
     method = Method(parts())
     method.requires_grad_(False)

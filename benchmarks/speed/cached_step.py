@@ -3,46 +3,59 @@
 Prints one JSON line per case: medians of alternating steps in one process, and their ratio. Both
 steps do forward, backward and the optimiser's update of the Q-Former; loading and decoding images,
 which the cached step saves too, is in neither. Weights are random.
+
+Beside them stand where the cached step's time goes, the floating-point operations of both steps,
+and their ratio: no cache can gain more than that where both run at the same rate.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from clock import seconds
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from cir_plugins.bench.environment import hardware
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.cache import FeatureCache, Shelf
-from cir_plugins.device import move_tokens
+from cir_plugins.device import autocast, move_tokens
+from cir_plugins.features import select
+from cir_plugins.loader import AHEAD, ahead
 from cir_plugins.method import Method, Parts
 from cir_plugins.types import Batch
 
-TOWERS = {"vit_b": (768, 12, 12, 3072), "vit_l": (1024, 24, 16, 4096)}  # width, layers, heads, MLP
+# Width, layers, heads, width of the MLP, side of a patch; vit_g is BLIP-2's own.
+TOWERS = {
+    "vit_b": (768, 12, 12, 3072, 16),
+    "vit_l": (1024, 24, 16, 4096, 16),
+    "vit_g": (1408, 39, 16, 6144, 14),
+}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def tower_config(size: str, image_size: int) -> Any:
     """BLIP-2 with a ViT of this size under a Q-Former of BERT-base's size."""
     from transformers import Blip2Config
 
-    width, layers, heads, hidden = TOWERS[size]
+    width, layers, heads, hidden, patch = TOWERS[size]
     vision = {
         "hidden_size": width,
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
         "intermediate_size": hidden,
         "image_size": image_size,
-        "patch_size": 16,
+        "patch_size": patch,
     }
     qformer = {"encoder_hidden_size": width, "vocab_size": 30523, "use_qformer_text_input": True}
     return Blip2Config(
@@ -89,90 +102,170 @@ def make_pixels(images: int, side: int, device: torch.device) -> Tensor:
     return drawn.to(device)
 
 
-def filled_shelf(cache: FeatureCache, backbone: Any, images: Tensor) -> tuple[Shelf, list[str]]:
+def filled_shelf(
+    cache: FeatureCache, backbone: Any, images: Tensor, dtype: torch.dtype
+) -> tuple[Shelf, list[str]]:
     """The shelf with the images' features, and their names on it."""
-    shelf = cache.shelf(backbone, torch.float32, images.device)
+    shelf = cache.shelf(backbone, dtype, images.device)
     names = [f"image {number}" for number in range(len(images))]
-    with torch.no_grad():
+    with torch.no_grad(), autocast(images.device, dtype):
         shelf.add(names, backbone.features(images))
     shelf.flush()
     return shelf, names
 
 
-def steps(
-    method: Method, batch: Batch, shelf: Shelf, names: list[str], device: torch.device
-) -> Iterator[tuple[str, Callable[[], float]]]:
-    """The two steps by name; each gives its loss."""
-    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-5)
-    pixels = batch.images
+class Steps:
+    """The two steps, and the seconds of what they are made of.
 
-    def step() -> float:
-        optimizer.zero_grad(set_to_none=True)
-        loss = torch.stack(list(method.terms(batch).values())).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        return float(loss.detach())
+    Args:
+        method: What is trained.
+        batch: With its pixels.
+        shelf: Holds the features of the batch's images.
+        names: The images on it.
+        options: Device, dtype, fused.
+    """
 
-    def plain() -> float:
-        batch.images, batch.features = pixels, None
-        return step()
+    def __init__(
+        self,
+        method: Method,
+        batch: Batch,
+        shelf: Shelf,
+        names: list[str],
+        options: argparse.Namespace,
+    ) -> None:
+        trained = [p for p in method.parameters() if p.requires_grad]
+        self.device, self.dtype = torch.device(options.device), DTYPES[options.dtype]
+        fused = options.fused or self.device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=fused)
+        self.method, self.batch, self.pixels = method, batch, batch.images
+        self.shelf = shelf
+        cuda = self.device.type == "cuda"
+        # As the loader does: ahead of the steps where it can run beside them.
+        self.features = (
+            ahead(repeat(names), lambda some: self._read(some).pin_memory(), AHEAD)
+            if cuda
+            else map(self._read, repeat(names))
+        )
+        self.parts: dict[str, list[float]] = {}
 
-    def cached() -> float:
-        read = shelf.read(names)
-        batch.images, batch.features = None, read.to(device) if isinstance(read, Tensor) else read
-        return step()
+    def plain(self) -> None:
+        """A step that runs the tower."""
+        self.batch.images, self.batch.features = self.pixels, None
+        self._step()
 
-    yield "plain", plain
-    yield "cached", cached
+    def cached(self) -> None:
+        """A step that reads features."""
+        self.batch.images = None
+        self._timed("read", self._fetch)
+        self._step()
+
+    def _read(self, names: list[str]) -> Tensor:
+        read: Tensor = self.shelf.read(names)
+        return read
+
+    def _fetch(self) -> None:
+        self.batch.features = next(self.features).to(self.device, non_blocking=True)
+
+    def _step(self) -> None:
+        made: dict[str, Any] = {}
+        batch, method = self.batch, self.method
+
+        def queries() -> None:
+            seen = select(made["features"], batch.reference)
+            made["queries"] = method.embed_queries(seen, batch)
+
+        def targets() -> None:
+            made["targets"] = method.embed_targets(select(made["features"], batch.candidates))
+
+        def backward() -> None:
+            terms = method.terms_from(made["queries"], made["targets"], batch)
+            torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(self.device, self.dtype):
+            self._timed("features", lambda: made.update(features=method.features(batch)))
+            self._timed("queries", queries)
+            self._timed("targets", targets)
+        self._timed("backward", backward)
+        self._timed("update", self.optimizer.step)
+
+    def _timed(self, part: str, work: Callable[[], Any]) -> None:
+        self.parts.setdefault(part, []).append(seconds(work, self.device))
 
 
-def measure(case: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """The line of a case."""
+def operations(step: Callable[[], None]) -> int:
+    """Floating-point operations of the matrix products and convolutions of a step."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def made_up(case: str, batch_size: int, options: argparse.Namespace, folder: Path) -> Steps:
+    """The steps of a case."""
     device = torch.device(options.device)
     torch.manual_seed(0)
     backbone = make_backbone(case, options.image_size).to(device)
     method = Method(Parts(backbone, InfoNCE(), InBatch(), "batch")).to(device)
-    batch = make_batch(backbone, options.batch, device)
-    pixels = make_pixels(2 * options.batch, backbone.preprocess.size, device)
-    batch.images = pixels
+    batch = make_batch(backbone, batch_size, device)
+    batch.images = make_pixels(2 * batch_size, backbone.preprocess.size, device)
     method.eval()
-    shelf, names = filled_shelf(FeatureCache(folder / case), backbone, pixels)
+    cache = FeatureCache(folder / f"{case}-{batch_size}")
+    shelf, names = filled_shelf(cache, backbone, batch.images, DTYPES[options.dtype])
     method.train()
+    return Steps(method, batch, shelf, names, options)
+
+
+def measure(
+    case: str, batch_size: int, options: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
+    """The line of a case."""
+    steps = made_up(case, batch_size, options, folder)
+    # Counting is also what warms up: it is the first step of each.
+    flops = {"plain": operations(steps.plain), "cached": operations(steps.cached)}
     times: dict[str, list[float]] = {"plain": [], "cached": []}
-    both = list(steps(method, batch, shelf, names, device))
-    for turn in range(options.runs + 1):
-        for name, step in both:
-            began = time.perf_counter()
-            step()
-            if turn:  # the first of each warms up
-                times[name].append(time.perf_counter() - began)
+    parts: dict[str, list[float]] = {}
+    for _ in range(options.runs):
+        times["plain"].append(seconds(steps.plain, steps.device))
+        steps.parts = {}
+        times["cached"].append(seconds(steps.cached, steps.device))
+        for part, found in steps.parts.items():
+            parts.setdefault(part, []).extend(found)
     plain, cached = median(times["plain"]), median(times["cached"])
     return {
         "case": f"cached_step {case}",
-        "batch": options.batch,
-        "image_size": backbone.preprocess.size,
-        "device": options.device,
-        "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
-        "runs": options.runs,
+        "batch": batch_size,
+        "image_size": steps.method.backbone.preprocess.size,
+        "dtype": options.dtype,
+        "fused": options.fused,
+        "trained_parameters": sum(p.numel() for p in steps.method.parameters() if p.requires_grad),
         "plain_s": round(plain, 5),
         "cached_s": round(cached, 5),
         "ratio": round(plain / cached, 2),
+        "cached_parts_s": {part: round(median(found), 5) for part, found in parts.items()},
+        "flops": flops,
+        "ratio_of_flops": round(flops["plain"] / flops["cached"], 2),
+        "runs": options.runs,
+        "hardware": hardware(),
+        "torch": torch.__version__,
     }
 
 
 def main() -> None:
     """Measure the cases asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", default="tiny,vit_b", help="of tiny, vit_b, vit_l")
-    parser.add_argument("--batch", type=int, default=8, help="queries per step")
+    parser.add_argument("--cases", default="tiny,vit_b", help="of tiny, vit_b, vit_l, vit_g")
+    parser.add_argument("--batches", type=int, nargs="+", default=[8, 32], help="queries per step")
     parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="of autocast")
+    parser.add_argument("--fused", action="store_true", help="as train.fused; always on a GPU")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for case in options.cases.split(","):
-            print(json.dumps(measure(case, options, Path(folder))), flush=True)
+            for batch_size in options.batches:
+                line = measure(case, batch_size, options, Path(folder))
+                print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -43,26 +43,21 @@ def encode(
     folder = need(out, "--out DIR")
     if (images is None) == (not data):
         raise CIRError("accepted: --images DIR, or --data NAME with --root DIR")
-    from cir_plugins.bulk import Bulk, encode_images, images_of, share_of_environment
+    from cir_plugins import bulk
     from cir_plugins.registry import Registry
     from cir_plugins.reopen import images_of_data, open_run
 
-    rank, world = share_of_environment()
+    rank, world = bulk.share_of_environment()
+    bulk.spread_over_gpus()
     registry = Registry.load()
     files = (
-        images_of(images)
+        bulk.images_of(images)
         if images is not None
         else images_of_data(registry, data, need(root, "--root DIR"))
     )
     _, method, encoding = open_run(run, registry, progress=rank == 0)
-    bulk = Bulk(
-        "features" if what == "features" else "targets",
-        shard_size,
-        dtype,
-        skip_broken,
-        rank,
-        world,
-    )
-    manifest = encode_images(method, files, folder, encoding, bulk)
+    kind: Literal["targets", "features"] = "features" if what == "features" else "targets"
+    wanted = bulk.Bulk(kind, shard_size, dtype, skip_broken, rank, world)
+    manifest = bulk.encode_images(method, files, folder, encoding, wanted)
     if manifest is not None:
         typer.echo(f"written: {manifest}")
