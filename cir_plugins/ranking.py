@@ -58,7 +58,11 @@ def _compared(scores: Tensor, own: Tensor, _columns: Tensor) -> tuple[Tensor, Te
 
 
 def _compared_on_cpu(scores: Tensor, own: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``_compared``, zeros where no column is asked for."""
+    """As ``_compared``, zeros where no column is asked for.
+
+    A pass for each answer: sorting a row once costs as much as 14 of them at 15,000 columns, as 40
+    at 123,000, and looking every score up among the sorted answers as 70.
+    """
     counts = np.zeros((2, *columns.shape), dtype=np.int64)
     width = scores.shape[1]
     step = max(1, CELLS // (width * len(columns)))
