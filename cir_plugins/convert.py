@@ -17,8 +17,8 @@ from cir_plugins.checkpoint import save_state
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 
-# Official checkpoints as they were loaded -> this project's state of the method.
 Official: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Method], dict[str, Tensor]]
+"""Official checkpoints as they were loaded -> this project's state of the method."""
 
 # What torch's restricted unpickler raises on files that are cut off, altered or something else.
 _DAMAGE = (

@@ -17,8 +17,10 @@ ENTRY_POINT_GROUP = "cir_plugins"
 
 hookspec = pluggy.HookspecMarker("cir_plugins")
 hookimpl = pluggy.HookimplMarker("cir_plugins")
+"""Marks a function of a plugin's module as one of the hooks below."""
 
 Factories: TypeAlias = Mapping[str, Callable[..., Any] | str]
+"""What a hook returns: a name to a factory, or to ``"module:attribute"``, imported on first use."""
 
 
 @hookspec

@@ -30,7 +30,11 @@ from cir_plugins.features import select
 from cir_plugins.settings import Part, Recipe, TrainSettings
 from cir_plugins.types import Batch, Features, Tokens
 
-TEMPERATURE = 0.07  # start value of CLIP (Radford et al. 2021, arXiv 2103.00020) and of BLIP-2
+TEMPERATURE = 0.07
+"""What scores are divided by before a softmax, at the start of training; cosines / 0.07.
+
+Source: CLIP (Radford et al. 2021, arXiv 2103.00020), whose start value BLIP-2 took over.
+"""
 
 
 class Fused(NamedTuple):

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-# A tensor, or a named tuple of tensors, with the images along the leading dimension.
 Features: TypeAlias = Any
-# Names -> token tensors with the texts along the leading dimension.
+"""A tensor, or a named tuple of tensors, with the images along the leading dimension."""
+
 Tokens: TypeAlias = "Mapping[str, Tensor]"
+"""Names -> token tensors with the texts along the leading dimension."""
 
 
 @dataclass(frozen=True)

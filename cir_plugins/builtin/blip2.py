@@ -22,6 +22,7 @@ from cir_plugins.method import Fused
 from cir_plugins.types import Tokens
 
 WEIGHTS = Path(__file__).parent / "weights"
+"""The folder of the weights that ship with the host: ``tiny_blip2`` and ``tiny_clip``."""
 
 
 class Blip2(ImageTextModel):

@@ -22,4 +22,4 @@ def new_plugin(
     folder = out or Path(name)
     files = write_plugin(name, folder, Registry.load())
     typer.echo(f"{len(files)} files in {folder}; delete the parts that you do not need")
-    typer.echo(f"install and test it: pip install -e {folder} && pytest {folder}")
+    typer.echo(f"install and test it: cd {folder} && pip install -e . && pytest")

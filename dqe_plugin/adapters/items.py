@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 
 def key(item: Any) -> Hashable:
-    """What makes two texts, two PIL images or two dicts of them the same."""
+    """What makes two texts, PIL images or arrays, or two dicts or lists of them, the same."""
     if isinstance(item, dict):
         return tuple((name, key(part)) for name, part in sorted(item.items()))
-    return (item.mode, item.size, item.tobytes()) if hasattr(item, "tobytes") else item
+    if isinstance(item, list | tuple):
+        return tuple(key(part) for part in item)
+    if not hasattr(item, "tobytes"):
+        return cast(Hashable, item)
+    if hasattr(item, "mode"):
+        return (item.mode, item.size, item.tobytes())
+    return (str(item.dtype), item.shape, item.tobytes())
 
 
 def distinct(items: Sequence[Any]) -> tuple[list[Any], list[int]]:

@@ -9,18 +9,21 @@ from typing import Any
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, tensor
-from transformers import TrainerCallback
 
+from dqe_plugin.adapters.columns import stored
 from dqe_plugin.adapters.items import answers, distinct, encoded, key
+from dqe_plugin.adapters.refresh import RefreshNegatives
 from dqe_plugin.negatives import NegativeTable, Rule, negatives_of_embeddings
+
+__all__ = ["MinedTuples", "RefreshNegatives"]
 
 
 class MinedTuples:
     """Anchors, positives and mined negatives; an item is a text, a PIL image or a dict of both.
 
-    ``dataset`` looks its negatives up when a row is read, so ``refresh`` changes what a running
-    trainer sees. ``frozen()`` is a plain copy. Every positive of an equal anchor is never a
-    negative, and neither is what shares the row's label.
+    ``dataset`` has the columns ``anchor``, ``positive``, ``negative_1`` to ``negative_K`` and looks
+    its negatives up when a row is read, so ``refresh`` changes what a running trainer sees. Every
+    positive of an equal anchor is never a negative, and neither is what shares the row's label.
 
     Args:
         model: Encodes with ``encode_query`` and ``encode_document``; unit length is taken care of.
@@ -57,8 +60,9 @@ class MinedTuples:
         groupings = [[key(anchor) for anchor in anchors], labels or []]
         self._right = answers(groupings, self.target, len(self.corpus))
         self.table = NegativeTable(self._mine(seed))
-        rows = list(range(len(anchors)))
-        self.dataset = Dataset.from_dict({name: rows for name in self._names()})
+        self._names = ["anchor", "positive", *(f"negative_{k + 1}" for k in range(count))]
+        rows = list(range(len(anchors)))  # a row of the dataset is a number until it is read
+        self.dataset = Dataset.from_dict(dict.fromkeys(self._names, rows))
         self.dataset.set_transform(self._look_up)
 
     def refresh(self) -> float:
@@ -66,26 +70,19 @@ class MinedTuples:
         return self.table.refresh(self._mine(self.seed + self.table.version + 1))
 
     def frozen(self) -> Dataset:
-        """A copy with columns ``anchor``, ``positive``, ``negative_1`` to ``negative_K``."""
-        return Dataset.from_dict(self.dataset[:])
-
-    def _names(self) -> list[str]:
-        return ["anchor", "positive", *(f"negative_{k + 1}" for k in range(self.count))]
+        """A plain copy; ``ValueError`` where items of several kinds share a column."""
+        return stored(self.dataset[:])
 
     def _look_up(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         rows = batch["anchor"]
         ids = self.table.ids[rows].T.tolist()
         columns = [[self.corpus[place] for place in column] for column in ids]
         known = [[self.anchors[row] for row in rows], [self.positives[row] for row in rows]]
-        return dict(zip(self._names(), known + columns, strict=True))
+        return dict(zip(self._names, known + columns, strict=True))
 
     def _mine(self, seed: int) -> Tensor:
-        options: dict[str, Any] = {
-            "batch_size": self.batch_size,
-            "convert_to_tensor": True,
-            "normalize_embeddings": True,
-            "show_progress_bar": False,
-        }
+        options = {"batch_size": self.batch_size, "show_progress_bar": False}
+        options |= {"convert_to_tensor": True, "normalize_embeddings": True}
         queries = encoded(partial(self.model.encode_query, **options), self.anchors)
         device = queries.device
         return negatives_of_embeddings(
@@ -98,25 +95,3 @@ class MinedTuples:
             seed=seed,
             complete=True,
         )
-
-
-class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
-    """Mines again after every ``every``-th epoch but the last, with the weights of that moment.
-
-    Attributes:
-        kept: Share of the negatives that stayed, one number for each refresh.
-    """
-
-    def __init__(self, tuples: MinedTuples, *, every: int = 1) -> None:
-        if every < 1:
-            raise ValueError(f"every must be at least 1, not {every}")
-        self.tuples, self.every = tuples, every
-        self.kept: list[float] = []
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Refresh between two epochs, when no batch is being made."""
-        epoch = round(state.epoch)
-        if epoch % self.every == 0 and epoch < args.num_train_epochs:
-            training = self.tuples.model.training
-            self.kept.append(self.tuples.refresh())
-            self.tuples.model.train(training)

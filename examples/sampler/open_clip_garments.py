@@ -1,4 +1,9 @@
-"""open_clip's own training loop on drawn garments, with and without mined captions."""
+"""open_clip's own training loop on drawn garments, with and without mined captions.
+
+The pictures are seen by the image tower of the small CLIP that ships with the project, once; what
+is trained is a map of what it saw and a text tower of its own. Every picture has a caption in
+its own words, and those of all garments of its kind, colour and pattern are right as well.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +14,45 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from measured import compare
+from measured import compare, precision
 from open_clip import CLIP
 from open_clip_train.train import train_one_epoch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from cir_plugins.builtin.clip import TinyClip
 from cir_plugins.garments import draw_garment, sample_garment
+from cir_plugins.garments.captions import full_caption
 from dqe_plugin.adapters.open_clip import MinedClipLoss
 from dqe_plugin.negatives import negatives_of_embeddings
+from dqe_plugin.sampler import TargetRelative
 
-COUNT, LENGTH = 4, 8
-WORDS = 96
+COUNT, LENGTH = 4, 12
+NAMED = ("garment", "colour", "pattern")
+# Of 1500 captions 5 are right on average: the zone begins behind the nearest 8 and ends at 45.
+ZONE = TargetRelative(lower=0.005, upper=0.03)
 
 
 @cache
-def garments(seed: int, split: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (400, 3, 32, 32), captions (400, 8) and a number for each different caption."""
+def garments(seed: int, split: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What the tower sees (N, 64), captions (N, 12), and a number for what is right."""
     rng = np.random.default_rng([seed, split])
-    drawn = [sample_garment(rng) for _ in range(400)]
-    pictures = np.stack([np.asarray(draw_garment(one, rng, size=32)) for one in drawn])
-    names = [f"{g.colour},{g.pattern},{g.garment}" for g in drawn]
-    tokens = torch.zeros(len(drawn), LENGTH, dtype=torch.long)
-    for row, name in enumerate(names):
-        # a stable number for each word; the end of the text is the largest of all
-        numbers = [1 + sum(map(ord, word)) * len(word) % (WORDS - 2) for word in name.split(",")]
-        tokens[row, : len(numbers) + 1] = torch.tensor([*numbers, WORDS - 1])
-    _, kinds = torch.unique(tokens, dim=0, return_inverse=True)
-    images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return images, tokens, kinds
+    drawn = [sample_garment(rng) for _ in range(count)]
+    pictures = [np.asarray(draw_garment(one, rng, size=64)) for one in drawn]
+    told = [one.attributes() for one in drawn]
+    clip = TinyClip().eval()
+    tokens = clip.tokenize([full_caption(each, each, NAMED, rng) for each in told])["ids"]
+    with torch.no_grad():
+        blocks = torch.stack([clip.preprocess(Image.fromarray(p)) for p in pictures]).split(250)
+        seen = torch.cat([clip.image(clip.features(block)) for block in blocks])
+    kinds = [tuple(each[name] for name in NAMED) for each in told]
+    numbers = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
+    return seen, tokens[:, :LENGTH], torch.tensor([numbers[kind] for kind in kinds])
 
 
 class WithMined(torch.nn.Module):
-    """A CLIP whose texts (B, 1 + K, L) are the caption and its image's wrong captions."""
+    """A CLIP whose texts (B, 1 + K, L) are the caption and its picture's wrong captions."""
 
     def __init__(self, clip: CLIP) -> None:
         super().__init__()
@@ -57,53 +68,64 @@ class WithMined(torch.nn.Module):
         return found
 
 
-def rows(way: str, model: CLIP, seed: int, epoch: int) -> TensorDataset:
-    """Images with their captions, and the mined ones beside them."""
-    images, tokens, _ = garments(seed, 0)
+@torch.no_grad()
+def rows(way: str, model: CLIP, images: Tensor, tokens: Tensor, epoch: int) -> TensorDataset:
+    """Pictures with their captions, and the mined ones beside them."""
     texts = tokens[:, None]
     if way != "batch alone":
-        with torch.no_grad():
-            vectors = (model.encode_image(images, normalize=True), model.encode_text(tokens, True))
+        model.eval()
+        vectors = (model.encode_image(images, normalize=True), model.encode_text(tokens, True))
         marked = torch.arange(len(images))
         if way == "hardest":
             scores = (vectors[0] @ vectors[1].T).fill_diagonal_(-torch.inf)
             ids = scores.topk(COUNT).indices
         else:
-            # an equal caption scores as the marked one, so the sampler leaves it out by itself
-            ids = negatives_of_embeddings(*vectors, marked, count=COUNT, seed=epoch, complete=True)
+            ids = negatives_of_embeddings(
+                *vectors, marked, count=COUNT, sampler=ZONE, seed=epoch, complete=True
+            )
         texts = torch.cat([texts, tokens[ids]], dim=1)
     return TensorDataset(images, texts)
 
 
-def train(way: str, seed: int) -> float:
-    """Share of new pictures whose best caption is a right one, after 30 epochs."""
+def small_clip(seed: int) -> CLIP:
+    """A CLIP of open_clip with weights drawn from the seed, for pictures seen by another tower."""
     torch.manual_seed(seed)
-    vision = {"image_size": 32, "patch_size": 8, "width": 64, "head_width": 32, "layers": 2}
-    text = {"context_length": LENGTH, "vocab_size": WORDS, "width": 64, "heads": 2, "layers": 1}
-    model = CLIP(embed_dim=32, vision_cfg=vision, text_cfg=text, output_dict=True)
+    vision = {"image_size": 32, "patch_size": 32, "width": 32, "head_width": 32, "layers": 1}
+    text = {
+        **{"context_length": LENGTH, "vocab_size": 886, "width": 64, "heads": 2, "layers": 1},
+        **{"pool_type": "first", "no_causal_mask": True},
+    }
+    model = CLIP(embed_dim=64, vision_cfg=vision, text_cfg=text, output_dict=True)
+    model.visual = torch.nn.Linear(64, 64)
+    return model
+
+
+def train(way: str, seed: int, quick: bool) -> float:
+    """Precision of the captions of new pictures after 12 epochs."""
+    images, tokens, _ = garments(seed, 0, 100 if quick else 1500)
+    model = small_clip(seed)
     wrapped = WithMined(model)
-    optimizer = torch.optim.AdamW(wrapped.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(wrapped.parameters(), lr=1e-3, weight_decay=0.01)
     options = argparse.Namespace(
         device="cpu", precision="fp32", distill=False, accum_freq=1, skip_scheduler=True,
         grad_clip_norm=None, horovod=False, rank=0, local_rank=0, log_every_n_steps=10**6,
-        log_local=False, world_size=1, batch_size=40, wandb=False, distributed=False,
+        log_local=False, world_size=1, batch_size=50, wandb=False, distributed=False,
     )  # fmt: skip
-    for epoch in range(30):
+    for epoch in range(1 if quick else 12):
         order = torch.Generator().manual_seed(1000 * seed + epoch)
-        data = rows(way, model, seed, epoch)
-        loader = DataLoader(data, batch_size=40, shuffle=True, generator=order, drop_last=True)
+        data = rows(way, model, images, tokens, epoch)
+        loader = DataLoader(data, batch_size=50, shuffle=True, generator=order, drop_last=True)
         loader.num_batches, loader.num_samples = len(loader), len(data)
         part = SimpleNamespace(dataloader=loader, set_epoch=lambda epoch: None)
         loop = partial(train_one_epoch, scaler=None, scheduler=None, dist_model=None)
         loop(wrapped, {"train": part}, MinedClipLoss(), epoch, optimizer, args=options)
-    images, tokens, kinds = garments(seed, 1)
+    images, tokens, kinds = garments(seed, 1, 60 if quick else 1000)
     model.eval()
     with torch.no_grad():
-        best = (model.encode_image(images, True) @ model.encode_text(tokens, True).T).argmax(dim=1)
-    return float((kinds[best] == kinds).float().mean())
+        return precision(model.encode_image(images), model.encode_text(tokens), kinds, kinds)
 
 
 if __name__ == "__main__":
     logging.disable(logging.INFO)
     ways = ("batch alone", "hardest", "target-relative")
-    compare("share of right best captions of new pictures", train, ways)
+    compare("R-precision of the captions of new pictures", train, ways)

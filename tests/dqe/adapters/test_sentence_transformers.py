@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,12 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.base.modules import InputModule
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from dqe_plugin.adapters.items import encoded, key
 from dqe_plugin.adapters.sentence_transformers import MinedTuples, RefreshNegatives
 from dqe_plugin.sampler import TargetRelative
 
@@ -70,6 +74,50 @@ def clip_model(folder: Path) -> SentenceTransformer:
     )
     CLIPProcessor(images, tokenizer).save_pretrained(folder)
     return SentenceTransformer(modules=[Transformer(str(folder))], device="cpu")
+
+
+class Fused(InputModule):
+    """Texts, images, and dicts of both as one: the sum of word vectors and a seen colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = torch.nn.Embedding(len(WORDS), 8)
+        self.colour = torch.nn.Linear(3, 8)
+        self.met: list[Any] = []
+
+    @property
+    def modalities(self) -> list[Any]:
+        """What the library's checks let through."""
+        return ["text", "image", ("image", "text")]
+
+    def preprocess(
+        self, inputs: Sequence[Any], prompt: str | None = None, **options: Any
+    ) -> dict[str, torch.Tensor]:
+        """Word counts and the colour of the first pixel; 0 where a part is missing."""
+        counts, pixels = torch.zeros(len(inputs), len(WORDS)), torch.zeros(len(inputs), 3)
+        self.met += inputs
+        for row, item in enumerate(inputs):
+            name = "text" if isinstance(item, str) else "image"
+            parts = item if isinstance(item, dict) else {name: item}
+            for word in parts.get("text", "").split():
+                counts[row, WORDS.index(word)] += 1
+            if "image" in parts:
+                pixels[row] = torch.tensor(parts["image"].getpixel((0, 0))) / 255
+        return {"counts": counts, "pixel_values": pixels}
+
+    def forward(self, features: dict[str, torch.Tensor], **options: Any) -> dict[str, torch.Tensor]:
+        """The features with their embedding."""
+        words = features["counts"] @ self.words.weight
+        features["sentence_embedding"] = words + self.colour(features["pixel_values"])
+        return features
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """Nothing is kept: the trainer of these tests saves no model."""
+
+
+def both(word: int, shade: int) -> dict[str, Any]:
+    return {"text": f"w{word}", "image": picture(shade)}
 
 
 def picture(shade: int) -> Image.Image:
@@ -200,3 +248,73 @@ def test_equal_pictures_are_one_candidate() -> None:
     mined = MinedTuples(Fake(), ["a", "b", "c"], pictures, count=1)
     assert mined.target.tolist() == [0, 0, 1]
     assert mined.table.ids.flatten().tolist() == [1, 1, 0]
+
+
+def test_texts_with_images_are_mined_and_trained_on(tmp_path: Path) -> None:
+    """Scores of text and image together, not of one of them, decide; the trainer sees both."""
+    module = Fused()
+    model = SentenceTransformer(modules=[module], device="cpu")
+    anchors = [both(row, 40 * row) for row in range(6)]
+    positives = [both(row + 6, 40 * row + 3) for row in range(6)]
+    mined = MinedTuples(model, anchors, positives, count=2, sampler=TargetRelative(lower=0))
+    queries, corpus = (
+        model.encode(items, convert_to_tensor=True, normalize_embeddings=True)
+        for items in (anchors, positives)
+    )
+    scores = queries @ corpus.T
+    for row in range(6):
+        drop = scores[row, row] - scores[row]
+        wanted = {column for column in range(6) if drop[column] > 0} - {row}
+        assert set(mined.table[row].tolist()) <= (wanted or set(range(6)) - {row})
+    module.met.clear()
+    before = module.colour.weight.detach().clone(), module.words.weight.detach().clone()
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(tmp_path), num_train_epochs=2, per_device_train_batch_size=3,
+        learning_rate=0.1, save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True,
+    )  # fmt: skip
+    SentenceTransformerTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=mined.dataset,
+        loss=MultipleNegativesRankingLoss(model),
+        callbacks=[RefreshNegatives(mined)],
+    ).train()
+    assert mined.table.version == 1
+    assert all(set(item) == {"text", "image"} for item in module.met)
+    assert not torch.equal(before[0], module.colour.weight)
+    assert not torch.equal(before[1], module.words.weight)
+
+
+def test_a_copy_gives_the_images_inside_of_dicts_back() -> None:
+    """Arrow stores an image as a file's bytes; a model that gets those has nothing to look at."""
+    model = SentenceTransformer(modules=[Fused()], device="cpu")
+    positives = [picture(40 * row + 3) for row in range(4)]
+    anchors = [both(row, 40 * row) for row in range(4)]
+    copy = MinedTuples(model, anchors, positives, count=1).frozen()
+    for row, tuple_ in enumerate(copy):
+        assert tuple_["anchor"]["text"] == f"w{row}"
+        assert tuple_["anchor"]["image"].tobytes() == anchors[row]["image"].tobytes()
+        assert tuple_["negative_1"].tobytes() in {item.tobytes() for item in positives}
+    model.encode(copy["anchor"][:])
+
+
+def test_texts_images_and_dicts_in_one_dataset() -> None:
+    model = SentenceTransformer(modules=[Fused()], device="cpu")
+    anchors = ["w1", picture(3), both(3, 90), both(4, 120), "w5 w6"]
+    positives = [both(6, 10), "w3", picture(9), "w4", both(8, 77)]
+    mined = MinedTuples(model, anchors, positives, count=4, sampler=TargetRelative(upper=1))
+    drawn = {type(row[f"negative_{k}"]) for row in mined.dataset for k in range(1, 5)}
+    assert drawn == {str, dict, Image.Image}
+    assert [row["anchor"] for row in mined.dataset] == anchors
+    separate = torch.stack([model.encode_query(item, convert_to_tensor=True) for item in anchors])
+    together = encoded(partial(model.encode_query, convert_to_tensor=True), anchors)
+    assert torch.allclose(together, separate)
+    with pytest.raises(ValueError, match=r"column 'anchor' holds items of several kinds \(dict of"):
+        mined.frozen()
+
+
+def test_what_makes_two_items_the_same() -> None:
+    assert key(both(1, 5)) == key(both(1, 5)) != key(both(1, 6))
+    assert key([1, "a"]) == key([1, "a"]) != key([1, "b"])
+    first, second = torch.zeros(2, 3).numpy(), torch.zeros(3, 2).numpy()
+    assert key(first) == key(first.copy()) != key(second)

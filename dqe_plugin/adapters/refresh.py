@@ -1,0 +1,45 @@
+"""Negatives mined again while sentence-transformers' trainer runs."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from transformers import TrainerCallback
+
+
+class Refreshable(Protocol):
+    """What the callback needs of its tuples: ``MinedTuples`` gives it."""
+
+    model: Any
+
+    def refresh(self) -> float:
+        """Mine again; the share of the old negatives that stay."""
+
+
+class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
+    """Mines again after every ``every``-th epoch but the last, with the weights of that moment.
+
+    Args:
+        tuples: The ``MinedTuples`` whose dataset the trainer reads.
+        every: Epochs between two refreshes, at least 1.
+
+    Attributes:
+        kept: Share of the negatives that stayed, one number for each refresh.
+
+    Raises:
+        ValueError: If ``every`` is less than 1.
+    """
+
+    def __init__(self, tuples: Refreshable, *, every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, not {every}")
+        self.tuples, self.every = tuples, every
+        self.kept: list[float] = []
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Refresh between two epochs, when no batch is being made."""
+        epoch = round(state.epoch)
+        if epoch % self.every == 0 and epoch < args.num_train_epochs:
+            training = self.tuples.model.training
+            self.kept.append(self.tuples.refresh())
+            self.tuples.model.train(training)

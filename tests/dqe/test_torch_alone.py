@@ -1,0 +1,88 @@
+"""The arithmetic works for people who installed torch and nothing else, NumPy included."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from dqe_plugin.negatives import negatives_of_embeddings
+from dqe_plugin.sampler import TargetRelative
+
+# Everything is refused that is not the standard library, torch with what it requires, or ours.
+FENCE = """
+import re, sys
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+
+def plain(name):
+    return re.sub("[-_.]+", "-", name).lower()
+
+wanted, left = set(), ["torch"]
+while left:
+    name = left.pop()
+    if name not in wanted:
+        wanted.add(name)
+        try:
+            lines = [line for line in requires(name) or [] if "extra ==" not in line]
+        except PackageNotFoundError:  # for another platform
+            lines = []
+        left += [plain(re.split("[^A-Za-z0-9._-]", line)[0]) for line in lines]
+owners = packages_distributions()
+
+class Fence:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names or top == "dqe_plugin":
+            return None
+        held = {plain(one) for one in owners.get(top, ())}
+        if held & wanted or (not held and top != "cir_plugins"):
+            return None
+        raise ModuleNotFoundError(f"{name} is not installed here", name=name)
+
+sys.meta_path.insert(0, Fence())
+"""
+
+HIDDEN = "numpy PIL pluggy pydantic typer transformers open_clip timm torchvision cir_plugins"
+
+USE = f"""
+for name in {HIDDEN!r}.split():
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        continue
+    sys.exit(f"{{name}} can be imported: the fence leaks")
+import warnings
+warnings.simplefilter("ignore")  # torch says once that it has no NumPy
+import torch
+import dqe_plugin.attributes, dqe_plugin.loss
+from dqe_plugin.negatives import NegativeTable, negatives_of_embeddings
+from dqe_plugin.sampler import TargetRelative
+chance = torch.Generator().manual_seed(0)
+queries, items = (torch.randn(7, 4, generator=chance) for _ in range(2))
+ids = negatives_of_embeddings(queries, items, torch.arange(7), count=3, complete=True)
+scores, nothing = queries @ items.T, torch.zeros(7, 7, dtype=torch.bool)
+zone = TargetRelative(lower=0.2, upper=0.9)(scores, torch.arange(7), nothing)
+print(NegativeTable(ids).ids.tolist(), zone.tolist())
+loaded = [name for name in {HIDDEN!r}.split() if name in sys.modules]
+sys.exit(f"loaded: {{loaded}}" if loaded else 0)
+"""
+
+
+def test_it_works_where_torch_alone_is_installed() -> None:
+    """What imports NumPy or transformers for a sampler makes it useless to everybody else."""
+    done = subprocess.run(
+        [sys.executable, "-c", FENCE + USE],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    chance = torch.Generator().manual_seed(0)
+    queries, items = (torch.randn(7, 4, generator=chance) for _ in range(2))
+    ids = negatives_of_embeddings(queries, items, torch.arange(7), count=3, complete=True)
+    nothing = torch.zeros(7, 7, dtype=torch.bool)
+    zone = TargetRelative(lower=0.2, upper=0.9)(queries @ items.T, torch.arange(7), nothing)
+    assert done.stdout.strip() == f"{ids.tolist()} {zone.tolist()}"

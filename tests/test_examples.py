@@ -1,0 +1,47 @@
+"""The examples run: each for a moment, since nothing else would notice that one has rotted."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SAMPLER = ROOT / "examples" / "sampler"
+# Example -> the module it is about, and the extra that brings it.
+NEEDS = {
+    "plain_torch": ("torch", "none"),
+    "metric_learning": ("pytorch_metric_learning", "metric-learning"),
+    "sentence_transformers_text": ("sentence_transformers", "sentence-transformers"),
+    "open_clip_garments": ("open_clip_train", "none"),
+}
+ROW = re.compile(r"^  \S.* [01]\.\d{3}(  .*)?$", re.MULTILINE)
+
+
+def test_every_example_is_run() -> None:
+    assert {file.stem for file in SAMPLER.glob("*.py")} == {*NEEDS, "measured"}
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_the_example_prints_its_table(name: str) -> None:
+    module, extra = NEEDS[name]
+    if find_spec(module) is None:
+        pytest.skip(f"needs {module}: install the extra {extra}")
+    done = subprocess.run(
+        [sys.executable, str(SAMPLER / f"{name}.py"), "--quick", "--seeds", "0", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = ROW.findall(done.stdout)
+    assert len(rows) >= 3, done.stdout
+    assert rows[0] == "", "the first way is compared with nothing"
+    assert all(row.count("±") == min(2, place) for place, row in enumerate(rows))
