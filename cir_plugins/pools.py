@@ -17,7 +17,7 @@ from cir_plugins.drawing import draw
 
 # Scores of a block: fewer make the matrix product slow. The sampler sees parts of a block, which
 # stay in the processor's caches from one operation to the next.
-CELLS, PART_CELLS = 2_600_000, 640_000
+CELLS, PART_CELLS = 2_600_000, 1_300_000
 # A GPU wants few large blocks; the sampler's copies of this one take about a GiB.
 GPU_CELLS = 64_000_000
 # A block of few queries makes the matrix product slow: up to this many are taken together where
@@ -139,7 +139,8 @@ def _sample(
     """Negatives (q, N), and rows (q,) filled from outside the sampler's rule where it tells."""
     mask, outside = torch.empty_like(excluded), torch.zeros_like(target, dtype=torch.bool)
     on_cpu = scores.device.type == "cpu"
-    step = max(1, PART_CELLS // scores.shape[1]) if on_cpu else len(scores)
+    most = max(1, PART_CELLS // scores.shape[1]) if on_cpu else len(scores)
+    step = -(-len(scores) // -(-len(scores) // most))  # parts of about one size
     for first in range(0, len(scores), step):
         part = slice(first, first + step)
         given = scores[part], target[part], excluded[part]
