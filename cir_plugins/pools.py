@@ -45,6 +45,14 @@ class Columns:
         sizes = torch.tensor([0, *(len(row) for row in rows)])
         return cls(sizes.cumsum(0), torch.tensor([c for row in rows for c in row]).long())
 
+    @classmethod
+    def gathered(cls, row: Tensor, column: Tensor, rows: int) -> Columns:
+        """The columns (M,) of each of the rows (M,), of ``rows`` in all; -1 is no column."""
+        row, column = row[column >= 0], column[column >= 0]
+        starts = torch.zeros(rows + 1, dtype=torch.long)
+        starts[1:] = torch.bincount(row, minlength=rows).cumsum(0)
+        return cls(starts, column[row.argsort(stable=True)])
+
     def block(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Rows, counted from ``first``, and columns, of the rows ``first`` to ``last - 1``."""
         starts = self.starts[first : last + 1]

@@ -25,7 +25,7 @@ FLOORS = (
     ("errors", "texts", "settings", "options", "hookspecs"),
     ("types", "config", "metrics", "images", "features", "keys", "shards", "world"),
     ("ranges", "registry", "method", "device", "garments"),
-    ("plan", "refusal", "data", "readers", "encode", "cache", "embed", "builtin"),
+    ("plan", "refusal", "flat", "data", "readers", "encode", "cache", "embed", "builtin"),
     (
         "tally",
         "pools",
