@@ -126,7 +126,7 @@ def pools(
         else:
             scores = score(queries[first:last], targets, similarity)
             mask, outside = _sample(sampler, scores, own, out)
-            mask = mask.logical_and_(~out)
+            mask[row, column] = False
         mask.scatter_(1, own[:, None], False)
         yield Pool(slice(first, last), scores, own, mask, outside)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -279,8 +280,11 @@ def _at_common_places(values: Tensor, place: Tensor) -> Tensor:
 
 def _in_numpy(values: Tensor) -> bool:
     """Whether torch can hand the values to NumPy, which it works without."""
-    if values.device.type != "cpu":
-        return False
+    return values.device.type == "cpu" and _has_numpy()
+
+
+@cache
+def _has_numpy() -> bool:
     try:
         torch.empty(0).numpy()
     except RuntimeError:

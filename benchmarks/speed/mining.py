@@ -119,7 +119,7 @@ def opponents(
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             found = mine_hard_negatives(
                 Dataset.from_dict(pairs),
-                model,  # type: ignore[arg-type]
+                model,
                 corpus=corpus,
                 range_min=first,
                 range_max=last,
