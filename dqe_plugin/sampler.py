@@ -111,8 +111,11 @@ class TargetRelative:
         """The eligible candidates (q, N) bool nearest to the zone, ``fallback`` per row."""
         eligible = (drop > 0) & ~excluded
         gap = torch.maximum(low - drop, drop - high).masked_fill(~eligible, torch.inf)
-        order = gap.sort(dim=1, stable=True).indices[:, : self.fallback]
-        return torch.zeros_like(eligible).scatter(1, order, True) & eligible
+        count = min(self.fallback, gap.shape[1])
+        edge = gap.topk(count, dim=1, largest=False).values[:, -1:]
+        nearer, beside = gap < edge, gap == edge
+        room = count - count_true(nearer)[:, None]
+        return (nearer | (beside & (beside.cumsum(dim=1) <= room))) & eligible
 
 
 def drops(scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
