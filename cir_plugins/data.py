@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.errors import CIRError
+from cir_plugins.flat import FlatRows
 from cir_plugins.images import Augmentation, augment, open_image
 from cir_plugins.types import Backbone, Batch, Query, Split
 from cir_plugins.world import World
@@ -51,6 +52,7 @@ class TrainingTable:
         paths: The file of each image.
         rows: The training rows, split after split.
         pools: Per split the indices (N,) of its gallery.
+        flat: The rows' numbers.
     """
 
     splits: tuple[Split, ...]
@@ -58,6 +60,7 @@ class TrainingTable:
     paths: tuple[Path, ...]
     rows: tuple[Row, ...]
     pools: tuple[Tensor, ...]
+    flat: FlatRows
 
 
 def training_table(splits: Sequence[Split]) -> TrainingTable:
@@ -85,7 +88,8 @@ def training_table(splits: Sequence[Split]) -> TrainingTable:
     if not rows:
         raise CIRError("the training splits hold no query with a target and an image")
     pools = tuple(torch.tensor([numbers[name] for name in split.gallery]) for split in chosen)
-    return TrainingTable(chosen, tuple(numbers), tuple(paths), tuple(rows), pools)
+    images, flat = tuple(numbers), FlatRows.of(rows)
+    return TrainingTable(chosen, images, tuple(paths), tuple(rows), pools, flat)
 
 
 def _row(query: Query, split: Split, index: int, numbers: Mapping[str, int]) -> Row:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cir_plugins.data import TrainingTable, excluded_images, mix
+from cir_plugins.data import TrainingTable, mix
 from cir_plugins.drawing import draw
 from cir_plugins.embed import embed, query_text
 from cir_plugins.encode import Encoding, FeatureStore, feature_chunks
@@ -171,28 +171,24 @@ class _Known:
 
 
 def _known(table: TrainingTable, split: int, known: str) -> _Known:
-    pool = table.pools[split]
+    """As ``excluded_images`` of every row, all at once."""
+    pool, flat = table.pools[split], table.flat
     column = torch.full((len(table.images) + 1,), -1)
     column[pool] = torch.arange(len(pool))
-    numbers = [number for number, row in enumerate(table.rows) if row.split == split]
-    rows = [table.rows[number] for number in numbers]
-    place = column.tolist()
-    excluded = [
-        [
-            place[image]
-            for image in excluded_images(row, table.splits[split], known)
-            if place[image] >= 0
-        ]
-        for row in rows
-    ]
-    answers = [[place[i] for i in dict.fromkeys(row.answers) if place[i] >= 0] for row in rows]
-    return _Known(
-        torch.tensor(numbers),
-        column,
-        column[[row.target for row in rows]],
-        Columns.of(excluded),
-        Columns.of(answers),
-    )
+    rows = (flat.split == split).nonzero().flatten()
+    target = flat.target[rows]
+    place = torch.full((len(flat.split),), -1)
+    place[rows] = torch.arange(len(rows))
+    row = place[flat.answered]
+    row, image = row[row >= 0], flat.answer[row >= 0]
+    answers = Columns.gathered(row, column[image], len(rows))
+    if known != "answers":
+        row, image = row[:0], image[:0]
+    if table.splits[split].drop_reference:
+        row, image = torch.cat([row, place[rows]]), torch.cat([image, flat.reference[rows]])
+    out = torch.where(image == target[row], -1, column[image])
+    excluded = Columns.gathered(row, out, len(rows))
+    return _Known(rows, column, column[target], excluded, answers)
 
 
 def _count(tally: Tally, block: Pool, known: _Known, before: Tensor | None) -> None:

@@ -17,7 +17,7 @@ from cir_plugins.drawing import draw
 
 # Scores of a block: fewer make the matrix product slow. The sampler sees parts of a block, which
 # stay in the processor's caches from one operation to the next.
-CELLS, PART_CELLS = 2_600_000, 640_000
+CELLS, PART_CELLS = 2_600_000, 1_300_000
 # A GPU wants few large blocks; the sampler's copies of this one take about a GiB.
 GPU_CELLS = 64_000_000
 # A block of few queries makes the matrix product slow: up to this many are taken together where
@@ -44,6 +44,14 @@ class Columns:
         """The columns listed for each row."""
         sizes = torch.tensor([0, *(len(row) for row in rows)])
         return cls(sizes.cumsum(0), torch.tensor([c for row in rows for c in row]).long())
+
+    @classmethod
+    def gathered(cls, row: Tensor, column: Tensor, rows: int) -> Columns:
+        """The columns (M,) of each of the rows (M,), of ``rows`` in all; -1 is no column."""
+        row, column = row[column >= 0], column[column >= 0]
+        starts = torch.zeros(rows + 1, dtype=torch.long)
+        starts[1:] = torch.bincount(row, minlength=rows).cumsum(0)
+        return cls(starts, column[row.argsort(stable=True)])
 
     def block(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Rows, counted from ``first``, and columns, of the rows ``first`` to ``last - 1``."""
@@ -118,7 +126,7 @@ def pools(
         else:
             scores = score(queries[first:last], targets, similarity)
             mask, outside = _sample(sampler, scores, own, out)
-            mask = mask.logical_and_(~out)
+            mask[row, column] = False
         mask.scatter_(1, own[:, None], False)
         yield Pool(slice(first, last), scores, own, mask, outside)
 
@@ -139,7 +147,8 @@ def _sample(
     """Negatives (q, N), and rows (q,) filled from outside the sampler's rule where it tells."""
     mask, outside = torch.empty_like(excluded), torch.zeros_like(target, dtype=torch.bool)
     on_cpu = scores.device.type == "cpu"
-    step = max(1, PART_CELLS // scores.shape[1]) if on_cpu else len(scores)
+    most = max(1, PART_CELLS // scores.shape[1]) if on_cpu else len(scores)
+    step = -(-len(scores) // -(-len(scores) // most))  # parts of about one size
     for first in range(0, len(scores), step):
         part = slice(first, first + step)
         given = scores[part], target[part], excluded[part]

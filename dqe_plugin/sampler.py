@@ -5,14 +5,17 @@ Imports torch alone, so that any contrastive project can use it.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 _GROUP = 16  # rows that share a partition
-_LARGEST = 3e38  # about the largest float32
+_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 class TargetRelative:
@@ -82,46 +85,74 @@ class TargetRelative:
 
     def pools(self, scores: Tensor, target: Tensor, excluded: Tensor) -> tuple[Tensor, Tensor]:
         """Negatives (Q, N) bool, and rows (Q,) bool whose zone is empty, in one pass."""
-        drop, eligible = drops(scores, target, excluded)
-        low, high = self._bounds(drop, eligible)
-        zone = (drop <= high).logical_and_(eligible)
-        if self.lower > 0:
-            zone.logical_and_(drop >= low)
-        empty = count_true(zone) == 0
+        low, high = self._bounds(scores, target, excluded)
+        drop = drops(scores, target, excluded)
+        zone = compared(drop, operator.le, high)
+        zone.logical_and_(compared(drop, operator.ge if self.lower > 0 else operator.gt, low))
+        zone = compared(zone, operator.gt, excluded)  # in the zone and not excluded
+        empty = ~_any_true(zone)
         if self.fallback and bool(empty.any()):
-            zone[empty] = self._nearest(drop[empty], eligible[empty], low[empty], high[empty])
+            zone[empty] = self._nearest(drop[empty], excluded[empty], low[empty], high[empty])
         return zone, empty
 
-    def _bounds(self, drop: Tensor, eligible: Tensor) -> tuple[Tensor, Tensor]:
+    def _bounds(self, scores: Tensor, target: Tensor, excluded: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bound (Q, 1) as score differences."""
+        drop = drops(scores, target, excluded)
         if self.unit == "absolute":
             ones = drop.new_ones(drop.shape[0], 1)
             return self.lower * ones, self.upper * ones
         if self.lower == 0:  # nothing eligible lies below
-            return drop.new_zeros(drop.shape[0], 1), row_quantile(drop, eligible, self.upper)
-        return row_quantile(drop, eligible, self.lower), row_quantile(drop, eligible, self.upper)
+            high = quantiles(drop, excluded, [self.upper])[0]
+            return torch.zeros_like(high)[:, None], high[:, None]
+        low, high = quantiles(drop, excluded, [self.lower, self.upper])
+        return low[:, None], high[:, None]
 
-    def _nearest(self, drop: Tensor, eligible: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def _nearest(self, drop: Tensor, excluded: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """The eligible candidates (q, N) bool nearest to the zone, ``fallback`` per row."""
+        eligible = (drop > 0) & ~excluded
         gap = torch.maximum(low - drop, drop - high).masked_fill(~eligible, torch.inf)
-        order = gap.sort(dim=1, stable=True).indices[:, : self.fallback]
-        return torch.zeros_like(eligible).scatter(1, order, True) & eligible
+        count = min(self.fallback, gap.shape[1])
+        edge = gap.topk(count, dim=1, largest=False).values[:, -1:]
+        nearer, beside = gap < edge, gap == edge
+        room = count - count_true(nearer)[:, None]
+        return (nearer | (beside & (beside.cumsum(dim=1) <= room))) & eligible
 
 
-def drops(scores: Tensor, target: Tensor, excluded: Tensor) -> tuple[Tensor, Tensor]:
-    """Score drops Δ (Q, N) from the target, and which candidates (Q, N) bool are eligible.
-
-    Eligible is what scores below the target and is not excluded. Half-precision scores are
-    computed in fp32.
-    """
+def drops(scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+    """Score drops Δ (Q, N) from the target. Half-precision scores are computed in fp32."""
     if scores.dim() != 2 or excluded.shape != scores.shape or target.shape != scores.shape[:1]:
         raise ValueError(
             f"expected scores (Q, N), target (Q,), excluded (Q, N); found {tuple(scores.shape)}, "
             f"{tuple(target.shape)}, {tuple(excluded.shape)}"
         )
-    wide = scores if scores.dtype == torch.float64 else scores.float()
-    drop = wide.gather(1, target[:, None]) - wide
-    return drop, (drop > 0).logical_and_(~excluded)
+    wide = scores.detach() if scores.dtype == torch.float64 else scores.detach().float()
+    return wide.gather(1, target[:, None]) - wide
+
+
+def quantiles(drop: Tensor, excluded: Tensor, shares: Sequence[float]) -> Tensor:
+    """Quantiles (S, Q) of each row's eligible drops, linearly interpolated; inf where none is.
+
+    Eligible is what is above 0 and not excluded. With m of them in ascending order a quantile lies
+    at position share * (m - 1).
+
+    Args:
+        drop: (Q, N). Used up: computing drops again costs less than a copy of them.
+        excluded: (Q, N) bool.
+        shares: (S,) in [0, 1], ascending.
+    """
+    if _in_numpy(drop):
+        drop.numpy()[excluded.numpy()] = -torch.inf
+    else:
+        drop.masked_fill_(excluded, -torch.inf)
+    count = count_true(compared(drop, operator.gt, drop.new_zeros(())))
+    wanted = torch.tensor(shares, dtype=drop.dtype, device=drop.device)[:, None]
+    position = wanted * (count - 1).clamp(min=0).to(drop.dtype)
+    place = position.long()
+    first, second = _order_statistics(drop, drop.shape[1] - count, place)
+    share = position - place.to(drop.dtype)
+    # Where it falls on a value the next one, perhaps inf, does not count.
+    mixed = torch.where(share > 0, first + (second - first) * share, first)
+    return mixed.masked_fill_(count == 0, torch.inf)
 
 
 def count_true(mask: Tensor) -> Tensor:
@@ -137,75 +168,126 @@ def count_true(mask: Tensor) -> Tensor:
     return sums.view(torch.uint8).sum(dim=1)
 
 
-def row_quantile(values: Tensor, mask: Tensor, quantile: float) -> Tensor:
-    """The quantile (Q, 1) of each row's masked values (Q, N), linearly interpolated; inf if none.
+def _any_true(mask: Tensor) -> Tensor:
+    """Which rows (Q,) of a mask (Q, N) hold a True."""
+    if not _in_numpy(mask):
+        return mask.any(dim=1)
+    return torch.from_numpy(mask.numpy().any(axis=1))
 
-    With m values in ascending order it lies at position quantile * (m - 1).
+
+def compared(values: Tensor, relation: Callable[[Any, Any], Any], bound: Tensor) -> Tensor:
+    """``relation(values, bound)`` as bool, where there is NumPy by it, four times as fast."""
+    if not _in_numpy(values):
+        found: Tensor = relation(values, bound)
+        return found
+    return torch.from_numpy(relation(values.numpy(), bound.numpy()))
+
+
+def _order_statistics(drop: Tensor, behind: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """The values (S, Q) at ascending places among each row's positive ones, and the next ones.
+
+    Args:
+        drop: (Q, N).
+        behind: (Q,) how many are not positive.
+        place: (S, Q).
     """
-    count = count_true(mask)[:, None]
-    position = quantile * (count - 1).clamp(min=0).to(values.dtype)
-    below = position.floor().long()
-    first, second = _smallest(_masked_last(values, mask), below)
-    share = position - below.to(values.dtype)
-    # Where it falls on a value the next one, perhaps inf, does not count.
-    mixed = first + torch.where(share > 0, (second - first) * share, torch.zeros_like(first))
-    return torch.where(count > 0, mixed, torch.full_like(mixed, torch.inf))
+    if not _in_numpy(drop):
+        return _halved(drop, place)
+    first, second = _partitioned(drop, (place + behind).clamp(max=drop.shape[1] - 1))
+    # A NaN sorts last, so that it is among the values after the last place, and is not positive.
+    broken = second[-1].isnan()
+    if bool(broken.any()):
+        first[:, broken], second[:, broken] = _halved(drop[broken], place[:, broken])
+    return first, second
 
 
-def _masked_last(values: Tensor, mask: Tensor) -> Tensor:
-    """The values (Q, N) where the mask is True, elsewhere something that sorts after them."""
-    if values.device.type != "cpu" or values.dtype != torch.float32:
-        return torch.where(mask, values, torch.inf)
-    # On a CPU arithmetic is twice as fast as a choice: a floor below everything where the mask is
-    # True, above everything where it is not.
-    floor = (~mask).view(torch.uint8).float().sub_(0.5).mul_(_LARGEST)
-    return torch.maximum(values, floor, out=floor)
+def _halved(drop: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``_order_statistics``, by counting: a pass per bit instead of a sort.
+
+    The bits of positive floats, taken for integers, are in the order of the floats.
+    """
+    bits = drop.contiguous().view(_INTEGERS[drop.dtype])
+    found = [_halved_once(bits, rank) for rank in count_true(bits <= 0) + place + 1]
+    first, second = (torch.stack(part).view(drop.dtype) for part in zip(*found, strict=True))
+    return first, second
 
 
-def _smallest(values: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """The values (Q, 1) at ``place`` (Q, 1) of each row in ascending order, and the next ones."""
-    if values.device.type != "cpu" or not _has_numpy():
-        ordered = values.sort(dim=1).values
-        after = (place + 1).clamp(max=values.shape[1] - 1)
-        return ordered.gather(1, place), ordered.gather(1, after)
-    # A partition is five times cheaper than a sort but finds one place for all its rows: rows of
-    # similar places share one, the difference made up by -inf in front.
-    low, high = place.aminmax()
-    threads = torch.get_num_threads()
+def _halved_once(bits: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """The positive bits (Q,) of the given ranks (Q,), counted from 1, and the next ones."""
+    kind = torch.float32 if bits.dtype == torch.int32 else torch.float64
+    inf = torch.full(rank.shape, torch.inf, dtype=kind, device=bits.device).view(bits.dtype)
+    less, enough = torch.zeros_like(inf), inf
+    for _ in range(8 * bits.element_size() - 1):
+        middle = less + ((enough - less) >> 1)
+        reached = count_true(bits <= middle[:, None]) >= rank
+        less, enough = torch.where(reached, less, middle), torch.where(reached, middle, enough)
+    after = torch.where(bits > enough[:, None], bits, inf[:, None]).amin(dim=1)
+    last = count_true(bits <= enough[:, None]) == rank
+    return enough, torch.where(last, after, enough)
+
+
+def _partitioned(values: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """The values (S, Q) at each row's ascending places in ascending order, and the next ones.
+
+    Moves the values within their rows.
+    """
+    low, high = place[-1].aminmax()
+    rows, threads = torch.arange(len(values)), torch.get_num_threads()
+    groups: list[slice | Tensor]
     if int(high - low) <= values.shape[1] // 8:
-        blocks = zip(values.tensor_split(threads), place.tensor_split(threads), strict=True)
-        found = _in_threads([block for block in blocks if len(block[0])], threads)
-        return torch.cat([one for one, _ in found]), torch.cat([two for _, two in found])
-    order = place.flatten().argsort()
-    found = _in_threads(
-        [(values[rows], place[rows]) for rows in torch.split(order, _GROUP)], threads
-    )
-    back = order.argsort()
-    return torch.cat([one for one, _ in found])[back], torch.cat([two for _, two in found])[back]
+        step = -(-len(values) // threads)
+        groups = [slice(first, first + step) for first in range(0, len(values), step)]
+    else:
+        rows = place[-1].argsort()
+        groups = list(torch.split(rows, _GROUP))
+
+    def parts(group: slice | Tensor) -> Tensor:
+        return _at_common_places(values[group], place[:, group])
+
+    if threads == 1 or len(groups) == 1:
+        found = [parts(group) for group in groups]
+    else:
+        with ThreadPoolExecutor(min(len(groups), threads)) as pool:
+            found = list(pool.map(parts, groups))
+    whole = torch.cat(found, dim=1)[:, rows.argsort()]
+    return whole[: len(place)], whole[len(place) :]
 
 
-def _in_threads(blocks: list[tuple[Tensor, Tensor]], threads: int) -> list[tuple[Tensor, Tensor]]:
-    if threads == 1 or len(blocks) == 1:
-        return [_at_one_place(*block) for block in blocks]
-    with ThreadPoolExecutor(min(len(blocks), threads)) as pool:
-        return list(pool.map(_at_one_place, *zip(*blocks, strict=True)))
+def _at_common_places(values: Tensor, place: Tensor) -> Tensor:
+    """As ``_partitioned``, (2 S, Q): what lies at the places, then what comes next.
+
+    A partition is five times cheaper than a sort but finds one place for all its rows: the
+    difference is made up by -inf in front.
+    """
+    firsts: list[Tensor] = []
+    seconds: list[Tensor] = []
+    front: Tensor | int = 0
+    for own in reversed(place.unbind()):
+        own = own + front
+        top = int(own.max())
+        more = top - own
+        width = int(more.max())
+        if width:
+            signs = torch.where(torch.arange(width) < more[:, None], -torch.inf, torch.inf)
+            values = torch.cat([signs.to(values.dtype), values], dim=1)
+        values.numpy().partition(top, axis=1)
+        firsts.insert(0, values[:, top].clone())  # the next partition moves it
+        beside = seconds[:1]  # the next one where a lower place is the same
+        if top + 1 < values.shape[1]:
+            beside = [values[:, top + 1 :].amin(dim=1), *beside]
+        seconds.insert(0, torch.stack(beside or firsts[:1]).amin(dim=0))
+        # A lower place lies left of it.
+        values, front = values[:, : top + 1], front + more
+    return torch.stack(firsts + seconds)
 
 
-def _at_one_place(values: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``_smallest``, by one partition of all rows."""
-    top = int(place.max())
-    more = top - place
-    width = int(more.max())
-    signs = torch.where(torch.arange(width) < more, -torch.inf, torch.inf).to(values.dtype)
-    wide = torch.cat([signs, values], dim=1)
-    wide.numpy().partition(top, axis=1)
-    found = wide[:, top : top + 1].clone()  # a view would keep the block alive
-    after = wide[:, top + 1 :]
-    return found, after.amin(dim=1, keepdim=True) if after.shape[1] else found
+def _in_numpy(values: Tensor) -> bool:
+    """Whether torch can hand the values to NumPy, which it works without."""
+    return values.device.type == "cpu" and _has_numpy()
 
 
+@cache
 def _has_numpy() -> bool:
-    """Whether torch can hand a tensor to NumPy, which it works without."""
     try:
         torch.empty(0).numpy()
     except RuntimeError:

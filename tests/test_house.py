@@ -26,7 +26,7 @@ FLOORS = (
     ("types", "config", "metrics", "ranking", "images", "features", "keys", "atomic"),
     ("shards", "world"),
     ("ranges", "registry", "method", "device", "garments"),
-    ("plan", "refusal", "data", "readers", "encode", "cache", "embed", "builtin"),
+    ("plan", "refusal", "flat", "data", "readers", "encode", "cache", "embed", "builtin"),
     (
         "tally",
         "pools",

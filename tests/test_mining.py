@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 import cir_plugins.encode as encode_module
+import cir_plugins.mining as mining_module
 import cir_plugins.pools as pools_module
 from cir_plugins.builtin.samplers import Hardest, InBatch, SemiHard
-from cir_plugins.data import TrainingTable, training_table
+from cir_plugins.data import TrainingTable, excluded_images, training_table
 from cir_plugins.encode import FeatureStore
 from cir_plugins.errors import CIRError
 from cir_plugins.images import open_image
@@ -87,6 +88,24 @@ def plain_zone(scores: list[float], target: int, excluded: list[bool]) -> list[b
     return target_relative(
         scores, target, excluded, lower=0.1, upper=0.6, unit="quantile", fallback=2
     )
+
+
+@pytest.mark.parametrize("drop_reference", [True, False])
+@pytest.mark.parametrize("known", ["answers", "target"])
+def test_what_is_known_is_that_of_each_row(
+    tmp_path: Path, known: str, drop_reference: bool
+) -> None:
+    table = two_splits(tmp_path, drop_reference=drop_reference)
+    for split, pool in enumerate(table.pools):
+        found = mining_module._known(table, split, known)
+        own = [(number, row) for number, row in enumerate(table.rows) if row.split == split]
+        assert found.rows.tolist() == [number for number, _ in own]
+        assert pool[found.target].tolist() == [row.target for _, row in own]
+        for place, (_, row) in enumerate(own):
+            inside = [image for image in dict.fromkeys(row.answers) if image in pool.tolist()]
+            assert pool[found.answers.block(place, place + 1)[1]].tolist() == inside
+            out = excluded_images(row, table.splits[split], known) & set(pool.tolist())
+            assert set(pool[found.excluded.block(place, place + 1)[1]].tolist()) == out
 
 
 @pytest.mark.parametrize("targets", [0, 3])

@@ -40,6 +40,12 @@ def test_columns_of_a_block_by_hand() -> None:
     assert Columns.of([[], []]).block(0, 2)[1].tolist() == []
 
 
+def test_gathered_columns_by_hand() -> None:
+    columns = Columns.gathered(torch.tensor([2, 0, 0, 2]), torch.tensor([7, 4, 2, -1]), 4)
+    assert columns.starts.tolist() == [0, 2, 2, 3, 3]
+    assert columns.columns.tolist() == [4, 2, 7]
+
+
 @pytest.mark.parametrize("tokens", [0, 3])
 def test_pools_are_the_samplers_on_the_whole_matrix(
     monkeypatch: pytest.MonkeyPatch, tokens: int

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from cir_plugins.tally import BINS, MOST_ROWS, Tally
@@ -31,6 +32,20 @@ def test_numbers_by_hand() -> None:
     assert len(counts) == BINS
     assert sum(counts) == 3
     assert [place for place, number in enumerate(counts) if number] == [125, 137, 175]
+
+
+@pytest.mark.parametrize("columns", [1, 2039, 2040, 2041, 7000])
+def test_sizes_of_any_width(columns: int) -> None:
+    mask = torch.rand(5, columns, generator=torch.Generator().manual_seed(0)) < 0.9
+    mask[0] = True
+    mask[1] = False
+    tally = Tally(5)
+    tally.add(mask, NO_ANSWERS)
+    tally.add(mask[:, ::2], NO_ANSWERS)
+    sizes = [float(row.sum()) for given in (mask, mask[:, ::2]) for row in given]
+    pool = tally.report()["pool"]
+    assert pool["mean"] == pytest.approx(sum(sizes) / 10)
+    assert pool["quartiles"][1] == pytest.approx(sum(sorted(sizes)[4:6]) / 2)
 
 
 def test_what_was_not_counted_is_left_out() -> None:

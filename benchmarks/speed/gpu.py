@@ -82,6 +82,7 @@ def mining_lines(options: argparse.Namespace, size: dict[str, Any]) -> Iterator[
         drawn=8,
         runs=size["runs"],
         device=options.device,
+        opponent=False,
     )
     for tokens in size["tokens"]:
         line = mining.measure(asked, tokens, next(iter(mining.ZONES)))

@@ -3,17 +3,34 @@
 Prints one JSON line per case: median seconds of alternating runs in one process, and the ratio to
 the bare product by blocks of the same size (with the maximum over tokens where there are several).
 A case: scores of all queries, the sampler's zone, K negatives drawn per query.
+
+With ``--opponent`` (needs the extra ``sentence-transformers``) cases of one token are also run by
+its ``mine_hard_negatives``, on the same embeddings, which a model of two table look-ups hands it:
+what is timed is its search and selection. It draws K at random from a span of ranks, below the
+positive's score (``absolute_margin=0``), as tuples of a query, its positive and K negatives:
+
+- ``same zone``: the ranks of the sampler's zone, shares of the candidates in place of shares of
+  those below the target;
+- ``top 100``: the ranks 0 to 99, a setting that spares it most of its selection.
+
+Its similarity is the dot product, which spares it normalising unit vectors again, and its batches
+are of ``--opponent-batch`` queries, for the memory. Dot products of a text with a corpus are all it
+knows: it has no maximum over tokens.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from io import StringIO
 from statistics import median
 from typing import Any
 
 import torch
-from clock import peak_mib, seconds
+from clock import alternated, extra_mib, seconds
 from torch import Tensor
 
 from cir_plugins.bench.environment import hardware
@@ -44,6 +61,61 @@ def bare(queries: Tensor, targets: Tensor) -> None:
         score(queries[first : first + step], targets, best_token)
 
 
+class Prepared:
+    """What ``mine_hard_negatives`` asks of a model, with embeddings made beforehand."""
+
+    def __init__(self, queries: Tensor, targets: Tensor) -> None:
+        from sentence_transformers.util import dot_score, pairwise_dot_score
+
+        self.device = queries.device
+        self.similarity = dot_score
+        self.similarity_pairwise = pairwise_dot_score
+        self._queries, self._targets = queries.cpu(), targets.cpu()
+
+    def encode_query(self, texts: list[str], **kwargs: Any) -> Any:
+        """Embeddings (Q, D) of queries, whose texts are their numbers."""
+        return self._queries[torch.tensor([int(text) for text in texts])].numpy()
+
+    def encode_document(self, texts: list[str], **kwargs: Any) -> Any:
+        """Embeddings (N, D) of candidates, whose texts are their numbers."""
+        return self._targets[torch.tensor([int(text) for text in texts])].numpy()
+
+
+def opponents(
+    options: argparse.Namespace, queries: Tensor, targets: Tensor, target: Tensor, zone: str
+) -> dict[str, Callable[[], Any]]:
+    """The runs of ``mine_hard_negatives``, by the name of the setting."""
+    from datasets import Dataset
+    from sentence_transformers.util import mine_hard_negatives
+
+    model = Prepared(queries, targets)
+    pairs = {
+        "anchor": [str(number) for number in range(len(queries))],
+        "positive": [str(number) for number in target.tolist()],
+    }
+    corpus = [str(number) for number in range(len(targets))]
+    low, high = (int(share * len(targets)) for share in ZONES[zone])
+
+    def mine(first: int, last: int) -> int:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            found = mine_hard_negatives(
+                Dataset.from_dict(pairs),
+                model,
+                corpus=corpus,
+                range_min=first,
+                range_max=last,
+                absolute_margin=0.0,
+                num_negatives=options.drawn,
+                sampling_strategy="random",
+                output_format="n-tuple",
+                faiss_batch_size=options.opponent_batch,
+                verbose=False,
+            )
+        return len(found)
+
+    return {"same zone": partial(mine, low, high), "top 100": partial(mine, 0, 100)}
+
+
 def measure(options: argparse.Namespace, tokens: int, zone: str) -> dict[str, Any]:
     """One case's line."""
     device = torch.device(options.device)
@@ -59,12 +131,14 @@ def measure(options: argparse.Namespace, tokens: int, zone: str) -> dict[str, An
         )
 
     bare(queries[:64], targets)  # warm, so that what follows is the mining's own memory
-    before = peak_mib()
-    times: dict[str, list[float]] = {"bare": [], "mine": []}
-    for _ in range(options.runs):
-        times["bare"].append(seconds(lambda: bare(queries, targets), device))
-        times["mine"].append(seconds(mine, device))
-    medians = {name: round(median(values), 4) for name, values in times.items()}
+    extra = extra_mib(mine, device)
+    times = alternated({"bare": lambda: bare(queries, targets), "mine": mine}, options.runs, device)
+    runs, ratios = {name: options.runs for name in times}, {}
+    if options.opponent and tokens == 1:
+        for name, work in opponents(options, queries, targets, target, zone).items():
+            times[name] = median(seconds(work, device) for _ in range(options.opponent_runs))
+            runs[name] = options.opponent_runs
+            ratios[name] = round(times[name] / times["mine"], 2)
     return {
         "case": "mining",
         "queries": count,
@@ -73,10 +147,11 @@ def measure(options: argparse.Namespace, tokens: int, zone: str) -> dict[str, An
         "tokens": tokens,
         "zone": zone,
         "drawn": options.drawn,
-        "seconds": medians,
-        "ratio_to_bare": round(medians["mine"] / medians["bare"], 2),
-        "extra_mib": round(peak_mib() - before, 1),
-        "runs": options.runs,
+        "seconds": {name: round(value, 4) for name, value in times.items()},
+        "ratio_to_bare": round(times["mine"] / times["bare"], 2),
+        **({"ratio_to_opponent": ratios} if ratios else {}),
+        "extra_mib": round(extra, 1),
+        "runs": runs,
         "hardware": hardware(),
         "torch": torch.__version__,
     }
@@ -92,6 +167,11 @@ def main() -> None:
     parser.add_argument("--drawn", type=int, default=8)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--opponent", action="store_true", help="run mine_hard_negatives too")
+    parser.add_argument("--opponent-runs", type=int, default=1)
+    parser.add_argument(
+        "--opponent-batch", type=int, default=2048, help="queries it scores at once"
+    )
     options = parser.parse_args()
     for tokens in options.tokens:
         for zone in ZONES:

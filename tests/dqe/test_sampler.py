@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+import dqe_plugin.sampler as sampler_module
 from cir_plugins.testing import check_sampler
-from dqe_plugin.sampler import TargetRelative, drops, row_quantile
+from dqe_plugin.sampler import TargetRelative, drops, quantiles
 from tests.reference_training import target_relative
 
 BOUNDS = (
@@ -150,11 +151,15 @@ def test_broken_scores_give_no_negatives() -> None:
     target, excluded = torch.tensor([0, 0]), torch.zeros(2, 3, dtype=torch.bool)
     mask = TargetRelative(lower=0, upper=1)(scores, target, excluded)
     assert mask.tolist() == [[False] * 3, [False, False, True]]
+    # a NaN takes no part: of 0.1 to 0.4 below the target the lower half is 0.1, 0.2
+    scores = torch.tensor([[0.5, float("nan"), 0.1, 0.4, 0.3, 0.2]])
+    mask = TargetRelative(lower=0, upper=0.4)(scores, target[:1], torch.zeros(1, 6).bool())
+    assert mask[0].nonzero().flatten().tolist() == [3, 4]
 
 
 def test_half_precision_is_counted_in_single() -> None:
     scores, target, excluded = made_up(3, dtype=torch.float16)
-    drop, _ = drops(scores, target, excluded)
+    drop = drops(scores, target, excluded)
     assert drop.dtype == torch.float32
     assert torch.equal(
         TargetRelative()(scores, target, excluded),
@@ -162,17 +167,82 @@ def test_half_precision_is_counted_in_single() -> None:
     )
 
 
-def test_row_quantile_is_numpys() -> None:
+@pytest.fixture(params=["partitions", "counting"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """By NumPy, and as on a GPU or without NumPy."""
+    if request.param == "counting":
+        monkeypatch.setattr(sampler_module, "_in_numpy", lambda values: False)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_quantiles_are_numpys(way: str, dtype: torch.dtype, spread: float) -> None:
+    """Of rows with about as many eligible drops, and of rows with none, few and nearly all."""
     chance = torch.Generator().manual_seed(0)
-    values = torch.randn(20, 11, generator=chance, dtype=torch.float64)
-    mask = torch.rand(20, 11, generator=chance) < 0.6
-    mask[0] = False
-    for share in (0.0, 0.05, 0.5, 0.77, 1.0):
-        found = row_quantile(values, mask, share).flatten()
-        assert found[0] == torch.inf
-        for row in range(1, 20):
-            expected = np.quantile(values[row][mask[row]].numpy(), share)
-            assert float(found[row]) == pytest.approx(expected, abs=1e-12)
+    values = torch.randn(40, 301, generator=chance, dtype=torch.float64)
+    values = (values + spread * torch.linspace(-3, 3, 40)[:, None]).to(dtype)
+    excluded = torch.rand(40, 301, generator=chance) < 0.1
+    excluded[0] = True
+    values[:, 1::9] = values[:, :1]  # ties
+    values[5, 3] = values[7, :9] = torch.nan
+    values[9] = -1
+    for shares in ([0.3], [0.0, 1.0], [0.05, 0.5], [0.5, 0.5], [0.3, 0.3001], [0.77, 1.0]):
+        found = quantiles(values.clone(), excluded, shares)
+        assert found.shape == (len(shares), 40)
+        for row in range(40):
+            own = values[row][(values[row] > 0) & ~excluded[row]].double().numpy()
+            if not len(own):
+                assert found[:, row].tolist() == [torch.inf] * len(shares)
+                continue
+            expected = np.quantile(own, shares)
+            assert found[:, row].tolist() == pytest.approx(expected.tolist(), rel=1e-6), (way, row)
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_wide_rows_equal_the_plain_version_on_every_way(way: str, ties: bool) -> None:
+    """Rows long enough to be partitioned in earnest, with targets at the top and in the middle."""
+    chance = torch.Generator().manual_seed(4)
+    scores = torch.randn(24, 700, generator=chance)
+    scores = (scores * 16).round() / 16 if ties else scores
+    target = scores.argmax(dim=1)
+    target[16:] = torch.randint(0, 700, (8,), generator=chance)
+    excluded = torch.rand(24, 700, generator=chance) < 0.05
+    for lower, upper in ((0.0, 0.3), (0.05, 0.5), (0.5, 0.5), (0.999, 1.0)):
+        for rows in (slice(0, 16), slice(0, 24)):  # places alike, and far apart
+            given = scores[rows], target[rows], excluded[rows]
+            found = TargetRelative(lower=lower, upper=upper)(*given).tolist()
+            for row, mask in enumerate(found):
+                assert mask == target_relative(
+                    scores[row].tolist(),
+                    int(target[row]),
+                    excluded[row].tolist(),
+                    lower=lower,
+                    upper=upper,
+                    unit="quantile",
+                    fallback=8,
+                    number=np.float32,
+                ), (way, lower, upper, row)
+
+
+def test_several_threads_find_what_one_finds() -> None:
+    chance = torch.Generator().manual_seed(5)
+    scores = torch.randn(50, 400, generator=chance)
+    target = torch.randint(0, 400, (50,), generator=chance)
+    excluded = torch.zeros_like(scores, dtype=torch.bool)
+    threads = torch.get_num_threads()
+    found = []
+    for number in (1, 3):
+        torch.set_num_threads(number)
+        try:
+            masks = [
+                TargetRelative()(scores[rows], target[rows], excluded[rows])
+                for rows in (slice(0, 50), slice(0, 2))
+            ]
+        finally:
+            torch.set_num_threads(threads)
+        found.append(torch.cat(masks))
+    assert torch.equal(*found)
 
 
 def test_arguments_are_left_as_they_are() -> None:
