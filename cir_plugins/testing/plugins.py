@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 from cir_plugins.errors import CIRError
@@ -23,6 +24,13 @@ def check_plugin(plugin: Any) -> None:
     Raises:
         ContractError: With what to fix.
     """
+    require(not isinstance(plugin, str), f"import the plugin {plugin!r} and give its module")
+    folder = isinstance(plugin, ModuleType) and getattr(plugin, "__file__", None) is None
+    require(
+        not folder,
+        "the plugin is a folder that hides the package of its name, "
+        f"{list(getattr(plugin, '__path__', []))}: run the tests inside of the project's folder",
+    )
     registry = Registry.load({"plugin": plugin})
     for failure in registry.failures:
         raise ContractError(f"the plugin does not load: {failure.reason}")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,3 +43,17 @@ def test_a_plugin_that_breaks_the_contract_is_told(target: Any, message: str) ->
 def test_a_plugin_that_does_not_load_is_told() -> None:
     with pytest.raises(ContractError, match="the plugin does not load: backbone 'clip' is taken"):
         check_plugin(SimpleNamespace(cir_backbones=cir_plugins.builtin.cir_backbones))
+
+
+def test_a_name_and_a_folder_in_the_way_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a project the folder of its name is found first, and has no hook."""
+    with pytest.raises(ContractError, match="import the plugin 'mine' and give its module"):
+        check_plugin("mine")
+    (tmp_path / "hiding_project").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        ContractError, match=r"a folder that hides .*hiding_project.* inside of the"
+    ):
+        check_plugin(import_module("hiding_project"))
