@@ -19,7 +19,7 @@ from cir_plugins.cache import DTYPES
 from cir_plugins.device import autocast
 from cir_plugins.encode import Encoding, Guarded, ImageFiles
 from cir_plugins.errors import CIRError
-from cir_plugins.keys import backbone_key, new_digest
+from cir_plugins.keys import backbone_key, new_digest, plain_options
 from cir_plugins.method import Method
 from cir_plugins.shards import SUFFIX, Shard, remove_stale, write_shard
 
@@ -124,6 +124,8 @@ def _request(method: Method, names: Sequence[str], encoding: Encoding, bulk: Bul
     """Key of all that decides what stands in the shards."""
     extra = f"{bulk.what} {bulk.dtype} {bulk.shard_size} {bulk.skip_broken} {encoding.dtype}"
     digest = new_digest()
+    # Options of the method too: what it makes of features may depend on them.
+    extra = f"{extra} {plain_options(method)}"
     digest.update(backbone_key(method.backbone, list(method.state_dict().items()), extra).encode())
     digest.update(json.dumps(list(names)).encode())
     key: str = digest.hexdigest()

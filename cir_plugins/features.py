@@ -35,7 +35,11 @@ def count(features: Features) -> int:
     return int(first.shape[0])
 
 
+def tensors_of(features: Features) -> tuple[Tensor, ...]:
+    """The tensors of the features, in order."""
+    return (features,) if isinstance(features, Tensor) else tuple(features)
+
+
 def size_in_bytes(features: Features) -> int:
     """Memory the features take."""
-    parts = (features,) if isinstance(features, Tensor) else tuple(features)
-    return sum(part.numel() * part.element_size() for part in parts)
+    return sum(part.numel() * part.element_size() for part in tensors_of(features))

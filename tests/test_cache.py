@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections import namedtuple
@@ -125,6 +126,68 @@ def test_the_key_knows_weights_transform_and_precision() -> None:
     other = FakeBackbone(frozen=True)
     other.preprocess = lambda image: shrink(image) * 2
     assert key(other) != usual
+
+
+@pytest.mark.parametrize("value", [False, 3, 0.5, "cls", (1, 2), torch.float16])
+def test_the_key_knows_options_that_are_plain_attributes(value: Any) -> None:
+    """Features of one option were read for another where neither weights nor repr tell it."""
+    found = set()
+    for inside in (False, True):
+        backbone = FakeBackbone(frozen=True)
+        found.add(backbone_key(backbone, constant_tensors(backbone), ""))
+        (backbone.dropout if inside else backbone).patches = value
+        found.add(backbone_key(backbone, constant_tensors(backbone), ""))
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("_seen", 1), ("training", False), ("gradient_checkpointing", True)],
+        *[("folder", "/tmp/a"), ("name_or_path", "a"), ("note", object())],
+    ],
+)
+def test_the_key_is_the_same_wherever_and_however_often_it_is_made(name: str, value: Any) -> None:
+    backbone = FakeBackbone(frozen=True)
+    before = backbone_key(backbone, constant_tensors(backbone), "")
+    setattr(backbone, name, value)
+    assert backbone_key(backbone, constant_tensors(backbone), "") == before
+
+
+def test_the_key_is_the_same_in_every_process() -> None:
+    code = (
+        "from cir_plugins.keys import backbone_key, constant_tensors\n"
+        "from tests.fakes import FakeBackbone\n"
+        "backbone = FakeBackbone(frozen=True)\n"
+        "backbone.patches = ('a', 0.1, True)\n"
+        "print(backbone_key(backbone, constant_tensors(backbone), ''))\n"
+    )
+    root = Path(__file__).parents[1]
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=root,
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
+
+
+def test_an_option_that_changes_changes_the_shelf(tmp_path: Path) -> None:
+    class Cut(FakeBackbone):
+        width = 16
+
+        def features(self, images: Tensor) -> Tensor:
+            return super().features(images)[:, : self.width]
+
+    paths = pictures(tmp_path / "images", 7)
+    backbone, encoding = Cut(frozen=True), cached(tmp_path / "c")
+    assert whole(backbone, paths, encoding).shape == (7, 16)
+    backbone.width = 8
+    assert whole(backbone, paths, encoding).shape == (7, 8)
 
 
 def test_training_what_is_above_the_tower_leaves_the_key() -> None:
