@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cir_plugins.atomic import write_atomically
 from cir_plugins.device import autocast
 from cir_plugins.errors import CIRError
-from cir_plugins.features import concatenate, count, each, size_in_bytes, tensors_of
+from cir_plugins.features import concatenate, count, each, narrowed, size_in_bytes, tensors_of
 from cir_plugins.keys import (
     backbone_key,
     constant_tensors,
@@ -158,7 +158,11 @@ class Shelf:
     @property
     def bytes_per_image(self) -> int:
         """What an image takes on disk."""
-        return size_in_bytes(self._packed(self.like))
+        stored = self.stored
+        return sum(
+            part.numel() * (stored if stored and part.is_floating_point() else part.dtype).itemsize
+            for part in tensors_of(self.like)
+        )
 
     @property
     def images(self) -> int:
@@ -200,7 +204,8 @@ class Shelf:
 
     def add(self, names: Sequence[str], features: Features) -> Features:
         """The features as the cache will give them back; those it lacks are written."""
-        packed = self._packed(features)
+        accepted = "run.feature_cache_dtype=bf16 or same"
+        packed = narrowed(features, self.stored, f"feature cache {self.folder}", accepted)
         for place, name in enumerate(names):
             if name not in self:
                 row = each(packed, lambda part, i=place: part[i : i + 1].cpu().clone())  # type: ignore[misc]
@@ -221,7 +226,9 @@ class Shelf:
         self.refresh()
 
     def read(self, names: Sequence[str]) -> Features:
-        """Features of images, leading dimension n, on the CPU."""
+        """Features of images, leading dimension n, on the CPU; n may be 0."""
+        if not names:  # of a process without rows of a batch
+            return each(self.like, lambda part: part[:0])
         rows = [self._row(name) for name in names]
         return self._unpacked(concatenate(rows))
 
@@ -231,12 +238,6 @@ class Shelf:
         shard, place = self._places[name]
         row = shard.row(place)
         return row[0] if isinstance(self.like, Tensor) else type(self.like)(*row)
-
-    def _packed(self, features: Features) -> Features:
-        stored = self.stored
-        if stored is None:
-            return features
-        return each(features, lambda part: part.to(stored) if part.is_floating_point() else part)
 
     def _unpacked(self, features: Features) -> Features:
         if isinstance(features, Tensor):

@@ -236,6 +236,22 @@ def test_named_tuples_and_half_precision_come_back_as_they_were(tmp_path: Path) 
     assert isinstance(found[0], Two)
 
 
+def test_a_number_too_large_for_the_stored_dtype_is_refused(tmp_path: Path) -> None:
+    """It became inf in the cache, and every score of the image NaN or inf, without a word."""
+    paths = pictures(tmp_path / "images", 3)
+    backbone = FakeBackbone(frozen=True)
+    with torch.no_grad():
+        backbone.tower.mul_(1e6)
+    message = r"feature cache .*: features up to .* do not fit into float16, whose largest number"
+    with pytest.raises(CIRError, match=message + r" is 6.55e\+04; accepted: .*_dtype=bf16 or same"):
+        whole(backbone, paths, cached(tmp_path / "c", "fp16"))
+    assert not list((tmp_path / "c").rglob("*.safetensors"))
+    assert whole(backbone, paths, cached(tmp_path / "c", "bf16")).isfinite().all()
+    with torch.no_grad():
+        backbone.tower.fill_(float("inf"))  # what was no number stays none
+    assert not whole(backbone, paths, cached(tmp_path / "c", "fp16")).isfinite().any()
+
+
 def test_size_is_told_and_a_full_disk_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -275,6 +291,7 @@ def test_training_images_stay_on_disk_where_memory_is_short(tmp_path: Path) -> N
     disk = training_store(backbone, paths, encoding, 0, "none")
     assert type(memory) is FeatureStore
     assert type(disk) is DiskStore
+    assert disk[torch.tensor([], dtype=torch.long)].shape == (0, 16)  # a process without rows
     index = torch.tensor([19, 0, 3])
     assert torch.equal(disk[index], whole(backbone, paths, CPU)[index])
     assert torch.equal(memory[index], disk[index])
