@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -202,12 +202,20 @@ class Shelf:
             )
         _LOG.warning("feature cache %s: writing %s", self.folder, told)
 
-    def add(self, names: Sequence[str], features: Features) -> Features:
-        """The features as the cache will give them back; those it lacks are written."""
+    def add(
+        self, names: Sequence[str], features: Features, kept: Container[str] | None = None
+    ) -> Features:
+        """The features as the cache will give them back; those it lacks are written.
+
+        Args:
+            names: Content hashes of the images.
+            features: Their features.
+            kept: Which of them are written; all if left out.
+        """
         accepted = "run.feature_cache_dtype=bf16 or same"
         packed = narrowed(features, self.stored, f"feature cache {self.folder}", accepted)
         for place, name in enumerate(names):
-            if name not in self:
+            if name not in self and (kept is None or name in kept):
                 row = each(packed, lambda part, i=place: part[i : i + 1].cpu().clone())  # type: ignore[misc]
                 self._waiting[name] = row
                 self._waiting_bytes += size_in_bytes(row)

@@ -122,7 +122,8 @@ class Trainer:
     def _store(self, limit_mb: int) -> FeatureStore | None:
         self.method.eval()
         backbone, augment = self.method.backbone, self.settings.augment
-        return training_store(backbone, self.table.paths, self.encoding, limit_mb, augment)
+        given = backbone, self.table.paths, self.encoding, limit_mb, augment
+        return training_store(*given, self.world)
 
     def _loader(self) -> Loader:
         source = BatchSource(
