@@ -61,9 +61,9 @@ def test_cir_train_in_two_processes_gives_the_run_of_one(
 
 @pytest.mark.slow
 def test_an_error_is_told_once(tmp_path: Path) -> None:
-    done = torchrun("train", "sprc", "--data", "cirr", "--root", tmp_path, "--out", tmp_path / "r")
+    done = torchrun("train", "mgur", "--data", "cirr", "--root", tmp_path, "--out", tmp_path / "r")
     assert done.returncode != 0
-    assert done.stderr.count("error: method 'sprc' computes its terms on a whole batch") == 1
+    assert done.stderr.count("error: method 'mgur' computes its terms on a whole batch") == 1
     assert "2 processes share it" in done.stderr
 
 
