@@ -88,7 +88,7 @@ def execute(
     world.told(lambda: check_folder(folder, plan, resume))
     judged = tuple(split for split in splits if split.role == "val")
     with world.agreed():
-        table = training_table(splits) if plan.train.epochs else None
+        table = training_table(splits, plan.train.pool) if plan.train.epochs else None
         method = build(plan, encoding)
         kept = load_start(method, plan, folder, resume=resume)
     # Only now: data that cannot be read must not leave a folder that the next try trips over.
