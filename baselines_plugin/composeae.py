@@ -62,6 +62,7 @@ _FASHIONIQ = {
     "train.epochs": 178,
     "train.weight_decay": 1e-6,
     "train.milestones": (14, 28, 43, 57, 71, 85, 100, 114, 128, 142, 156, 171),
+    "data.gallery": "merged",
     "data.caption_mode": "category_and_it",
     "data.strip": False,
     "data.capitalise": False,

@@ -157,7 +157,7 @@ class ResNet(MapBackbone):
     def __init__(
         self,
         *,
-        model: str = "resnet18",
+        model: str = "resnet18.tv_in1k",
         weights: str = "pretrained",
         width: int = 512,
         levels: Literal["last", "three"] = "last",

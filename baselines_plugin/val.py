@@ -205,10 +205,13 @@ class VAL(Method):
             augment="shift_crop_flip",
             known="target",
             select="last",
+            precision="fp32",
             ema=0.9999,
         ),
         datasets={
             "fashioniq": {
+                "data.gallery": "val",
+                "data.drop_reference": True,
                 "data.caption_mode": "single",
                 "data.strip": False,
                 "data.capitalise": False,
