@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from baselines_plugin.text_choice import text_encoder
 from baselines_plugin.trunks import NORM_MOMENTUM, build_trunk, tiny_trunk
 from baselines_plugin.vocabulary import Rule, learn_words
-from cir_plugins import CIRError, Features, Plan, Preprocess, Resize, Tokens, unit
+from cir_plugins import CIRError, Features, Plan, Preprocess, Resize, Tokens, best_token, unit
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HALF = (0.5, 0.5, 0.5)
@@ -113,7 +113,7 @@ class MapBackbone(nn.Module):
 
     def similarity(self, query: Tensor, target: Tensor) -> Tensor:
         """Cosine (B, C)."""
-        return query @ target.T
+        return best_token(query, target)
 
 
 class ResNet(MapBackbone):
