@@ -247,11 +247,6 @@ class VAL(Method):
     @staticmethod
     def refuses(plan: Plan) -> str:
         """Why a plan makes no sense; "" where it does."""
-        if plan.loss.name == "two_way_hinge" and plan.train.negatives != "batch":
-            return (
-                "loss 'two_way_hinge' asks back from each target to the batch's queries, and "
-                "mined negatives have none; accepted: train.negatives=batch, or another loss"
-            )
         return refuse_levels(plan, "three")
 
     def levels(self, features: Features, tokens: Tokens | None = None) -> list[Tensor]:

@@ -87,12 +87,11 @@ def training_table(splits: Sequence[Split], pool: str = "gallery") -> TrainingTa
     ]
     if not rows:
         raise CIRError("the training splits hold no query with a target and an image")
-    flat = FlatRows.of(rows)
+    pools = [[numbers[name] for name in split.gallery] for split in chosen]
     if pool == "targets":
-        pools = tuple(flat.target[flat.split == number].unique() for number in range(len(chosen)))
-    else:
-        pools = tuple(torch.tensor([numbers[name] for name in split.gallery]) for split in chosen)
-    return TrainingTable(chosen, tuple(numbers), tuple(paths), tuple(rows), pools, flat)
+        pools = [sorted({row.target for row in rows if row.split == n}) for n in range(len(chosen))]
+    members, flat = tuple(torch.tensor(images) for images in pools), FlatRows.of(rows)
+    return TrainingTable(chosen, tuple(numbers), tuple(paths), tuple(rows), members, flat)
 
 
 def _row(query: Query, split: Split, index: int, numbers: Mapping[str, int]) -> Row:
