@@ -171,6 +171,7 @@ class CoVR2(Method):
         },
     )
     needs: ClassVar[frozenset[str]] = frozenset({"query_tokens"})
+    judging: ClassVar[frozenset[str]] = frozenset({"score"})
     official: ClassVar[Official] = official_covr2
 
     def __init__(
