@@ -89,7 +89,8 @@ class ComposeAE(ScaledCosine):
         trunk_rate: Learning rate of the ResNet below its head, as a share of the others'.
 
     Source: Anwaar et al., WACV 2021, arXiv 2006.11149, equations 5 to 10, and the released code.
-    Differs: batches of any size; the official constant has 32 rows.
+    Differs: batches of any size; the official constant has 32 rows. A term of weight 0 is not
+    computed, so that its pass does not move the running statistics of norms either.
     """
 
     recipe = Recipe(

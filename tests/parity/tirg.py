@@ -121,7 +121,7 @@ def triplet_gradients(case: Case) -> dict[str, Tensor]:
 
 def gradients(total: Tensor, method: TIRG, case: Case) -> dict[str, Tensor]:
     return official_gradients(
-        total, method, case.weights, lambda state: from_official([state], method)
+        total, method, case.weights, lambda state: from_official([state], method), case.inputs
     )
 
 
