@@ -99,6 +99,26 @@ def test_scores_without_a_temperature_are_priced_as_they_are(case: Case, stored:
     assert not found.get("grad.temp", torch.zeros(())).any()
 
 
+@pytest.mark.parametrize("alone", ["image", "text"])
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=n) for n, c in CASES.items() if c.meta["method"] == "tirg"]
+)
+def test_tirgs_baselines_of_one_vector_give_the_encoders_numbers(case: Case, alone: str) -> None:
+    """Query x or t; what encodes images and texts is the same in every variant."""
+    encoders = ("normalization_layer.", "img_model.", "text_model.")
+    weights = {key: value for key, value in case.weights.items() if key.startswith(encoders)}
+    name = {"image": "imgonly", "text": "textonly"}[alone]
+    found = numbers(changed(replace(case, weights=weights), model=name))
+    text = case.outputs["eval.text_features"]
+    expected = found["eval.image_features"] if alone == "image" else text
+    assert torch.allclose(found["eval.query"], expected, rtol=1e-4, atol=1e-5)
+    kept = ("eval.image_features", "eval.target", "eval.target_normalised", "train.target_scaled")
+    stored = {output: case.outputs[output] for output in kept if output in case.outputs}
+    assert differences(replace(case, outputs=stored), found) == []
+    query, target = (torch.nn.functional.normalize(v) for v in (expected, found["eval.target"]))
+    assert torch.allclose(found["eval.scores"], query @ target.T, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in CASES.items() if case.weights]
 )

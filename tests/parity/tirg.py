@@ -15,7 +15,13 @@ from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from tests.parity.cases import Case, load_official, official_gradients
 
-VARIANTS = {"tirg": "tirg", "tirg_lastconv": "lastconv", "concat": "concat"}
+VARIANTS = {
+    "tirg": "tirg",
+    "tirg_lastconv": "lastconv",
+    "concat": "concat",
+    "imgonly": "image_only",
+    "textonly": "text_only",
+}
 
 
 def outputs(case: Case) -> dict[str, Tensor]:
