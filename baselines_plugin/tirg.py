@@ -6,14 +6,23 @@ CVPR 2019, arXiv 1812.07119, section 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from baselines_plugin.scaled_cosine import FASHION200K, Objective, ScaledCosine
-from baselines_plugin.tirg_checkpoints import IMAGE_RULES, LSTM_RULES, Rules, renamed
+from baselines_plugin.tirg_checkpoints import (
+    IMAGE_RULES,
+    LSTM_RULES,
+    Rules,
+    refuse_other_variant,
+    renamed,
+)
+from baselines_plugin.vocabulary_file import words_of_texts
 from cir_plugins import (
     Batch,
     Features,
@@ -161,6 +170,9 @@ RULES: Mapping[Variant, Rules] = {
     "image_only": (),
     "text_only": (),
 }
+_MARKS = MappingProxyType(
+    {"tirg": "gated_feature_composer.", "lastconv": "mod2d.", "concat": "composer."}
+)
 
 
 def make_composer(variant: Variant, backbone: Any, dropout: float) -> nn.Module:
@@ -190,12 +202,14 @@ def make_composer(variant: Variant, backbone: Any, dropout: float) -> nn.Module:
 
 
 def from_official(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> dict[str, Tensor]:
-    """TIRG's state from a released checkpoint; the vocabulary is not in it.
+    """TIRG's state from a released checkpoint; the vocabulary is not in it, its texts bring it.
 
     Raises:
-        CIRError: If the checkpoint holds no model, or a key that has no place.
+        CIRError: If the checkpoint holds no model, or a key that has no place, or is of another
+            variant.
     """
     variant: Variant = method.variant  # type: ignore[assignment]
+    refuse_other_variant(checkpoints, variant, _MARKS)
     return renamed(checkpoints, (*IMAGE_RULES, *LSTM_RULES, *RULES[variant]))
 
 
@@ -223,6 +237,9 @@ class TIRG(ScaledCosine):
         train=FASHION200K,
     )
     official: ClassVar[Official] = staticmethod(from_official)
+    official_files: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = MappingProxyType(
+        {".txt": words_of_texts}
+    )
 
     def __init__(
         self,
