@@ -22,7 +22,7 @@ def outputs(case: Case) -> dict[str, Tensor]:
 
 def model_outputs(case: Case) -> dict[str, Tensor]:
     """States, embeddings, scores, the loss and its gradients."""
-    tempered = case.meta["use_temp"]
+    tempered = case.meta.get("use_temp", True)
     parts = Parts(build_blip2(case.meta), Pairwise(), InBatch(), "mined")
     method = QuRe(parts, learn_temperature=tempered)
     # Scores that the official code does not divide have a temperature of 1, whatever is stored.

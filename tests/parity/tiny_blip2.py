@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cir_plugins.builtin.blip2 import Blip2
+from cir_plugins.builtin.towers import LN_VISION_EPS
 
 
 def build_blip2(meta: dict[str, Any]) -> Blip2:
@@ -15,7 +16,7 @@ def build_blip2(meta: dict[str, Any]) -> Blip2:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(configuration(meta)), encoding="utf-8")
         backbone = Blip2(model=folder, weights="random", dropout=0.0)
-    backbone.model.vision_model.post_layernorm.eps = meta["ln_vision_eps"]
+    backbone.model.vision_model.post_layernorm.eps = meta.get("ln_vision_eps", LN_VISION_EPS)
     return backbone
 
 
