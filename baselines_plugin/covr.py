@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -102,6 +103,12 @@ class CoVR(Method):
     )
     needs: ClassVar[frozenset[str]] = frozenset({"grounded_text", "image_embedding"})
     official: ClassVar[Official] = official_covr
+    # By the hub's configuration the ViT's epsilon is another one.
+    official_settings: ClassVar[Mapping[str, Any]] = {
+        "backbone.model": "blip_large",
+        "backbone.weights": "random",
+        "backbone.image_size": 0,
+    }
     refuses = staticmethod(refuse_tuned_targets)
 
     def __init__(

@@ -169,8 +169,8 @@ class VAL(Method):
         temperature: Start value of the temperature, for losses that want one.
         learn_temperature: Whether it is trained.
 
-    Source: Chen, Gong, Bazzani, CVPR 2020, sections 3.1 to 3.4, and the released code; there are
-    no released weights.
+    Source: Chen, Gong, Bazzani, CVPR 2020, sections 3.1 to 3.4, and the released code, whose test
+    alone does not know words seen once in training (``seen_once``); no weights were released.
     Differs: reference and target share a batch norm's statistics, equal images of a batch are
     encoded once and are one column; scores are the mean of the three cosines, their sum divided
     by 3; the image network is timm's (see ``resnet``).

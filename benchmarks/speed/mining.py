@@ -6,8 +6,9 @@ A case: scores of all queries, the sampler's zone, K negatives drawn per query.
 
 With ``--opponent`` (needs the extra ``sentence-transformers``) cases of one token are also run by
 its ``mine_hard_negatives``, on the same embeddings, which a model of two table look-ups hands it:
-what is timed is its search and selection, in turn with runs of our own that the ratio is to. It draws K at random from a span of ranks, below the
-positive's score (``absolute_margin=0``), as tuples of a query, its positive and K negatives:
+what is timed is its search and selection, in turn with runs of our own that the ratio is to. It
+draws K at random from a span of ranks, below the positive's score (``absolute_margin=0``), as
+tuples of a query, its positive and K negatives:
 
 - ``same zone``: the ranks of the sampler's zone, shares of the candidates in place of shares of
   those below the target;
