@@ -27,6 +27,7 @@ from cir_plugins import (
     Recipe,
     Tokens,
     TrainSettings,
+    full_precision,
     need_entry,
     prefixed,
     unit,
@@ -70,7 +71,12 @@ def reverse_scores(
     pairs = composer(
         candidates[None].expand(rows, columns, -1), text[:, None].expand(rows, columns, -1)
     )  # (B, C, D)
-    return torch.einsum("bcd,bd->bc", unit(pairs), unit(reference))
+    return _row_products(unit(pairs), unit(reference))
+
+
+@full_precision
+def _row_products(pairs: Tensor, reference: Tensor) -> Tensor:
+    return torch.einsum("bcd,bd->bc", pairs, reference)
 
 
 class BothWays(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,7 +16,13 @@ from torch import Tensor
 
 from baselines_plugin.rotation import Composer, two_layers
 from baselines_plugin.scaled_cosine import FASHION200K, Objective, ScaledCosine
-from baselines_plugin.tirg_checkpoints import IMAGE_RULES, Rules, own_state, renamed
+from baselines_plugin.tirg_checkpoints import (
+    IMAGE_RULES,
+    Rules,
+    own_state,
+    refuse_other_variant,
+    renamed,
+)
 from cir_plugins import (
     Batch,
     Features,
@@ -41,6 +48,7 @@ RULES: Rules = (
     (r"decoder\.(.+)", r"image_decoder.\1"),
     (r"txtdecoder\.(.+)", r"text_decoder.\1"),
 )
+_MARKS = MappingProxyType({"complex": "encoderLinear.0.", "real": "encoderWithConv.1.conv1."})
 
 
 def from_official(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> dict[str, Tensor]:
@@ -50,8 +58,10 @@ def from_official(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> d
     and not in them.
 
     Raises:
-        CIRError: If the checkpoint holds no model, or a key that has no place.
+        CIRError: If the checkpoint holds no model, or a key that has no place, or is of the other
+            variant.
     """
+    refuse_other_variant(checkpoints, str(method.variant), _MARKS)
     state = renamed(checkpoints, (*IMAGE_RULES, *RULES), unused=(r"text_model\..+",))
     return {**own_state(method, "backbone.text."), **state}
 
@@ -62,6 +72,7 @@ _FASHIONIQ = {
     "train.epochs": 178,
     "train.weight_decay": 1e-6,
     "train.milestones": (14, 28, 43, 57, 71, 85, 100, 114, 128, 142, 156, 171),
+    "data.gallery": "merged",
     "data.caption_mode": "category_and_it",
     "data.strip": False,
     "data.capitalise": False,
@@ -88,7 +99,8 @@ class ComposeAE(ScaledCosine):
         trunk_rate: Learning rate of the ResNet below its head, as a share of the others'.
 
     Source: Anwaar et al., WACV 2021, arXiv 2006.11149, equations 5 to 10, and the released code.
-    Differs: batches of any size; the official constant has 32 rows.
+    Differs: batches of any size; the official constant has 32 rows. A term of weight 0 is not
+    computed, so that its pass does not move the running statistics of norms either.
     """
 
     recipe = Recipe(

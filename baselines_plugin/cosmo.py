@@ -57,8 +57,8 @@ class CoSMo(Method):
         norm_scale: Length that embeddings have in the published method, above 0.
 
     Source: Lee, Kim, Han, CoSMo, CVPR 2021, section 3; settings of the authors' repository.
-    Differs: an independent implementation from the paper. Equal targets of a batch share a column
-    and known answers are no negatives; the official code takes row i's target alone as right.
+    Differs: an independent implementation from the paper. Equal targets of a batch share a column;
+    the official code takes row i's target alone as right.
     The official configuration trains one model per category (``--set data.categories=["dress"]``).
     """
 
@@ -66,7 +66,8 @@ class CoSMo(Method):
         source="Lee, Kim, Han, CoSMo: Content-Style Modulation for Image Retrieval with Text "
         "Feedback, CVPR 2021, pp. 802-812",
         backbone=Part(
-            "resnet", {"model": "resnet50", "text": "lstm", "rule": "cosmo", "resize": "squash"}
+            "resnet",
+            {"model": "resnet50.tv_in1k", "text": "lstm", "rule": "cosmo", "resize": "squash"},
         ),
         train=TrainSettings(
             epochs=50,
@@ -78,10 +79,12 @@ class CoSMo(Method):
             schedule="step",
             milestones=(30,),
             augment="crop_flip",
+            known="target",
             precision="fp32",
         ),
         datasets={
             "fashioniq": {
+                "data.drop_reference": True,
                 "data.caption_mode": "both_orders",
                 "data.strip": False,
                 "data.capitalise": False,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -36,10 +37,12 @@ _TRAIN = TrainSettings(
     lr=1e-4,
     weight_decay=0.05,
     augment="rand_augment",
+    known="target",
     select="last",
     precision="fp32",
 )
 _TEXT = {"data.lower": True, "data.symbols": "blank", "data.max_words": 30}
+_CIRCO = {**_TEXT, "data.drop_reference": True}
 _FASHIONIQ = {
     **_TEXT,
     "data.strip": False,
@@ -72,8 +75,10 @@ class CoVR(Method):
     Source: Ventura, Yang, Schmid, Varol, CoVR, AAAI 2024, arXiv 2308.14746.
     Differs: the released training leaves stochastic depth (up to 0.1) on in its frozen ViT, which
     transformers' ViT does not have; an image of a batch is augmented once, so targets are too;
-    negatives come from one device's batch; targets that a batch holds twice are one column, and
-    known answers are no negatives; texts are cut at 64 tokens also in training, not at 35.
+    negatives come from one device's batch; targets that a batch holds twice are one column; texts
+    are cut at 64 tokens also in training, not at 35; training starts from BLIP's COCO weights,
+    where the published one starts from a model tuned on WebVid-CoVR (``cir train covr --from`` the
+    run that ``cir convert`` makes of it).
     """
 
     recipe = Recipe(
@@ -90,10 +95,20 @@ class CoVR(Method):
         ),
         loss=Part("hn_nce"),
         train=_TRAIN,
-        datasets={"cirr": _TEXT, "fashioniq": {**_FASHIONIQ, "train.batch_size": 256}},
+        datasets={
+            "cirr": _TEXT,
+            "fashioniq": {**_FASHIONIQ, "train.batch_size": 256},
+            "circo": _CIRCO,
+        },
     )
     needs: ClassVar[frozenset[str]] = frozenset({"grounded_text", "image_embedding"})
     official: ClassVar[Official] = official_covr
+    # By the hub's configuration the ViT's epsilon is another one.
+    official_settings: ClassVar[Mapping[str, Any]] = {
+        "backbone.model": "blip_large",
+        "backbone.weights": "random",
+        "backbone.image_size": 0,
+    }
     refuses = staticmethod(refuse_tuned_targets)
 
     def __init__(
@@ -138,8 +153,8 @@ class CoVR2(Method):
     Source: Ventura, Yang, Schmid, Varol, CoVR-2, IEEE TPAMI 2024, arXiv 2308.14746. The released
     training freezes the word embeddings by way of the language-model head that shares them.
     Differs: an image of a batch is augmented once, so targets are too; negatives come from one
-    device's batch; targets that a batch holds twice are one column, and known answers are no
-    negatives; texts are cut at 64 tokens also in training, not at 32.
+    device's batch; targets that a batch holds twice are one column; texts are cut at 64 tokens
+    also in training, not at 32.
     """
 
     recipe = Recipe(
@@ -156,9 +171,14 @@ class CoVR2(Method):
         ),
         loss=Part("hn_nce"),
         train=_TRAIN,
-        datasets={"cirr": {**_TEXT, "method.score": "max"}, "fashioniq": _FASHIONIQ},
+        datasets={
+            "cirr": {**_TEXT, "method.score": "max"},
+            "fashioniq": _FASHIONIQ,
+            "circo": {**_CIRCO, "method.score": "mean"},
+        },
     )
     needs: ClassVar[frozenset[str]] = frozenset({"query_tokens"})
+    judging: ClassVar[frozenset[str]] = frozenset({"score"})
     official: ClassVar[Official] = official_covr2
 
     def __init__(

@@ -89,6 +89,7 @@ class TwoWayHinge:
 
     scaled: ClassVar[bool] = False
     coupled: ClassVar[bool] = True  # a row's price depends on the other rows
+    batch_only: ClassVar[bool] = True
 
     def __init__(
         self, *, margin: float = 0.2, semi_hard: Literal["column", "row", "none"] = "column"

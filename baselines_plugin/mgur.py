@@ -65,8 +65,8 @@ class MGUR(Method):
         text_rate: Learning rate of the text encoder as a share of the others', at least 0.
 
     Source: Chen et al., ICLR 2024, arXiv 2211.07394; settings and numbers of the authors' code.
-    Differs: equal targets of a batch share a column, one noised vector each, and known answers are
-    no negatives; the official code takes row i's target alone as right. Caption pairs come from
+    Differs: equal targets of a batch share a column, one noised vector each; the official code
+    takes row i's target alone as right. Caption pairs come from
     the annotations, not from pair files in which an empty caption shifts all that follow.
     """
 
@@ -75,7 +75,12 @@ class MGUR(Method):
         "Multi-grained Uncertainty Regularization, ICLR 2024, arXiv 2211.07394",
         backbone=Part(
             "resnet",
-            {"model": "resnet50", "layer4_stride": 1, "text": "roberta", "resize": "squash"},
+            {
+                "model": "resnet50.tv_in1k",
+                "layer4_stride": 1,
+                "text": "roberta",
+                "resize": "squash",
+            },
         ),
         train=TrainSettings(
             epochs=60,
@@ -89,10 +94,13 @@ class MGUR(Method):
             start_factor=0.01,
             milestones=(35, 42),
             augment="crop_flip",
+            known="target",
             precision="fp32",
         ),
         datasets={
             "fashioniq": {
+                "data.gallery": "val",
+                "data.drop_reference": True,
                 "data.caption_mode": "both_orders",
                 "data.strip": False,
                 "data.capitalise": False,

@@ -59,8 +59,7 @@ class QuRe(Method):
     defined anew every E // 6 epochs.
     Differs: where no pair of drops qualifies (see ``two_drops``); within a definition negatives
     are drawn without replacement, which the paper describes and the released code, by losing its
-    history in every epoch, does not do; the reference is no negative where the protocol takes it
-    out of the ranking; in mining the model is in evaluation mode and scores are fp32, as there.
+    history in every epoch, does not do.
     """
 
     recipe = Recipe(
@@ -76,11 +75,18 @@ class QuRe(Method):
             weight_decay=0.05,
             negatives="mined",
             mined=1,
+            known="target",
             select="last",
         ),
         datasets={
             "cirr": _LAVIS,
-            "fashioniq": {**_LAVIS, "train.epochs": 30, "train.lr": 5e-6},
+            "fashioniq": {
+                **_LAVIS,
+                "train.epochs": 30,
+                "train.lr": 5e-6,
+                "train.pool": "targets",
+            },
+            "circo": {**_LAVIS, "data.prefix": "a photo of $ that {}"},
         },
     )
     needs: ClassVar[frozenset[str]] = frozenset({"query_tokens"})

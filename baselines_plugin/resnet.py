@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from baselines_plugin.text_choice import text_encoder
 from baselines_plugin.trunks import NORM_MOMENTUM, build_trunk, tiny_trunk
-from baselines_plugin.vocabulary import Rule, learn_words
-from cir_plugins import CIRError, Features, Plan, Preprocess, Resize, Tokens, unit
+from baselines_plugin.vocabulary import Rule, Words, learn_words, seen_once
+from cir_plugins import CIRError, Features, Plan, Preprocess, Resize, Tokens, best_token, unit
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HALF = (0.5, 0.5, 0.5)
@@ -41,7 +41,7 @@ class MapBackbone(nn.Module):
     )
     # What training fills in from its texts where it is left empty.
     learned_options: ClassVar[Mapping[str, Callable[[Sequence[str]], Any]]] = MappingProxyType(
-        {"vocabulary": learn_words}
+        {"vocabulary": learn_words, "seen_once": seen_once}
     )
 
     def __init__(
@@ -113,7 +113,7 @@ class MapBackbone(nn.Module):
 
     def similarity(self, query: Tensor, target: Tensor) -> Tensor:
         """Cosine (B, C)."""
-        return query @ target.T
+        return best_token(query, target)
 
 
 class ResNet(MapBackbone):
@@ -141,6 +141,8 @@ class ResNet(MapBackbone):
             those of a run of few hundred updates want 0.1.
         vocabulary: The LSTM's words in the order of their ids; training fills in those of its
             texts.
+        seen_once: Words that ``val`` reads as unknown outside training, as its official test does;
+            training fills in those that its texts hold once. [""] for none.
         image_size: Side of the input in pixels.
         resize: How an image becomes a square (see ``cir_plugins.images``).
         scale: Pixels by ImageNet's mean and deviation, or ``unit``: to [-1, 1].
@@ -157,7 +159,7 @@ class ResNet(MapBackbone):
     def __init__(
         self,
         *,
-        model: str = "resnet18",
+        model: str = "resnet18.tv_in1k",
         weights: str = "pretrained",
         width: int = 512,
         levels: Literal["last", "three"] = "last",
@@ -174,6 +176,7 @@ class ResNet(MapBackbone):
         text_dropout: float = 0.1,
         norm_momentum: float = NORM_MOMENTUM,
         vocabulary: tuple[str, ...] = (),
+        seen_once: tuple[str, ...] = (),
         image_size: int = 224,
         resize: Resize = "clip",
         scale: Literal["imagenet", "unit"] = "imagenet",
@@ -184,7 +187,7 @@ class ResNet(MapBackbone):
         encoder = text_encoder(
             text,
             rule=rule,
-            words=vocabulary,
+            words=Words(vocabulary, seen_once),
             word_width=word_width,
             state_width=state_width,
             width=text_width,
@@ -222,6 +225,7 @@ class TinyResNet(MapBackbone):
         text_dropout: Dropout before the LSTM's last layer, in [0, 1).
         norm_momentum: Share of a batch in the running statistics of the norm of ``val``'s texts.
         vocabulary: The LSTM's words; training fills in those of its texts.
+        seen_once: As for ``resnet``.
     """
 
     def __init__(
@@ -240,12 +244,13 @@ class TinyResNet(MapBackbone):
         text_dropout: float = 0.1,
         norm_momentum: float = NORM_MOMENTUM,
         vocabulary: tuple[str, ...] = (),
+        seen_once: tuple[str, ...] = (),
     ) -> None:
         trunk, shapes = tiny_trunk(start, levels, _TINY_SIDE)
         encoder = text_encoder(
             text,
             rule=rule,
-            words=vocabulary,
+            words=Words(vocabulary, seen_once),
             word_width=word_width,
             state_width=state_width,
             width=text_width,

@@ -24,6 +24,7 @@ FASHION200K = TrainSettings(
     milestones=(9, 19, 28),
     known="target",
     select="last",
+    precision="fp32",
 )
 _SCALE = 4.0  # start value of s; logits are s² times the cosine
 
@@ -40,8 +41,8 @@ class ScaledCosine(Method):
         trunk_rate: Learning rate of the ResNet below its head, as a share of the others'.
 
     Source: Vo et al., TIRG, CVPR 2019, arXiv 1812.07119, section 3.4.
-    Differs: equal images of a batch are one column, and known answers are no negatives; the
-    official code pairs row i with column i and takes duplicates of a target as negatives.
+    Differs: equal images of a batch are one column; the official code pairs row i with column i
+    and takes duplicates of a target as negatives.
     """
 
     needs = frozenset({"feature_map", "text_features"})

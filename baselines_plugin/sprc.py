@@ -89,8 +89,7 @@ class SPRC(Method):
     2310.05473. The paper aligns P with a prompt optimised for each sample; the released code, and
     so this class, with one learned prompt for all. Weights: 0.4 and 0.4 on CIRR; the released
     FashionIQ loop uses 1 and 1 whatever it is told.
-    Differs: targets that a batch holds twice are one column, and known answers are no negatives;
-    there the second copy is a negative.
+    Differs: targets that a batch holds twice are one column; there the second copy is a negative.
     """
 
     recipe = Recipe(
@@ -108,6 +107,7 @@ class SPRC(Method):
             schedule_epochs=80,
             warmup=1 / 50,
             start_factor=1 / 25,
+            known="target",
         ),
         datasets={
             "cirr": _LAVIS,

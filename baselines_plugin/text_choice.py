@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from baselines_plugin.text_encoders import (
     RobertaText,
     load_pretrained,
 )
-from baselines_plugin.vocabulary import Rule
+from baselines_plugin.vocabulary import Rule, Words
 from cir_plugins import WordPieceTokenizer
 
 _PUBLISHED = MappingProxyType({"bert": "bert-base-uncased", "roberta": "roberta-base"})
@@ -80,7 +80,7 @@ def text_encoder(
     kind: Literal["lstm", "bert", "roberta"],
     *,
     rule: Rule,
-    words: Sequence[str],
+    words: Words,
     word_width: int,
     state_width: int,
     width: int,
@@ -95,7 +95,8 @@ def text_encoder(
         return transformer_text(kind, model or _PUBLISHED[kind], length)
     if rule == "val":
         return MaxLstmText(
-            words,
+            words.known,
+            once=words.once,
             word_width=word_width,
             state_width=state_width,
             width=width,
@@ -104,5 +105,10 @@ def text_encoder(
             norm_momentum=norm_momentum,
         )
     return LstmText(
-        words, rule, word_width=word_width, state_width=state_width, width=width, dropout=dropout
+        words.known,
+        rule,
+        word_width=word_width,
+        state_width=state_width,
+        width=width,
+        dropout=dropout,
     )

@@ -62,6 +62,7 @@ class MaxLstmText(nn.Module):
 
     Args:
         words: Vocabulary in the order of the ids.
+        once: Words that count as unknown outside training: officially those seen once in it.
         word_width: Size of a word's vector (300 with GloVe).
         state_width: Size of the LSTM's state.
         width: Size of what comes out.
@@ -79,10 +80,13 @@ class MaxLstmText(nn.Module):
     Differs: the initial state starts at zero.
     """
 
+    kept: Tensor  # id -> the id that is read in its place outside training
+
     def __init__(
         self,
         words: Sequence[str],
         *,
+        once: Sequence[str] = (),
         word_width: int = 512,
         state_width: int = 1024,
         width: int = 512,
@@ -93,6 +97,9 @@ class MaxLstmText(nn.Module):
     ) -> None:
         super().__init__()
         self.tokenizer = WordIds(words, "val")
+        rare = frozenset(once)
+        kept = [0, *(0 if word in rare else place for word, place in self.tokenizer.index.items())]
+        self.register_buffer("kept", torch.tensor(kept), persistent=False)
         self.width = width
         self.embedding = nn.Embedding(len(self.tokenizer), word_width)
         nn.init.xavier_uniform_(self.embedding.weight)
@@ -119,6 +126,8 @@ class MaxLstmText(nn.Module):
     def forward(self, tokens: Tokens) -> Tensor:
         """Text vectors (B, width), not normalised, of ``ids`` (B, L) and ``lengths`` (B,)."""
         ids, lengths = tokens["ids"], tokens["lengths"]
+        if not self.training:
+            ids = self.kept[ids]
         hidden, cell = (part.expand(1, len(ids), -1).contiguous() for part in self.start[:, None])
         states, _ = self.lstm(self.embedding(ids), (hidden, cell))  # (B, L, S)
         after = torch.arange(ids.shape[1], device=ids.device) >= lengths[:, None]

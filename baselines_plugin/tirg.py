@@ -6,14 +6,23 @@ CVPR 2019, arXiv 1812.07119, section 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from baselines_plugin.scaled_cosine import FASHION200K, Objective, ScaledCosine
-from baselines_plugin.tirg_checkpoints import IMAGE_RULES, LSTM_RULES, Rules, renamed
+from baselines_plugin.tirg_checkpoints import (
+    IMAGE_RULES,
+    LSTM_RULES,
+    Rules,
+    refuse_other_variant,
+    renamed,
+)
+from baselines_plugin.vocabulary_file import words_of_texts
 from cir_plugins import (
     Batch,
     Features,
@@ -27,7 +36,7 @@ from cir_plugins import (
     unit,
 )
 
-Variant = Literal["tirg", "lastconv", "concat"]
+Variant = Literal["tirg", "lastconv", "concat", "image_only", "text_only"]
 # Weights of gate and residual at the start; the official vector has two more that nothing uses.
 _WEIGHTS = (1.0, 10.0, 1.0, 1.0)
 
@@ -127,6 +136,22 @@ class Joined(nn.Module):
         return result
 
 
+class Alone(nn.Module):
+    """A baseline of the paper that composes nothing: one of the two vectors as it is.
+
+    Args:
+        text: Whether it is the text's, else the image's.
+    """
+
+    def __init__(self, *, text: bool) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        """The chosen vectors, (B, width) or (B, text_width)."""
+        return text if self.text else image
+
+
 RULES: Mapping[Variant, Rules] = {
     "tirg": (
         ("a", "composer.weights"),
@@ -142,16 +167,49 @@ RULES: Mapping[Variant, Rules] = {
         (r"mod2d\.(.+)", r"composer.residual.\1"),
     ),
     "concat": ((r"composer\.m\.(.+)", r"composer.layers.\1"),),
+    "image_only": (),
+    "text_only": (),
 }
+_MARKS = MappingProxyType(
+    {"tirg": "gated_feature_composer.", "lastconv": "mod2d.", "concat": "composer."}
+)
+
+
+def make_composer(variant: Variant, backbone: Any, dropout: float) -> nn.Module:
+    """What composes under a variant, over a backbone with feature maps and text vectors.
+
+    Args:
+        variant: As for ``TIRG``.
+        backbone: Its ``width``, ``text_width`` and ``channels`` are the sizes.
+        dropout: Of ``concat``.
+
+    Raises:
+        ValueError: If the text is to stand alone and is of another size than the targets.
+    """
+    width, text_width = backbone.width, backbone.text_width
+    if variant == "concat":
+        return Joined(width, text_width, dropout)
+    if variant == "lastconv":
+        return map_composer(backbone.channels, text_width)
+    if variant == "tirg":
+        return vector_composer(width, text_width)
+    if variant == "text_only" and text_width != width:
+        raise ValueError(
+            f"variant 'text_only' compares texts of {text_width} values with images of {width}; "
+            "accepted: one size for both"
+        )
+    return Alone(text=variant == "text_only")
 
 
 def from_official(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> dict[str, Tensor]:
-    """TIRG's state from a released checkpoint; the vocabulary is not in it.
+    """TIRG's state from a released checkpoint; the vocabulary is not in it, its texts bring it.
 
     Raises:
-        CIRError: If the checkpoint holds no model, or a key that has no place.
+        CIRError: If the checkpoint holds no model, or a key that has no place, or is of another
+            variant.
     """
     variant: Variant = method.variant  # type: ignore[assignment]
+    refuse_other_variant(checkpoints, variant, _MARKS)
     return renamed(checkpoints, (*IMAGE_RULES, *LSTM_RULES, *RULES[variant]))
 
 
@@ -160,8 +218,8 @@ class TIRG(ScaledCosine):
 
     Args:
         parts: Backbone with feature maps and text vectors, loss and sampler.
-        variant: ``tirg`` on the image's vector, ``lastconv`` on its last map, or ``concat``, the
-            paper's baseline that joins the two vectors.
+        variant: ``tirg`` on the image's vector, ``lastconv`` on its last map, or a baseline of the
+            paper: ``concat`` joins the two vectors, ``image_only`` and ``text_only`` take one.
         dropout: Of ``concat``, in [0, 1).
         objective: As for ``ScaledCosine``: the loss part, or ``soft_triplet``.
         gradient: Of soft triplets.
@@ -179,6 +237,9 @@ class TIRG(ScaledCosine):
         train=FASHION200K,
     )
     official: ClassVar[Official] = staticmethod(from_official)
+    official_files: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = MappingProxyType(
+        {".txt": words_of_texts}
+    )
 
     def __init__(
         self,
@@ -199,14 +260,7 @@ class TIRG(ScaledCosine):
             trunk_rate=trunk_rate,
         )
         self.variant = variant
-        width, text_width = self.backbone.width, self.backbone.text_width
-        self.composer: nn.Module
-        if variant == "concat":
-            self.composer = Joined(width, text_width, dropout)
-        elif variant == "lastconv":
-            self.composer = map_composer(self.backbone.channels, text_width)
-        else:
-            self.composer = vector_composer(width, text_width)
+        self.composer = make_composer(variant, self.backbone, dropout)
 
     def compose(self, features: Tensor, tokens: Tokens) -> Tensor:
         """Compositions (B, D), not normalised, of references' maps and token tensors."""

@@ -64,6 +64,28 @@ def renamed(
     return state
 
 
+def refuse_other_variant(
+    checkpoints: Sequence[Mapping[str, Any]], variant: str, marks: Mapping[str, str]
+) -> None:
+    """Nothing, unless the model's keys are those of another variant of the method.
+
+    Args:
+        checkpoints: As they were loaded.
+        variant: The method's.
+        marks: Variant -> what begins keys that it alone has.
+
+    Raises:
+        CIRError: If they are, with the option that fits, or the checkpoint holds no model.
+    """
+    state = model_state(checkpoints)
+    found = [name for name, mark in marks.items() if any(key.startswith(mark) for key in state)]
+    if found and variant not in found:
+        raise CIRError(
+            f"the checkpoint is of variant '{found[0]}', not '{variant}'; "
+            f"accepted: --set method.variant={found[0]}"
+        )
+
+
 def own_state(method: Method, prefix: str) -> dict[str, Tensor]:
     """What the method has under a prefix, for parts that official checkpoints do not hold."""
     return {key: value for key, value in method.state_dict().items() if key.startswith(prefix)}

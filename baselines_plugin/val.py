@@ -169,8 +169,8 @@ class VAL(Method):
         temperature: Start value of the temperature, for losses that want one.
         learn_temperature: Whether it is trained.
 
-    Source: Chen, Gong, Bazzani, CVPR 2020, sections 3.1 to 3.4, and the released code; there are
-    no released weights.
+    Source: Chen, Gong, Bazzani, CVPR 2020, sections 3.1 to 3.4, and the released code, whose test
+    alone does not know words seen once in training (``seen_once``); no weights were released.
     Differs: reference and target share a batch norm's statistics, equal images of a batch are
     encoded once and are one column; scores are the mean of the three cosines, their sum divided
     by 3; the image network is timm's (see ``resnet``).
@@ -205,10 +205,13 @@ class VAL(Method):
             augment="shift_crop_flip",
             known="target",
             select="last",
+            precision="fp32",
             ema=0.9999,
         ),
         datasets={
             "fashioniq": {
+                "data.gallery": "val",
+                "data.drop_reference": True,
                 "data.caption_mode": "single",
                 "data.strip": False,
                 "data.capitalise": False,
@@ -244,11 +247,6 @@ class VAL(Method):
     @staticmethod
     def refuses(plan: Plan) -> str:
         """Why a plan makes no sense; "" where it does."""
-        if plan.loss.name == "two_way_hinge" and plan.train.negatives != "batch":
-            return (
-                "loss 'two_way_hinge' asks back from each target to the batch's queries, and "
-                "mined negatives have none; accepted: train.negatives=batch, or another loss"
-            )
         return refuse_levels(plan, "three")
 
     def levels(self, features: Features, tokens: Tokens | None = None) -> list[Tensor]:

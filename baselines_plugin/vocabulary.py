@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import string
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,6 +71,27 @@ def learn_words(texts: Sequence[str], rule: Rule | None = None) -> tuple[str, ..
     if rule is not None:
         return tuple(treebank)
     return tuple(sorted({**plain, **treebank}))
+
+
+def seen_once(texts: Sequence[str]) -> tuple[str, ...]:
+    """The words, with punctuation among them, that training texts hold once in all, sorted.
+
+    Source: the official repository of VAL, which takes them out of its vocabulary for its test.
+    """
+    counted = Counter(word for text in texts for word in treebank_words(text))
+    return tuple(sorted(word for word, times in counted.items() if times == 1))
+
+
+class Words(NamedTuple):
+    """Words of a text encoder that learns them.
+
+    Attributes:
+        known: The vocabulary without special ids, in the order of the ids.
+        once: Those of them that ``val`` does not know outside training.
+    """
+
+    known: tuple[str, ...]
+    once: tuple[str, ...] = ()
 
 
 class WordIds:

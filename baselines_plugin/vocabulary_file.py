@@ -1,4 +1,7 @@
-"""Words of CoSMo's vocabulary file, a pickle, read without importing or running what it names."""
+"""Vocabularies that official checkpoints need beside them: CoSMo's pickle, TIRG's training texts.
+
+The pickle is read without importing or running what it names.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from baselines_plugin.vocabulary import learn_words
 from cir_plugins import CIRError
 
 SPECIALS = 4  # padding, unknown, begin and end come before the words
@@ -91,6 +95,27 @@ def vocabulary_option(path: Path) -> dict[str, tuple[str, ...]]:
         CIRError: As ``read_words``.
     """
     return {"backbone.vocabulary": read_words(path)}
+
+
+def words_of_texts(path: Path) -> dict[str, tuple[str, ...]]:
+    """The option of the backbone that TIRG's training texts fill in, for ``official_files``.
+
+    Its vocabulary is not stored: officially it is rebuilt from the texts that it was trained on.
+
+    Args:
+        path: One text per line, UTF-8, in any order.
+
+    Raises:
+        CIRError: If the file cannot be read or holds no word.
+    """
+    try:
+        texts = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CIRError(f"training texts {path} cannot be read: {error}") from error
+    words = learn_words(texts, "tirg")
+    if not words:
+        raise CIRError(f"training texts {path} hold no word; accepted: one text per line")
+    return {"backbone.vocabulary": words}
 
 
 def _words(content: Any, path: Path) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cir_plugins.builtin.image_text import ImageTextModel
     from cir_plugins.builtin.losses import mean_over, require_negatives
     from cir_plugins.builtin.samplers import eligible
-    from cir_plugins.builtin.similarity import best_token, unit
+    from cir_plugins.builtin.similarity import best_token, full_precision, unit
     from cir_plugins.builtin.tokenizers import WordPieceTokenizer
     from cir_plugins.builtin.towers import ResNetTower
     from cir_plugins.convert import Ledger, Official, entry, load_untrusted, need_entry, prefixed
@@ -72,6 +72,7 @@ __all__ = [
     "each",
     "eligible",
     "entry",
+    "full_precision",
     "hookimpl",
     "load_untrusted",
     "mean_over",
@@ -88,7 +89,7 @@ _HOMES = MappingProxyType(
     {
         "builtin.losses": ("mean_over", "require_negatives"),
         "builtin.samplers": ("eligible",),
-        "builtin.similarity": ("best_token", "unit"),
+        "builtin.similarity": ("best_token", "full_precision", "unit"),
         "convert": (
             "Ledger",
             "Official",

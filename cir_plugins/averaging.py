@@ -10,7 +10,7 @@ from cir_plugins.method import Method
 
 
 class Average:
-    """Exponential moving average of the trained weights.
+    """Exponential moving average of the trained weights; buffers are the model's own.
 
     Args:
         method: Start values.
@@ -23,11 +23,12 @@ class Average:
 
     def update(self, method: Method) -> None:
         """Move the average towards the method's weights."""
+        buffers = {name for name, _ in method.named_buffers()}
         for name, value in trained_state(method).items():
-            if value.is_floating_point():
-                self.weights[name].lerp_(value, 1 - self.decay)
-            else:
+            if name in buffers:  # running statistics are averages already
                 self.weights[name].copy_(value)
+            else:
+                self.weights[name].lerp_(value, 1 - self.decay)
 
     def applied(self, method: Method) -> AbstractContextManager[None]:
         """A context in which the method has the averaged weights."""

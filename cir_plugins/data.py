@@ -51,7 +51,7 @@ class TrainingTable:
         images: Image ids; an image of several splits appears once.
         paths: The file of each image.
         rows: The training rows, split after split.
-        pools: Per split the indices (N,) of its gallery.
+        pools: Per split the indices (N,) of the images that negatives are mined from.
         flat: The rows' numbers.
     """
 
@@ -63,8 +63,8 @@ class TrainingTable:
     flat: FlatRows
 
 
-def training_table(splits: Sequence[Split]) -> TrainingTable:
-    """The table of the training splits among the given ones.
+def training_table(splits: Sequence[Split], pool: str = "gallery") -> TrainingTable:
+    """The table of the training splits among the given ones; ``pool`` as in ``TrainSettings``.
 
     Raises:
         CIRError: If there is no training split, or none of its queries has a target.
@@ -87,9 +87,11 @@ def training_table(splits: Sequence[Split]) -> TrainingTable:
     ]
     if not rows:
         raise CIRError("the training splits hold no query with a target and an image")
-    pools = tuple(torch.tensor([numbers[name] for name in split.gallery]) for split in chosen)
-    images, flat = tuple(numbers), FlatRows.of(rows)
-    return TrainingTable(chosen, images, tuple(paths), tuple(rows), pools, flat)
+    pools = [[numbers[name] for name in split.gallery] for split in chosen]
+    if pool == "targets":
+        pools = [sorted({row.target for row in rows if row.split == n}) for n in range(len(chosen))]
+    members, flat = tuple(torch.tensor(images) for images in pools), FlatRows.of(rows)
+    return TrainingTable(chosen, tuple(numbers), tuple(paths), tuple(rows), members, flat)
 
 
 def _row(query: Query, split: Split, index: int, numbers: Mapping[str, int]) -> Row:
@@ -265,19 +267,17 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         """(B, C): other answers, and the reference where the protocol removes it."""
         excluded = torch.zeros(len(rows), len(column), dtype=torch.bool)
         for index, row in enumerate(rows):
-            for image in excluded_images(row, self.table.splits[row.split], self.known):
-                if image in column:
-                    excluded[index, column[image]] = True
+            images = excluded_images(row, self.table.splits[row.split], self.known)
+            excluded[index, [column[image] for image in images if image in column]] = True
         return excluded
 
 
 def excluded_images(row: Row, split: Split, known: str) -> set[int]:
     """Images that may never be a negative of the row, its target left aside."""
-    images = set(row.answers) if known == "answers" else set()
-    if split.drop_reference:
-        images.add(row.reference)
-    images.discard(row.target)
-    return images
+    if known != "answers":
+        return set()
+    images = {*row.answers, row.reference} if split.drop_reference else set(row.answers)
+    return images - {row.target}
 
 
 def _candidates(rows: Sequence[Row], mined: Tensor | None) -> list[int]:
@@ -293,7 +293,5 @@ def _mined(mined: Tensor | None, column: Mapping[int, int]) -> Tensor | None:
         return None
     mask = torch.zeros(len(mined), len(column), dtype=torch.bool)
     for index, images in enumerate(mined.tolist()):
-        for image in images:
-            if image >= 0:
-                mask[index, column[image]] = True
+        mask[index, [column[image] for image in images if image >= 0]] = True
     return mask

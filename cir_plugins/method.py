@@ -82,6 +82,8 @@ class Method(nn.Module):
     )
     needs: ClassVar[frozenset[str]] = frozenset()
     trained: ClassVar[bool] = True
+    # Options that only evaluation looks at: on another data set the recipe's word on it counts.
+    judging: ClassVar[frozenset[str]] = frozenset()
     # Further readings of a caption, each tokenised beside the text: name -> edit of a raw caption.
     views: ClassVar[Mapping[str, Callable[[str], str]]] = {}
     # Edit of every raw caption before it becomes the text of a query, in training and evaluation.

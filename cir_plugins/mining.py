@@ -184,7 +184,7 @@ def _known(table: TrainingTable, split: int, known: str) -> _Known:
     answers = Columns.gathered(row, column[image], len(rows))
     if known != "answers":
         row, image = row[:0], image[:0]
-    if table.splits[split].drop_reference:
+    elif table.splits[split].drop_reference:
         row, image = torch.cat([row, place[rows]]), torch.cat([image, flat.reference[rows]])
     out = torch.where(image == target[row], -1, column[image])
     excluded = Columns.gathered(row, out, len(rows))

@@ -33,7 +33,14 @@ def refuse_nonsense(plan: Plan) -> None:
         refuse_whole_batches(plan, f"train.chunk is {train.chunk}")
     if plan.run.start and not train.epochs:
         raise CIRError("run.start is where training starts, but train.epochs is 0: see cir eval")
-    if not train.epochs or train.negatives != "batch":
+    if not train.epochs:
+        return
+    if train.negatives != "batch":
+        if getattr(plan.loss.factory, "batch_only", False):
+            raise CIRError(
+                f"loss '{plan.loss.name}' asks back from each target to the batch's queries, and "
+                "mined negatives have none; accepted: train.negatives=batch, or another loss"
+            )
         return
     if plan.sampler.name == "random":
         raise CIRError(

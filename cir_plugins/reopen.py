@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,30 @@ from cir_plugins.evaluate import encode_split, evaluate, rankings, report
 from cir_plugins.folder import CONFIG, check_record
 from cir_plugins.method import Method
 from cir_plugins.options import check_options, options_of
-from cir_plugins.plan import Plan, make_plan, plan_reader
+from cir_plugins.plan import Plan, make_plan, plan_reader, recipe_of, recipe_tables
 from cir_plugins.registry import Registry
-from cir_plugins.run import build, load_best, make_encoding, protocol_of, read_splits
+from cir_plugins.run import (
+    Outcome,
+    build,
+    count,
+    load_best,
+    make_encoding,
+    protocol_of,
+    protocol_switches,
+    read_splits,
+)
 from cir_plugins.train import METRICS
 from cir_plugins.types import Split
+
+
+def plan_of_run(folder: Path, registry: Registry, overrides: Tables) -> Plan:
+    """The plan of a finished run, with some tables over its own.
+
+    Raises:
+        CIRError: If the folder is no run of this version, or the tables do not fit.
+    """
+    check_record(folder)
+    return make_plan(registry, merge(read_config(folder / CONFIG), overrides))
 
 
 def open_run(
@@ -30,9 +50,7 @@ def open_run(
     Raises:
         CIRError: If the folder is no run of this version, or its weights do not fit.
     """
-    check_record(folder)
-    tables = merge(read_config(folder / CONFIG), overrides or {})
-    plan = make_plan(registry, tables)
+    plan = plan_of_run(folder, registry, overrides or {})
     encoding = make_encoding(plan, progress)
     method = build(plan, encoding)
     if plan.train.epochs:
@@ -67,6 +85,10 @@ def retarget(
 ) -> Tables:
     """Tables that point a run at other data: the protocol's preset, then the given options.
 
+    A protocol leaves the text as the run has it where none of its reader's protocols is about it.
+    On another data set what the method's recipe says of it counts, also for the method's options
+    that only evaluation looks at.
+
     Raises:
         CIRError: If the protocol or an option is unknown.
     """
@@ -75,12 +97,23 @@ def retarget(
     if protocol and protocol not in presets:
         raise unknown_name(f"protocol of data set '{data}'", protocol, presets)
     known = options_of(factory)
-    preset = {key: option.default for key, option in known.items()} if protocol else {}
-    preset |= presets.get(protocol, {})
+    switches = protocol_switches(factory) if protocol else ()
+    preset = {key: known[key].default for key in switches} | dict(presets.get(protocol, {}))
     check_options(f"dataset '{data}'", known, options)
-    own = read_config(folder / CONFIG).get("data", {})
-    kept = own if own.get("name") == data else {}
-    return {"data": {**kept, **preset, **options, "name": data, "root": str(root)}}
+    config = read_config(folder / CONFIG)
+    own = config.get("data", {})
+    tables: Tables = {"data": {**preset, **options, "name": data, "root": str(root)}}
+    if own.get("name") == data:
+        tables["data"] = {**own, **tables["data"]}
+        return tables
+    method = registry.factory("method", config["method"]["name"])
+    said = recipe_tables(recipe_of(method), data).get("method", {})
+    judging = {
+        name: said.get(name, option.default)
+        for name, option in options_of(method).items()
+        if name in getattr(method, "judging", ())
+    }
+    return {**tables, "method": judging} if judging else tables
 
 
 def evaluate_run(
@@ -106,12 +139,45 @@ def evaluate_run(
     overrides = retarget(registry, folder, data, root, protocol, options)
     if feature_cache is not None:
         overrides["run"] = {"feature_cache": str(feature_cache)}
+    judged = judge_run(
+        folder, registry, overrides, split=split, protocol=protocol, progress=progress
+    )
+    return judged.report
+
+
+def judge_run(
+    folder: Path,
+    registry: Registry,
+    overrides: Tables,
+    *,
+    split: str = "val",
+    protocol: str = "",
+    progress: bool = True,
+) -> Outcome:
+    """A finished run's outcome on the data that the overrides point it at; no curve, no updates.
+
+    Raises:
+        CIRError: On whatever a user can mend.
+    """
+    began = time.perf_counter()
     plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
-    splits = read_splits(plan, (split,))
+    splits = tuple(read_splits(plan, (split,)))
     if not splits:
-        raise CIRError(f"data set '{data}' in {root} has no split for '{split}'")
-    results = [evaluate(method, part, encoding) for part in splits]
-    return report(data, protocol or protocol_of(plan), results)
+        raise CIRError(f"data set '{plan.data.name}' in {plan.root} has no split for '{split}'")
+    results = tuple(evaluate(method, part, encoding) for part in splits)
+    made = report(plan.data.name, protocol or protocol_of(plan), results)
+    return Outcome(
+        plan=plan,
+        report=made,
+        results=results,
+        curve=(),
+        seconds=time.perf_counter() - began,
+        method=method,
+        splits=splits,
+        encoding=encoding,
+        parameters=count(method),
+        updates=0,
+    )
 
 
 def rank_run(

@@ -22,6 +22,7 @@ from cir_plugins.folder import check_folder, make_folder, write_json
 from cir_plugins.method import Method, Parts
 from cir_plugins.options import options_of
 from cir_plugins.plan import Plan
+from cir_plugins.readers.switches import CaptionSwitches
 from cir_plugins.start import check_start, load_kept, plan_of_start, save_kept, take_weights
 from cir_plugins.train import BEST, LATEST, Trainer, Validate
 from cir_plugins.types import Split
@@ -88,7 +89,7 @@ def execute(
     world.told(lambda: check_folder(folder, plan, resume))
     judged = tuple(split for split in splits if split.role == "val")
     with world.agreed():
-        table = training_table(splits) if plan.train.epochs else None
+        table = training_table(splits, plan.train.pool) if plan.train.epochs else None
         method = build(plan, encoding)
         kept = load_start(method, plan, folder, resume=resume)
     curve: tuple[dict[str, Any], ...] = ()
@@ -251,8 +252,16 @@ def protocol_of(plan: Plan) -> str:
     presets: Mapping[str, Mapping[str, Any]] = getattr(plan.data.factory, "protocols", {})
     options = options_of(plan.data.factory)
     ignored = {"splits", "missing", "images", "categories"}
+    switches = protocol_switches(plan.data.factory) - ignored
     for name, preset in presets.items():
-        whole = {key: preset.get(key, option.default) for key, option in options.items()}
-        if all(plan.data.options[key] == whole[key] for key in whole.keys() - ignored):
+        whole = {key: preset.get(key, options[key].default) for key in switches}
+        if all(plan.data.options[key] == value for key, value in whole.items()):
             return name
     return "custom"
+
+
+def protocol_switches(reader: Any) -> frozenset[str]:
+    """Options of a reader that its protocols set: not those of the text if none names them."""
+    presets: Mapping[str, Mapping[str, Any]] = getattr(reader, "protocols", {})
+    named = {key for preset in presets.values() for key in preset}
+    return frozenset(options_of(reader)) - (CaptionSwitches.__annotations__.keys() - named)

@@ -51,7 +51,10 @@ class TrainSettings:
         mine_from: First epoch mined with the model; before it negatives are drawn at random.
             -1 for ``mine_every``.
         known: Which known images never are negatives. ``answers``: every right answer the data
-            names. ``target``: the target only, as where nobody has annotated the other answers.
+            names, and the reference where the protocol removes it. ``target``: the target only, as
+            where nobody has annotated the other answers and in all official code.
+        pool: What negatives are mined from: the split's ``gallery``, or the ``targets`` of its
+            training queries.
         augment: Augmentation of training images (see ``cir_plugins.images``); ``none`` allows
             features to be computed once where they are frozen.
         validate_every: Epochs between validations; 0 for the last epoch only.
@@ -90,6 +93,7 @@ class TrainSettings:
     mine_every: int = 0
     mine_from: int = -1
     known: Literal["answers", "target"] = "answers"
+    pool: Literal["gallery", "targets"] = "gallery"
     augment: Literal["none", "flip", "crop_flip", "shift_crop_flip", "rand_augment", "photo"] = (
         "none"
     )

@@ -22,10 +22,12 @@ def test_average_moves_by_the_rest_of_its_decay() -> None:
     with torch.no_grad():
         method.backbone.words.add_(4.0)
         method.backbone.norm.num_batches_tracked.fill_(7)
+        method.backbone.norm.running_mean.fill_(7.0)
     average.update(method)
     # 0.75 * w + 0.25 * (w + 4) = w + 1
     assert torch.allclose(average.weights["backbone.words"], start + 1)
     assert average.weights["backbone.norm.num_batches_tracked"].item() == 7
+    assert average.weights["backbone.norm.running_mean"].tolist() == [7.0, 7.0]
     average.update(method)
     assert torch.allclose(average.weights["backbone.words"], start + 1.75)
     assert "backbone.tower" not in average.weights

@@ -174,9 +174,19 @@ def test_known_target_alone_leaves_other_answers_in(tmp_path: Path) -> None:
 def test_a_removed_reference_is_excluded(tmp_path: Path) -> None:
     queries = [query(0, "a", "b"), query(1, "b", "a"), query(2, "c", "d")]
     table = training_table([small_split(tmp_path, queries, drop_reference=True)])
-    batch = source(table, known="target")[BatchPlan(0, 0, (0, 1, 2))]
+    plan = BatchPlan(0, 0, (0, 1, 2))
     # columns b, a, d: each of the first two rows has its reference among them
-    assert batch.excluded.tolist() == [[False, True, False], [True, False, False], [False] * 3]
+    excluded = source(table, known="answers")[plan].excluded
+    assert excluded.tolist() == [[False, True, False], [True, False, False], [False] * 3]
+    assert not source(table, known="target")[plan].excluded.any()
+
+
+def test_negatives_can_be_mined_from_the_targets_of_a_split(tmp_path: Path) -> None:
+    queries = [query(0, "a", "e"), query(1, "b", "c"), query(2, "b", "e")]
+    split = small_split(tmp_path, queries)
+    assert training_table([split]).pools[0].tolist() == list(range(len(split.gallery)))
+    table = training_table([split], "targets")
+    assert [table.images[i] for i in table.pools[0].tolist()] == ["c", "e"]
 
 
 def test_a_target_that_is_the_reference_is_not_excluded(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def pools(method: Method, table: TrainingTable, sampler: Any, known: str) -> lis
                 for image in gallery
             ]
         out = set(row.answers) if known == "answers" else set()
-        if split.drop_reference:
+        if split.drop_reference and known == "answers":
             out.add(row.reference)
         excluded = [image in out and image != row.target for image in gallery]
         chosen = sampler(scores, gallery.index(row.target), excluded)

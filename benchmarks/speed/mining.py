@@ -6,8 +6,9 @@ A case: scores of all queries, the sampler's zone, K negatives drawn per query.
 
 With ``--opponent`` (needs the extra ``sentence-transformers``) cases of one token are also run by
 its ``mine_hard_negatives``, on the same embeddings, which a model of two table look-ups hands it:
-what is timed is its search and selection. It draws K at random from a span of ranks, below the
-positive's score (``absolute_margin=0``), as tuples of a query, its positive and K negatives:
+what is timed is its search and selection, in turn with runs of our own that the ratio is to. It
+draws K at random from a span of ranks, below the positive's score (``absolute_margin=0``), as
+tuples of a query, its positive and K negatives:
 
 - ``same zone``: the ranks of the sampler's zone, shares of the candidates in place of shares of
   those below the target;
@@ -26,11 +27,10 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from io import StringIO
-from statistics import median
 from typing import Any
 
 import torch
-from clock import alternated, extra_mib, seconds
+from clock import alternated, extra_mib
 from torch import Tensor
 
 from cir_plugins.bench.environment import hardware
@@ -135,10 +135,12 @@ def measure(options: argparse.Namespace, tokens: int, zone: str) -> dict[str, An
     times = alternated({"bare": lambda: bare(queries, targets), "mine": mine}, options.runs, device)
     runs, ratios = {name: options.runs for name in times}, {}
     if options.opponent and tokens == 1:
-        for name, work in opponents(options, queries, targets, target, zone).items():
-            times[name] = median(seconds(work, device) for _ in range(options.opponent_runs))
-            runs[name] = options.opponent_runs
-            ratios[name] = round(times[name] / times["mine"], 2)
+        contenders = {"mine": mine, **opponents(options, queries, targets, target, zone)}
+        beside = alternated(contenders, options.opponent_runs, device)
+        own = beside.pop("mine")
+        for name, value in beside.items():
+            times[name], runs[name] = value, options.opponent_runs
+            ratios[name] = round(value / own, 2)
     return {
         "case": "mining",
         "queries": count,
@@ -168,7 +170,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--opponent", action="store_true", help="run mine_hard_negatives too")
-    parser.add_argument("--opponent-runs", type=int, default=1)
+    parser.add_argument("--opponent-runs", type=int, default=3)
     parser.add_argument(
         "--opponent-batch", type=int, default=2048, help="queries it scores at once"
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from cir_plugins.atomic import disk_error, write_atomically
 from cir_plugins.bench.statistics import Values
-from cir_plugins.bench.suite import Suite, slug
+from cir_plugins.bench.suite import Suite, run_name
 from cir_plugins.errors import CIRError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class RunRecord:
     @property
     def name(self) -> str:
         """File name of the run, without a suffix."""
-        return f"{slug(self.label)}-seed{self.seed}"
+        return run_name(self.label, self.seed)
 
     def line(self) -> dict[str, Any]:
         """The run in ``results.json``."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from cir_plugins.bench import environment, grids
+from cir_plugins.bench.jobs import Job, jobs
 from cir_plugins.bench.records import (
     RunRecord,
     SuiteResult,
@@ -28,41 +28,18 @@ from cir_plugins.bench.records import (
 )
 from cir_plugins.bench.results import document
 from cir_plugins.bench.statistics import per_triplet
-from cir_plugins.bench.suite import Suite, SuiteRow
+from cir_plugins.bench.suite import Suite
 from cir_plugins.bench.tables import markdown, summary
-from cir_plugins.config import computed, merge, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.evaluate import encode_split, rankings
 from cir_plugins.folder import CONFIG, same_run
-from cir_plugins.plan import Plan, make_plan
+from cir_plugins.plan import Plan
 from cir_plugins.registry import Registry
+from cir_plugins.reopen import judge_run
 from cir_plugins.run import Outcome, execute, read_splits
-from cir_plugins.start import start_layer
 from cir_plugins.types import Split
 
 SHOWN = 10  # images per ranking that a record keeps, for the retrieval grid
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A row with a seed, and its plan or the reason why there is none."""
-
-    row: SuiteRow
-    seed: int
-    plan: Plan | None
-    reason: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.row.slug}-seed{self.seed}"
-
-    @property
-    def fingerprint(self) -> str:
-        """Depends on everything that the run depends on."""
-        if self.plan is None:
-            return ""
-        content = [write_config(computed(self.plan.tables())), environment.versions()]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def run_suite(
@@ -73,6 +50,7 @@ def run_suite(
     resume: bool = False,
     progress: bool = True,
     run: Mapping[str, Any] | None = None,
+    runs: Path | None = None,
 ) -> SuiteResult:
     """Every row of a suite with every seed; the files in ``out`` are whole after each of them.
 
@@ -85,9 +63,11 @@ def run_suite(
         resume: Take over what an earlier call finished there, and go on with what it began.
         progress: Whether progress is shown.
         run: Settings of table ``[run]`` for all rows, such as ``{"device": "cpu"}``.
+        runs: Results of an earlier suite, on other data perhaps: the rows that train are not
+            trained, its runs of the same labels and seeds are evaluated.
 
     Raises:
-        CIRError: Before anything runs, if the suite has no data folder, no row can be planned, or
+        CIRError: Before anything runs, if the suite has no data folder, no row can be todo, or
             ``out`` holds an earlier suite and ``resume`` is not set. Later, if results cannot be
             written.
     """
@@ -97,9 +77,9 @@ def run_suite(
             "or another --out"
         )
     suite = suite.pointed_at(None, _data_folder(suite, out, progress))
-    jobs = list(_jobs(suite, registry, run or {}))
-    if all(job.plan is None for job in jobs):
-        raise CIRError(f"no row of suite '{suite.name}' can run; the first: {jobs[0].reason}")
+    todo = list(jobs(suite, registry, run or {}, runs))
+    if all(job.plan is None for job in todo):
+        raise CIRError(f"no row of suite '{suite.name}' can run; the first: {todo[0].reason}")
     facts = {
         "hardware": environment.hardware(),
         "versions": environment.versions(),
@@ -108,12 +88,12 @@ def run_suite(
     records: list[RunRecord] = []
     splits: tuple[Split, ...] = ()
     content: dict[str, Any] = {}
-    for number, job in enumerate(jobs, 1):
+    for number, job in enumerate(todo, 1):
         if progress:
-            tqdm.write(f"[{number}/{len(jobs)}] {job.row.label}, seed {job.seed}", file=sys.stderr)
+            tqdm.write(f"[{number}/{len(todo)}] {job.row.label}, seed {job.seed}", file=sys.stderr)
         record, seen = _finished(job, out, splits) if resume else (None, ())
         if record is None:
-            record, seen = _run(job, suite, out, resume=resume, progress=progress)
+            record, seen = _run(job, suite, registry, out, resume=resume, progress=progress)
             write_record(record, out)
         if record.error and progress:
             tqdm.write(f"    failed: {record.error}", file=sys.stderr)
@@ -148,21 +128,8 @@ def _data_folder(suite: Suite, out: Path, progress: bool) -> Path:
     return folder
 
 
-def _jobs(suite: Suite, registry: Registry, run: Mapping[str, Any]) -> Iterator[_Job]:
-    for row in suite.rows:
-        for seed in suite.seeds:
-            tables = merge(suite.tables(row, seed), {"run": run})
-            try:
-                if not getattr(registry.factory("method", row.method), "trained", True):
-                    # The suite's training settings are for the rows that train.
-                    tables = merge(tables, {"train": {"epochs": 0}})
-                yield _Job(row, seed, make_plan(registry, *start_layer([tables]), tables))
-            except CIRError as error:
-                yield _Job(row, seed, None, one_line(error))
-
-
 def _finished(
-    job: _Job, out: Path, splits: tuple[Split, ...]
+    job: Job, out: Path, splits: tuple[Split, ...]
 ) -> tuple[RunRecord | None, tuple[Split, ...]]:
     """The record of an earlier run of the same job, with the splits it was evaluated on."""
     record = read_record(job.name, out)
@@ -174,7 +141,7 @@ def _finished(
 
 
 def _run(
-    job: _Job, suite: Suite, out: Path, *, resume: bool, progress: bool
+    job: Job, suite: Suite, registry: Registry, out: Path, *, resume: bool, progress: bool
 ) -> tuple[RunRecord, tuple[Split, ...]]:
     failed = RunRecord(job.row.label, job.row.method, job.seed, error=job.reason)
     if job.plan is None:
@@ -182,8 +149,11 @@ def _run(
     traces = out / "errors" / f"{job.name}.txt"
     traces.unlink(missing_ok=True)
     try:
-        folder = _run_folder(job, job.plan, out / "runs")
-        outcome = execute(job.plan, folder, resume=resume, progress=progress)
+        if job.trained is None:
+            folder = _run_folder(job, job.plan, out / "runs")
+            outcome = execute(job.plan, folder, resume=resume, progress=progress)
+        else:
+            outcome = judge_run(job.trained, registry, job.tables or {}, progress=progress)
         with_rankings = job.seed == suite.seeds[0]
         return _record(job, outcome, with_rankings=with_rankings), outcome.splits
     except Exception as error:
@@ -198,7 +168,7 @@ def _run(
             torch.cuda.empty_cache()
 
 
-def _run_folder(job: _Job, plan: Plan, runs: Path) -> Path:
+def _run_folder(job: Job, plan: Plan, runs: Path) -> Path:
     """The run's folder; another one where an earlier suite left a run of other settings."""
     folder = runs / job.name
     if (folder / CONFIG).is_file() and not same_run(folder, plan):
@@ -206,7 +176,7 @@ def _run_folder(job: _Job, plan: Plan, runs: Path) -> Path:
     return folder
 
 
-def _record(job: _Job, outcome: Outcome, *, with_rankings: bool) -> RunRecord:
+def _record(job: Job, outcome: Outcome, *, with_rankings: bool) -> RunRecord:
     if not outcome.splits:
         raise CIRError(f"data set '{outcome.plan.data.name}' has no validation split to compare on")
     main = outcome.splits[0].main

@@ -117,6 +117,11 @@ def slug(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
 
 
+def run_name(label: str, seed: int) -> str:
+    """Name of the folder and files of a row's run."""
+    return f"{slug(label)}-seed{seed}"
+
+
 def suite_names() -> tuple[str, ...]:
     """Names of the suites that come with the package."""
     return tuple(sorted(file.stem for file in SUITES.glob("*.toml")))

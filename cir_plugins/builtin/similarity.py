@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 import torch
 from torch import Tensor
 
 
+def full_precision(score: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function of tensors, which computes in fp32 where autocast would have it otherwise.
+
+    A cosine near 1 rounded to bf16 is off by up to 0.002: over a temperature of 0.01 by 0.2 of a
+    logit. Outside of autocast nothing changes, whatever the tensors' type.
+    """
+
+    @wraps(score)
+    def run(*tensors: Tensor) -> Tensor:
+        kind = tensors[0].device.type
+        if not torch.is_autocast_enabled(kind):
+            return score(*tensors)
+        with torch.autocast(kind, enabled=False):
+            return score(*(tensor.float() for tensor in tensors))
+
+    return run
+
+
+@full_precision
 def best_token(query: Tensor, target: Tensor) -> Tensor:
     """Scores (B, C): dot products, the best of T tokens where targets are (C, T, D).
+
+    In fp32 under autocast.
 
     Source: Li et al., BLIP-2, arXiv 2301.12597, section 3.1 (highest token similarity).
     """

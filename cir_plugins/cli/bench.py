@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cir_plugins.cli.options import FeatureCache, Root
+from cir_plugins.cli.options import FeatureCache, Root, Runs
 from cir_plugins.errors import CIRError
 
 FAILED_ROWS = 1
@@ -39,6 +39,7 @@ def bench(
         typer.Option("--published", help="TOML of papers' numbers; the same protocol's are shown."),
     ] = None,
     feature_cache: FeatureCache = None,
+    runs: Runs = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the rows that are done.")] = False,
 ) -> None:
     """Compare methods: the rows of a suite.
@@ -60,7 +61,7 @@ def bench(
 
     printed = read_published(published) if published else ()
     folder = out or Path("runs") / chosen.name
-    result = run_suite(chosen, Registry.load(), folder, resume=resume, run=run)
+    result = run_suite(chosen, Registry.load(), folder, resume=resume, run=run, runs=runs)
     page = write_page(result, published=printed)
     result.show(Console())
     typer.echo(f"page: {page}")

@@ -36,6 +36,16 @@ FeatureCache = Annotated[
     ),
 ]
 
+Runs = Annotated[
+    Path | None,
+    typer.Option(
+        "--runs",
+        metavar="DIR",
+        help="Results of an earlier suite: its runs are evaluated, and nothing is trained.",
+        show_default=False,
+    ),
+]
+
 
 def data_options(assignments: list[str] | None) -> dict[str, Any]:
     """The options of a reader among ``--set data.KEY=VALUE`` assignments.

@@ -92,6 +92,12 @@ class FashionIQ(CaptionSwitches):
                 "max_words": 30,
             },
             "cosmo": {**_VAL, "caption_mode": "both_orders", "strip": False, "capitalise": False},
+            "cosmo_repo": {
+                "drop_reference": True,
+                "caption_mode": "both_orders",
+                "strip": False,
+                "capitalise": False,
+            },
             "mgur": {
                 **_VAL,
                 "caption_mode": "both_orders",

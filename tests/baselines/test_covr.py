@@ -227,3 +227,22 @@ def test_they_train_and_evaluate_on_drawn_garments(
     losses = [line["loss"] for line in outcome.curve if "loss" in line]
     assert losses[-1] < losses[0]
     assert 0 <= outcome.report["average"]["recall@10"] <= 1
+
+
+def test_covrs_files_are_converted_without_the_hub_and_with_blips_epsilon() -> None:
+    """The hub's configuration leaves the ViT's epsilon to transformers, which has 1e-5."""
+    from cir_plugins import Registry
+    from cir_plugins.cli.convert import plan_converted
+
+    named: dict[str, Any] = {"method": {"name": "covr"}, "data": {"name": "cirr", "root": "."}}
+    factory: Any = Registry.load().factory("method", "covr")
+    plan = plan_converted(named, factory.official_settings, {})
+    with torch.device("meta"):
+        backbone: Any = plan.backbone.build()
+    config = backbone.model.config
+    assert config.vision_config.layer_norm_eps == 1e-6
+    assert backbone.model.vision_model.post_layernorm.eps == 1e-6
+    assert (config.vision_config.image_size, backbone.interpolate) == (384, False)
+    assert (backbone.preprocess.size, backbone.preprocess.resize) == (384, "squash")
+    assert config.text_config.hidden_dropout_prob == 0.1
+    assert backbone.encode_token == 30523

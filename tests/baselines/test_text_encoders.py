@@ -71,6 +71,19 @@ def test_vals_maximum_sees_zeros_after_a_text_in_training_only() -> None:
     assert (short < 0).any()
 
 
+def test_val_does_not_know_rare_words_outside_training() -> None:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"word_width": 4, "state_width": 6, "width": 3, "dropout": 0.0}
+    encoder = MaxLstmText(WORDS, once=("red", "strange"), **options)
+    plain = MaxLstmText(WORDS, **options)
+    plain.load_state_dict(encoder.state_dict())
+    tokens = encoder.tokenizer(["is red", "shorter sleeves"])
+    unknown = encoder.tokenizer(["is odd", "shorter sleeves"])
+    assert torch.equal(encoder(tokens), plain(tokens))
+    assert torch.equal(encoder.eval()(tokens), plain.eval()(unknown))
+    assert not torch.equal(plain(tokens), plain(unknown))
+
+
 def test_vals_forget_gates_start_open() -> None:
     lstm: Any = MaxLstmText(WORDS, word_width=4, state_width=2, width=3).lstm
     assert lstm.bias_ih_l0.tolist() == [0, 0, 1, 1, 0, 0, 0, 0]

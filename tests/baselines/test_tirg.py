@@ -35,7 +35,10 @@ def maps(count: int = 6) -> torch.Tensor:
     return torch.randn(count, 5, 2, 2, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("variant", ["tirg", "lastconv", "concat"])
+VARIANTS = ("tirg", "lastconv", "concat", "image_only", "text_only")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("objective", ["classification", "soft_triplet"])
 def test_methods_contract(variant: str, objective: str) -> None:
     backbone = TinyResNet(start="random", width=16, state_width=16, text_width=16, vocabulary=WORDS)
@@ -62,6 +65,17 @@ def test_the_map_variant_gives_every_place_the_same_text() -> None:
     assert composer(image, text).out.shape == (1, 2, 4, 5)
     assert torch.equal(seen[0][0, :2], image[0])
     assert torch.equal(seen[0][0, 2:], text[0, :, None, None].expand(3, 4, 5))
+
+
+def test_a_vector_alone_is_the_query() -> None:
+    method = small(variant="image_only").eval()
+    assert torch.equal(method.query(maps()[:3], TOKENS), method.target(maps()[:3]))
+    method = small(variant="text_only").eval()
+    text = nn.functional.normalize(method.backbone.describe(TOKENS))
+    assert torch.allclose(method.query(maps()[:3], TOKENS), text)
+    backbone = TinyResNet(start="random", width=8, text_width=4, vocabulary=WORDS)
+    with pytest.raises(ValueError, match="compares texts of 4 values with images of 8; accepted"):
+        TIRG(Parts(backbone, InfoNCE(), InBatch()), variant="text_only")
 
 
 def test_logits_are_the_cosine_times_the_square_of_the_learned_scale() -> None:
@@ -111,7 +125,7 @@ def test_the_resnet_learns_at_a_tenth_of_the_rate() -> None:
     assert any(parameter is backbone.head.weight for parameter in new["params"])
 
 
-@pytest.mark.parametrize("variant", ["tirg", "lastconv", "concat"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_keys_and_shapes_of_the_released_checkpoints(variant: str) -> None:
     """At full size, on the meta device: every key has a place of its shape."""
     words = tuple(f"word{index}" for index in range(39))
@@ -126,12 +140,12 @@ def test_keys_and_shapes_of_the_released_checkpoints(variant: str) -> None:
         for stack in ("mod2d", "mod2d_gate"):
             shapes |= norm(f"{stack}.0", 1024) | layer(f"{stack}.1", 1024, 1024, 3, 3)
             shapes |= layer(f"{stack}.3", 512, 1024, 3, 3)
-    else:
+    elif variant == "tirg":
         shapes |= norm("gated_feature_composer.1", 1024) | norm("res_info_composer.1", 1024)
         shapes |= layer("gated_feature_composer.3", 512, 1024)
         shapes |= layer("res_info_composer.3", 1024, 1024)
         shapes |= layer("res_info_composer.5", 512, 1024)
-    if variant != "concat":
+    if variant in ("tirg", "lastconv"):
         shapes["a"] = (4,)
     checkpoint = {"it": 3, "model_state_dict": empty(shapes)}
     state = converted_state([checkpoint], method, from_official)

@@ -13,9 +13,11 @@ from baselines_plugin.resnet import MapBackbone, ResNet, TinyResNet
 from baselines_plugin.text_encoders import MaxLstmText
 from baselines_plugin.trunks import Levels
 from baselines_plugin.val import VAL, AttentionComposer, NormedConv, SelfAttention
+from baselines_plugin.vocabulary import seen_once
 from cir_plugins import CIRError, Parts, Preprocess
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
+from cir_plugins.run import learned, read_splits
 from cir_plugins.testing import check_method
 from tests.baselines.runs import batch_of, losses_of, plan_of
 
@@ -192,6 +194,18 @@ def test_short_runs_can_hasten_every_new_norm() -> None:
     norms = [m for m in method.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     assert len(norms) == 3 * 4 + 1
     assert {norm.momentum for norm in norms} == {0.1}
+
+
+@pytest.mark.parametrize("given", [{}, {"seen_once": [""]}])
+def test_training_fills_in_the_words_that_it_saw_once(
+    garments_root: Path, given: dict[str, Any]
+) -> None:
+    plan = plan_of(METHOD, garments_root, backbone={"levels": "three", "rule": "val", **given})
+    splits = read_splits(plan, ("train",))
+    filled = learned(plan, splits).backbone.options
+    texts = [t for s in splits for q in s.queries for t in s.captions.texts(q.captions, q.category)]
+    assert filled["seen_once"] == (("",) if given else seen_once(texts))
+    assert set(seen_once(texts)) <= set(filled["vocabulary"])
 
 
 def test_a_run_on_drawn_garments_learns(garments_root: Path, tmp_path: Path) -> None:

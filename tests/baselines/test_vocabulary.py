@@ -9,6 +9,7 @@ from baselines_plugin.vocabulary import (
     WordIds,
     learn_words,
     plain_words,
+    seen_once,
     treebank_words,
     word_vectors,
 )
@@ -43,6 +44,10 @@ def test_vocabularies_have_their_official_order() -> None:
     assert learn_words(texts, "val") == ("zebra", "a", "b", ".", "cat")
     assert learn_words(texts, "cosmo") == learn_words(texts, "val")
     assert learn_words(texts) == (".", "a", "b", "cat", "zebra")
+
+
+def test_words_that_training_texts_hold_once() -> None:
+    assert seen_once(["red, red dress.", "a Dress, longer", "longer"]) == (".", "a")
 
 
 def test_ids_by_rule() -> None:

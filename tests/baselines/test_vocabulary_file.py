@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from baselines_plugin.vocabulary_file import read_words
+from baselines_plugin.vocabulary_file import read_words, words_of_texts
 from cir_plugins.checkpoint import load_state
 from cir_plugins.config import read_config
 from cir_plugins.errors import CIRError
@@ -247,3 +247,17 @@ def test_a_vocabulary_of_another_size_is_told_with_the_shapes(
     sets = [word for size in SIZES for word in ("--set", f"backbone.{size}")]
     answer = cir("convert", "cosmo", *sorted(folder.iterdir()), "--out", tmp_path / "run", *sets)
     assert answer.complains("shapes: backbone.text.embedding.weight (7, 8) instead of (8, 8)")
+
+
+def test_tirgs_words_come_from_its_training_texts(tmp_path: Path) -> None:
+    """By hand: lower-case, without punctuation, sorted by code point."""
+    file = tmp_path / "texts.txt"
+    file.write_bytes(b"Zebra-striped dress\r\n\na Red dress, 2 sleeves\n")
+    words = ("2", "a", "dress", "red", "sleeves", "zebrastriped")
+    assert words_of_texts(file) == {"backbone.vocabulary": words}
+    file.write_text("?!\n\n")
+    with pytest.raises(CIRError, match=r"texts\.txt hold no word; accepted: one text per line"):
+        words_of_texts(file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(CIRError, match=r"training texts .*texts\.txt cannot be read"):
+        words_of_texts(file)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +294,26 @@ def test_a_suite_in_which_no_row_can_run_is_refused(suite: Suite, tmp_path: Path
         run_suite(hopeless, registry(), tmp_path / "out", progress=False)
     with pytest.raises(CIRError, match="unknown dataset 'fashionique'; nearest: fashioniq"):
         run_suite(suite.pointed_at("fashionique", tmp_path), registry(), tmp_path / "out")
+
+
+def test_runs_of_another_suite_are_evaluated_without_training(
+    result: SuiteResult, suite: Suite, tmp_path: Path
+) -> None:
+    moved = replace(suite, data={**suite.data, "gallery": "original"})
+    other = run_suite(moved, registry(), tmp_path / "out", progress=False, run=RUN, runs=result.out)
+    assert not (tmp_path / "out" / "runs" / "dqe-seed0").exists()
+    assert {(r.label, r.seed) for r in other.finished} == {
+        (label, seed) for label in ("contrastive", "dqe", "image only") for seed in (0, 1)
+    }
+    row = next(r for r in other.finished if (r.label, r.seed) == ("dqe", 1))
+    trained = next(r for r in result.finished if (r.label, r.seed) == ("dqe", 1))
+    assert row.updates == 0
+    assert row.report["protocol"] == "original"
+    assert row.config["train"] == trained.config["train"]
+    assert set(row.report["splits"]) > {"dress.val"}
+    same = run_suite(suite, registry(), tmp_path / "same", progress=False, run=RUN, runs=result.out)
+    assert {r.name: r.report["average"] for r in same.finished} == {
+        r.name: r.report["average"] for r in result.finished
+    }
+    reasons = {r.label: r.error for r in other.failed}
+    assert "has no trained run of this row" in reasons["broken"]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cir_plugins.bench.suite import read_suite, slug, suite_names
 from cir_plugins.config import TABLES
 from cir_plugins.errors import CIRError
+from cir_plugins.plan import Plan, make_plan
+from cir_plugins.registry import Registry
 
 SUITE = """
 description = "two rows"
@@ -190,6 +193,29 @@ def test_shipped_suites_are_whole(name: str) -> None:
 def test_all_suites_of_the_documentation_are_shipped() -> None:
     wanted = {"quickstart", "photos", "catalogue", "fashioniq", "cirr", "dqe_ablation"}
     assert wanted <= set(suite_names())
+
+
+ELEVEN = "dqe tirg val composeae cosmo mgur clip4cir bi_blip4cir covr covr2 sprc qure".split()
+
+
+@pytest.mark.parametrize("name", ["fashioniq", "cirr", "all"])
+def test_every_row_of_the_large_suites_can_be_planned(name: str) -> None:
+    """Eleven methods, CoVR in both forms; one rule for gallery and reference in every row."""
+    suite = read_suite(name).pointed_at(None, "somewhere")
+    registry = Registry.load()
+    plans = [make_plan(registry, suite.tables(row, 0)) for row in suite.rows]
+    assert {plan.method.name for plan in plans} >= set(ELEVEN)
+    assert len({protocol_switched(plan) for plan in plans}) == 1
+
+
+def protocol_switched(plan: Plan) -> tuple[Any, ...]:
+    return plan.data.options.get("gallery"), plan.data.options["drop_reference"]
+
+
+def test_circo_asks_for_the_rows_that_cirr_trains() -> None:
+    assert [row.label for row in read_suite("circo").rows] == [
+        row.label for row in read_suite("cirr").rows
+    ]
 
 
 def test_slug_keeps_letters_and_digits() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from cir_plugins.builtin.similarity import best_token, unit
+from cir_plugins.builtin.similarity import best_token, full_precision, unit
 
 
 def test_one_vector_each_is_a_dot_product() -> None:
@@ -26,3 +26,20 @@ def test_the_best_of_several_tokens_counts() -> None:
 def test_unit_vectors() -> None:
     assert torch.allclose(unit(torch.tensor([[3.0, 4.0]])), torch.tensor([[0.6, 0.8]]))
     assert not unit(torch.zeros(1, 3)).isnan().any()
+
+
+def test_scores_are_of_full_precision_under_autocast() -> None:
+    chance = torch.Generator().manual_seed(0)
+    query = unit(torch.randn(6, 64, generator=chance))
+    target = unit(torch.randn(9, 2, 64, generator=chance))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, scores = query @ target[:, 0].T, best_token(query, target)
+        half = best_token(query.bfloat16(), target)
+    assert rounded.dtype == torch.bfloat16
+    assert torch.equal(scores, best_token(query, target))
+    assert half.dtype == torch.float32
+
+
+def test_without_autocast_the_type_stays() -> None:
+    vectors = torch.ones(2, 3, dtype=torch.float64)
+    assert full_precision(torch.mul)(vectors, vectors).dtype == torch.float64

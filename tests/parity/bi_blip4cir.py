@@ -10,7 +10,13 @@ from baselines_plugin.combiner import Combiner
 from cir_plugins import Batch
 from tests.fakes import parts
 from tests.parity.blip_model import blip_backbone
-from tests.parity.cases import Case, State, load_official, official_gradients
+from tests.parity.cases import (
+    Case,
+    State,
+    load_official,
+    official_gradients,
+    weighted_sum,
+)
 
 _IMAGE = ("visual_encoder.", "vision_proj.")
 _TEXT = ("text_encoder.", "text_proj.")
@@ -28,8 +34,8 @@ def outputs(case: Case) -> State:
     meta, sizes = case.meta, case.meta["combiner"]
     method = BiBLIP4CIR(
         parts(blip_backbone(meta)),
-        sum_weight=meta["backward_weight"]["stage1"],
-        combiner_weight=meta["backward_weight"]["stage2"],
+        sum_weight=1.0,
+        combiner_weight=1.0,
         projection=sizes["projection"],
         hidden=sizes["hidden"],
         dropout=0.0,
@@ -106,21 +112,21 @@ def staged(case: Case, method: BiBLIP4CIR, stage: str) -> State:
     backbone = method.backbone
     query = method.query(backbone.features(case.inputs["reference_image"]), batch.tokens)
     target = method.target(backbone.features(case.inputs["target_image"]))
-    weight = method.sum_weight if stage == "stage1" else method.combiner_weight
     method.train()
     plain = method.loss
     method.loss = Recorder(plain)
     terms = method.terms(batch)
     forward, backward = method.loss.seen
     method.loss = plain
-    total = terms["forward"] + terms["backward"]
+    weights = {"forward": 1.0, "backward": case.meta["backward_weight"][stage]}
+    total = weighted_sum(terms, weights)
     found = {
         "query": query,
         "scores": method.similarity(query, target),
         "logits_forward": forward,
         "logits_backward": backward,
         "loss_forward": terms["forward"],
-        "loss_backward": terms["backward"] / weight,
+        "loss_backward": terms["backward"],
         "loss_total": total,
     }
     gradients = official_gradients(
@@ -128,6 +134,7 @@ def staged(case: Case, method: BiBLIP4CIR, stage: str) -> State:
         method,
         case.weights,
         lambda state: official_state(checkpoints(state), method),
+        case.inputs,
     )
     combiner = set(Combiner(1, 1, 1, 0.0).state_dict())
     kept = {

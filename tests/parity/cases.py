@@ -34,7 +34,7 @@ class Case:
         folder: Where it lies.
         meta: Content of ``meta.json``.
         weights: Official key -> tensor; empty for cases without weights.
-        inputs: Name -> tensor.
+        inputs: Name -> tensor; floating ones are leaves that gradients reach.
         outputs: Name -> tensor that official code gave.
         extra: Further safetensors files by stem.
     """
@@ -69,6 +69,8 @@ def read_case(folder: Path) -> Case:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     states = {file.stem: load_file(file) for file in sorted(folder.glob("*.safetensors"))}
     weights, inputs, outputs = (states.pop(part, {}) for part in _PARTS)
+    for value in inputs.values():
+        value.requires_grad_(value.is_floating_point())
     return Case(folder, meta, weights, inputs, outputs, states)
 
 
@@ -103,20 +105,26 @@ def official_gradients(
     method: torch.nn.Module,
     weights: Mapping[str, Tensor],
     convert: Callable[[State], Mapping[str, Tensor]],
+    inputs: Mapping[str, Tensor] | None = None,
 ) -> State:
-    """``grad.<official key>`` of a loss for every official key that our parameters come from.
+    """``grad.<official key>`` of a loss for every official key, and ``grad.<input>`` for inputs.
 
     The gradient of each of our trained parameters is carried back through the conversion, so that
-    keys that the conversion joins, splits or turns come out in their official form.
+    keys that the conversion joins, splits or turns come out in their official form. What the loss
+    does not reach has zeros.
 
     Args:
         total: The loss; its graph is kept.
         method: Ours, with the weights loaded; what needs no gradient gives none.
         weights: Official key -> tensor, as stored.
         convert: Weights -> our state, keys as in ``method.state_dict()``.
+        inputs: Name -> tensor; those that require a gradient have one.
     """
     trained = {name: p for name, p in method.named_parameters() if p.requires_grad}
-    found = torch.autograd.grad(total, list(trained.values()), allow_unused=True, retain_graph=True)
+    given = {name: value for name, value in (inputs or {}).items() if value.requires_grad}
+    found = torch.autograd.grad(
+        total, [*trained.values(), *given.values()], allow_unused=True, retain_graph=True
+    )
     leaves = {
         key: value.detach().clone().requires_grad_(value.is_floating_point())
         for key, value in weights.items()
@@ -124,17 +132,26 @@ def official_gradients(
     ours = convert(leaves)
     pairs = [
         (ours[name], gradient)
-        for name, gradient in zip(trained, found, strict=True)
+        for name, gradient in zip(trained, found[: len(trained)], strict=True)
         if gradient is not None and name in ours and ours[name].requires_grad
     ]
-    keys = [key for key, leaf in leaves.items() if leaf.requires_grad]
+    official = {key: leaf for key, leaf in leaves.items() if leaf.requires_grad}
     back = torch.autograd.grad(
         [value for value, _ in pairs],
-        [leaves[key] for key in keys],
+        list(official.values()),
         grad_outputs=[gradient for _, gradient in pairs],
         allow_unused=True,
     )
-    return {f"grad.{key}": g for key, g in zip(keys, back, strict=True) if g is not None}
+    reached = zip((official | given).items(), (*back, *found[len(trained) :]), strict=True)
+    return {
+        f"grad.{name}": torch.zeros_like(value) if gradient is None else gradient
+        for (name, value), gradient in reached
+    }
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The sum of terms times their weights, those of weight 0 with gradients of 0."""
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
 def differences(case: Case, ours: Mapping[str, Tensor]) -> list[str]:

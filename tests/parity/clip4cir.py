@@ -57,21 +57,19 @@ def combiner_alone(case: Case) -> State:
     image, text, target = (
         case.inputs[name] for name in ("reference_features", "text_features", "target_features")
     )
-    text.requires_grad_(True)
     found = combiner.combine(image, text)
     logits, stored = logits_of(unit(found.query), unit(target), sizes["logit_scale"])
     total = InfoNCE()(logits, *everything_negative(logits)).mean()
-    (of_text,) = torch.autograd.grad(total, [text], retain_graph=True)
     gradients = official_gradients(
         total,
         composer,
         case.weights,
         lambda state: take_combiner([split_entries(state, "Combiner")], composer),
+        case.inputs,
     )
     stored |= described(found) | {"logits": logits}
     return {f"eval.{name}": value for name, value in stored.items()} | {
         "loss.total": total,
-        "grad.text_features": of_text,
         **gradients,
     }
 
@@ -137,11 +135,12 @@ def two_stages(case: Case) -> State:
         (loss,) = method.terms(batch_of(case)).values()
         found |= {f"stage{stage}.{name}": value for name, value in stored.items()}
         found |= {f"stage{stage}.logits": logits, f"loss.stage{stage}": loss}
-        entry = "CLIP" if stage == 1 else "Combiner"
         gradients = official_gradients(
-            loss, method, case.weights, lambda state: converted(state, method)
+            loss, method, case.weights, lambda state: converted(state, method), case.inputs
         )
-        found |= {k: v for k, v in gradients.items() if k.startswith(f"grad.{entry}.")}
+        # The images are behind CLIP, which stage 2 has frozen.
+        combining = "grad.Combiner."
+        found |= {k: g for k, g in gradients.items() if k.startswith(combining) == (stage == 2)}
     return found
 
 

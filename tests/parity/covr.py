@@ -11,9 +11,11 @@ from baselines_plugin.losses import HardNegativeNCE
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.method import Method, Parts
 from tests.parity.blip_model import blip_backbone
-from tests.parity.cases import Case, load_official, official_gradients
+from tests.parity.cases import Case, load_official, official_gradients, weighted_sum
 from tests.parity.tiny_blip2 import build_blip2
 from tests.parity.triplets import batch_of
+
+TERMS = ("image", "caption")
 
 
 def outputs(case: Case) -> dict[str, Tensor]:
@@ -52,12 +54,11 @@ def priced(case: Case, method: Method, scores: Tensor) -> dict[str, Tensor]:
 
 def covr2_outputs(case: Case) -> dict[str, Tensor]:
     """CoVR-2's."""
-    image_weight, caption_weight = case.meta["loss_weights"]
+    captioned = "caption_input_ids" in case.inputs
     method = CoVR2(
         Parts(build_blip2(case.meta), loss_of(case), InBatch()),
         score="max",
-        image_weight=image_weight,
-        caption_weight=caption_weight,
+        caption_weight=float(captioned),
         temperature=case.meta["temperature"],
     )
     start = {**case.weights, **case.extra["weights_target"]}
@@ -66,19 +67,17 @@ def covr2_outputs(case: Case) -> dict[str, Tensor]:
     method.train()
     images = [case.inputs["reference_image"], case.inputs["target_image"]]
     batch = batch_of(images, tokens_of(case))
-    if caption_weight:
+    if captioned:
         batch.views = {"target_caption": tokens_of(case, "caption_")}
     terms = method.terms(batch)
-    total = torch.stack(list(terms.values())).sum()
-    found["loss_image"] = terms["image"] / image_weight
-    found["loss_total"] = total
-    if caption_weight:
-        found["loss_caption"] = terms["caption"] / caption_weight
+    total = weighted_sum(terms, dict(zip(TERMS, case.meta["loss_weights"], strict=True)))
+    found |= {f"loss_{name}": term for name, term in terms.items()} | {"loss_total": total}
     return found | official_gradients(
         total,
         method,
         case.weights,
         lambda state: official_covr2([{"model": state}, {"model": start}], method),
+        case.inputs,
     )
 
 
@@ -130,6 +129,7 @@ def covr_outputs(case: Case) -> dict[str, Tensor]:
         method,
         case.weights,
         lambda state: official_covr([{"model": state}], method),
+        case.inputs,
     )
 
 

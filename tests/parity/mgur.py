@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from baselines_plugin.mgur import MGUR, official_state
 from baselines_plugin.text_encoders import RobertaText
+from baselines_plugin.uncertainty import under_uncertainty
 from tests.parity.cases import Case, load_official, official_gradients, split_entries
 from tests.parity.cosmo import batch_of, composed, cross_entropy, in_batch, map_backbone
 
@@ -33,6 +34,7 @@ def outputs(case: Case) -> dict[str, Tensor]:
         method,
         case.weights,
         lambda weights: official_state(checkpoint(weights), method),
+        case.inputs,
     )
 
 
@@ -105,16 +107,13 @@ def priced(
         "augmented_target": blurred.out,
         "augmented_scores": scale**2 * method.doubted_scores(made["query"] / scale, blurred),
     }
-    weighted = method.terms(
-        batch_of(case, case.inputs["reference_map"], tokens_of(case)), noise=noise
-    )
+    weighted = method.terms(batch_of(case, tokens_of(case)), noise=noise)
     doubted = cross_entropy(method, made["query"], blurred.out)
-    gamma = method.gamma
     terms = {
         "augmented_cross_entropy": doubted,
         "augmented_std": blurred.spread,
         "info": cross_entropy(method, made["query"], made["target"]),
-        "uncertainty": weighted["uncertainty"] / gamma,
+        "uncertainty": under_uncertainty(doubted, blurred.spread),
         "total": torch.stack(list(weighted.values())).sum(),
     }
     return terms, steps

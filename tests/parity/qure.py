@@ -22,8 +22,12 @@ def outputs(case: Case) -> dict[str, Tensor]:
 
 def model_outputs(case: Case) -> dict[str, Tensor]:
     """States, embeddings, scores, the loss and its gradients."""
-    method = QuRe(Parts(build_blip2(case.meta), Pairwise(), InBatch(), "mined"))
-    load_official(method, [case.weights], official_state)
+    tempered = case.meta.get("use_temp", True)
+    parts = Parts(build_blip2(case.meta), Pairwise(), InBatch(), "mined")
+    method = QuRe(parts, learn_temperature=tempered)
+    # Scores that the official code does not divide have a temperature of 1, whatever is stored.
+    weights = case.weights if tempered else {**case.weights, "temp": torch.ones(())}
+    load_official(method, [weights], official_state)
     tokens = {"ids": case.inputs["input_ids"], "mask": case.inputs["attention_mask"]}
     found = embeddings(method, case, tokens)
     method.train()
@@ -32,7 +36,7 @@ def model_outputs(case: Case) -> dict[str, Tensor]:
     (total,) = method.terms(batch).values()
     found["loss_total"] = total
     return found | official_gradients(
-        total, method, case.weights, lambda state: official_state([state], method)
+        total, method, weights, lambda state: official_state([state], method), case.inputs
     )
 
 

@@ -9,16 +9,17 @@ from baselines_plugin.sprc import ENTRY, SPRC, official_state
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.method import Parts
-from tests.parity.cases import Case, load_official, official_gradients
+from tests.parity.cases import Case, load_official, official_gradients, weighted_sum
 from tests.parity.tiny_blip2 import build_blip2
 from tests.parity.triplets import batch_of
 
+TERMS = ("contrast", "text", "align")
+
 
 def build(case: Case) -> SPRC:
-    """The method with the case's weights."""
-    _, text, align = (weight / case.meta["loss_weights"][0] for weight in case.meta["loss_weights"])
+    """The method with the case's weights; all terms count alike."""
     parts = Parts(build_blip2(case.meta), InfoNCE(), InBatch())
-    method = SPRC(parts, text_weight=text, align_weight=align)
+    method = SPRC(parts, text_weight=1.0, align_weight=1.0)
     load_official(method, [{"epoch": 0, ENTRY: case.weights}], official_state)
     return method
 
@@ -32,14 +33,17 @@ def outputs(case: Case) -> dict[str, Tensor]:
     terms = method.terms(
         batch_of([case.inputs["reference_image"], case.inputs["target_image"]], tokens)
     )
-    first = case.meta["loss_weights"][0]
-    total = first * torch.stack(list(terms.values())).sum()
+    total = weighted_sum(terms, dict(zip(TERMS, case.meta["loss_weights"], strict=True)))
     found["loss_itc"] = terms["contrast"]
-    found["loss_rtc"] = terms["text"] / method.text_weight
-    found["loss_align"] = terms["align"] / method.align_weight
+    found["loss_rtc"] = terms["text"]
+    found["loss_align"] = terms["align"]
     found["loss_total"] = total
     return found | official_gradients(
-        total, method, case.weights, lambda state: official_state([{ENTRY: state}], method)
+        total,
+        method,
+        case.weights,
+        lambda state: official_state([{ENTRY: state}], method),
+        case.inputs,
     )
 
 
@@ -64,6 +68,7 @@ def embeddings(method: SPRC, case: Case, tokens: dict[str, Tensor]) -> dict[str,
     )
     scores = method.similarity(query, tokens_of_target)
     return {
+        "vision_reference": reference,
         "image_features_reference": backbone.seen(reference),
         "image_features_target": backbone.seen(target),
         "prompts": prompts,

@@ -84,3 +84,25 @@ def test_gradients_come_back_in_their_official_form() -> None:
         "grad.left": [2.0, 4.0],
         "grad.right": [6.0, 8.0],
     }
+
+
+def test_gradients_of_inputs_and_zeros_where_the_loss_does_not_reach() -> None:
+    """By hand: the sum of 2 left * x with left = [1, 3] has the gradient [2, 6] in x."""
+    ours = torch.nn.Linear(2, 1, bias=False)
+    weights = {"left": torch.tensor([1.0, 3.0]), "other": torch.ones(1)}
+    inputs = {"x": torch.ones(2), "y": torch.ones(1), "ids": torch.arange(2)}
+    for name in ("x", "y"):
+        inputs[name].requires_grad_()
+
+    def convert(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"weight": 2 * state["left"][None]}
+
+    ours.load_state_dict(convert(weights))
+    total = ours(inputs["x"]).sum()
+    found = official_gradients(total, ours, weights, convert, inputs)
+    assert {name: g.tolist() for name, g in found.items()} == {
+        "grad.left": [2.0, 2.0],
+        "grad.other": [0.0],
+        "grad.x": [2.0, 6.0],
+        "grad.y": [0.0],
+    }

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from cir_plugins.builtin.blip2 import Blip2
+from cir_plugins.builtin.towers import LN_VISION_EPS
 
 
 def build_blip2(meta: dict[str, Any]) -> Blip2:
     """The backbone of a case in evaluation mode, at random, without dropout."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(configuration(meta)), encoding="utf-8")
-        return Blip2(model=folder, weights="random", dropout=0.0)
+        backbone = Blip2(model=folder, weights="random", dropout=0.0)
+    backbone.model.vision_model.post_layernorm.eps = meta.get("ln_vision_eps", LN_VISION_EPS)
+    return backbone
 
 
 def configuration(meta: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,13 @@ from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from tests.parity.cases import Case, load_official, official_gradients
 
-VARIANTS = {"tirg": "tirg", "tirg_lastconv": "lastconv", "concat": "concat"}
+VARIANTS = {
+    "tirg": "tirg",
+    "tirg_lastconv": "lastconv",
+    "concat": "concat",
+    "imgonly": "image_only",
+    "textonly": "text_only",
+}
 
 
 def outputs(case: Case) -> dict[str, Tensor]:
@@ -121,7 +127,7 @@ def triplet_gradients(case: Case) -> dict[str, Tensor]:
 
 def gradients(total: Tensor, method: TIRG, case: Case) -> dict[str, Tensor]:
     return official_gradients(
-        total, method, case.weights, lambda state: from_official([state], method)
+        total, method, case.weights, lambda state: from_official([state], method), case.inputs
     )
 
 

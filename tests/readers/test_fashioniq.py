@@ -82,6 +82,7 @@ def test_merged_gallery_has_every_image_once(tmp_path: Path) -> None:
         ("sprc", ["is blue and no sleeves short"]),
         ("qure", ["is blue and no sleeves short"]),
         ("covr", ["is blue and no sleeves short"]),
+        ("cosmo_repo", [" Is BLUE.  and no sleeves; short", "no sleeves; short and  Is BLUE. "]),
         ("cosmo", [" Is BLUE.  and no sleeves; short", "no sleeves; short and  Is BLUE. "]),
         (
             "mgur",
@@ -118,6 +119,7 @@ def test_each_repository_has_its_gallery(tmp_path: Path) -> None:
         "qure": (5, False),
         "covr": (5, True),
         "cosmo": (3, True),
+        "cosmo_repo": (5, True),
         "mgur": (3, True),
         "val_repo": (3, True),
         "composeae": (6, False),

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from cir_plugins.plan import make_plan
+from cir_plugins.registry import Registry
+from cir_plugins.run import protocol_of
+
+# The preset of the reader that a recipe is on FashionIQ.
+PROTOCOLS = {
+    "val": "val_repo",
+    "composeae": "composeae",
+    "cosmo": "cosmo_repo",
+    "mgur": "mgur",
+    "clip4cir": "clip4cir",
+    "bi_blip4cir": "clip4cir",  # the same switches: its tags are the method's
+    "covr": "covr",
+    "covr2": "covr",
+    "sprc": "sprc",
+    "qure": "qure",
+}
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.load()
+
+
+@pytest.mark.parametrize("method", PROTOCOLS)
+def test_a_recipe_is_judged_as_its_repository_does(registry: Registry, method: str) -> None:
+    tables = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "somewhere"}}
+    plan = make_plan(registry, tables)
+    assert protocol_of(plan) == PROTOCOLS[method]
+    assert plan.train.known == "target"
+
+
+def test_qure_mines_among_the_training_targets(registry: Registry) -> None:
+    tables = {"method": {"name": "qure"}, "data": {"name": "fashioniq", "root": "somewhere"}}
+    assert make_plan(registry, tables).train.pool == "targets"
+    cirr = {**tables, "data": {"name": "cirr", "root": "somewhere"}}
+    assert make_plan(registry, cirr).train.pool == "gallery"
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "score"),
+    [("covr2", "cirr", "max"), ("covr2", "circo", "mean"), ("covr2", "fashioniq", "mean")],
+)
+def test_covr2_ranks_by_the_score_of_the_data_set(
+    registry: Registry, method: str, data: str, score: str
+) -> None:
+    tables = {"method": {"name": method}, "data": {"name": data, "root": "somewhere"}}
+    assert make_plan(registry, tables).method.options["score"] == score

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pytest
+
+from cir_plugins.config import parse_set
+from cir_plugins.errors import CIRError
+from cir_plugins.plan import make_plan
+from cir_plugins.registry import Registry
+
+
+@pytest.mark.parametrize("method", ["qure", "clip4cir", "val"])
+@pytest.mark.parametrize("negatives", ["mined", "both"])
+def test_a_loss_that_asks_back_wants_the_batch(method: str, negatives: str) -> None:
+    registry = Registry.load()
+    tables = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "somewhere"}}
+    sets = parse_set(["loss=two_way_hinge", f"train.negatives={negatives}"])
+    with pytest.raises(CIRError, match="loss 'two_way_hinge' asks back from each target"):
+        make_plan(registry, tables, sets)
+    assert make_plan(registry, tables, parse_set(["loss=two_way_hinge", "train.negatives=batch"]))
