@@ -54,20 +54,20 @@ def train(
 
     Under torchrun the processes train one model together.
     """
-    from cir_plugins.config import parse_set, read_config
-
-    file: Tables = read_config(config) if config else {}
-    named = arguments_as_tables(method, data, root, seed, device, start, feature_cache)
-    layers = (file, named, parse_set(sets or []))
-    if dry_run:
-        typer.echo(planned(layers).text(), nl=False)
-        return
     from cir_plugins.bulk import share_of_environment
+    from cir_plugins.config import parse_set, read_config
     from cir_plugins.meeting import Meeting
 
     meeting = Meeting.of(*share_of_environment())
     try:
-        together(layers, out, resume, meeting)
+        with meeting.agreed():
+            file: Tables = read_config(config) if config else {}
+            named = arguments_as_tables(method, data, root, seed, device, start, feature_cache)
+            plan = planned((file, named, parse_set(sets or [])))
+        if not dry_run:
+            together(plan, out, resume, meeting)
+        elif meeting.rank == 0:
+            typer.echo(plan.text(), nl=False)
     except SharedError as error:
         tell_once(error, meeting)
 
@@ -81,8 +81,8 @@ def planned(layers: Sequence[Tables]) -> Plan:
     return make_plan(Registry.load(), *start_layer(layers), *layers)
 
 
-def together(layers: Sequence[Tables], out: Path | None, resume: bool, meeting: Meeting) -> None:
-    """Run what the layers plan, with the processes of the meeting; the first one reports."""
+def together(plan: Plan, out: Path | None, resume: bool, meeting: Meeting) -> None:
+    """Run a plan with the processes of the meeting; the first one reports."""
     from cir_plugins.cli.terminal import show_report
     from cir_plugins.device import resolve_device
     from cir_plugins.refusal import refuse_whole_batches
@@ -90,7 +90,6 @@ def together(layers: Sequence[Tables], out: Path | None, resume: bool, meeting: 
     from cir_plugins.world import join
 
     with meeting.agreed():
-        plan = planned(layers)
         folder = need(out, "--out RUN")
         if meeting.size > 1:
             refuse_whole_batches(plan, f"{meeting.size} processes share it")
