@@ -37,7 +37,10 @@ def centred(features: Tensor) -> Tensor:
         (changed(query=lambda f, t: f), "query must have unit length"),
         (changed(target=centred), "target of image 0 alone and in a batch of 3: off by"),
         (changed(target=lambda f: unit(f)[:, :4]), r"must have shape \(3, 8\), found \(3, 4\)"),
-        (changed(similarity=lambda q, t: (q * t).sum(-1)), r"similarity must have shape \(3, 3\)"),
+        (
+            changed(similarity=lambda q, t: (q * t).sum(-1)),
+            r"similarity raises RuntimeError on query \(2, 8\)",
+        ),
         (changed(features=lambda x: x[:1].flatten(1)), "features must have the 3 images first"),
         (changed(features=lambda x: [x]), "features are list, not a tensor or a named tuple"),
         (changed(tokenize=lambda t: {"n": torch.ones(1)}), "'tokenize' runs in loader workers"),
