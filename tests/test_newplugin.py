@@ -79,6 +79,13 @@ def test_a_name_that_is_taken_is_refused(name: str, tmp_path: Path) -> None:
         write_plugin(name, tmp_path / "made", Registry.load({}))
 
 
+@pytest.mark.parametrize("folder", ["/proc/x", "/dev/null/x", "/" + "x" * 300])
+def test_a_folder_that_cannot_be_written_is_refused(folder: str) -> None:
+    """What the system answers differs by place (/proc has no such file): never a traceback."""
+    with pytest.raises(CIRError, match=f"{folder} cannot be written: "):
+        write_plugin("acme", Path(folder), Registry.load({}))
+
+
 def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match="exists; accepted: a folder that does not exist yet"):
         write_plugin("acme", tmp_path, Registry.load({}))
