@@ -119,3 +119,4 @@ _METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "text_features": ("describe",),
     }
 )
+KNOWN = tuple(_CHECKS)
