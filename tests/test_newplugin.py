@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +48,87 @@ def test_the_project_is_listed_and_passes_its_own_tests(tmp_path: Path) -> None:
     )
     assert own.returncode == 0, own.stdout
     assert "14 passed" in own.stdout
+
+
+def without(project: Path, name: str, kinds: tuple[str, ...]) -> None:
+    """Delete kinds as the project's README says: module, test, hook and row."""
+    hooks, suite = project / name / "__init__.py", project / "suite.toml"
+    for kind in kinds:
+        (project / name / f"{kind}.py").unlink()
+        (project / "tests" / f"test_{kind}.py").unlink()
+        plural = {"loss": "losses"}.get(kind, f"{kind}s")
+        text, found = re.subn(
+            rf"\n\n@hookimpl\ndef cir_{plural}\(\).*?\n    return .*?\n",
+            "",
+            hooks.read_text(),
+            flags=re.S,
+        )
+        assert found == 1, kind
+        hooks.write_text(text)
+        parts = suite.read_text().split("[[rows]]")
+        kept = [part for part in parts if f'label = "{name}_{kind}"' not in part]
+        assert len(parts) - len(kept) == (kind != "dataset"), kind
+        suite.write_text("[[rows]]".join(kept))
+
+
+def test_a_project_of_one_kind_passes_its_tests_and_is_benched(tmp_path: Path) -> None:
+    """The last command must work for whoever brings a loss and deletes the rest, as told to."""
+    project = tmp_path / "acme"
+    write_plugin("acme", project, Registry.load({}))
+    without(project, "acme", ("backbone", "sampler", "method", "dataset"))
+    suite = project / "suite.toml"
+    suite.write_text(suite.read_text().replace("images = 160", "images = 60"))
+    installed(project, "acme")
+    own = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project)],
+        env={**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "3 passed" in own.stdout, own.stdout
+    done = run_cir("bench", "suite.toml", "--out", "runs", plugins=project, cwd=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((project / "runs" / "results.json").read_text())["rows"]
+    assert [row["label"] for row in rows] == ["contrastive", "acme_loss"]
+
+
+def test_every_kind_has_its_row_or_a_word_on_how_it_comes_in() -> None:
+    suite = tomllib.loads(render("acme")["suite.toml"])
+    rows = suite["rows"][1:]
+    assert [row["label"] for row in rows] == [f"acme_{kind}" for kind in KINDS[:-1]]
+    assert [row.get(kind) for row, kind in zip(rows, KINDS, strict=False)] == [
+        f"acme_{kind}" for kind in KINDS[:-1]
+    ]
+    for text in (render("acme")["suite.toml"], render("acme")["README.md"]):
+        assert "cir bench suite.toml --data acme_dataset --root DIR" in text
+
+
+def test_methods_that_teach_can_be_embedded_by_parts(tmp_path: Path) -> None:
+    """Whoever copies a method that overrides ``terms`` is refused under torchrun."""
+    root = Path(__file__).parents[1]
+    guide = (root / "docs" / "plugins.md").read_text(encoding="utf-8")
+    example = (root / "examples" / "cir_neighbours" / "cir_neighbours.py").read_text()
+    for text in (guide, example, render("acme")["acme/method.py"]):
+        assert "def terms_from(self, queries" in text
+        assert "def terms(" not in text
+
+
+def test_the_ways_to_install_are_one() -> None:
+    root = Path(__file__).parents[1]
+    texts = [
+        (root / "docs" / "plugins.md").read_text(encoding="utf-8"),
+        (root / "examples" / "cir_neighbours" / "README.md").read_text(encoding="utf-8"),
+        (root / "cir_plugins" / "cli" / "new_plugin.py").read_text(encoding="utf-8"),
+        render("acme")["README.md"],
+    ]
+    for text in texts:
+        assert "pip install -e '.[test]'" in text
+    guide = texts[0]
+    assert guide.index("pip install DIR") < guide.index("cir new-plugin acme")
+    example = tomllib.loads((root / "examples" / "cir_neighbours" / "pyproject.toml").read_text())
+    assert "test" in example["project"]["optional-dependencies"]
 
 
 @pytest.mark.skipif(shutil.which("ruff") is None, reason="ruff is not installed")
