@@ -10,12 +10,15 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from cir_plugins import CIRError, Registry
 from cir_plugins.newplugin import KINDS, render, write_plugin
+from cir_plugins.testing import check_method, check_plugin, check_sampler
 from tests.plugin_folder import run_cir
+from tests.testing.toy import Toy
 
 
 def installed(project: Path, name: str) -> Path:
@@ -113,6 +116,20 @@ def test_methods_that_teach_can_be_embedded_by_parts(tmp_path: Path) -> None:
     for text in (guide, example, render("acme")["acme/method.py"]):
         assert "def terms_from(self, queries" in text
         assert "def terms(" not in text
+
+
+def test_the_parts_of_the_guide_keep_the_contract() -> None:
+    """Code in a page is copied before it is read: it has to work as it stands."""
+    guide = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    module = ModuleType("my_plugin")
+    module.__file__ = "plugins.md"
+    for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL):
+        if "@hookimpl" in block:
+            exec(block, module.__dict__)
+    check_plugin(module)
+    check_sampler(module.Band())
+    assert module.Symmetric.in_parts()
+    check_method(module.Symmetric, Toy())
 
 
 def test_the_ways_to_install_are_one() -> None:
