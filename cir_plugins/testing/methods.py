@@ -51,7 +51,7 @@ def check_method(
     Terms are finite scalars by name whose gradient reaches what is trained; queries and targets
     have unit length and are the same each time in evaluation mode; the batch stays as it is, and
     one that brings features gives the terms of one that brings pixels; the parameter groups hold
-    every trained parameter once.
+    every parameter that the gradient reaches, once.
 
     Args:
         method_class: The class, with its recipe.
@@ -80,9 +80,9 @@ def check_method(
             batch = _batch(method, negatives != "batch", seed)
         _check_retrieval(method, batch)
         if method_class.trained:
-            _check_terms(method, batch)
+            reached = _check_terms(method, batch)
             _check_features(method, batch)
-            _check_groups(method)
+            _check_groups(method, reached)
 
 
 def check_recipe(method_class: type[Method]) -> None:
@@ -170,7 +170,8 @@ def _check_retrieval(method: Method, batch: Batch) -> None:
     require_close("query of the same input in evaluation mode", again, query, 1e-6)
 
 
-def _check_terms(method: Method, batch: Batch) -> None:
+def _check_terms(method: Method, batch: Batch) -> frozenset[str]:
+    """Names of the parameters that the terms' gradient reaches."""
     method.train()
     with calling("on_epoch", "the first epoch"):
         method.on_epoch(0, max(1, method.recipe.train.epochs))
@@ -191,6 +192,7 @@ def _check_terms(method: Method, batch: Batch) -> None:
         require_finite(f"the gradient of '{name}'", gradient)
     moved = [name for name, gradient in gradients.items() if bool(gradient.any())]
     require(bool(moved), "no parameter of the method gets a gradient other than 0")
+    return frozenset(gradients)
 
 
 def _tensors(batch: Batch) -> dict[str, Tensor]:
@@ -215,7 +217,8 @@ def _check_features(method: Method, batch: Batch) -> None:
         require_close(f"term '{name}' from features instead of pixels", found[name], value, 1e-3)
 
 
-def _check_groups(method: Method) -> None:
+def _check_groups(method: Method, reached: frozenset[str]) -> None:
+    """A method may leave out what its stage computes without gradient, and nothing else."""
     with calling("parameter_groups", "the rate 0.001"):
         groups = method.parameter_groups(1e-3)
         given = [id(parameter) for group in groups for parameter in group["params"]]
@@ -223,10 +226,10 @@ def _check_groups(method: Method) -> None:
     require(all("lr" in group for group in groups), "a parameter group has no 'lr'")
     require(len(given) == len(set(given)), "a parameter is in two parameter groups")
     require(set(given) <= set(wanted), "parameter_groups holds parameters that need no gradient")
-    left = [name for key, name in wanted.items() if key not in given]
+    left = [name for key, name in wanted.items() if key not in given and name in reached]
     require(
         not left,
-        f"parameter_groups leaves out {len(left)} parameters that need a gradient, such as "
+        f"parameter_groups leaves out {len(left)} parameters that the gradient reaches, such as "
         f"{left[:3]}: they would never be trained; accepted: a group for them, or "
         "requires_grad_(False)",
     )

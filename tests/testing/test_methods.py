@@ -133,7 +133,10 @@ def test_the_plain_method_keeps_the_contract() -> None:
         (_NeedsMore, "does not offer query_tokens"),
         (_NoDefault, "parameter 'depth' of .* needs a default"),
         (_Twice, "a parameter is in two parameter groups"),
-        (_Forgets, r"leaves out 1 parameters that need a gradient, such as \['log_temperature'\]"),
+        (
+            _Forgets,
+            r"leaves out 1 parameters that the gradient reaches, such as \['log_temperature'\]",
+        ),
         (_WantsPixels, r"terms raises AssertionError on a batch that brings features instead of"),
         (
             _AsksForMore,
