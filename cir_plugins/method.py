@@ -4,16 +4,18 @@ A method holds a backbone, a loss and a sampler. It answers three questions for 
 target, similarity) and one for training (terms of a batch), and overrides only what is its own.
 
 What a backbone may offer beyond the protocol is named in its ``offers``, and what a method needs
-in its ``needs``; a combination that cannot work is refused before anything is built:
+in its ``needs``; a combination that cannot work is refused before anything is built. These are
+known; a plugin may have names of its own for its own methods:
 
 * ``query_tokens``: ``fuse(features, tokens) -> Fused``, ``project_text(hidden)`` and
   ``embed_words(words)`` of a text-conditioned set of query tokens.
 * ``image_embedding``: ``image(features) -> (B, D)``, one vector per image.
 * ``text_embedding``: ``text(tokens) -> (B, D)``, one vector per text, without an image.
-* ``raw_embeddings``: ``raw_text(tokens) -> (B, D)`` and image features (B, D) that can be added to
-  it, neither normalised.
-* ``feature_map``: ``features`` is a map (U, C, h, w), ``project(map) -> (n, D)``;
-  ``feature_levels``: features are several maps; ``text_features``: ``describe(tokens) -> (B, W)``.
+* ``raw_embeddings``: ``raw_text(tokens) -> (B, D)`` and, to add to it, ``raw_image(features) ->
+  (B, D)`` or, without that method, the features (B, D) themselves; neither normalised.
+* ``feature_map``: ``features`` is a map (U, C, h, w), and ``project(map) -> (n, D)``.
+* ``feature_levels``: ``features`` is a named tuple of several such maps.
+* ``text_features``: ``describe(tokens) -> (B, W)``, one vector per text, not normalised.
 """
 
 from __future__ import annotations
@@ -73,6 +75,28 @@ class Method(nn.Module):
         parts: Backbone, loss and sampler.
         temperature: Start value of the temperature that scores are divided by, above 0.
         learn_temperature: Whether the temperature is trained.
+
+    Attributes:
+        recipe: The parts and settings it was published with; the only home of its defaults.
+        needs: Names of what it needs of a backbone beyond the protocol.
+        trained: False for a method that no training changes; it has no use for loss and sampler.
+        views: Further readings of a caption, each tokenised beside the text into
+            ``Batch.views``: name -> edit of a raw caption.
+        edit: Edit of every raw caption before it becomes the text of a query, in training and
+            evaluation; None for none.
+        judging: Options that only evaluation looks at: on another data set the recipe's word on
+            it counts, not the run's.
+
+    A class may carry more, which is read where it is there:
+
+    * ``refuses(plan) -> str``, a static method: why the plan's parts or settings cannot work with
+      this method, or an empty string. Asked before anything is built.
+    * ``official(checkpoints, method) -> dict[str, Tensor]``, a static method: the method's state
+      from the contents of official files, for ``cir convert`` (see ``cir_plugins.Official``).
+    * ``official_files``: suffix -> function from such a file's path to options by
+      ``table.option``, for files of other kinds beside the checkpoints, such as a vocabulary.
+    * ``official_settings``: options by ``table.option`` of a converted run where nothing else is
+      given; without it ``backbone.weights`` is ``random``, as the checkpoint brings the weights.
     """
 
     recipe: ClassVar[Recipe] = Recipe(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cir_plugins.errors import CIRError
 
 if TYPE_CHECKING:
+    from cir_plugins.config import Tables
     from cir_plugins.plan import Plan
 
 
@@ -51,6 +52,24 @@ def refuse_nonsense(plan: Plan) -> None:
         raise CIRError(
             "train.batch_size 1 leaves no negative in a batch, but train.negatives is 'batch'; "
             "accepted: train.batch_size of 2 or more, or train.negatives=mined"
+        )
+
+
+def refuse_unused(plan: Plan, given: Tables) -> None:
+    """Refuse a loss or sampler that was asked for where the method has no use for it.
+
+    Args:
+        plan: The plan.
+        given: What was asked for in this very call, not by a recipe, file or suite.
+
+    Raises:
+        CIRError: With the reason.
+    """
+    unused = [kind for kind in ("loss", "sampler") if kind in given]
+    if unused and not getattr(plan.method.factory, "trained", True):
+        raise CIRError(
+            f"method '{plan.method.name}' is not trained, so that it has no use for --set "
+            f"{unused[0]}; accepted: leave it out, or a method that is trained"
         )
 
 

@@ -6,10 +6,11 @@ import importlib
 import importlib.metadata
 import inspect
 import re
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, Literal, get_args
 
 import pluggy
@@ -102,7 +103,7 @@ class Registry:
             try:
                 plugin = entry.load()
             except (Exception, SystemExit) as error:  # a plugin's import harms itself only
-                collected.fail(entry.name, error)
+                collected.fail(entry.name, _hidden(entry.module, error) or error)
                 continue
             collected.add(manager, entry.name, plugin)
         return cls(collected.offers, collected.failures)
@@ -142,12 +143,28 @@ class Registry:
                 f"{kind} '{name}' of plugin '{offer.plugin}' cannot be imported from "
                 f"'{offer.target}': {_reason(error)}"
             ) from error
-        if not callable(found):
+        if not is_factory(found):
             raise CIRError(
                 f"{kind} '{name}' of plugin '{offer.plugin}': '{offer.target}' is "
                 f"{type(found).__name__}, not a factory"
             )
         return found
+
+
+def is_factory(target: object) -> bool:
+    """Whether a class or function: what is built already has no options that could be read."""
+    return inspect.isclass(target) or inspect.isroutine(target)
+
+
+def hiding_folders(plugin: object) -> list[str]:
+    """The folders that stand for a package because its own code was not found; mostly none.
+
+    Beside a project the folder of its name is found before the installed package, and is an empty
+    package without a file.
+    """
+    if not isinstance(plugin, ModuleType) or getattr(plugin, "__file__", None) is not None:
+        return []
+    return [str(folder) for folder in getattr(plugin, "__path__", [])]
 
 
 class _Collected:
@@ -197,10 +214,29 @@ def _reason(error: BaseException) -> str:
     """What a plugin raised and, unless the message is ours, the line that raised it."""
     if isinstance(error, (CIRError, pluggy.PluginValidationError)):
         return str(error)
+    if isinstance(error, SyntaxError) and error.filename:  # not where it was imported
+        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     inner = [frame for frame in frames if not frame.filename.startswith(("<frozen", __file__))]
     return f"{reason} ({inner[-1].filename}:{inner[-1].lineno})" if inner else reason
+
+
+def _hidden(module: str, error: BaseException) -> CIRError | None:
+    """The error for an entry point whose module a folder hides, or None."""
+    package = module.partition(".")[0]
+    folders = hiding_folders(sys.modules.get(package))
+    if isinstance(error, ModuleNotFoundError):
+        lacking = f"{module}.".startswith(f"{error.name}.")
+    else:
+        lacking = isinstance(error, AttributeError) and error.obj is sys.modules.get(module)
+    return _hides(folders, package) if folders and lacking else None
+
+
+def _hides(folders: Sequence[str], package: str) -> CIRError:
+    return CIRError(
+        f"folder {', '.join(folders)} hides the package '{package}'; start from another folder"
+    )
 
 
 def _factories(hook: str, given: object) -> Mapping[str, Callable[..., Any] | str]:
@@ -213,13 +249,19 @@ def _factories(hook: str, given: object) -> Mapping[str, Callable[..., Any] | st
             )
         if isinstance(target, str) and target.count(":") != 1:
             raise CIRError(f"{hook}: '{name}' must lead to 'module:attribute', not '{target}'")
-        if not isinstance(target, str) and not callable(target):
-            raise CIRError(f"{hook}: '{name}' must be a factory or a string, not {target!r}")
+        if not isinstance(target, str) and not is_factory(target):
+            raise CIRError(
+                f"{hook}: '{name}' must be a factory or a string, not {target!r}; a factory is a "
+                "class or a function, which the host calls with the part's options"
+            )
     return given
 
 
 def _refuse(manager: pluggy.PluginManager, name: str, plugin: object) -> None:
     """Refuse what pluggy would take silently, or with a message that names no way out."""
+    folders = hiding_folders(plugin)
+    if folders:
+        raise _hides(folders, getattr(plugin, "__name__", name))
     if manager.has_plugin(name):
         raise CIRError(
             f"another plugin is called '{name}' too; entry points need names of their own"

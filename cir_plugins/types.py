@@ -158,7 +158,15 @@ class Sampler(Protocol):
 
 
 class Loss(Protocol):
-    """A price per query; ``scaled``: it wants scores over the temperature, not cosines."""
+    """A price per query.
+
+    A loss may carry ``coupled = True``, where a row's price depends on the other rows, and
+    ``batch_only = True``, where it asks back from each target to the batch's queries, so that
+    mined negatives, which have no query, are refused.
+
+    Attributes:
+        scaled: Whether it wants scores over the temperature, not cosines.
+    """
 
     scaled: bool
 

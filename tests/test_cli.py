@@ -108,6 +108,28 @@ def test_dry_run_prints_a_config_that_is_itself_an_input(cir: Call, tmp_path: Pa
     assert cir("train", "contrastive", "--config", file, "--dry-run").out == first.out
 
 
+@pytest.mark.parametrize("part", ["loss=info_nce", "loss.margin=0.1", "sampler=hardest"])
+def test_a_loss_for_a_method_that_is_not_trained_is_refused(cir: Call, part: str) -> None:
+    """It would train nothing, use no loss and end with code 0, as if the two had been compared."""
+    sets = ["--set", "loss=margin"] if part.startswith("loss.") else []
+    arguments = ("train", "image_only", "--data", "cirr", "--root", "/d", "--dry-run")
+    answer = cir(*arguments, *sets, "--set", part)
+    assert answer.code == 2
+    kind = part.partition("=")[0].partition(".")[0]
+    assert f"'image_only' is not trained, so that it has no use for --set {kind}" in answer.err
+    assert cir(*arguments).code == 0
+
+
+def test_the_config_of_an_untrained_run_names_a_loss_and_is_an_input(
+    cir: Call, tmp_path: Path
+) -> None:
+    first = cir("train", "image_only", "--data", "cirr", "--root", "/d", "--dry-run")
+    file = tmp_path / "config.toml"
+    file.write_text(first.out)
+    assert "[loss]" in first.out
+    assert cir("train", "--config", file, "--dry-run").out == first.out
+
+
 def test_set_beats_arguments_which_beat_the_file(cir: Call, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[train]\nepochs = 3\nlr = 0.5\n[run]\nseed = 1\n[data]\nname = "circo"\n')

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 import cir_plugins
-from cir_plugins import Registry, testing
+from cir_plugins import Loss, Method, Registry, Sampler, testing
+from cir_plugins.builtin.losses import InfoNCE
+from cir_plugins.testing.offers import KNOWN
+from dqe_plugin.sampler import TargetRelative
 
 ROOT = Path(__file__).parents[1]
 API = ROOT / "docs" / "api"
@@ -22,7 +30,8 @@ def entries(page: str) -> set[str]:
 
 def test_every_public_name_of_the_host_is_in_the_reference() -> None:
     homes = {name: home for home, names in cir_plugins._HOMES.items() for name in names}
-    assert entries("host.md") == {f"cir_plugins.{homes[n]}.{n}" for n in cir_plugins.__all__}
+    names = {f"cir_plugins.{homes[n]}.{n}" for n in cir_plugins.__all__}
+    assert entries("host.md") == names | {"cir_plugins.method"}
 
 
 def test_every_check_is_in_the_reference() -> None:
@@ -67,6 +76,49 @@ def described(path: str) -> bool:
 def test_every_entry_says_what_it_is(page: str) -> None:
     """An entry without a docstring prints a bare name, and no builder warns of it."""
     assert [path for path in sorted(entries(page)) if not described(path)] == []
+
+
+def shown(name: str) -> bool:
+    """Whether the builder's filters keep a member: one that begins with "!" drops what it finds."""
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    options = settings["plugins"][1]["mkdocstrings"]["handlers"]["python"]["options"]
+    return not [rule for rule in options["filters"] if re.search(rule.removeprefix("!"), name)]
+
+
+def test_the_reference_shows_what_is_called_and_hides_what_is_private() -> None:
+    """Samplers, losses and tables are called or indexed: without these an entry has no shapes."""
+    assert [
+        name for name in ("__call__", "__getitem__", "__len__", "terms") if not shown(name)
+    ] == []
+    hidden = ("_inner", "__init__", "__getattr__", "__repr__", "__all__", "__mangled")
+    assert [name for name in hidden if shown(name)] == []
+
+
+@pytest.mark.parametrize("part", [Sampler, Loss, TargetRelative, InfoNCE])
+def test_what_is_called_says_its_shapes(part: Any) -> None:
+    assert "(Q, N)" in part.__call__.__doc__ or "(B" in part.__call__.__doc__
+
+
+def test_the_offers_and_what_a_method_carries_are_documented() -> None:
+    """What the host reads by name and no page names, nobody can write."""
+    guide = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    method = inspect.getdoc(Method) or ""
+    carried = ["refuses", "official", "official_files", "official_settings", "judging", "views"]
+    assert [name for name in carried if f"`{name}" not in guide] == []
+    assert [name for name in carried if name not in method] == []
+    head = sys.modules[Method.__module__].__doc__ or ""
+    assert [name for name in KNOWN if f"`{name}`" not in guide or f"``{name}``" not in head] == []
+
+
+def test_no_heading_is_misspelt_and_every_page_is_in_the_menu() -> None:
+    pages = {str(page.relative_to(API.parent)) for page in API.parent.rglob("*.md")}
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("nav:")[1]
+    assert pages == set(re.findall(r": (\S+\.md)$", menu, re.MULTILINE))
+    assert "index.md" in pages
+    headings = re.findall(
+        r"^## (.*)$", (API / "parts.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert headings == ["Methods", "Backbones", "Samplers", "Losses", "Datasets"]
 
 
 def test_every_module_of_the_sampler_is_in_the_reference() -> None:

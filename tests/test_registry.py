@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from cir_plugins import hookimpl
+from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.errors import CIRError
 from cir_plugins.registry import KINDS, Registry
 from tests.plugin_folder import run_cir, write_plugins
 
 GOOD = """
 from cir_plugins import hookimpl
+from cir_plugins.builtin.samplers import InBatch
 
 @hookimpl
 def cir_samplers():
@@ -76,6 +78,39 @@ def test_broken_plugins_harm_only_themselves_and_list_names_them(tmp_path: Path)
         "(cir_plugins.builtin.samplers:Hardest)"
     )
     assert reasons[6] == "g_no_mapping: cir_samplers must return a mapping, not list"
+
+
+def test_a_folder_that_hides_a_plugins_package_is_named(tmp_path: Path) -> None:
+    """Beside a project its folder is found first: "no hook" would send people to their hooks."""
+    site = write_plugins(tmp_path / "site", {"whole": GOOD})
+    for name in ("bare", "deep", "named"):
+        (site / f"plugin_{name}").mkdir()
+    with (site / "outside_plugins-1.0.dist-info" / "entry_points.txt").open("a") as points:
+        points.write("bare = plugin_bare\ndeep = plugin_deep.hooks\nnamed = plugin_named:hooks\n")
+    done = run_cir("list", plugins=site)
+    assert done.returncode == 0, done.stderr
+    for name in ("bare", "deep", "named"):
+        folder = site / f"plugin_{name}"
+        assert (
+            f"{name}: folder {folder} hides the package 'plugin_{name}'; start from another folder"
+        ) in " ".join(done.stdout.split())
+    assert "good_sampler" in done.stdout
+
+
+def test_a_syntax_error_is_reported_where_it_is(tmp_path: Path) -> None:
+    """The innermost frame is the importer's: its line says nothing to the plugin's author."""
+    site = write_plugins(tmp_path / "site", {"typo": "x = 1\n\ndef broken(:\n    pass\n"})
+    done = run_cir("list", plugins=site)
+    assert done.returncode == 0, done.stderr
+    failed = " ".join(done.stdout.split())
+    assert f"typo: SyntaxError: invalid syntax ({site / 'plugin_typo.py'}:3)" in failed
+
+
+def test_a_sampler_that_is_built_already_is_no_factory() -> None:
+    """Its options could not be read, and ``cir show`` would end in a traceback."""
+    (failure,) = Registry.load({"mine": offering(x=InBatch())}).failures
+    assert "'x' must be a factory or a string, not <" in failure.reason
+    assert "a factory is a class or a function" in failure.reason
 
 
 def test_an_unknown_name_comes_with_the_plugins_that_did_not_load() -> None:

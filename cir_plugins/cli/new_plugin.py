@@ -21,5 +21,5 @@ def new_plugin(
 
     folder = out or Path(name)
     files = write_plugin(name, folder, Registry.load())
-    typer.echo(f"{len(files)} files in {folder}; delete the parts that you do not need")
-    typer.echo(f"install and test it: cd {folder} && pip install -e . && pytest")
+    typer.echo(f"{len(files)} files in {folder}; its README says what to delete")
+    typer.echo(f"install and test it: cd {folder} && pip install -e '.[test]' && pytest")

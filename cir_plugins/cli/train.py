@@ -73,12 +73,15 @@ def train(
 
 
 def planned(layers: Sequence[Tables]) -> Plan:
-    """The plan of the layers, over the run that they start from."""
+    """The plan of the layers, the last of them of ``--set``, over the run that they start from."""
     from cir_plugins.plan import make_plan
+    from cir_plugins.refusal import refuse_unused
     from cir_plugins.registry import Registry
     from cir_plugins.start import start_layer
 
-    return make_plan(Registry.load(), *start_layer(layers), *layers)
+    plan = make_plan(Registry.load(), *start_layer(layers), *layers)
+    refuse_unused(plan, layers[-1])
+    return plan
 
 
 def together(plan: Plan, out: Path | None, resume: bool, meeting: Meeting) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from cir_plugins.atomic import disk_error
 from cir_plugins.errors import CIRError
 from cir_plugins.registry import Registry
 
@@ -46,15 +47,21 @@ def write_plugin(name: str, folder: Path, registry: Registry) -> list[Path]:
         registry: The installed plugins, whose names are taken.
 
     Raises:
-        CIRError: If the name cannot be a package's or is taken, or the folder exists.
+        CIRError: If the name cannot be a package's or is taken, or the folder exists or cannot
+            be written.
     """
     _check_name(name, registry)
-    if folder.exists():
-        raise CIRError(f"{folder} exists; accepted: a folder that does not exist yet, with --out")
     texts = render(name)
-    for file, text in texts.items():
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_text(text, encoding="utf-8")
+    try:
+        if folder.exists():
+            raise CIRError(
+                f"{folder} exists; accepted: a folder that does not exist yet, with --out"
+            )
+        for file, text in texts.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise disk_error(folder, error) from error
     return [folder / file for file in texts]
 
 

@@ -13,13 +13,18 @@ from cir_plugins.features import count, select
 from cir_plugins.testing.contract import (
     TEXTS,
     ContractError,
+    calling,
     pictures,
     require,
+    require_built,
     require_close,
     require_finite,
     require_tensor,
     require_unit,
 )
+from cir_plugins.testing.offers import check_offers
+
+_METHODS = ("preprocess", "tokenize", "features", "query", "target", "similarity")
 
 
 def check_backbone(backbone: Any, *, images: int = 3, seed: int = 0) -> None:
@@ -36,7 +41,14 @@ def check_backbone(backbone: Any, *, images: int = 3, seed: int = 0) -> None:
     Raises:
         ContractError: With what to fix.
     """
-    require(isinstance(backbone, nn.Module), "a backbone is an nn.Module")
+    require(isinstance(backbone, nn.Module | type), "a backbone is an nn.Module")
+    require_built("backbone", backbone)
+    lacking = [name for name in _METHODS if not callable(getattr(backbone, name, None))]
+    require(
+        not lacking,
+        f"the backbone lacks {', '.join(lacking)}; a backbone has {', '.join(_METHODS)} "
+        "(cir_plugins.Backbone says what each gives)",
+    )
     for name, kind in (("frozen_features", bool), ("offers", frozenset)):
         value = getattr(backbone, name, None)
         require(isinstance(value, kind), f"'{name}' must be a {kind.__name__}, not {value!r}")
@@ -46,10 +58,11 @@ def check_backbone(backbone: Any, *, images: int = 3, seed: int = 0) -> None:
         pixels = _check_preprocess(backbone, images, seed)
         tokens = _check_tokenize(backbone, images)
         with torch.no_grad():
-            features = backbone.features(pixels)
+            with calling("features", f"pixels {tuple(pixels.shape)}"):
+                features = backbone.features(pixels)
             _check_features(features, images)
             _check_embeddings(backbone, pixels, features, tokens)
-            _check_offers(backbone, features, tokens)
+            check_offers(backbone, features, tokens)
         _check_frozen(backbone, pixels, features)
     finally:
         backbone.train(training)
@@ -64,7 +77,8 @@ def _check_preprocess(backbone: Any, images: int, seed: int) -> Tensor:
     made = []
     for picture in pictures(images, seed):
         before = picture.tobytes()
-        result = backbone.preprocess(picture)
+        with calling("preprocess", f"an RGB image of {picture.width} x {picture.height} pixels"):
+            result = backbone.preprocess(picture)
         pixels = require_tensor("preprocess", result, (3, None, None))
         require(pixels.dtype == torch.float32, f"pixels must be float32, not {pixels.dtype}")
         require(picture.tobytes() == before, "preprocess changes the image it is given")
@@ -86,7 +100,8 @@ def _require_picklable(name: str, value: Any) -> None:
 def _check_tokenize(backbone: Any, number: int) -> Mapping[str, Tensor]:
     _require_picklable("tokenize", backbone.tokenize)
     for texts in (_texts(number), ["", "word " * 400]):
-        tokens = backbone.tokenize(texts)
+        with calling("tokenize", f"the texts {[text[:40] for text in texts]}"):
+            tokens = backbone.tokenize(texts)
         require(
             isinstance(tokens, Mapping), f"tokenize gives {type(tokens).__name__}, not a mapping"
         )
@@ -119,48 +134,52 @@ def _check_embeddings(
     backbone: Any, pixels: Tensor, features: Any, tokens: Mapping[str, Tensor]
 ) -> None:
     images = len(pixels)
-    query = require_tensor("query", backbone.query(features, tokens), (images, None))
-    target = backbone.target(features)
+    given = f"the features and tokens of {images} images and texts"
+    with calling("query", given):
+        asked = backbone.query(features, tokens)
+    with calling("target", f"the features of {images} images"):
+        target = backbone.target(features)
+    query = require_tensor("query", asked, (images, None))
     rank = target.dim() if isinstance(target, Tensor) else 0
     shape = (images, *([None] if rank == 3 else []), query.shape[-1])
     require_tensor("target, (C, D) or (C, T, D),", target, shape)
     require_unit("query", query)
     require_unit("target", target)
-    scores = require_tensor("similarity", backbone.similarity(query, target), (images, images))
-    require_finite("similarity", scores)
+    _check_similarity(backbone, query, target)
     for index in range(images):
-        one = backbone.features(pixels[index : index + 1])
-        alone = backbone.tokenize(_texts(images)[index : index + 1])
+        with calling("the backbone", "a single image and text"):
+            one = backbone.features(pixels[index : index + 1])
+            alone = backbone.tokenize(_texts(images)[index : index + 1])
+            found, composed = backbone.target(one)[0], backbone.query(one, alone)[0]
         where = f"of image {index} alone and in a batch of {images}"
-        require_close(f"target {where}", backbone.target(one)[0], target[index], 1e-3)
-        require_close(f"query {where}", backbone.query(one, alone)[0], query[index], 1e-3)
+        require_close(f"target {where}", found, target[index], 1e-3)
+        require_close(f"query {where}", composed, query[index], 1e-3)
     backwards = torch.arange(images - 1, -1, -1)
-    moved = backbone.target(select(features, backwards))
+    with calling("target", "the features in another order"):
+        moved = backbone.target(select(features, backwards))
     require_close("targets in another order", moved, target[backwards], 1e-3)
 
 
-def _check_offers(backbone: Any, features: Any, tokens: Mapping[str, Tensor]) -> None:
-    images = count(features)
-    if "image_embedding" in backbone.offers:
-        require_unit("image", require_tensor("image", backbone.image(features), (images, None)))
-    if "text_embedding" in backbone.offers:
-        require_unit("text", require_tensor("text", backbone.text(tokens), (images, None)))
-    if "query_tokens" in backbone.offers:
-        fused = backbone.fuse(features, tokens)
-        hidden = require_tensor("fuse(...).tokens", fused.tokens, (images, None, None))
-        width = hidden.shape[-1]
-        require_tensor("fuse(...).text", fused.text, (images, width))
-        projected = backbone.project_text(hidden)
-        require_tensor("project_text", projected, (*hidden.shape[:2], None))
-        words = ["colour", "shape"]
-        require_tensor("embed_words", backbone.embed_words(words), (len(words), width))
+def _check_similarity(backbone: Any, query: Tensor, target: Tensor) -> None:
+    """Fewer queries than candidates, so that queries and candidates cannot change places."""
+    images, some = len(target), query[: max(1, len(target) - 1)]
+    given = f"query {tuple(some.shape)} and target {tuple(target.shape)}"
+    with calling("similarity", given):
+        scores = backbone.similarity(some, target)
+        whole = backbone.similarity(query, target)
+    require_finite(
+        "similarity", require_tensor(f"similarity of {given}", scores, (len(some), images))
+    )
+    require_tensor("similarity", whole, (images, images))
+    require_close("similarity of some of the queries", scores, whole[: len(some)], 1e-3)
 
 
 def _check_frozen(backbone: Any, pixels: Tensor, features: Any) -> None:
     if not backbone.frozen_features:
         return
     backbone.train()
-    again = backbone.features(pixels)
+    with calling("features", "pixels in training mode"):
+        again = backbone.features(pixels)
     parts = (again,) if isinstance(again, Tensor) else again
     require(
         not any(part.requires_grad for part in parts),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +27,39 @@ def require(condition: bool, message: str) -> None:
     """Nothing, if the condition holds; a ``ContractError`` with the message otherwise."""
     if not condition:
         raise ContractError(message)
+
+
+@contextmanager
+def calling(what: str, given: str) -> Iterator[None]:
+    """A context for a call of a part: whatever the part raises becomes a ``ContractError``.
+
+    Args:
+        what: What is called, such as ``the sampler``.
+        given: What it is called with, such as ``scores (2, 1): a single candidate``.
+    """
+    try:
+        yield
+    except ContractError:
+        raise
+    except Exception as error:  # a part of another hand may raise anything
+        name = type(error).__name__
+        raise ContractError(f"{what} raises {name} on {given}: {error}") from error
+
+
+def require_built(kind: str, part: object) -> None:
+    """Nothing, if the part is built and can be called."""
+    name = getattr(part, "__name__", "")
+    require(
+        not isinstance(part, type),
+        f"the {kind} must be built: give the check {name}(), not the class {name}",
+    )
+    require(callable(part), f"the {kind} must be callable, found {part!r:.80}")
+
+
+def shown(scores: Tensor) -> str:
+    """The scores' shape in words, with their precision where it is not single."""
+    half = "" if scores.dtype == torch.float32 else f" in {scores.dtype}".replace("torch.", "")
+    return f"scores {tuple(scores.shape)}{half}"
 
 
 def require_tensor(what: str, value: object, shape: Sequence[int | None]) -> Tensor:

@@ -9,11 +9,14 @@ from torch import Tensor
 
 from cir_plugins.testing.contract import (
     ContractError,
+    calling,
     require,
+    require_built,
     require_close,
     require_finite,
     require_tensor,
     require_unchanged,
+    shown,
 )
 
 _ROWS, _COLUMNS = 6, 9
@@ -36,6 +39,7 @@ def check_loss(loss: Any, *, seed: int = 0) -> None:
     Raises:
         ContractError: With what to fix.
     """
+    require_built("loss", loss)
     require(
         isinstance(getattr(loss, "scaled", None), bool),
         "the loss needs an attribute 'scaled': True for scores over the temperature, else False",
@@ -69,7 +73,8 @@ def _inputs(seed: int) -> tuple[Tensor, Tensor, Tensor]:
 def _price(loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
     given = {"scores": scores.clone(), "target": target.clone(), "negatives": negatives.clone()}
     kept = {name: value.clone() for name, value in given.items()}
-    result = loss(given["scores"], given["target"], given["negatives"])
+    with calling("the loss", shown(scores)):
+        result = loss(given["scores"], given["target"], given["negatives"])
     values = require_tensor("the loss, which is left unreduced,", result, (len(scores),))
     require(values.is_floating_point(), f"the loss must be floating point, not {values.dtype}")
     require(values.device == scores.device, f"the loss is on {values.device}, not {scores.device}")
@@ -80,9 +85,11 @@ def _price(loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> Tens
 
 def _check_gradient(loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> None:
     leaf = scores.clone().requires_grad_()
-    values = loss(leaf, target, negatives)
+    with calling("the loss", f"{shown(scores)} with a gradient"):
+        values = loss(leaf, target, negatives)
     require(values.requires_grad, "no gradient reaches the scores: is something detached?")
-    (gradient,) = torch.autograd.grad(values.sum(), leaf)
+    with calling("the loss's backward pass", shown(scores)):
+        (gradient,) = torch.autograd.grad(values.sum(), leaf)
     require_finite("the gradient", gradient)
     allowed = negatives.scatter(1, target[:, None], True)
     outside = gradient.masked_fill(allowed, 0).abs().sum(dim=1).nonzero().flatten().tolist()
@@ -112,11 +119,15 @@ def _check_rows(
 
 
 def _check_empty(loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> None:
+    must = "a batch without any negative must raise ValueError"
     try:
         loss(scores, target, torch.zeros_like(negatives))
     except ValueError:
         return
+    except Exception as error:  # a loss of another hand may raise anything
+        raise ContractError(
+            f"{must}, not {type(error).__name__}: {error} (cir_plugins.require_negatives does it)"
+        ) from error
     raise ContractError(
-        "a batch without any negative must raise ValueError: it would train nothing, silently "
-        "(cir_plugins.require_negatives does it)"
+        f"{must}: it would train nothing, silently (cir_plugins.require_negatives does it)"
     )

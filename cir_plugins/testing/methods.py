@@ -18,8 +18,10 @@ from cir_plugins.ranges import checked_settings
 from cir_plugins.settings import Recipe, TrainSettings
 from cir_plugins.testing.contract import (
     TEXTS,
+    calling,
     pictures,
     require,
+    require_built,
     require_close,
     require_finite,
     require_options,
@@ -27,6 +29,7 @@ from cir_plugins.testing.contract import (
     require_unchanged,
     require_unit,
 )
+from cir_plugins.testing.offers import require_known
 from cir_plugins.types import Batch
 
 _ROWS = 4
@@ -47,7 +50,8 @@ def check_method(
 
     Terms are finite scalars by name whose gradient reaches what is trained; queries and targets
     have unit length and are the same each time in evaluation mode; the batch stays as it is, and
-    one that brings features gives the terms of one that brings pixels.
+    one that brings features gives the terms of one that brings pixels; the parameter groups hold
+    every parameter that the gradient reaches, once.
 
     Args:
         method_class: The class, with its recipe.
@@ -63,19 +67,22 @@ def check_method(
     is_method = isinstance(method_class, type) and issubclass(method_class, Method)
     require(is_method, f"{method_class!r} must be a class derived from cir_plugins.Method")
     check_recipe(method_class)
-    lacking = sorted(method_class.needs - backbone.offers)
+    require_built("backbone", backbone)
+    lacking = sorted(method_class.needs - getattr(backbone, "offers", frozenset()))
     require(not lacking, f"the backbone given to this check does not offer {', '.join(lacking)}")
     negatives = method_class.recipe.train.negatives
     parts = Parts(backbone, loss or InfoNCE(), sampler or InBatch(), negatives)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        method = method_class(parts, **(options or {}))
-        batch = _batch(method, negatives != "batch", seed)
+        with calling(method_class.__name__, f"the parts and the options {dict(options or {})}"):
+            method = method_class(parts, **(options or {}))
+        with calling("preparing a batch", "the backbone's preprocess and tokenize, views and edit"):
+            batch = _batch(method, negatives != "batch", seed)
         _check_retrieval(method, batch)
         if method_class.trained:
-            _check_terms(method, batch)
+            reached = _check_terms(method, batch)
             _check_features(method, batch)
-            _check_groups(method)
+            _check_groups(method, reached)
 
 
 def check_recipe(method_class: type[Method]) -> None:
@@ -88,14 +95,21 @@ def check_recipe(method_class: type[Method]) -> None:
     require(bool(recipe.source.strip()), "the recipe's source is empty: name authors and paper")
     needs = method_class.needs
     require(isinstance(needs, frozenset), f"'needs' must be a frozenset, not {needs!r}")
-    errors: list[str] = []
-    checked_settings(TrainSettings, "train", asdict(recipe.train), errors)
-    require(not errors, f"the recipe's settings: {'; '.join(errors)}")
+    require_known("'needs'", needs)
+    _check_settings("the recipe's settings", asdict(recipe.train))
     for data, differences in recipe.datasets.items():
         for key in differences:
             table, _, option = key.partition(".")
             good = table in TABLES and bool(option)
             require(good, f"recipe for {data}: '{key}' must be 'table.option', as 'train.epochs'")
+        own = {k.partition(".")[2]: v for k, v in differences.items() if k.startswith("train.")}
+        _check_settings(f"the recipe's settings for {data}", asdict(recipe.train) | own)
+
+
+def _check_settings(what: str, settings: Mapping[str, Any]) -> None:
+    errors: list[str] = []
+    checked_settings(TrainSettings, "train", settings, errors)
+    require(not errors, f"{what}: {'; '.join(errors)}")
 
 
 def _batch(method: Method, mined: bool, seed: int) -> Batch:
@@ -133,12 +147,19 @@ def _batch(method: Method, mined: bool, seed: int) -> Batch:
 def _check_retrieval(method: Method, batch: Batch) -> None:
     method.eval()
     with torch.no_grad():
-        features = method.features(batch)
+        with calling("features", "a batch of images"):
+            features = method.features(batch)
         asked = select(features, batch.reference)
-        query = method.query(asked, batch.tokens)
-        target = method.target(select(features, batch.candidates))
-        scores = method.similarity(query, target)
-        again = method.query(asked, batch.tokens)
+        with calling("query", f"features and tokens of {_ROWS} queries"):
+            query = method.query(asked, batch.tokens)
+            again = method.query(asked, batch.tokens)
+        with calling("target", f"features of {_CANDIDATES} candidates"):
+            target = method.target(select(features, batch.candidates))
+        for name, value in (("query", query), ("target", target)):
+            require(isinstance(value, Tensor), f"{name} must be a tensor, not {value!r:.80}")
+        shapes = f"query {tuple(query.shape)} and target {tuple(target.shape)}"
+        with calling("similarity", shapes):
+            scores = method.similarity(query, target)
     require(query.dim() in (2, 3), f"query must be (B, D) or (B, S, D), found {tuple(query.shape)}")
     require_tensor("query", query, (_ROWS, *query.shape[1:]))
     require_tensor("target", target, (_CANDIDATES, *target.shape[1:]))
@@ -149,11 +170,14 @@ def _check_retrieval(method: Method, batch: Batch) -> None:
     require_close("query of the same input in evaluation mode", again, query, 1e-6)
 
 
-def _check_terms(method: Method, batch: Batch) -> None:
+def _check_terms(method: Method, batch: Batch) -> frozenset[str]:
+    """Names of the parameters that the terms' gradient reaches."""
     method.train()
-    method.on_epoch(0, max(1, method.recipe.train.epochs))
+    with calling("on_epoch", "the first epoch"):
+        method.on_epoch(0, max(1, method.recipe.train.epochs))
     kept = _tensors(batch)
-    terms = method.terms(batch)
+    with calling("terms", f"a batch of {_ROWS} queries with images"):
+        terms = method.terms(batch)
     require_unchanged("terms", kept, _tensors(batch))
     require(isinstance(terms, dict) and bool(terms), "terms must be a dict with one term or more")
     for name, value in terms.items():
@@ -168,6 +192,7 @@ def _check_terms(method: Method, batch: Batch) -> None:
         require_finite(f"the gradient of '{name}'", gradient)
     moved = [name for name, gradient in gradients.items() if bool(gradient.any())]
     require(bool(moved), "no parameter of the method gets a gradient other than 0")
+    return frozenset(gradients)
 
 
 def _tensors(batch: Batch) -> dict[str, Tensor]:
@@ -181,19 +206,30 @@ def _check_features(method: Method, batch: Batch) -> None:
     method.eval()
     with torch.no_grad():
         state = torch.random.get_rng_state()
-        expected = method.terms(batch)
-        features = method.features(batch)
+        with calling("terms", "a batch with images, in evaluation mode"):
+            expected = method.terms(batch)
+            features = method.features(batch)
         torch.random.set_rng_state(state)
-        found = method.terms(replace(batch, images=None, features=features))
+        with calling("terms", "a batch that brings features instead of images (images is None)"):
+            found = method.terms(replace(batch, images=None, features=features))
     for name, value in expected.items():
         require(name in found, f"term '{name}' is missing when the batch brings features")
         require_close(f"term '{name}' from features instead of pixels", found[name], value, 1e-3)
 
 
-def _check_groups(method: Method) -> None:
-    groups = method.parameter_groups(1e-3)
-    given = [id(parameter) for group in groups for parameter in group["params"]]
-    wanted = {id(parameter) for parameter in method.parameters() if parameter.requires_grad}
+def _check_groups(method: Method, reached: frozenset[str]) -> None:
+    """A method may leave out what its stage computes without gradient, and nothing else."""
+    with calling("parameter_groups", "the rate 0.001"):
+        groups = method.parameter_groups(1e-3)
+        given = [id(parameter) for group in groups for parameter in group["params"]]
+    wanted = {id(p): name for name, p in method.named_parameters() if p.requires_grad}
     require(all("lr" in group for group in groups), "a parameter group has no 'lr'")
     require(len(given) == len(set(given)), "a parameter is in two parameter groups")
-    require(set(given) <= wanted, "parameter_groups holds parameters that need no gradient")
+    require(set(given) <= set(wanted), "parameter_groups holds parameters that need no gradient")
+    left = [name for key, name in wanted.items() if key not in given and name in reached]
+    require(
+        not left,
+        f"parameter_groups leaves out {len(left)} parameters that the gradient reaches, such as "
+        f"{left[:3]}: they would never be trained; accepted: a group for them, or "
+        "requires_grad_(False)",
+    )

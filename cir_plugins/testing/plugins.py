@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from difflib import get_close_matches
 from typing import Any
 
+from cir_plugins.config import Tables
 from cir_plugins.errors import CIRError
-from cir_plugins.registry import Offer, Registry
-from cir_plugins.testing.contract import ContractError, require, require_options
+from cir_plugins.plan import make_plan, recipe_of
+from cir_plugins.registry import Offer, Registry, hiding_folders, is_factory
+from cir_plugins.testing.contract import ContractError, calling, require, require_options
 from cir_plugins.testing.methods import check_recipe
+from cir_plugins.testing.offers import require_known
+
+# A recipe's differences may be for a data set of a plugin that is not installed here.
+_ALIKE = 0.8
 
 
 def check_plugin(plugin: Any) -> None:
     """Check that a plugin loads beside the host's own parts and declares its parts as it should.
 
     Hooks are spelt and marked; no name is taken; every factory can be imported, and its options
-    are typed and have defaults; methods have a recipe, backbones say what they offer. What the
-    parts do is for the checks of their kinds.
+    are typed and have defaults; methods have a recipe whose parts, options and settings exist
+    among the installed plugins' and fit together, also on each data set it has differences for;
+    backbones say what they offer. What the parts do is for the checks of their kinds.
 
     Args:
         plugin: The module, or object, that the entry point leads to.
@@ -25,34 +32,77 @@ def check_plugin(plugin: Any) -> None:
         ContractError: With what to fix.
     """
     require(not isinstance(plugin, str), f"import the plugin {plugin!r} and give its module")
-    folder = isinstance(plugin, ModuleType) and getattr(plugin, "__file__", None) is None
+    folders = hiding_folders(plugin)
     require(
-        not folder,
+        not folders,
         "the plugin is a folder that hides the package of its name, "
-        f"{list(getattr(plugin, '__path__', []))}: run the tests inside of the project's folder",
+        f"{folders}: run the tests inside of the project's folder",
     )
     registry = Registry.load({"plugin": plugin})
     for failure in registry.failures:
         raise ContractError(f"the plugin does not load: {failure.reason}")
+    everything = _beside_installed(registry)
     for offer in registry.offers():
         if offer.plugin == "plugin":
-            _check_offer(registry, offer)
+            _check_offer(everything, offer)
+
+
+def _beside_installed(registry: Registry) -> Registry:
+    """The registry's parts and, for recipes that name them, those of the installed plugins."""
+    own = {(offer.kind, offer.name) for offer in registry.offers()}
+    others = [o for o in Registry.load().offers() if (o.kind, o.name) not in own]
+    return Registry([*registry.offers(), *others])
 
 
 def _check_offer(registry: Registry, offer: Offer) -> None:
     what = f"{offer.kind} '{offer.name}'"
     try:
         factory: Any = registry.factory(offer.kind, offer.name)
+        require(is_factory(factory), f"{factory!r:.80} is no class or function that builds it")
+        with calling("reading its options", "its signature"):
+            require_options(factory, required=("parts",) if offer.kind == "method" else ())
         if offer.kind == "method":
             check_recipe(factory)
-        else:
-            require_options(factory)
+            _check_plans(registry, offer.name, factory)
     except (CIRError, ContractError) as error:
         raise ContractError(f"{what}: {error}") from error
     if offer.kind == "backbone":
         offers = getattr(factory, "offers", None)
-        require(
-            isinstance(offers, frozenset),
-            f"{what} needs a class attribute 'offers', a frozenset that may be empty",
-        )
+        if not isinstance(offers, frozenset):
+            require(
+                False, f"{what} needs a class attribute 'offers', a frozenset that may be empty"
+            )
+            return
+        require_known(f"{what}: 'offers'", offers)
     require(bool((factory.__doc__ or "").strip()), f"{what} has no docstring; cir show prints it")
+
+
+def _check_plans(registry: Registry, name: str, factory: Any) -> None:
+    """Nothing, if the recipe can be planned: at large, and on each data set it speaks of."""
+    recipe = recipe_of(factory)
+    known = [offer.name for offer in registry.offers("dataset")]
+    silent = next((data for data in known if data not in recipe.datasets), known[0])
+    _plan("the recipe", registry, name, silent)
+    for data, differences in recipe.datasets.items():
+        near = get_close_matches(data, known, n=1, cutoff=_ALIKE) if data not in known else []
+        require(not near, f"the recipe is for data set '{data}'; did you mean '{''.join(near)}'?")
+        what = f"the recipe for {data}"
+        if data in known:
+            _plan(what, registry, name, data)
+            continue
+        # Its reader is not installed, so that nothing can be said of the reader's options.
+        tables: Tables = {}
+        for key, value in differences.items():
+            table, _, option = key.partition(".")
+            if table != "data":
+                tables.setdefault(table, {})[option] = value
+        _plan(what, registry, name, silent, tables)
+
+
+def _plan(what: str, registry: Registry, name: str, data: str, *layers: Tables) -> None:
+    base: Tables = {"method": {"name": name}, "data": {"name": data, "root": "."}}
+    with calling("'refuses'", what):
+        try:
+            make_plan(registry, base, *layers)
+        except CIRError as error:
+            raise ContractError(f"{what}: {error}") from error

@@ -10,7 +10,7 @@ from typing import Any
 
 from cir_plugins.errors import CIRError
 from cir_plugins.metrics import parse_measure
-from cir_plugins.testing.contract import ContractError, require
+from cir_plugins.testing.contract import ContractError, calling, require, require_built
 from cir_plugins.types import Query, Split
 
 _ROLES = ("train", "val", "test")
@@ -30,21 +30,34 @@ def check_reader(reader: Any, root: Path) -> None:
     Raises:
         ContractError: With what to fix.
     """
+    require_built("reader", reader)
     root = Path(root)
-    splits = reader(root)
+    with calling("the reader", f"the folder {root}"):
+        splits = reader(root)
     good = isinstance(splits, list) and all(isinstance(split, Split) for split in splits)
     require(good and bool(splits), f"a reader gives a list of Splits, found {splits!r:.80}")
     names = [split.name for split in splits]
     require(len(set(names)) == len(names), f"two splits have one name: {', '.join(names)}")
     for split in splits:
         _check_split(split)
-    require(reader(root) == splits, "a second reading gives other splits")
-    require(pickle.loads(pickle.dumps(splits)) == splits, "the splits do not survive pickling")
+    with calling("the reader", f"a second reading of {root}"):
+        again = reader(root)
+    require(again == splits, "a second reading gives other splits")
+    with calling("pickling", "the splits, which go to loader workers"):
+        copied = pickle.loads(pickle.dumps(splits))
+    require(copied == splits, "the splits do not survive pickling")
+    _check_missing(reader, root / "no such folder")
+
+
+def _check_missing(reader: Any, root: Path) -> None:
+    must = "a folder that is not there must raise CIRError"
     try:
-        reader(root / "no such folder")
+        reader(root)
     except CIRError:
         return
-    raise ContractError("a folder that is not there must raise CIRError")
+    except Exception as error:  # a reader of another hand may raise anything
+        raise ContractError(f"{must}, not {type(error).__name__}: {error}") from error
+    raise ContractError(must)
 
 
 def _check_split(split: Split) -> None:
@@ -55,7 +68,7 @@ def _check_split(split: Split) -> None:
     for measure in split.measures:
         try:
             parse_measure(measure)
-        except (CIRError, ValueError) as error:
+        except Exception as error:  # a measure that is no string may raise anything
             raise ContractError(f"{where}: measure '{measure}': {error}") from error
     strange = sorted(set(split.main) - set(split.measures))
     require(not strange, f"{where}: main measures {strange} are not among its measures")
@@ -63,6 +76,12 @@ def _check_split(split: Split) -> None:
     wanted = {*split.gallery, *(query.reference for query in split.queries)}
     lacking = sorted(name for name in wanted if name not in split.paths)
     require(not lacking, f"{where}: no file for {len(lacking)} images, such as {lacking[:1]}")
+    plain = [name for name in sorted(wanted) if not isinstance(split.paths[name], Path)]
+    require(
+        not plain,
+        f"{where}: the files of 'paths' must be pathlib.Path, not "
+        f"{', '.join(sorted({type(split.paths[name]).__name__ for name in plain}))}",
+    )
     gone = sorted(str(split.paths[name]) for name in wanted if not split.paths[name].is_file())
     require(not gone, f"{where}: {len(gone)} files are not there, such as {gone[:1]}")
     gallery = frozenset(split.gallery)
@@ -72,7 +91,8 @@ def _check_split(split: Split) -> None:
 
 def _check_query(where: str, query: Query, split: Split, gallery: frozenset[str]) -> None:
     require(bool(query.captions), f"{where} has no caption")
-    texts = split.captions.texts(query.captions, query.category)
+    with calling(f"{where}: joining the captions", f"{query.captions!r:.80}"):
+        texts = split.captions.texts(query.captions, query.category)
     require(query.text in texts, f"{where}: text {query.text!r} is none of its captions': {texts}")
     if query.target is None:
         require(split.role == "test", f"{where} has no target, though its split is {split.role}")

@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cir_plugins.testing.contract import require, require_tensor, require_unchanged
+from cir_plugins.testing.contract import (
+    calling,
+    require,
+    require_built,
+    require_tensor,
+    require_unchanged,
+    shown,
+)
 
 _ROWS, _COLUMNS = 8, 15
 
@@ -18,7 +25,7 @@ def check_sampler(sampler: Any, *, seed: int = 0) -> None:
     It gives (Q, N) bool without target and excluded columns; leaves its inputs alone; has neither
     state nor randomness; treats rows on their own, so that a block of the corpus gives those rows
     of the whole; does not depend on the order of candidates with distinct scores; and takes
-    scores in half precision.
+    scores in half precision and a single candidate.
 
     Args:
         sampler: The sampler, built.
@@ -27,6 +34,7 @@ def check_sampler(sampler: Any, *, seed: int = 0) -> None:
     Raises:
         ContractError: With what to fix.
     """
+    require_built("sampler", sampler)
     scores, target, excluded = _inputs(seed)
     whole = _pick(sampler, scores, target, excluded)
     _check_state(sampler, whole, scores, target, excluded)
@@ -41,7 +49,7 @@ def check_sampler(sampler: Any, *, seed: int = 0) -> None:
     for dtype in (torch.float16, torch.bfloat16):
         _pick(sampler, scores.to(dtype), target, excluded)
     only = torch.zeros(2, dtype=torch.long), torch.zeros(2, 1, dtype=torch.bool)
-    _pick(sampler, scores[:2, :1], *only)
+    _pick(sampler, scores[:2, :1], *only, note=": a single candidate")
 
 
 def _inputs(seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,10 +64,13 @@ def _inputs(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return scores, target, excluded.scatter(1, target[:, None], False)
 
 
-def _pick(sampler: Any, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+def _pick(
+    sampler: Any, scores: Tensor, target: Tensor, excluded: Tensor, *, note: str = ""
+) -> Tensor:
     given = {"scores": scores.clone(), "target": target.clone(), "excluded": excluded.clone()}
     kept = {name: value.clone() for name, value in given.items()}
-    result = sampler(given["scores"], given["target"], given["excluded"])
+    with calling("the sampler", f"{shown(scores)}{note}"):
+        result = sampler(given["scores"], given["target"], given["excluded"])
     mask = require_tensor("the sampler's result", result, tuple(scores.shape))
     require(mask.dtype == torch.bool, f"the result must be bool, not {mask.dtype}")
     require(mask.device == scores.device, f"the result is on {mask.device}, not {scores.device}")
@@ -95,7 +106,9 @@ def _check_blocks(
 ) -> None:
     for first, last in ((2, 5), *((row, row + 1) for row in range(_ROWS))):
         rows = slice(first, last)
-        block = _pick(sampler, scores[rows], target[rows], excluded[rows])
+        block = _pick(
+            sampler, scores[rows], target[rows], excluded[rows], note=": some of the rows"
+        )
         require(
             torch.equal(block, whole[rows]),
             f"rows {first} to {last - 1} alone give another choice than within {_ROWS} rows: a "

@@ -13,12 +13,12 @@ from cir_plugins import (
     TEMPERATURE,
     Batch,
     Factories,
+    Features,
     Method,
     Parts,
     Recipe,
     TrainSettings,
     hookimpl,
-    select,
     unit,
 )
 
@@ -69,14 +69,11 @@ class Neighbours(Method):
             raise ValueError(f"neighbours must be 0 or more, not {neighbours}")
         self.neighbours = neighbours
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
-        """The contrastive loss of a batch, by name."""
-        features = self.features(batch)
-        query = self.query(select(features, batch.reference), batch.tokens)
-        target = self.target(select(features, batch.candidates))
-        scores = self.similarity(query, target)
+    def terms_from(self, queries: Features, targets: Features, batch: Batch) -> dict[str, Tensor]:
+        """The contrastive loss by name; queries (B, D) and targets (C, ...) of the whole batch."""
+        scores = self.similarity(queries, targets)
         # A candidate of several tokens is compared by their mean.
-        vectors = target.detach() if target.dim() == 2 else unit(target.detach().mean(1))
+        vectors = targets.detach() if targets.dim() == 2 else unit(targets.detach().mean(1))
         twins = reciprocal_neighbours(vectors, self.neighbours)[batch.target]
         negatives = self.negatives(scores, batch) & ~twins
         return {"loss": self.price(self.loss, scores, batch.target, negatives)}

@@ -67,6 +67,19 @@ def overwrites(scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
     return value
 
 
+def too_large_for_half(scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
+    require_negatives(negatives)
+    kept = scores.masked_fill(~negatives, -1e9)
+    rows = negatives.any(dim=1)
+    return torch.where(rows, torch.relu(2 - lead(kept, target)).mul(negatives).mean(dim=1), 0.0)
+
+
+def another_error(scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
+    if not negatives.any():
+        raise RuntimeError("empty")
+    return good(scores, target, negatives)
+
+
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
@@ -80,6 +93,10 @@ def overwrites(scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
         (_Priced(by_column), "rows priced with columns in another order: off by"),
         (_Priced(overwrites), "the loss changes its input 'scores' in place"),
         (_Priced(lambda s, t, n: good(s.detach(), t, n)), "no gradient reaches the scores"),
+        (_Priced(too_large_for_half), r"raises RuntimeError on scores \(6, 9\) in float16: value"),
+        (_Priced(another_error), "must raise ValueError, not RuntimeError: empty"),
+        (_Priced(lambda s, t: s.sum(1)), r"the loss raises TypeError on scores \(6, 9\): "),
+        (InfoNCE, r"the loss must be built: give the check InfoNCE\(\), not the class"),
         (_Priced(lambda s, t, n: good(s, t, n) / 0), "holds NaN or infinite numbers"),
     ],
 )

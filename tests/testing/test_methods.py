@@ -76,6 +76,33 @@ class _Twice(_Bare):
         return [*super().parameter_groups(lr), *super().parameter_groups(lr)]
 
 
+class _Forgets(_Bare):
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        return [{"params": list(self.backbone.parameters()), "lr": lr}]
+
+
+class _WantsPixels(_Bare):
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch.images is not None
+        return super().terms(batch)
+
+
+class _AsksForMore(_Bare):
+    def query(self, features: Features, tokens: Tokens) -> Tensor:
+        result: Tensor = self.backbone.compose(features, tokens)
+        return result
+
+
+class _Stubborn(_Bare):
+    def __init__(self, parts: Parts, *, depth: int = 0) -> None:
+        super().__init__(parts)
+        raise KeyError(depth)
+
+
+class _MisspeltSettings(_Bare):
+    recipe = Recipe(source="nobody", datasets={"cirr": {"train.epohs": 3}})
+
+
 class _NoSource(_Bare):
     recipe = Recipe(source=" ")
 
@@ -106,6 +133,17 @@ def test_the_plain_method_keeps_the_contract() -> None:
         (_NeedsMore, "does not offer query_tokens"),
         (_NoDefault, "parameter 'depth' of .* needs a default"),
         (_Twice, "a parameter is in two parameter groups"),
+        (
+            _Forgets,
+            r"leaves out 1 parameters that the gradient reaches, such as \['log_temperature'\]",
+        ),
+        (_WantsPixels, r"terms raises AssertionError on a batch that brings features instead of"),
+        (
+            _AsksForMore,
+            "query raises AttributeError on features and tokens of 4 queries: .*compose",
+        ),
+        (_Stubborn, "_Stubborn raises KeyError on the parts and the options {}: 0"),
+        (_MisspeltSettings, r"settings for cirr: unknown \[train\] option 'epohs'"),
         (_NoSource, "the recipe's source is empty"),
         (_BadSettings, "the recipe's settings: train.lr cannot be -1.0"),
         (_BadDifference, "'epochs' must be 'table.option'"),
@@ -114,3 +152,8 @@ def test_the_plain_method_keeps_the_contract() -> None:
 def test_a_method_that_breaks_the_contract_is_told(method: Any, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         check_method(method, Toy())
+
+
+def test_a_backbone_that_is_not_built_is_told() -> None:
+    with pytest.raises(ContractError, match=r"the backbone must be built: give the check Toy\(\)"):
+        check_method(Method, Toy)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import cir_plugins.builtin
-from cir_plugins import hookimpl
+from cir_plugins import Method, Part, Recipe, hookimpl
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.testing import ContractError, check_plugin
 
@@ -57,3 +57,91 @@ def test_a_name_and_a_folder_in_the_way_are_told(
         ContractError, match=r"a folder that hides .*hiding_project.* inside of the"
     ):
         check_plugin(import_module("hiding_project"))
+
+
+def with_method(recipe: Recipe, **members: Any) -> SimpleNamespace:
+    """A plugin of one method with this recipe."""
+    made = type("Made", (Method,), {"recipe": recipe, "__doc__": "A method.", **members})
+
+    @hookimpl
+    def cir_methods() -> Any:
+        return {"made": made}
+
+    return SimpleNamespace(cir_methods=cir_methods)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        (
+            with_method(Recipe("nobody", loss=Part("infonce"))),
+            "method 'made': the recipe: unknown loss 'infonce'; nearest: info_nce",
+        ),
+        (
+            with_method(Recipe("nobody", backbone=Part("tiny_blp2"))),
+            "the recipe: unknown backbone 'tiny_blp2'; nearest: tiny_blip2",
+        ),
+        (
+            with_method(Recipe("nobody", sampler=Part("target_relative", {"uper": 0.3}))),
+            "the recipe: unknown sampler 'target_relative' option 'uper'; nearest: upper",
+        ),
+        (
+            with_method(Recipe("nobody", datasets={"cirr": {"train.epohs": 3}})),
+            r"the recipe's settings for cirr: unknown \[train\] option 'epohs'; nearest: epochs",
+        ),
+        (
+            with_method(Recipe("nobody", datasets={"cirr": {"data.splts": ["val"]}})),
+            "the recipe for cirr: unknown dataset 'cirr' option 'splts'; nearest: splits",
+        ),
+        (
+            with_method(Recipe("nobody", datasets={"fashoniq": {"train.epochs": 3}})),
+            "the recipe is for data set 'fashoniq'; did you mean 'fashioniq'",
+        ),
+        (
+            with_method(Recipe("nobody", datasets={"not_installed": {"loss.size": 3}})),
+            "the recipe for not_installed: unknown loss 'info_nce' option 'size'",
+        ),
+        (
+            with_method(Recipe("nobody", backbone=Part("clip")), needs=frozenset({"query_tokens"})),
+            "the recipe: method 'made' needs query_tokens, which backbone 'clip' does not offer",
+        ),
+        (
+            with_method(Recipe("nobody"), needs=frozenset({"query_token"})),
+            "'needs' names 'query_token'; did you mean 'query_tokens'",
+        ),
+        (
+            with_method(Recipe("nobody"), refuses=staticmethod(lambda plan: plan.nothing)),
+            "'refuses' raises AttributeError on the recipe",
+        ),
+    ],
+)
+def test_a_recipe_that_cannot_be_planned_is_told(plugin: Any, message: str) -> None:
+    """A misspelt name in a recipe would meet the author's first user, not the author."""
+    with pytest.raises(ContractError, match=message):
+        check_plugin(plugin)
+
+
+def test_a_recipe_may_name_parts_of_other_plugins_and_data_sets_that_are_not_here() -> None:
+    sampler = Part("target_relative", {"upper": 0.3})
+    differences = {"not_installed": {"train.epochs": 3, "data.whole": True}, "cirr": {}}
+    check_plugin(with_method(Recipe("nobody", sampler=sampler, datasets=differences)))
+
+
+def test_a_built_part_and_a_misspelt_offer_are_told() -> None:
+    class Offering:
+        """A backbone."""
+
+        offers = frozenset({"image_embeding"})
+
+    @hookimpl
+    def cir_backbones() -> Any:
+        return {"mine": Offering}
+
+    @hookimpl
+    def cir_samplers() -> Any:
+        return {"mine": InBatch()}
+
+    with pytest.raises(ContractError, match="'image_embeding'; did you mean 'image_embedding'"):
+        check_plugin(SimpleNamespace(cir_backbones=cir_backbones))
+    with pytest.raises(ContractError, match="'mine' must be a factory or a string, not <"):
+        check_plugin(SimpleNamespace(cir_samplers=cir_samplers))

@@ -36,6 +36,12 @@ def first_query(**values: Any) -> Callable[[Split], Split]:
         (lambda s: replace(s, gallery=(*s.gallery, s.gallery[0])), "gallery has repeats: dev-0"),
         (lambda s: replace(s, queries=s.queries * 2), "query ids has repeats: 40"),
         (lambda s: replace(s, paths={}), "no file for 8 images, such as"),
+        (
+            lambda s: replace(s, paths={name: str(path) for name, path in s.paths.items()}),  # type: ignore[misc]
+            "the files of 'paths' must be pathlib.Path, not str",
+        ),
+        (lambda s: replace(s, measures=(3,)), "measure '3'"),  # type: ignore[arg-type]
+        (lambda s: replace(s, captions=None), "joining the captions raises AttributeError"),  # type: ignore[arg-type]
         (lambda s: replace(s, measures=("recal@1",)), "measure 'recal@1'"),
         (lambda s: replace(s, main=("map@3",)), r"main measures \['map@3'\] are not among"),
         (lambda s: replace(s, main=()), "has no main measure"),
@@ -68,5 +74,11 @@ def test_a_reader_without_an_error_for_a_missing_folder_is_told(tmp_path: Path) 
 
     with pytest.raises(ContractError, match="a folder that is not there must raise CIRError"):
         check_reader(forgiving, whole)
+    with pytest.raises(ContractError, match="must raise CIRError, not FileNotFoundError: "):
+        check_reader(lambda root: list(root.iterdir()) and CIRR()(root), whole)
+    with pytest.raises(ContractError, match=r"the reader raises KeyError on the folder .*'gone'"):
+        check_reader(lambda root: {}["gone"], whole)
+    with pytest.raises(ContractError, match=r"the reader must be built: give the check CIRR\(\)"):
+        check_reader(CIRR, whole)
     with pytest.raises(ContractError, match="a reader gives a list of Splits"):
         check_reader(lambda root: [], whole)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins import eligible
+from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.testing import ContractError, check_sampler
 
 
@@ -66,6 +67,20 @@ def test_the_whole_batch_keeps_the_contract() -> None:
     check_sampler(lambda scores, target, excluded: eligible(target, excluded))
 
 
+def takes_three(scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+    allowed = eligible(target, excluded)
+    best = scores.masked_fill(~allowed, -torch.inf).topk(3).indices
+    return torch.zeros_like(allowed).scatter(1, best, True) & allowed
+
+
+def takes_a_quantile(scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+    return eligible(target, excluded) & (scores > scores.quantile(0.5, dim=1, keepdim=True))
+
+
+def goes_through_numpy(scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+    return eligible(target, excluded) & torch.from_numpy(scores.numpy() > 0.0)
+
+
 @pytest.mark.parametrize(
     ("sampler", "message"),
     [
@@ -80,6 +95,12 @@ def test_the_whole_batch_keeps_the_contract() -> None:
         (gives_weights, "the result must be bool, not torch.float32"),
         (gives_rows, r"must have shape \(8, 15\), found \(8,\)"),
         (fails_in_half, r"must have shape \(8, 15\), found \(8, 1\)"),
+        (takes_three, r"raises RuntimeError on scores \(2, 1\): a single candidate: "),
+        (takes_a_quantile, r"raises RuntimeError on scores \(8, 15\) in float16: "),
+        (goes_through_numpy, r"raises TypeError on scores \(8, 15\) in bfloat16: "),
+        (lambda s, t: t, r"the sampler raises TypeError on scores \(8, 15\): .* positional"),
+        (InBatch, r"the sampler must be built: give the check InBatch\(\), not the class InBatch"),
+        (3, "the sampler must be callable, found 3"),
         (lambda *_: None, r"must be a tensor \(8, 15\), not NoneType"),
     ],
 )

@@ -44,6 +44,11 @@ def test_the_plugin_keeps_the_contract() -> None:
     check_plugin(cir_neighbours)
 
 
+def test_a_batch_may_be_embedded_by_parts() -> None:
+    """Overriding ``terms`` would refuse ``train.chunk`` and torchrun."""
+    assert Neighbours.in_parts()
+
+
 def test_a_negative_number_of_neighbours_is_refused() -> None:
     parts = Parts(torch.nn.Identity(), None, None)
     with pytest.raises(ValueError, match="neighbours must be 0 or more, not -1"):
