@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,7 +30,6 @@ from cir_plugins import (
     full_precision,
     need_entry,
     prefixed,
-    select,
     unit,
 )
 
@@ -78,6 +77,20 @@ def reverse_scores(
 @full_precision
 def _row_products(pairs: Tensor, reference: Tensor) -> Tensor:
     return torch.einsum("bcd,bd->bc", pairs, reference)
+
+
+class BothWays(NamedTuple):
+    """What Bi-BLIP4CIR makes of a query.
+
+    Attributes:
+        query: (B, D) the composed query, of unit length.
+        text: (B, D) raw features of the backward text; ``reference`` where that has no weight.
+        reference: (B, D) raw features of the reference.
+    """
+
+    query: Tensor
+    text: Tensor
+    reference: Tensor
 
 
 def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> dict[str, Tensor]:
@@ -201,19 +214,30 @@ class BiBLIP4CIR(TwoStages):
         """Composed queries (B, D) of unit length."""
         return unit(self.composer(self._image(features), self._text(tokens)))
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def embed_queries(self, features: Features, batch: Batch) -> BothWays:
+        """The composed queries of B rows, and what their way back needs."""
+        reference = self._image(features)
+        query = unit(self.composer(reference, self._text(batch.tokens)))
+        text = self._text(batch.views["backward"]) if self._backward_weight else reference
+        return BothWays(query, text, reference)
+
+    def embed_targets(self, features: Features) -> Tensor:
+        """Raw image features (C, D) of the candidates."""
+        return self._image(features)
+
+    def terms_from(self, queries: BothWays, targets: Tensor, batch: Batch) -> dict[str, Tensor]:
         """``forward``, and ``backward`` times its weight where that is not 0."""
-        weight = self.combiner_weight if self.composer.combines else self.sum_weight
-        image = self._image(self.features(batch))
-        reference = select(image, batch.reference)
-        target = select(image, batch.candidates)
-        asked = unit(self.composer(reference, self._text(batch.tokens)))
-        terms = {"forward": self._priced(self.similarity(asked, unit(target)), batch)}
+        terms = {"forward": self._priced(self.similarity(queries.query, unit(targets)), batch)}
+        weight = self._backward_weight
         if weight:
-            text = self._text(batch.views["backward"])
-            scores = reverse_scores(self.composer, text, self.entering(target), reference)
+            entering = self.entering(targets)
+            scores = reverse_scores(self.composer, queries.text, entering, queries.reference)
             terms["backward"] = weight * self._priced(scores, batch)
         return terms
+
+    @property
+    def _backward_weight(self) -> float:
+        return self.combiner_weight if self.composer.combines else self.sum_weight
 
     def entering(self, target: Tensor) -> Tensor:
         """Raw target features (C, D) as they enter the reverse composition."""

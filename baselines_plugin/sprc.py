@@ -6,7 +6,7 @@ An independent implementation from the paper; no code of its repository, which h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,6 @@ from cir_plugins import (
     Tokens,
     TrainSettings,
     entry,
-    select,
     unit,
 )
 
@@ -51,6 +50,20 @@ def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> 
             state[key] = value.float()
     ledger.finish()
     return state
+
+
+class Read(NamedTuple):
+    """What SPRC reads of a query.
+
+    Attributes:
+        query: (B, D) the composed query, of unit length.
+        text: (B, D) the query of the text alone, of unit length; ``query`` where it has no weight.
+        prompt: (B, H) the mean of the prompt's states.
+    """
+
+    query: Tensor
+    text: Tensor
+    prompt: Tensor
 
 
 class SPRC(Method):
@@ -177,23 +190,27 @@ class SPRC(Method):
         ).last_hidden_state
         return hidden
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def embed_queries(self, features: Features, batch: Batch) -> Read:
+        """The three readings of B queries."""
+        fused: Fused = self.backbone.fuse(features, batch.tokens)
+        query = self.read_prompt(fused.tokens, batch.tokens)
+        text = self.read_text(batch.tokens) if self.text_weight else query
+        return Read(query, text, fused.tokens.mean(dim=1))
+
+    def terms_from(self, queries: Read, targets: Features, batch: Batch) -> dict[str, Tensor]:
         """``contrast``, ``text`` and ``align``, weighted; those of weight 0 are left out."""
-        features = self.features(batch)
-        fused: Fused = self.backbone.fuse(select(features, batch.reference), batch.tokens)
-        target = self.target(select(features, batch.candidates))
-        scores = self.similarity(self.read_prompt(fused.tokens, batch.tokens), target)
+        scores = self.similarity(queries.query, targets)
         negatives = self.negatives(scores, batch)
         terms = {"contrast": self.price(self.loss, scores, batch.target, negatives)}
         if self.text_weight:
-            alone = self.similarity(self.read_text(batch.tokens), target)
+            alone = self.similarity(queries.text, targets)
             cost = self.price(self.loss, alone, batch.target, negatives)
             terms["text"] = self.text_weight * cost
         if self.align_weight:
-            terms["align"] = self.align_weight * self.alignment(fused.tokens)
+            terms["align"] = self.align_weight * self.alignment(queries.prompt)
         return terms
 
     def alignment(self, prompt: Tensor) -> Tensor:
-        """Mean squared difference of the mean prompt and the mean learned prompt, a scalar."""
+        """Mean squared difference of mean prompts (B, H) and the mean learned prompt, a scalar."""
         wanted = self.prompt_tokens.detach().mean(dim=1).expand(len(prompt), -1)
-        return nn.functional.mse_loss(prompt.mean(dim=1), wanted)
+        return nn.functional.mse_loss(prompt, wanted)

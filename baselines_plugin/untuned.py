@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cir_plugins import Tokens, unit
+from cir_plugins import Tokens, best_token, unit
 
 # Keys of a BLIP-2 model that the copy has too.
 COPIED = ("qformer.", "embeddings.", "text_projection.", "query_tokens")
@@ -56,8 +57,8 @@ def mean_score(query: Tensor, target: Tensor) -> Tensor:
 
 
 def best_pair(query: Tensor, target: Tensor) -> Tensor:
-    """The best dot product (B, C) of any query token (B, S, D) and target token (C, T, D)."""
-    flat = target.flatten(0, 1).T  # (D, C*T)
-    best = [(tokens @ flat).amax(dim=0) for tokens in query]
-    pairs = torch.stack(best).view(len(query), len(target), -1)
-    return pairs.amax(dim=2)
+    """The best dot product (B, C) of any query token (B, S, D) and target token (C, T, D).
+
+    A query token at a time for all queries, so that no more than (B, C, T) is held.
+    """
+    return reduce(torch.maximum, (best_token(tokens, target) for tokens in query.unbind(1)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +21,8 @@ from cir_plugins.cache import DTYPES
 from cir_plugins.device import autocast
 from cir_plugins.encode import Encoding, Guarded, ImageFiles
 from cir_plugins.errors import CIRError
-from cir_plugins.keys import backbone_key, new_digest
+from cir_plugins.features import narrowed, tensors_of
+from cir_plugins.keys import backbone_key, new_digest, plain_options
 from cir_plugins.method import Method
 from cir_plugins.shards import SUFFIX, Shard, remove_stale, write_shard
 
@@ -86,7 +89,8 @@ def encode_images(
 ) -> Path | None:
     """The manifest once every shard is there, None while other processes are at work.
 
-    Shards that are there are kept, so that a run that was cut off goes on where it was.
+    Shards that are there are kept, so that a run that was cut off goes on where it was; those of
+    images whose files hold something else by now are encoded again.
 
     Args:
         method: Its weights are used; put into evaluation mode.
@@ -107,12 +111,12 @@ def encode_images(
     own = range(bulk.rank, total, bulk.world)
     for number in tqdm(own, desc="shards", disable=not encoding.progress):
         path = shard_path(out, number)
-        if path.is_file():
-            _check(path, request)
+        part = _part(images, names, number, bulk)
+        if path.is_file() and _current(_check(path, request), part):
             continue
-        part = names[number * bulk.shard_size : (number + 1) * bulk.shard_size]
-        _write(method, {name: images[name] for name in part}, path, encoding, bulk, request)
-    return _manifest(out, total, request, bulk)
+        (out / MANIFEST).unlink(missing_ok=True)  # one of before tells of other shards
+        _write(method, part, path, encoding, bulk, request)
+    return _manifest(out, images, request, bulk)
 
 
 def shard_path(out: Path, number: int) -> Path:
@@ -124,6 +128,8 @@ def _request(method: Method, names: Sequence[str], encoding: Encoding, bulk: Bul
     """Key of all that decides what stands in the shards."""
     extra = f"{bulk.what} {bulk.dtype} {bulk.shard_size} {bulk.skip_broken} {encoding.dtype}"
     digest = new_digest()
+    # Options of the method too: what it makes of features may depend on them.
+    extra = f"{extra} {plain_options(method)}"
     digest.update(backbone_key(method.backbone, list(method.state_dict().items()), extra).encode())
     digest.update(json.dumps(list(names)).encode())
     key: str = digest.hexdigest()
@@ -140,6 +146,46 @@ def _check(path: Path, request: str) -> Shard:
     return shard
 
 
+def _part(
+    images: Mapping[str, Path], names: Sequence[str], number: int, bulk: Bulk
+) -> dict[str, Path]:
+    """The images of a shard."""
+    first = number * bulk.shard_size
+    return {name: images[name] for name in names[first : first + bulk.shard_size]}
+
+
+def _current(shard: Shard, images: Mapping[str, Path]) -> bool:
+    """Whether the files hold what they held when the shard was written.
+
+    They are read only where their sizes and times are others.
+    """
+    if shard.facts.get("times") == _stamp(images.values(), _size_and_time):
+        return True
+    return bool(shard.facts.get("content") == _stamp(images.values(), _content))
+
+
+def _stamp(paths: Iterable[Path], facts: Callable[[Path], str]) -> str:
+    """Hash of what ``facts`` says of each file; one that is not there says nothing."""
+    digest = new_digest()
+    for path in paths:
+        said = ""
+        with suppress(OSError):
+            said = facts(path)
+        digest.update(f"{said}\n".encode())
+    key: str = digest.hexdigest()
+    return key
+
+
+def _size_and_time(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, new_digest).hexdigest()
+
+
 def _collate(items: list[Any]) -> tuple[Any, list[CIRError | None]]:
     errors = [item if isinstance(item, CIRError) else None for item in items]
     good = [item for item in items if not isinstance(item, CIRError)]
@@ -154,6 +200,11 @@ def _write(
     bulk: Bulk,
     request: str,
 ) -> None:
+    # Before they are decoded: what changes meanwhile is encoded again the next time.
+    stamps = {
+        "times": _stamp(images.values(), _size_and_time),
+        "content": _stamp(images.values(), _content),
+    }
     names, kept, broken = iter(images), [], {}
     parts: list[tuple[Tensor, ...]] = []
     loader = DataLoader(
@@ -174,29 +225,31 @@ def _write(
             else:
                 raise CIRError(f"{error}\nleave such images out with --skip-broken") from error
         if pixels is not None:
-            parts.append(_encoded(method, pixels, encoding, bulk))
+            parts.append(_encoded(method, pixels, encoding, bulk, path))
     whole = [torch.cat(list(tensors)) for tensors in zip(*parts, strict=True)]
-    write_shard(path, whole, kept, {"request": request, "broken": broken})
+    write_shard(path, whole, kept, {"request": request, "broken": broken, **stamps})
 
 
-def _encoded(method: Method, pixels: Tensor, encoding: Encoding, bulk: Bulk) -> tuple[Tensor, ...]:
+def _encoded(
+    method: Method, pixels: Tensor, encoding: Encoding, bulk: Bulk, path: Path
+) -> tuple[Tensor, ...]:
     with torch.no_grad(), autocast(encoding.device, encoding.dtype):
         features = method.backbone.features(pixels.to(encoding.device, non_blocking=True))
         made = features if bulk.what == "features" else method.target(features).float()
-    parts = (made,) if isinstance(made, Tensor) else tuple(made)
-    stored = DTYPES.get(bulk.dtype)
-    return tuple(
-        (part.to(stored) if stored is not None and part.is_floating_point() else part).cpu()
-        for part in parts
-    )
+    made = narrowed(made, DTYPES.get(bulk.dtype), f"{path}", "--dtype bf16 or same")
+    return tuple(part.cpu() for part in tensors_of(made))
 
 
-def _manifest(out: Path, total: int, request: str, bulk: Bulk) -> Path | None:
+def _manifest(out: Path, images: Mapping[str, Path], request: str, bulk: Bulk) -> Path | None:
     """Written by whoever finds all shards there; what stands in it is the same for all."""
-    paths = [shard_path(out, number) for number in range(total)]
+    names = list(images)
+    paths = [shard_path(out, number) for number in range(-(-len(names) // bulk.shard_size))]
     if not all(path.is_file() for path in paths):
         return None
     shards = [_check(path, request) for path in paths]
+    parts = (_part(images, names, number, bulk) for number in range(len(paths)))
+    if not all(map(_current, shards, parts)):
+        return None
     content = {
         "what": bulk.what,
         "dtype": bulk.dtype,

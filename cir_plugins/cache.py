@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,8 +18,14 @@ from torch import Tensor, nn
 from cir_plugins.atomic import write_atomically
 from cir_plugins.device import autocast
 from cir_plugins.errors import CIRError
-from cir_plugins.features import concatenate, count, each, size_in_bytes
-from cir_plugins.keys import backbone_key, constant_tensors, new_digest, probe_pictures
+from cir_plugins.features import concatenate, count, each, narrowed, size_in_bytes, tensors_of
+from cir_plugins.keys import (
+    backbone_key,
+    constant_tensors,
+    new_digest,
+    plain_options,
+    probe_pictures,
+)
 from cir_plugins.shards import SUFFIX, Shard, remove_stale, write_shard
 from cir_plugins.types import Features
 
@@ -44,29 +50,31 @@ class FeatureCache:
     def __init__(self, folder: Path, dtype: str = "same") -> None:
         self.folder = folder
         self.dtype = dtype
-        self._keys: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[nn.Module, tuple[Any, Shelf]] = WeakKeyDictionary()
         self._shelves: dict[str, Shelf] = {}
         self._contents: dict[str, str] | None = None
 
     def shelf(self, backbone: Any, compute: torch.dtype, device: torch.device) -> Shelf:
-        """The part of the cache that belongs to a backbone's weights and transform.
+        """The part of the cache that belongs to a backbone's weights, options and transform.
 
         Args:
             backbone: In evaluation mode.
             compute: Precision in which features are computed.
             device: Where.
         """
-        tensors = constant_tensors(backbone)
-        state = [(id(value), value._version) for _, value in tensors], compute
-        known = self._keys.get(backbone)
-        if known is None or known[0] != state:
-            key = backbone_key(backbone, tensors, f"{compute} {self.dtype}")
-            self._keys[backbone] = known = (state, key)
-        if known[1] not in self._shelves:
-            stored = DTYPES.get(self.dtype)
+        known = self._known.get(backbone)
+        if known is None or known[0] != (_state(backbone), compute):
             like = _probe_features(backbone, compute, device)
-            self._shelves[known[1]] = Shelf(self.folder / known[1], stored, like)
-        return self._shelves[known[1]]
+            shapes = [(part.dtype, tuple(part.shape)) for part in tensors_of(like)]
+            extra = f"{compute} {self.dtype} {shapes}"
+            key = backbone_key(backbone, constant_tensors(backbone), extra)
+            if key not in self._shelves:
+                stored = DTYPES.get(self.dtype)
+                self._shelves[key] = Shelf(self.folder / key, stored, like)
+            # After the probe, in which a backbone may have noted something.
+            known = (_state(backbone), compute), self._shelves[key]
+            self._known[backbone] = known
+        return known[1]
 
     def contents(self, paths: Sequence[Path]) -> list[str]:
         """Hash of each file's bytes; a file of the same size and time is not read again.
@@ -150,7 +158,11 @@ class Shelf:
     @property
     def bytes_per_image(self) -> int:
         """What an image takes on disk."""
-        return size_in_bytes(self._packed(self.like))
+        stored = self.stored
+        return sum(
+            part.numel() * (stored if stored and part.is_floating_point() else part.dtype).itemsize
+            for part in tensors_of(self.like)
+        )
 
     @property
     def images(self) -> int:
@@ -190,11 +202,20 @@ class Shelf:
             )
         _LOG.warning("feature cache %s: writing %s", self.folder, told)
 
-    def add(self, names: Sequence[str], features: Features) -> Features:
-        """The features as the cache will give them back; those it lacks are written."""
-        packed = self._packed(features)
+    def add(
+        self, names: Sequence[str], features: Features, kept: Container[str] | None = None
+    ) -> Features:
+        """The features as the cache will give them back; those it lacks are written.
+
+        Args:
+            names: Content hashes of the images.
+            features: Their features.
+            kept: Which of them are written; all if left out.
+        """
+        accepted = "run.feature_cache_dtype=bf16 or same"
+        packed = narrowed(features, self.stored, f"feature cache {self.folder}", accepted)
         for place, name in enumerate(names):
-            if name not in self:
+            if name not in self and (kept is None or name in kept):
                 row = each(packed, lambda part, i=place: part[i : i + 1].cpu().clone())  # type: ignore[misc]
                 self._waiting[name] = row
                 self._waiting_bytes += size_in_bytes(row)
@@ -207,14 +228,15 @@ class Shelf:
         if not self._waiting:
             return
         whole = concatenate(list(self._waiting.values()))
-        parts = (whole,) if isinstance(whole, Tensor) else tuple(whole)
         path = self.folder / f"{secrets.token_hex(8)}{SUFFIX}"
-        write_shard(path, parts, list(self._waiting), {})
+        write_shard(path, tensors_of(whole), list(self._waiting), {})
         self._waiting, self._waiting_bytes = {}, 0
         self.refresh()
 
     def read(self, names: Sequence[str]) -> Features:
-        """Features of images, leading dimension n, on the CPU."""
+        """Features of images, leading dimension n, on the CPU; n may be 0."""
+        if not names:  # of a process without rows of a batch
+            return each(self.like, lambda part: part[:0])
         rows = [self._row(name) for name in names]
         return self._unpacked(concatenate(rows))
 
@@ -225,17 +247,17 @@ class Shelf:
         row = shard.row(place)
         return row[0] if isinstance(self.like, Tensor) else type(self.like)(*row)
 
-    def _packed(self, features: Features) -> Features:
-        stored = self.stored
-        if stored is None:
-            return features
-        return each(features, lambda part: part.to(stored) if part.is_floating_point() else part)
-
     def _unpacked(self, features: Features) -> Features:
         if isinstance(features, Tensor):
             return features.to(self.like.dtype)
         pairs = zip(features, self.like, strict=True)
         return type(features)(*(part.to(like.dtype) for part, like in pairs))
+
+
+def _state(backbone: Any) -> tuple[Any, ...]:
+    """What tells, without reading the weights, whether a key still holds."""
+    tensors = [(id(value), value._version) for _, value in constant_tensors(backbone)]
+    return tensors, plain_options(backbone)
 
 
 def _probe_features(backbone: Any, compute: torch.dtype, device: torch.device) -> Features:

@@ -14,6 +14,7 @@ Tables: TypeAlias = dict[str, dict[str, Any]]
 PART_TABLES = ("method", "backbone", "loss", "sampler", "data")
 TABLES = (*PART_TABLES, "train", "run")
 VERSION = 1
+LOSSY = ("fp16", "bf16")  # values of run.feature_cache_dtype that round what is stored
 
 
 def read_config(path: Path) -> Tables:
@@ -132,11 +133,18 @@ def write_config(tables: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def computed(tables: Mapping[str, Mapping[str, Any]]) -> Tables:
-    """The tables without what changes no number: the loader processes."""
-    return {
-        name: {key: value for key, value in table.items() if (name, key) != ("run", "workers")}
-        for name, table in tables.items()
-    }
+    """The tables without what changes no number: loader processes, and where features are kept.
+
+    Whether there is a feature cache stays where it rounds what it stores.
+    """
+    found: Tables = {name: dict(table) for name, table in tables.items()}
+    run = found.get("run", {})
+    for key in ("workers", "feature_cache_mb"):
+        run.pop(key, None)
+    cache = run.pop("feature_cache", "")
+    if cache and run.get("feature_cache_dtype") in LOSSY:
+        run["feature_cache"] = True
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -17,8 +17,10 @@ from cir_plugins.cache import FeatureCache, Shelf
 from cir_plugins.device import autocast
 from cir_plugins.errors import CIRError
 from cir_plugins.features import concatenate, each, select, size_in_bytes
+from cir_plugins.filling import fill
 from cir_plugins.images import open_image
 from cir_plugins.types import Features
+from cir_plugins.world import World
 
 _LOG = logging.getLogger(__name__)
 
@@ -151,20 +153,39 @@ class FeatureStore:
 
     @classmethod
     def build(
-        cls, backbone: Any, paths: Sequence[Path], encoding: Encoding, limit_mb: int
+        cls,
+        backbone: Any,
+        paths: Sequence[Path],
+        encoding: Encoding,
+        limit_mb: int,
+        world: World | None = None,
     ) -> FeatureStore | None:
         """The store of the images, or None where it would exceed ``limit_mb`` MiB.
 
-        Its size is known after the first chunk, before the rest is computed.
+        Its size is known after the first chunk, before the rest is computed. Each process computes
+        its share of the chunks that one alone would make, to the same bits, and gets the others'.
+
+        Raises:
+            CIRError: If an image cannot be read; in all processes.
         """
-        parts: list[Features] = []
-        for index, features in feature_chunks(backbone, paths, encoding, "features"):
-            parts.append(each(features, lambda part: part.cpu()))
-            if len(parts) == 1:
-                per_image = size_in_bytes(parts[0]) / len(index)
-                if per_image * len(paths) > limit_mb * 2**20:
-                    return None
-        return cls(concatenate(parts))
+        world = world or World()
+        parts = world.parts(len(paths), encoding.batch_size)
+        runs = [world.own(parts, rank) for rank in range(world.size)]
+        own = world.span(len(paths), encoding.batch_size)
+        chunks = _computed(backbone, paths[own.start : own.stop], encoding, "features")
+        found: list[list[Features]] = [[] for _ in runs]
+        for turn in range(max(map(len, runs))):
+            counts = [len(run[turn]) if turn < len(run) else 0 for run in runs]
+            with world.agreed():
+                mine = next(chunks, (None, None))[1]
+            shared = each(world.gather(mine, counts), lambda part: part.cpu())
+            if not turn and size_in_bytes(shared) / sum(counts) * len(paths) > limit_mb * 2**20:
+                return None
+            first = 0
+            for run, count in zip(found, counts, strict=True):
+                run.append(each(shared, lambda part, i=first, n=count: part[i : i + n]))  # type: ignore[misc]
+                first += count
+        return cls(concatenate([part for run in found for part in run]))
 
     def __getitem__(self, index: Tensor) -> Features:
         """Features of the images at ``index``."""
@@ -196,7 +217,12 @@ class DiskStore(FeatureStore):
 
 
 def training_store(
-    backbone: Any, paths: Sequence[Path], encoding: Encoding, limit_mb: int, augment: str
+    backbone: Any,
+    paths: Sequence[Path],
+    encoding: Encoding,
+    limit_mb: int,
+    augment: str,
+    world: World | None = None,
 ) -> FeatureStore | None:
     """Features of the training images, or None where they must be computed in every step.
 
@@ -207,19 +233,31 @@ def training_store(
         limit_mb: Memory the features may take, in MiB; larger ones stay on disk where there is a
             cache.
         augment: Augmentation of the training images.
+        world: The processes that share the work; each of them has all features then.
+
+    Raises:
+        CIRError: If an image cannot be read or the disk is full; in all processes.
     """
+    world = world or World()
     frozen = backbone.frozen_features
     if not frozen or augment != "none":
-        if encoding.cache is not None:
+        if encoding.cache is not None and world.first:
             why = f"train.augment is '{augment}'" if frozen else "the backbone's tower is trained"
             _LOG.warning("feature cache not used for training: %s", why)
         return None
     cache = encoding.cache
     if cache is None:
-        return FeatureStore.build(backbone, paths, encoding, limit_mb) if limit_mb else None
-    shelf = cache.shelf(backbone, encoding.dtype, encoding.device)
-    for _ in feature_chunks(backbone, paths, encoding, "features"):
-        pass
-    store = DiskStore(shelf, cache.contents(paths))
+        return FeatureStore.build(backbone, paths, encoding, limit_mb, world) if limit_mb else None
+
+    def encode(some: Sequence[Path]) -> Iterator[tuple[Tensor, Features]]:
+        return _computed(backbone, some, encoding, "features")
+
+    with world.agreed():
+        shelf = cache.shelf(backbone, encoding.dtype, encoding.device)
+    names = fill(cache, shelf, paths, encoding.batch_size, encode, world)
+    store = DiskStore(shelf, names)
     in_memory = size_in_bytes(shelf.like) * len(paths) <= limit_mb * 2**20
-    return FeatureStore(store[torch.arange(len(paths))]) if in_memory else store
+    if not in_memory:
+        return store
+    with world.agreed():
+        return FeatureStore(store[torch.arange(len(paths))])

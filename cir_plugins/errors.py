@@ -1,4 +1,4 @@
-"""The one error that a user can mend."""
+"""The error that a user can mend."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class CIRError(Exception):
 
     The command line prints it without a traceback and ends with exit code 2.
     """
+
+
+class SharedError(CIRError):
+    """An error that all processes of a run have; the first of them tells the user."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, hint: str = "") -> CIRError:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from cir_plugins.errors import CIRError
 from cir_plugins.types import Features
 
 
@@ -35,7 +36,42 @@ def count(features: Features) -> int:
     return int(first.shape[0])
 
 
+def tensors_of(features: Features) -> tuple[Tensor, ...]:
+    """The tensors of the features, in order."""
+    return (features,) if isinstance(features, Tensor) else tuple(features)
+
+
+def narrowed(features: Features, dtype: torch.dtype | None, where: str, accepted: str) -> Features:
+    """The features with floating-point parts in ``dtype``; as they are where it is None.
+
+    Args:
+        features: Features.
+        dtype: Dtype to store them in.
+        where: What they are stored in, for the message.
+        accepted: What the user may ask for instead.
+
+    Raises:
+        CIRError: If a finite number is too large for the dtype.
+    """
+    if dtype is None:
+        return features
+
+    def narrow(part: Tensor) -> Tensor:
+        if not part.is_floating_point():
+            return part
+        made = part.to(dtype)
+        if bool((made.isinf() & part.isfinite()).any()):
+            largest = float(part[part.isfinite()].abs().max())
+            name = str(dtype).removeprefix("torch.")
+            raise CIRError(
+                f"{where}: features up to {largest:.4g} do not fit into {name}, whose largest "
+                f"number is {torch.finfo(dtype).max:.4g}; accepted: {accepted}"
+            )
+        return made
+
+    return each(features, narrow)
+
+
 def size_in_bytes(features: Features) -> int:
     """Memory the features take."""
-    parts = (features,) if isinstance(features, Tensor) else tuple(features)
-    return sum(part.numel() * part.element_size() for part in parts)
+    return sum(part.numel() * part.element_size() for part in tensors_of(features))

@@ -1,4 +1,4 @@
-"""What features depend on, as a short key: weights, architecture, transform."""
+"""What features depend on, as a short key: weights, architecture, options, transform."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 _PROBES = ((53, 37), (37, 53))  # sizes of the pictures by which a transform is told
+_UNKEYED = ("training", "checkpointing", "name_or_path")  # parts of names that tell of no feature
 
 
 def constant_tensors(backbone: Any) -> list[tuple[str, Tensor]]:
@@ -31,15 +32,39 @@ def constant_tensors(backbone: Any) -> list[tuple[str, Tensor]]:
     return found
 
 
+def plain_options(module: nn.Module) -> dict[str, Any]:
+    """Plain attributes of a module and those inside it, dotted name -> value.
+
+    Numbers, words, dtypes and lists of them, such as options that a module keeps: what neither
+    weights nor ``repr`` tell. Private ones are left out, paths too, which differ between machines,
+    and how a module is trained.
+    """
+    return {
+        f"{prefix}.{name}".lstrip("."): value
+        for prefix, inner in module.named_modules()
+        for name, value in sorted(vars(inner).items())
+        if _plain(value) and not name.startswith("_") and not any(k in name for k in _UNKEYED)
+    }
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_plain, value))
+    if isinstance(value, str):
+        return "/" not in value and "\\" not in value
+    return isinstance(value, (bool, int, float, torch.dtype))
+
+
 def backbone_key(backbone: Any, tensors: Sequence[tuple[str, Tensor]], extra: str) -> str:
-    """Hash of weights, architecture and transform.
+    """Hash of weights, architecture, options and transform.
 
     The transform is told by what it makes of two pictures, since a function has no description.
     """
     digest = new_digest()
     tree = re.sub(r" at 0x[0-9a-f]+", "", repr(backbone))
     transform = re.sub(r" at 0x[0-9a-f]+", "", repr(backbone.preprocess))
-    digest.update(f"{type(backbone).__qualname__}\n{tree}\n{transform}\n{extra}\n".encode())
+    told = (type(backbone).__qualname__, tree, plain_options(backbone), transform, extra)
+    digest.update("\n".join(map(str, told)).encode())
     for picture in probe_pictures():
         digest.update(_bytes(backbone.preprocess(picture)))
     for name, value in tensors:

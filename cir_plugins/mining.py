@@ -19,7 +19,7 @@ from cir_plugins.data import TrainingTable, mix
 from cir_plugins.drawing import draw
 from cir_plugins.embed import embed, query_text
 from cir_plugins.encode import Encoding, FeatureStore, feature_chunks
-from cir_plugins.errors import CIRError
+from cir_plugins.errors import SharedError
 from cir_plugins.method import Method
 from cir_plugins.pools import Columns, Pool, pools, rows_per_block
 from cir_plugins.tally import Tally
@@ -113,7 +113,7 @@ def mine(
             _count(tally, block, known_columns, before)
     images = world.highest(images)
     if bool((images < 0).all()):
-        raise CIRError(
+        raise SharedError(
             f"sampler left no negative for any of the {len(table.rows)} training rows at epoch "
             f"{epoch}: widen its bounds"
         )

@@ -80,7 +80,13 @@ class Pool(NamedTuple):
 
 
 def rows_per_block(candidates: int, device: torch.device) -> int:
-    """How many queries a block holds."""
+    """How many queries a block holds.
+
+    Raises:
+        ValueError: If there is no candidate.
+    """
+    if candidates < 1:
+        raise ValueError("there are 0 targets to draw negatives from; accepted: 1 or more")
     if device.type != "cpu":
         return max(1, GPU_CELLS // candidates)
     most = max(1, _MOST_CELLS // candidates)
@@ -184,6 +190,9 @@ def mine_embeddings(
         seed: Seed of the draw.
         similarity: Such as ``cir_plugins.best_token``.
         excluded: Columns that are no negatives, such as other right answers.
+
+    Raises:
+        ValueError: If there is no target.
     """
     none = Columns(torch.zeros(len(target) + 1, dtype=torch.long), torch.empty(0).long())
     blocks = pools(

@@ -92,10 +92,9 @@ def execute(
         table = training_table(splits, plan.train.pool) if plan.train.epochs else None
         method = build(plan, encoding)
         kept = load_start(method, plan, folder, resume=resume)
-    # Only now: data that cannot be read must not leave a folder that the next try trips over.
-    world.told(lambda: _make_folder(folder, plan, kept))
     curve: tuple[dict[str, Any], ...] = ()
     updates = 0
+    trainer = None
     if table is not None:
         trainer = Trainer(
             method,
@@ -108,6 +107,9 @@ def execute(
             feature_cache_mb=plan.run.feature_cache_mb,
             world=world,
         )
+    # Only now: what cannot be read or trained must not leave a folder that the next try trips over.
+    world.told(lambda: _make_folder(folder, plan, kept))
+    if trainer is not None:
         done = trainer.fit(resume=resume)
         curve, updates = tuple(done.lines), done.updates
     results = world.told(lambda: _judge(method, folder, table is not None, judged, encoding))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from cir_plugins.data import mix
 from cir_plugins.device import autocast, move_batch
 from cir_plugins.encode import Encoding
-from cir_plugins.errors import CIRError
+from cir_plugins.errors import CIRError, SharedError
 from cir_plugins.features import concatenate, each, select
 from cir_plugins.memory import checkpoint_activations, compile_blocks
 from cir_plugins.method import Method
@@ -114,11 +114,17 @@ class Step:
 
     def _backward(self, make: Callable[[], dict[str, Tensor]], where: str) -> dict[str, Tensor]:
         with autocast(self.encoding.device, self.encoding.dtype):
-            terms = make()
+            try:
+                terms = make()
+            except CIRError as error:
+                if self.world.size == 1:
+                    raise
+                # Each process has the terms of the whole batch.
+                raise SharedError(str(error)) from error
             loss = torch.stack(list(terms.values())).sum()
         if not bool(torch.isfinite(loss)):
             named = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
-            raise CIRError(
+            raise SharedError(
                 f"the loss is not finite at {where} ({named}); "
                 "lower train.lr, set train.clip, or use train.precision=fp32"
             )

@@ -95,7 +95,8 @@ class Trainer:
         self.validate = validate
         self.progress = Progress()
         self.world = world or World()
-        self.step = Step(method, settings, encoding, seed=seed, world=self.world)
+        with self.world.agreed():
+            self.step = Step(method, settings, encoding, seed=seed, world=self.world)
         self.optimizer, self.scaler = self.step.optimizer, self.step.scaler
         self.average = Average(method, settings.ema) if settings.ema else None
         self.store = self._store(feature_cache_mb)
@@ -109,7 +110,9 @@ class Trainer:
         path = self.folder / LATEST
         there = resume and self.world.told(path.is_file)
         if there:
-            self._load(self.world.told(lambda: load_state(path)))
+            state = self.world.told(lambda: load_state(path))
+            with self.world.agreed():
+                self._load(state)
             self.world.told(self._log)  # a run cut off after its checkpoint lacks the last line
         loader = self._loader()
         for epoch in range(self.progress.epoch, self.settings.epochs):
@@ -119,7 +122,8 @@ class Trainer:
     def _store(self, limit_mb: int) -> FeatureStore | None:
         self.method.eval()
         backbone, augment = self.method.backbone, self.settings.augment
-        return training_store(backbone, self.table.paths, self.encoding, limit_mb, augment)
+        given = backbone, self.table.paths, self.encoding, limit_mb, augment
+        return training_store(*given, self.world)
 
     def _loader(self) -> Loader:
         source = BatchSource(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -18,8 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cir_plugins.errors import CIRError
+from cir_plugins.errors import CIRError, SharedError
 from cir_plugins.features import each
+from cir_plugins.meeting import Meeting
 
 BUCKET = 2**24  # numbers summed at a time over the processes
 # How long the others wait for one of them, such as the first one while it validates.
@@ -113,7 +114,7 @@ class World:
         """What ``make`` gives in process ``source``; it is called in no other.
 
         Raises:
-            CIRError: In all processes, if ``make`` raises it in that one.
+            SharedError: In all processes, if ``make`` raises a ``CIRError`` in that one.
         """
         if self.size == 1:
             return make()
@@ -125,7 +126,7 @@ class World:
                 found[1] = str(error)
         dist.broadcast_object_list(found, src=source, device=self.device)
         if found[1] is not None:
-            raise CIRError(found[1])
+            raise SharedError(found[1])
         value: V = found[0]
         return value
 
@@ -134,7 +135,7 @@ class World:
         """A context without exchanges at whose end an error of one process is one of all.
 
         Raises:
-            CIRError: In all processes, that of the first process which has one.
+            SharedError: In all processes, that of the first process which has one.
         """
         if self.size == 1:
             yield
@@ -147,13 +148,13 @@ class World:
         bad = torch.tensor([int(bool(message))], device=self.device)
         dist.all_reduce(bad, op=dist.ReduceOp.MAX)
         if int(bad):
-            raise CIRError(next(filter(None, self.listed(message))))
+            raise SharedError(next(filter(None, self.listed(message))))
 
     def in_step(self, items: Iterator[V]) -> Iterator[V]:
         """The items, of which every process has as many.
 
         Raises:
-            CIRError: In all processes, when making an item raises it in one.
+            SharedError: In all processes, when making an item raises a ``CIRError`` in one.
         """
         while True:
             with self.agreed():
@@ -191,25 +192,38 @@ class World:
 
 
 @contextmanager
-def join(rank: int, size: int, device: torch.device) -> Iterator[World]:
+def join(
+    rank: int, size: int, device: torch.device, meeting: Meeting | None = None
+) -> Iterator[World]:
     """A context with the processes that ``torchrun`` started, on its address.
 
     Args:
         rank: Number of this process.
         size: How many there are; 1 for this one alone, without a process group.
         device: ``cuda``, where each process has the GPU of its local rank, or ``cpu``.
+        meeting: Where the processes have met already.
 
     Raises:
-        CIRError: If there is no address, no GPU for this process, or no way to exchange tensors.
+        CIRError: If there is no address, no GPU for this process, or no way to exchange tensors;
+            where they have met, a ``SharedError`` in all processes.
     """
     if size == 1:
         yield World()
         return
+    with nullcontext() if meeting is None else meeting.agreed():
+        _take_device(rank, device)
+    met = meeting or Meeting.of(rank, size)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=met.store, rank=rank, world_size=size, timeout=PATIENCE)
+    try:
+        yield World(rank, size, torch.device(device.type))
+    finally:
+        dist.destroy_process_group()
+
+
+def _take_device(rank: int, device: torch.device) -> None:
     if device.type not in ("cpu", "cuda"):
         raise CIRError(f"several processes cannot train on {device.type}; accepted: cpu, cuda")
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        raise CIRError(f"WORLD_SIZE is {size} without {', '.join(missing)}; accepted: torchrun")
     if device.type == "cuda":
         local, there = int(os.environ.get("LOCAL_RANK", rank)), torch.cuda.device_count()
         if local >= there:
@@ -217,12 +231,6 @@ def join(rank: int, size: int, device: torch.device) -> Iterator[World]:
                 f"process {local} of this machine has no GPU; accepted: --nproc-per-node {there}"
             )
         torch.cuda.set_device(local)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
-    try:
-        yield World(rank, size, torch.device(device.type))
-    finally:
-        dist.destroy_process_group()
 
 
 def _buckets(grads: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -198,6 +198,7 @@ def make_trainer(
     validated: bool = True,
     backbone: dict[str, Any] | None = None,
     cache: FeatureCache | None = None,
+    feature_cache_mb: int = 64,
     world: World | None = None,
     **settings: Any,
 ) -> Trainer:
@@ -233,7 +234,7 @@ def make_trainer(
         encoding,
         seed=3,
         validate=_validate(judged, encoding) if validated else None,
-        feature_cache_mb=64,
+        feature_cache_mb=feature_cache_mb,
         world=world,
     )
 

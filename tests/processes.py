@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from cir_plugins.errors import CIRError
+from cir_plugins.cache import FeatureCache
+from cir_plugins.encode import training_store
+from cir_plugins.errors import CIRError, SharedError
 from cir_plugins.method import Method
 from cir_plugins.step import Step
 from cir_plugins.world import World, join
-from tests.fakes import make_trainer, parts
+from tests.fakes import CPU, FakeBackbone, make_trainer, parts, write_pictures
 
 STILL = {"dropout": 0.0}
 # Settings of runs that one process and two must agree on.
@@ -27,12 +29,19 @@ RUNS: dict[str, dict[str, Any]] = {
     "frozen": {"method": "dqe", "backbone": {**STILL, "frozen": True}, "clip": 1.0},
     "dropout": {"method": "dqe", "chunk": 2, "known": "target"},
     "one_part": {"method": "dqe", "chunk": 6, "negatives": "both"},
+    # One row a batch: the first of two processes has none of it.
+    "disk": {
+        **{"backbone": {**STILL, "frozen": True}, "batch_size": 1, "negatives": "mined"},
+        **{"cached": True, "feature_cache_mb": 0},
+    },
 }
 
 
 def run_case(case: str, folder: Path, data: Path, world: World | None = None) -> dict[str, Any]:
     """Lines of the log, weights and mined negatives of a run of two epochs."""
-    trainer = make_trainer(folder, data, epochs=2, world=world, **RUNS[case])
+    settings = dict(RUNS[case])
+    cache = FeatureCache(folder / "features") if settings.pop("cached", False) else None
+    trainer = make_trainer(folder, data, epochs=2, world=world, cache=cache, **settings)
     progress = trainer.fit()
     mined = progress.mined
     return {
@@ -65,7 +74,52 @@ def train_all(world: World, folder: Path) -> None:
     found = {case: run_case(case, folder / f"{case}-two", folder / "data", world) for case in RUNS}
     found["errors"] = {case: error_of(case, folder, world) for case in FAULTS}
     found["exchanges"] = exchanges(world)
+    found["stores"] = {case: store_of(case, folder / "stores", world) for case in STORES}
     torch.save(found, folder / f"rank{world.rank}.pt")
+
+
+class Company(FakeBackbone):
+    """Features that tell in whose company an image was encoded, and of how many at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(frozen=True)
+        self._batches: list[int] = []
+
+    def features(self, images: Tensor) -> Tensor:
+        """States (U, 16) that depend on the whole batch."""
+        self._batches.append(len(images))
+        return super().features(images) + images.mean()
+
+
+# Images that a cache has before, or None for no cache; memory for features in MiB.
+STORES: dict[str, tuple[int | None, int]] = {
+    **{"memory": (None, 1), "too_large": (None, -1)},
+    **{"cache": (0, 1), "on_disk": (0, 0), "half_full": (8, 1)},
+}
+COUNT = 24
+
+
+def stored_images(folder: Path) -> list[Path]:
+    """Pictures in four chunks of seven and less, the last one a copy of the tenth and so on."""
+    paths = list(write_pictures(folder, [f"{n:02d}" for n in range(COUNT)]).values())
+    for copy, original in ((23, 9), (22, 2)):
+        paths[copy].write_bytes(paths[original].read_bytes())
+    return paths
+
+
+def store_of(case: str, folder: Path, world: World | None = None) -> dict[str, Any]:
+    """Features of the pictures in a store, and the sizes of the batches that were encoded."""
+    before, limit = STORES[case]
+    paths = sorted((folder / "pictures").iterdir())
+    place = folder / f"{case}-{'one' if world is None else 'two'}"
+    encoding = CPU if before is None else replace(CPU, cache=FeatureCache(place))
+    if before and encoding.cache is not None:
+        first = world or World()
+        first.told(lambda: training_store(Company(), paths[:before], encoding, 1, "none") and None)
+    backbone = Company()
+    store = training_store(backbone, paths, encoding, limit, "none", world)
+    features = None if store is None else store[torch.arange(len(paths))]
+    return {"features": features, "batches": backbone._batches, "kind": type(store).__name__}
 
 
 class Pair(NamedTuple):
@@ -105,7 +159,7 @@ def error_of(case: str, folder: Path, world: World) -> str:
     """The message that a process ends with when one of them finds a fault."""
     try:
         FAULTS[case](folder, world)
-    except CIRError as error:
+    except SharedError as error:
         return str(error)
     return ""
 
@@ -131,7 +185,22 @@ def _full_disk(folder: Path, world: World) -> None:
 def _whole(folder: Path, world: World) -> None:
     trainer = make_trainer(folder / "whole", folder / "data")
     whole = type("Whole", (Method,), {"terms": lambda self, batch: {}})(parts())
-    Step(whole, trainer.settings, trainer.encoding, seed=0, world=world)
+    with world.agreed():
+        Step(whole, trainer.settings, trainer.encoding, seed=0, world=world)
 
 
-FAULTS = {"unreadable": _unreadable, "disk": _full_disk, "whole": _whole}
+def _store(folder: Path, world: World, cache: FeatureCache | None = None) -> None:
+    paths = sorted((folder / "stores" / "pictures").iterdir())
+    paths[-1] = paths[-1].with_name("gone.png")  # in the second process's share
+    encoding = replace(CPU, cache=cache)
+    training_store(FakeBackbone(frozen=True), paths, encoding, 1, "none", world)
+
+
+def _cached_store(folder: Path, world: World) -> None:
+    _store(folder, world, FeatureCache(folder / "stores" / "fault"))
+
+
+FAULTS = {
+    **{"unreadable": _unreadable, "disk": _full_disk, "whole": _whole},
+    **{"store": _store, "cached_store": _cached_store},
+}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,70 @@ def test_shards_hold_what_the_method_gives(
 def test_half_precision_is_stored_as_such(files: dict[str, Path], tmp_path: Path) -> None:
     encode_images(a_method(), files, tmp_path / "out", CPU, Bulk(dtype="bf16"))
     assert rows(tmp_path / "out", 1)[1].dtype == torch.bfloat16
+
+
+def test_a_number_too_large_for_half_precision_is_refused(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    method = a_method()
+    with torch.no_grad():
+        method.backbone.tower.mul_(1e6)
+    with pytest.raises(CIRError, match=r"shard-000000.* fit into float16.*; accepted: --dtype bf"):
+        encode_images(method, files, tmp_path / "out", CPU, Bulk("features", dtype="fp16"))
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+
+
+def test_images_that_changed_are_encoded_again(files: dict[str, Path], tmp_path: Path) -> None:
+    """Their names are what they were: the shard of before was taken for theirs."""
+    out, bulk = tmp_path / "out", Bulk(shard_size=4)
+    encode_images(a_method(), files, out, CPU, bulk)
+    times = {number: shard_path(out, number).stat().st_mtime_ns for number in (0, 2)}
+    files["deep/05.png"].write_bytes(files["deep/00.png"].read_bytes())
+    assert encode_images(a_method(), files, out, CPU, bulk) == out / "manifest.json"
+    assert times == {number: shard_path(out, number).stat().st_mtime_ns for number in (0, 2)}
+    encode_images(a_method(), files, tmp_path / "new", CPU, bulk)
+    assert torch.equal(rows(out, 3)[1], rows(tmp_path / "new", 3)[1])
+
+
+def test_other_images_of_the_same_names_are_encoded(files: dict[str, Path], tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    encode_images(a_method(), files, out, CPU, Bulk())
+    write_pictures(other / "deep", [f"{n:02d}" for n in range(11)], seed=1)
+    encode_images(a_method(), images_of(other), out, CPU, Bulk())
+    encode_images(a_method(), images_of(other), tmp_path / "new", CPU, Bulk())
+    assert torch.equal(rows(out, 1)[1], rows(tmp_path / "new", 1)[1])
+
+
+def test_images_that_were_only_copied_keep_their_shards(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    encode_images(a_method(), files, out, CPU, Bulk())
+    written = shard_path(out, 0).stat().st_mtime_ns
+    for path in files.values():
+        os.utime(path, ns=(1, 1))
+    encode_images(a_method(), files, out, CPU, Bulk())
+    assert shard_path(out, 0).stat().st_mtime_ns == written
+
+
+def test_no_manifest_tells_of_shards_that_another_process_has_yet_to_redo(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    out, bulk = tmp_path / "out", Bulk(shard_size=4, world=2)
+    encode_images(a_method(), files, out, CPU, Bulk(shard_size=4))
+    for name in ("deep/00.png", "deep/05.png"):
+        files[name].write_bytes(files["deep/10.png"].read_bytes())
+    assert encode_images(a_method(), files, out, CPU, bulk) is None
+    assert not (out / "manifest.json").exists()
+    assert encode_images(a_method(), files, out, CPU, replace(bulk, rank=1)) is not None
+
+
+def test_a_method_of_other_options_is_another_one(files: dict[str, Path], tmp_path: Path) -> None:
+    method = a_method()
+    encode_images(method, files, tmp_path / "out", CPU, Bulk())
+    method.norm_scale = 2.0  # type: ignore[assignment]
+    with pytest.raises(CIRError, match="written for other images, weights or settings"):
+        encode_images(method, files, tmp_path / "out", CPU, Bulk())
 
 
 def test_shards_that_are_done_are_kept(files: dict[str, Path], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections import namedtuple
@@ -127,6 +128,68 @@ def test_the_key_knows_weights_transform_and_precision() -> None:
     assert key(other) != usual
 
 
+@pytest.mark.parametrize("value", [False, 3, 0.5, "cls", (1, 2), torch.float16])
+def test_the_key_knows_options_that_are_plain_attributes(value: Any) -> None:
+    """Features of one option were read for another where neither weights nor repr tell it."""
+    found = set()
+    for inside in (False, True):
+        backbone = FakeBackbone(frozen=True)
+        found.add(backbone_key(backbone, constant_tensors(backbone), ""))
+        (backbone.dropout if inside else backbone).patches = value
+        found.add(backbone_key(backbone, constant_tensors(backbone), ""))
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("_seen", 1), ("training", False), ("gradient_checkpointing", True)],
+        *[("folder", "/tmp/a"), ("name_or_path", "a"), ("note", object())],
+    ],
+)
+def test_the_key_is_the_same_wherever_and_however_often_it_is_made(name: str, value: Any) -> None:
+    backbone = FakeBackbone(frozen=True)
+    before = backbone_key(backbone, constant_tensors(backbone), "")
+    setattr(backbone, name, value)
+    assert backbone_key(backbone, constant_tensors(backbone), "") == before
+
+
+def test_the_key_is_the_same_in_every_process() -> None:
+    code = (
+        "from cir_plugins.keys import backbone_key, constant_tensors\n"
+        "from tests.fakes import FakeBackbone\n"
+        "backbone = FakeBackbone(frozen=True)\n"
+        "backbone.patches = ('a', 0.1, True)\n"
+        "print(backbone_key(backbone, constant_tensors(backbone), ''))\n"
+    )
+    root = Path(__file__).parents[1]
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=root,
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
+
+
+def test_an_option_that_changes_changes_the_shelf(tmp_path: Path) -> None:
+    class Cut(FakeBackbone):
+        width = 16
+
+        def features(self, images: Tensor) -> Tensor:
+            return super().features(images)[:, : self.width]
+
+    paths = pictures(tmp_path / "images", 7)
+    backbone, encoding = Cut(frozen=True), cached(tmp_path / "c")
+    assert whole(backbone, paths, encoding).shape == (7, 16)
+    backbone.width = 8
+    assert whole(backbone, paths, encoding).shape == (7, 8)
+
+
 def test_training_what_is_above_the_tower_leaves_the_key() -> None:
     backbone = FakeBackbone(frozen=True)
     assert [name for name, _ in constant_tensors(backbone)] == ["tower"]
@@ -173,6 +236,22 @@ def test_named_tuples_and_half_precision_come_back_as_they_were(tmp_path: Path) 
     assert isinstance(found[0], Two)
 
 
+def test_a_number_too_large_for_the_stored_dtype_is_refused(tmp_path: Path) -> None:
+    """It became inf in the cache, and every score of the image NaN or inf, without a word."""
+    paths = pictures(tmp_path / "images", 3)
+    backbone = FakeBackbone(frozen=True)
+    with torch.no_grad():
+        backbone.tower.mul_(1e6)
+    message = r"feature cache .*: features up to .* do not fit into float16, whose largest number"
+    with pytest.raises(CIRError, match=message + r" is 6.55e\+04; accepted: .*_dtype=bf16 or same"):
+        whole(backbone, paths, cached(tmp_path / "c", "fp16"))
+    assert not list((tmp_path / "c").rglob("*.safetensors"))
+    assert whole(backbone, paths, cached(tmp_path / "c", "bf16")).isfinite().all()
+    with torch.no_grad():
+        backbone.tower.fill_(float("inf"))  # what was no number stays none
+    assert not whole(backbone, paths, cached(tmp_path / "c", "fp16")).isfinite().any()
+
+
 def test_size_is_told_and_a_full_disk_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -212,6 +291,7 @@ def test_training_images_stay_on_disk_where_memory_is_short(tmp_path: Path) -> N
     disk = training_store(backbone, paths, encoding, 0, "none")
     assert type(memory) is FeatureStore
     assert type(disk) is DiskStore
+    assert disk[torch.tensor([], dtype=torch.long)].shape == (0, 16)  # a process without rows
     index = torch.tensor([19, 0, 3])
     assert torch.equal(disk[index], whole(backbone, paths, CPU)[index])
     assert torch.equal(memory[index], disk[index])

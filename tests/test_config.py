@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from cir_plugins.config import (
     VERSION,
     Tables,
     as_tables,
+    computed,
     layer,
     merge,
     parse_set,
@@ -128,3 +130,19 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
 
 def test_a_parts_name_alone_is_short_for_its_table() -> None:
     assert as_tables({"sampler": "hardest"}, "here") == {"sampler": {"name": "hardest"}}
+
+
+def test_where_features_are_kept_changes_no_number_unless_they_are_rounded() -> None:
+    """--resume was refused when a cache was added, moved or given more memory."""
+
+    def run(**settings: Any) -> Any:
+        return computed({"run": {"seed": 1, "feature_cache": "", **settings}, "train": {}})
+
+    plain = run(feature_cache_dtype="same")
+    assert run(feature_cache_dtype="same", feature_cache="a", feature_cache_mb=3) == plain
+    assert run(feature_cache_dtype="same", workers=3) == plain
+    assert run(feature_cache_dtype="same", seed=2) != plain
+    rounded = run(feature_cache_dtype="fp16", feature_cache="a")
+    assert rounded == run(feature_cache_dtype="fp16", feature_cache="b", feature_cache_mb=3)
+    assert rounded != run(feature_cache_dtype="fp16")
+    assert rounded != plain

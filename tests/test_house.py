@@ -24,9 +24,20 @@ MOST_LINES_OF_A_FUNCTION = 50
 FLOORS = (
     ("errors", "texts", "settings", "options", "hookspecs"),
     ("types", "config", "metrics", "ranking", "images", "features", "keys", "atomic"),
-    ("shards", "world"),
+    ("shards", "meeting", "world"),
     ("ranges", "registry", "method", "device", "garments"),
-    ("plan", "refusal", "flat", "data", "readers", "encode", "cache", "embed", "builtin"),
+    (
+        "plan",
+        "refusal",
+        "flat",
+        "data",
+        "readers",
+        "encode",
+        "cache",
+        "filling",
+        "embed",
+        "builtin",
+    ),
     (
         "tally",
         "pools",

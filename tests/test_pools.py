@@ -142,3 +142,18 @@ def test_mined_embeddings_come_from_the_pools() -> None:
             block.mask[row].nonzero().flatten().tolist()
         )
         assert (found[0] >= 0) == bool(block.mask[row].any())
+
+
+@pytest.mark.parametrize("queries", [0, 2])
+def test_nothing_to_draw_from_is_told(queries: int) -> None:
+    """It ended in a ZeroDivisionError."""
+    with pytest.raises(ValueError, match="there are 0 targets to draw negatives from; accepted: 1"):
+        mine_embeddings(
+            torch.zeros(queries, 4),
+            torch.zeros(0, 4),
+            torch.zeros(queries, dtype=torch.long),
+            InBatch(),
+            count=1,
+            seed=0,
+            similarity=best_token,
+        )

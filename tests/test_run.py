@@ -234,6 +234,36 @@ def test_data_that_cannot_be_read_leaves_no_folder(
     execute(plan_of(registry, garments_root, "image_only"), folder, progress=False)
 
 
+def test_what_cannot_be_trained_leaves_no_folder(
+    registry: Registry, garments_root: Path, tmp_path: Path
+) -> None:
+    """The same command, mended, was refused because its folder was not empty."""
+    folder = tmp_path / "run"
+    plan = plan_of(
+        registry,
+        garments_root,
+        "contrastive",
+        backbone={"name": "tiny_clip"},
+        train={"checkpointing": True},
+    )
+    with pytest.raises(CIRError, match="has no network whose activations can be computed again"):
+        execute(plan, folder, progress=False)
+    assert not folder.exists()
+
+
+def test_a_run_goes_on_with_its_features_kept_elsewhere(
+    registry: Registry, done: tuple[Path, Any], garments_root: Path, tmp_path: Path
+) -> None:
+    folder, outcome = done
+    kept = {"feature_cache": str(tmp_path / "c"), "feature_cache_mb": 1}
+    plan = plan_of(registry, garments_root, "dqe", run=kept)
+    assert execute(plan, folder, resume=True, progress=False).report == outcome.report
+    rounded = {**kept, "feature_cache_dtype": "fp16"}
+    plan = plan_of(registry, garments_root, "dqe", run=rounded)
+    with pytest.raises(CIRError, match="started with another configuration"):
+        execute(plan, folder, resume=True, progress=False)
+
+
 def test_a_folder_half_made_when_its_run_was_killed_is_taken_up(
     registry: Registry, garments_root: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +61,55 @@ def test_cir_train_in_two_processes_gives_the_run_of_one(
 
 @pytest.mark.slow
 def test_an_error_is_told_once(tmp_path: Path) -> None:
-    done = torchrun("train", "sprc", "--data", "cirr", "--root", tmp_path, "--out", tmp_path / "r")
+    done = torchrun("train", "mgur", "--data", "cirr", "--root", tmp_path, "--out", tmp_path / "r")
     assert done.returncode != 0
-    assert done.stderr.count("error: method 'sprc' computes its terms on a whole batch") == 1
+    assert done.stderr.count("error: method 'mgur' computes its terms on a whole batch") == 1
     assert "2 processes share it" in done.stderr
+
+
+def alone(rank: int, code: str = "", **environment: str) -> subprocess.Popen[str]:
+    """One of two processes that train as a user without torchrun would start them."""
+    names = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", **environment}
+    arguments = ["train", "contrastive", "--data", "cirr", "--root", "r", "--out", "never"]
+    arguments += ["--set", "backbone=tiny_clip", "--device", "cuda"]
+    run = f"import torch\n{code}\nfrom cir_plugins.cli import main\nmain({arguments!r})"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MASTER_")}
+    return subprocess.Popen(
+        [sys.executable, "-c", run],
+        text=True,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**clean, **names},
+    )
+
+
+def test_a_fault_of_the_second_process_alone_is_told_by_the_first() -> None:
+    """Each was silent: the second left the telling to the first, which knew of nothing."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    one_gpu = (
+        "torch.cuda.is_available = lambda: True\ntorch.cuda.device_count = lambda: 1\n"
+        "torch.cuda.set_device = lambda gpu: None"
+    )
+    both = [alone(rank, one_gpu, MASTER_ADDR="127.0.0.1", MASTER_PORT=port) for rank in (0, 1)]
+    told = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [2, 2]
+    assert told[0].count("error: process 1 of this machine has no GPU; accepted: --nproc") == 1
+    assert "error" not in told[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ({}, "error: WORLD_SIZE is 2 without MASTER_ADDR, MASTER_PORT; accepted: torchrun"),
+        ({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "abc"}, "error: process 1 of 2 cannot meet"),
+    ],
+)
+def test_a_process_that_meets_no_other_tells_why(address: dict[str, str], message: str) -> None:
+    process = alone(1, **address)
+    told = process.communicate()[1]
+    assert process.returncode == 2
+    assert message in told
+    assert "Traceback" not in told

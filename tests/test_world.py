@@ -10,7 +10,15 @@ from torch import nn
 from cir_plugins.errors import CIRError
 from cir_plugins.world import World, join
 from tests.fakes import make_trainer
-from tests.processes import RUNS, run_case, start, train_all
+from tests.processes import (
+    RUNS,
+    STORES,
+    run_case,
+    start,
+    store_of,
+    stored_images,
+    train_all,
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +31,7 @@ def two(folder: Path) -> list[dict[str, Any]]:
     """The runs of two processes, by rank."""
     # The pictures are written before two processes would write them at once.
     make_trainer(folder / "first", folder / "data")
+    stored_images(folder / "stores" / "pictures")
     start(train_all, 2, folder)
     return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
 
@@ -53,6 +62,24 @@ def test_an_error_of_one_process_ends_all_with_its_message(two: list[dict[str, A
         assert "gone1.png" in found["unreadable"]
         assert found["disk"] == "disk of process 0 is full"
         assert found["whole"].startswith("method Whole computes its terms on a whole batch")
+        assert "gone.png" in found["store"]
+        assert "gone.png" in found["cached_store"]
+
+
+@pytest.mark.parametrize("case", list(STORES))
+def test_features_of_training_images_are_computed_once_by_one_of_them(
+    case: str, folder: Path, two: list[dict[str, Any]]
+) -> None:
+    """Each process computed all of them, as many times the work as there were processes."""
+    one = store_of(case, folder / "stores")
+    found = [run["stores"][case] for run in two]
+    assert {run["kind"] for run in found} == {one["kind"]}
+    if one["features"] is None:
+        assert [run["batches"] for run in found] == [[7], [7]]  # the first chunk tells the size
+        return
+    assert all(torch.equal(run["features"], one["features"]) for run in found)
+    batches = {"memory": [[7, 7], [7, 3]], "half_full": [[1, 7], [1, 7, 3]]}  # 1 to probe the shape
+    assert [run["batches"] for run in found] == batches.get(case, [[1, 7, 7], [1, 7, 3]])
 
 
 def test_exchanges_give_all_processes_the_same(two: list[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -36,6 +37,11 @@ def alternated(
         for name, work in contenders.items():
             times[name].append(seconds(work, device))
     return {name: median(values) for name, values in times.items()}
+
+
+def exponent(cells: Sequence[float], times: Sequence[float]) -> float:
+    """The exponent e of the line seconds = c cells^e, by least squares of the logarithms."""
+    return float(np.polyfit(np.log(cells), np.log(times), 1)[0])
 
 
 def peak_mib() -> float:

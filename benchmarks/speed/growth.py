@@ -13,9 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from clock import alternated, extra_mib, in_own_process
+from clock import alternated, exponent, extra_mib, in_own_process
 from evaluation import made_up_split, streamed
 from mining import bare, made_up
 
@@ -51,7 +50,6 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         work()  # the first run of a size is slower
     times = alternated(works, options.runs, torch.device(options.device))
     cells = [options.queries * size for size in sizes]
-    exponent = np.polyfit(np.log(cells), np.log([times[str(size)] for size in sizes]), 1)[0]
     shared = ["--queries", str(options.queries), "--width", str(options.width)]
     shared += ["--device", options.device, "--works", name, "--memory-at"]
     return {
@@ -60,7 +58,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "candidates": sizes,
         "width": options.width,
         "seconds": [round(times[str(size)], 4) for size in sizes],
-        "exponent": round(float(exponent), 3),
+        "exponent": round(exponent(cells, [times[str(size)] for size in sizes]), 3),
         "extra_mib": [in_own_process(__file__, [*shared, str(size)]) for size in sizes],
         "runs": options.runs,
         "hardware": hardware(),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, need
-from cir_plugins.errors import CIRError
+from cir_plugins.errors import SharedError
 
 if TYPE_CHECKING:
     from cir_plugins.config import Tables
+    from cir_plugins.meeting import Meeting
     from cir_plugins.plan import Plan
 
 USAGE = 2
@@ -53,23 +54,22 @@ def train(
 
     Under torchrun the processes train one model together.
     """
-    from cir_plugins.config import parse_set, read_config
-
-    file: Tables = read_config(config) if config else {}
-    named = arguments_as_tables(method, data, root, seed, device, start, feature_cache)
-    layers = (file, named, parse_set(sets or []))
-    if dry_run:
-        typer.echo(planned(layers).text(), nl=False)
-        return
     from cir_plugins.bulk import share_of_environment
+    from cir_plugins.config import parse_set, read_config
+    from cir_plugins.meeting import Meeting
 
-    rank, size = share_of_environment()
+    meeting = Meeting.of(*share_of_environment())
     try:
-        together(layers, out, resume, rank, size)
-    except CIRError:
-        if rank:  # the first process tells what is wrong with any of them
-            raise typer.Exit(USAGE) from None
-        raise
+        with meeting.agreed():
+            file: Tables = read_config(config) if config else {}
+            named = arguments_as_tables(method, data, root, seed, device, start, feature_cache)
+            plan = planned((file, named, parse_set(sets or [])))
+        if not dry_run:
+            together(plan, out, resume, meeting)
+        elif meeting.rank == 0:
+            typer.echo(plan.text(), nl=False)
+    except SharedError as error:
+        tell_once(error, meeting)
 
 
 def planned(layers: Sequence[Tables]) -> Plan:
@@ -84,25 +84,44 @@ def planned(layers: Sequence[Tables]) -> Plan:
     return plan
 
 
-def together(
-    layers: Sequence[Tables], out: Path | None, resume: bool, rank: int, size: int
-) -> None:
-    """Run what the layers plan, as process ``rank`` of ``size``; the first one reports."""
-    plan = planned(layers)
-    folder = need(out, "--out RUN")
+def together(plan: Plan, out: Path | None, resume: bool, meeting: Meeting) -> None:
+    """Run a plan with the processes of the meeting; the first one reports."""
     from cir_plugins.cli.terminal import show_report
     from cir_plugins.device import resolve_device
     from cir_plugins.refusal import refuse_whole_batches
     from cir_plugins.run import execute
     from cir_plugins.world import join
 
-    if size > 1:
-        refuse_whole_batches(plan, f"{size} processes share it")
-    with join(rank, size, resolve_device(plan.run.device)) as world:
+    with meeting.agreed():
+        folder = need(out, "--out RUN")
+        if meeting.size > 1:
+            refuse_whole_batches(plan, f"{meeting.size} processes share it")
+        device = resolve_device(plan.run.device)
+    with join(meeting.rank, meeting.size, device, meeting) as world:
         outcome = execute(plan, folder, resume=resume, world=world)
         if world.first:
             show_report(outcome.report)
             typer.echo(f"run: {folder}")
+
+
+def tell_once(error: SharedError, meeting: Meeting) -> NoReturn:
+    """End all processes with an error that all have, once the first one has told it.
+
+    torchrun ends the others as soon as one has ended. One that has waited for them in vain was
+    alone with the error, and tells it.
+    """
+    from cir_plugins.meeting import LEAVING
+
+    if meeting.size == 1:
+        raise error
+    if meeting.rank == 0:
+        typer.echo(f"error: {error}", err=True)
+    try:
+        meeting.listed(patience=LEAVING)
+    except RuntimeError:
+        if meeting.rank:
+            typer.echo(f"error: {error}", err=True)
+    raise typer.Exit(USAGE) from error
 
 
 def arguments_as_tables(

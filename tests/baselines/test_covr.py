@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines_plugin.blip import Blip, TinyBlip
 from baselines_plugin.covr import CoVR, CoVR2
 from baselines_plugin.covr_checkpoint import official_covr, official_covr2
 from baselines_plugin.losses import HardNegativeNCE
 from baselines_plugin.untuned import best_pair, mean_score
-from cir_plugins import CIRError, Parts
+from cir_plugins import CIRError, Parts, unit
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.convert import converted_state
@@ -59,6 +60,34 @@ def test_scores_of_token_sets_by_hand() -> None:
     assert torch.equal(method.similarity(query, target), best_pair(query, target))
     assert torch.equal(method.train().similarity(query, target), mean_score(query, target))
     assert torch.equal(tiny2().eval().similarity(query, target), mean_score(query, target))
+
+
+def test_the_best_pair_is_found_without_a_product_for_each_query() -> None:
+    """Mining a block of queries took a Python step for each of them."""
+    chance = torch.Generator().manual_seed(0)
+    query = unit(torch.randn(9, 4, 8, generator=chance)).requires_grad_()
+    target = unit(torch.randn(7, 3, 8, generator=chance))
+    plain = torch.einsum("bsd,ctd->bcst", query, target).flatten(2).amax(dim=2)
+    with count_products() as products:
+        found = best_pair(query, target)
+    assert products.count == 4  # one for each of the S tokens
+    assert torch.allclose(found, plain, atol=1e-6)
+    weights = torch.randn(9, 7, generator=chance)
+    (own,) = torch.autograd.grad((found * weights).sum(), query)
+    (wanted,) = torch.autograd.grad((plain * weights).sum(), query)
+    assert torch.allclose(own, wanted, atol=1e-6)
+
+
+class count_products(TorchDispatchMode):  # noqa: N801
+    """Counts the matrix products made inside of it."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.count += function is torch.ops.aten.mm.default
+        return function(*args, **(kwargs or {}))
 
 
 def some_batch(method: CoVR2) -> Any:

@@ -70,7 +70,7 @@ def test_alignment_by_hand_moves_the_prompt_alone() -> None:
     prompt[1] = 3
     prompt[0, 0], prompt[0, 1] = 0.0, 2.0
     prompt.requires_grad_()
-    value = method.alignment(prompt)
+    value = method.alignment(prompt.mean(dim=1))
     assert value.item() == pytest.approx(1.0)
     value.backward()
     assert method.prompt_tokens.grad is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -9,7 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The scripts' module of that name."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "speed")
+    return importlib.import_module("clock")
 
 
 def lines(script: str, *arguments: str) -> list[dict[str, Any]]:
@@ -26,7 +37,7 @@ def test_mining() -> None:
     small = ("--queries", "40", "--candidates", "30", "--width", "8", "--runs", "1")
     found = lines("mining.py", *small, "--tokens", "1", "2")
     assert [(line["queries"], line["tokens"]) for line in found] == [(40, 1)] * 2 + [(4, 2)] * 2
-    assert all(line["ratio_to_bare"] > 0 and line["extra_mib"] >= 0 for line in found)
+    assert all(0 <= line["extra_mib"] < 100 for line in found)
 
 
 def test_evaluation() -> None:
@@ -39,9 +50,36 @@ def test_evaluation() -> None:
     assert found["extra_mib"]["sort"] > 10
 
 
-def test_growth() -> None:
+def test_growth(clock: Any) -> None:
     small = ("--queries", "200", "--candidates", "400", "--width", "8", "--runs", "1")
     (found,) = lines("growth.py", *small, "--factors", "1", "4", "--works", "mining")
     assert (found["case"], found["candidates"]) == ("growth of mining", [400, 1600])
     assert len(found["seconds"]) == len(found["extra_mib"]) == 2
-    assert -1 < found["exponent"] < 3
+    assert found["exponent"] == pytest.approx(clock.exponent([200, 800], found["seconds"]), abs=0.3)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_the_exponent_is_that_of_made_up_timings(clock: Any, power: float) -> None:
+    """Made by 3e-9 (Q N)^power; a linear work that takes twice as long at 8N has 1 + 1/3."""
+    cells = [4_000 * 2_500 * factor for factor in (1, 2, 4, 8)]
+    times = [3e-9 * count**power for count in cells]
+    assert clock.exponent(cells, times) == pytest.approx(power)
+    ends = [cells[0], cells[-1]]
+    slowed = [times[0], 2 * times[-1]]
+    assert clock.exponent(ends, slowed) == pytest.approx(power + 1 / 3)
+
+
+@pytest.mark.parametrize("mib", [48, 160])
+def test_memory_is_what_a_work_takes_at_its_peak(clock: Any, mib: int) -> None:
+    """Freed before the work ends, and beside what is held before and had been taken earlier."""
+    held = torch.ones(64 * 2**18)
+    del held
+    kept = torch.ones(16 * 2**18)
+
+    def work() -> float:
+        return float(torch.ones(mib * 2**18).sum())
+
+    found = clock.extra_mib(work, torch.device("cpu"))
+    assert mib - 2 <= found <= mib + 16
+    assert clock.extra_mib(lambda: None, torch.device("cpu")) < 2
+    assert len(kept)
