@@ -37,6 +37,32 @@ class Known(NamedTuple):
     present: Tensor
 
 
+class Counted:
+    """A sampler that counts the rows which another one leaves short.
+
+    Args:
+        rule: ``(scores, target, excluded) -> (Q, N) bool``; ``TargetRelative()`` if None.
+        count: Rows with fewer negatives than this are short.
+    """
+
+    def __init__(self, rule: Rule | None, count: int) -> None:
+        self.rule = TargetRelative() if rule is None else rule
+        self.count = count
+        self._rows = self._short = 0
+
+    def __call__(self, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+        """What the other sampler answers."""
+        mask = self.rule(scores, target, excluded)
+        self._rows += len(mask)
+        self._short += int((count_true(mask) < self.count).sum())
+        return mask
+
+    @property
+    def share(self) -> float:
+        """Share of the rows so far that were short, 0 to 1."""
+        return self._short / max(1, self._rows)
+
+
 def rows_per_block(columns: int, device: torch.device) -> int:
     """How many rows of so many columns suit the device's memory."""
     columns = max(1, columns)
