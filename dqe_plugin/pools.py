@@ -113,7 +113,8 @@ def known(
         barred |= mask
     if positives.dtype == torch.bool:
         target = scores.masked_fill(~positives, -torch.inf).argmax(dim=1)
-        return Known(target, barred.logical_or_(positives), positives.any(dim=1))
+        present = positives.gather(1, target[:, None])[:, 0]  # not so where none is scored
+        return Known(target, barred.logical_or_(positives), present)
     wrong = (positives < -1) | (positives >= scores.shape[1])
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])

@@ -53,12 +53,13 @@ class LookUp:
         self._token = uuid4().hex  # no two datasets of as many rows are taken for one another
 
     def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        """The items of the rows of a batch, by column."""
-        rows = batch["anchor"]
+        """The items of the rows of a batch, by those of the columns that it has."""
+        rows = next(iter(batch.values()))
         ids = self.table.ids[rows].T.tolist()
         columns = [[items[row] for row in rows] for items in self.known]
         columns += [[self.corpus[place] for place in column] for column in ids]
-        return dict(zip(self.names, columns, strict=True))
+        found = dict(zip(self.names, columns, strict=True))
+        return {name: found[name] for name in batch}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LookUp:
         """Itself: a copy of the dataset sees what the table says too, and holds no items twice."""

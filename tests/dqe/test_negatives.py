@@ -198,6 +198,10 @@ def test_padding_of_minus_inf_is_never_a_negative() -> None:
             scores.to(dtype), torch.zeros(6).long(), count=4, sampler=TargetRelative(lower=0)
         )
         assert int(found.max()) < 5
+    right = torch.zeros(6, 20, dtype=torch.bool)
+    right[:3, 2], right[3:, 12] = True, True
+    found = negatives_of_scores(scores, right, count=4, sampler=TargetRelative(lower=0))
+    assert found[3:].eq(-1).all(), "a target that is padding is none"
 
 
 def test_nothing_asked_gives_nothing() -> None:

@@ -257,6 +257,7 @@ def test_the_dataset_does_not_hold_the_model_and_is_not_hashed_whole() -> None:
     copied = mined.dataset.select_columns(["anchor", "negative_1"]).select(range(4))
     mined.table.refresh(torch.full((6, 2), 5))
     assert {row["negative_1"] for row in mined.dataset} == {"w11"}
+    assert copied[3] == {"anchor": "w3", "negative_1": "w11"}
     assert copied.format["format_kwargs"]["transform"].table is mined.table
 
 
