@@ -1,4 +1,4 @@
-"""Target-relative negatives: candidates whose score lies a measured way below the target's.
+"""Target-relative negatives: candidates that score within a chosen distance below the target.
 
 Imports torch alone, so that any contrastive project can use it.
 """
@@ -72,7 +72,8 @@ class TargetRelative:
         Args:
             scores: (Q, N) float, higher is closer; cosines where the unit is ``absolute``.
             target: (Q,) int64 column of the target.
-            excluded: (Q, N) bool, candidates that may never be negatives.
+            excluded: (Q, N) bool, candidates that may never be negatives. Padding belongs here: a
+                score of -inf is as far below as can be, and eligible.
 
         Raises:
             ValueError: If the shapes do not belong together.

@@ -45,3 +45,22 @@ def test_the_example_prints_its_table(name: str) -> None:
     assert len(rows) >= 3, done.stdout
     assert rows[0] == "", "the first way is compared with nothing"
     assert all(row.count("±") == min(2, place) for place, row in enumerate(rows))
+
+
+def test_the_bounds_of_plain_torch_are_options() -> None:
+    """The table of bounds in docs/sampler.md is printed by these commands."""
+    script = [sys.executable, str(SAMPLER / "plain_torch.py"), "--quick", "--seeds", "0"]
+    given: tuple[list[str], ...] = (
+        [],
+        ["--lower", "0.05", "--upper", "0.5"],
+        ["--lower", "0.1", "--upper", "0.5", "--unit", "absolute"],
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    printed = [
+        subprocess.run(
+            [*script, *bounds], capture_output=True, text=True, check=True, env=environment
+        ).stdout.splitlines()
+        for bounds in given
+    ]
+    assert len({tuple(lines[:3]) for lines in printed}) == 1
+    assert len({lines[3] for lines in printed}) == 3

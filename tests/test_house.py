@@ -16,7 +16,7 @@ HOST = "cir_plugins"
 PLUGINS = ("dqe_plugin", "baselines_plugin")
 PACKAGES = tuple(name for name in (HOST, *PLUGINS) if (ROOT / name).is_dir())
 PUBLIC = (HOST, f"{HOST}.testing")
-TORCH_ALONE = ("sampler", "negatives", "loss", "attributes")
+TORCH_ALONE = ("sampler", "pools", "drawing", "negatives", "loss", "attributes")
 MOST_LINES = 300
 MOST_LINES_OF_A_FUNCTION = 50
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, cast
 
@@ -18,8 +19,13 @@ def key(item: Any) -> Hashable:
     if not hasattr(item, "tobytes"):
         return cast(Hashable, item)
     if hasattr(item, "mode"):
-        return (item.mode, item.size, item.tobytes())
-    return (str(item.dtype), item.shape, item.tobytes())
+        return (item.mode, item.size, _digest(item))
+    return (str(item.dtype), item.shape, _digest(item))
+
+
+def _digest(item: Any) -> bytes:
+    """A hash of an item's bytes, so that no copy of them is kept."""
+    return hashlib.blake2b(item.tobytes()).digest()
 
 
 def distinct(items: Sequence[Any]) -> tuple[list[Any], list[int]]:
@@ -35,16 +41,46 @@ def distinct(items: Sequence[Any]) -> tuple[list[Any], list[int]]:
     return first, columns
 
 
-def answers(groupings: Sequence[Sequence[Hashable]], target: Tensor, columns: int) -> Tensor:
-    """Mask (Q, columns) bool: the targets (Q,) of all rows that some grouping puts together."""
-    right = torch.zeros(len(target), columns, dtype=torch.bool)
-    for names in groupings:
-        shared: dict[Hashable, list[int]] = {}
-        for row, name in enumerate(names):
-            shared.setdefault(name, []).append(row)
-        for rows in shared.values():
-            right[torch.tensor(rows)[:, None], target[rows][None, :]] = True
-    return right
+def listed(labels: Any) -> list[Hashable]:
+    """Labels as plain values: those of a tensor or an array are not equal by themselves."""
+    return list(labels.tolist() if hasattr(labels, "tolist") else labels)
+
+
+class Answers:
+    """The right answers of rows that some grouping puts together, a few rows of a mask at a time.
+
+    Args:
+        groupings: Names (Q,) of each row's group, for each grouping.
+        target: (Q,) int64 column of each row's own answer.
+        columns: Number of columns (N).
+    """
+
+    def __init__(
+        self, groupings: Sequence[Sequence[Hashable]], target: Tensor, columns: int
+    ) -> None:
+        self._columns = columns
+        self._groups = []  # for each grouping: every row's group, and all groups' columns
+        for names in groupings:
+            places: dict[Hashable, int] = {}
+            group = torch.tensor([places.setdefault(name, len(places)) for name in names]).long()
+            # A column once in each group.
+            pairs = torch.tensor(sorted({*(group * columns + target).tolist()})).long()
+            size = torch.bincount(pairs // columns, minlength=len(places))
+            self._groups.append((group, size, size.cumsum(0) - size, pairs % columns))
+
+    def __call__(self, rows: slice) -> Tensor:
+        """Mask (q, N) bool of the rows' right answers."""
+        right: Tensor | None = None
+        for group, size, start, column in self._groups:
+            own = group[rows]
+            right = (
+                torch.zeros(len(own), self._columns, dtype=torch.bool) if right is None else right
+            )
+            row = torch.repeat_interleave(torch.arange(len(own)), size[own])
+            place = torch.arange(len(row)) - (size[own].cumsum(0) - size[own] - start[own])[row]
+            right[row, column[place]] = True
+        assert right is not None, "there is no grouping"
+        return right
 
 
 def encoded(encode: Callable[[list[Any]], Tensor], items: Sequence[Any]) -> Tensor:

@@ -11,13 +11,14 @@ from pytorch_metric_learning.utils import loss_and_miner_utils
 from torch import Tensor
 
 from dqe_plugin.negatives import Rule, draw
+from dqe_plugin.pools import rows_per_block
 from dqe_plugin.sampler import TargetRelative
 
 Triplets = tuple[Tensor, Tensor, Tensor]
 
 
 class TargetRelativeMiner(BaseMiner):  # type: ignore[misc]
-    """Triplets whose negative lies a measured way further from the anchor than the positive.
+    """Triplets whose negative scores within a chosen distance below the positive.
 
     Every pair of equal labels is a row of the sampler, the pair's second half its target; what has
     the anchor's label is never a negative. Works with the library's losses, as the miner of
@@ -28,7 +29,7 @@ class TargetRelativeMiner(BaseMiner):  # type: ignore[misc]
             ``absolute`` reads differences of the miner's distance: cosines unless it is replaced.
         count: Most triplets of a pair, drawn by hash; None keeps all.
         seed: Seed of that draw.
-        block: Pairs scored at once.
+        block: Pairs sampled at once; None takes as many as suit the device.
         **kwargs: Options of the library's ``BaseMiner``, such as ``distance``.
     """
 
@@ -38,7 +39,7 @@ class TargetRelativeMiner(BaseMiner):  # type: ignore[misc]
         *,
         count: int | None = None,
         seed: int = 0,
-        block: int = 4096,
+        block: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -59,8 +60,9 @@ class TargetRelativeMiner(BaseMiner):  # type: ignore[misc]
         scores = scores if self.distance.is_inverted else -scores
         anchor, positive, _, _ = loss_and_miner_utils.get_all_pairs_indices(labels, ref_labels)
         parts = [(anchor[:0], anchor[:0], anchor[:0])]
-        for start in range(0, len(anchor), self.block):
-            first, second = anchor[start : start + self.block], positive[start : start + self.block]
+        step = self.block or rows_per_block(len(ref_labels), scores.device)
+        for start in range(0, len(anchor), step):
+            first, second = anchor[start : start + step], positive[start : start + step]
             same = labels[first, None] == ref_labels[None, :]
             mask = self.sampler(scores[first], second, same)
             pair, negative = self._chosen(mask, start)

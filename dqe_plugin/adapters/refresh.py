@@ -39,7 +39,9 @@ class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Refresh between two epochs, when no batch is being made."""
         epoch = round(state.epoch)
-        if epoch % self.every == 0 and epoch < args.num_train_epochs:
+        # What the trainer made of its arguments: whole epochs, also where steps were asked for.
+        more = epoch < state.num_train_epochs and state.global_step < state.max_steps
+        if epoch % self.every == 0 and more:
             training = self.tuples.model.training
             self.kept.append(self.tuples.refresh())
             self.tuples.model.train(training)

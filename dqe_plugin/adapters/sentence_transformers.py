@@ -11,9 +11,11 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, tensor
 
 from dqe_plugin.adapters.columns import stored
-from dqe_plugin.adapters.items import answers, distinct, encoded, key
+from dqe_plugin.adapters.items import Answers, distinct, encoded, key, listed
+from dqe_plugin.adapters.look_up import looked_up
 from dqe_plugin.adapters.refresh import RefreshNegatives
 from dqe_plugin.negatives import NegativeTable, Rule, negatives_of_embeddings
+from dqe_plugin.pools import Counted
 
 __all__ = ["MinedTuples", "RefreshNegatives"]
 
@@ -33,9 +35,14 @@ class MinedTuples:
         labels: Rows of equal label are right answers to one another.
         sampler: ``(scores, target, excluded) -> mask``; ``TargetRelative()`` if None. Its upper
             bound leaves out what is too easy, its lower what may be right.
-        count: Negatives of a row; a short row repeats its own.
+        count: Negatives of a row; a short row repeats its own, one without any draws from outside
+            of the sampler's bounds, at first from below its positive.
         seed: Seed of the draw; each refresh draws anew.
         batch_size: Of the encoding.
+
+    Attributes:
+        filled: Share of the rows that the sampler left fewer than ``count`` negatives when they
+            were last mined, 0 to 1; above 0.5 there is a warning.
     """
 
     def __init__(
@@ -45,7 +52,7 @@ class MinedTuples:
         positives: Sequence[Any],
         *,
         corpus: Sequence[Any] = (),
-        labels: Sequence[Hashable] | None = None,
+        labels: Sequence[Hashable] | Tensor | None = None,
         sampler: Rule | None = None,
         count: int = 4,
         seed: int = 0,
@@ -57,13 +64,11 @@ class MinedTuples:
         self.sampler, self.count, self.seed, self.batch_size = sampler, count, seed, batch_size
         self.corpus, columns = distinct([*positives, *corpus])
         self.target = tensor(columns[: len(anchors)])
-        groupings = [[key(anchor) for anchor in anchors], labels or []]
-        self._right = answers(groupings, self.target, len(self.corpus))
+        groupings = [[key(anchor) for anchor in anchors]]
+        groupings += [] if labels is None else [listed(labels)]
+        self._right = Answers(groupings, self.target, len(self.corpus))
         self.table = NegativeTable(self._mine(seed))
-        self._names = ["anchor", "positive", *(f"negative_{k + 1}" for k in range(count))]
-        rows = list(range(len(anchors)))  # a row of the dataset is a number until it is read
-        self.dataset = Dataset.from_dict(dict.fromkeys(self._names, rows))
-        self.dataset.set_transform(self._look_up)
+        self.dataset = looked_up(anchors, positives, self.corpus, self.table)
 
     def refresh(self) -> float:
         """Mine again with the model's weights of now; the share of the old negatives that stay."""
@@ -73,25 +78,20 @@ class MinedTuples:
         """A plain copy; ``ValueError`` where items of several kinds share a column."""
         return stored(self.dataset[:])
 
-    def _look_up(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        rows = batch["anchor"]
-        ids = self.table.ids[rows].T.tolist()
-        columns = [[self.corpus[place] for place in column] for column in ids]
-        known = [[self.anchors[row] for row in rows], [self.positives[row] for row in rows]]
-        return dict(zip(self._names, known + columns, strict=True))
-
     def _mine(self, seed: int) -> Tensor:
         options = {"batch_size": self.batch_size, "show_progress_bar": False}
         options |= {"convert_to_tensor": True, "normalize_embeddings": True}
         queries = encoded(partial(self.model.encode_query, **options), self.anchors)
-        device = queries.device
-        return negatives_of_embeddings(
+        counted = Counted(self.sampler, self.count)
+        ids = negatives_of_embeddings(
             queries,
             encoded(partial(self.model.encode_document, **options), self.corpus),
-            self.target.to(device),
-            excluded=self._right.to(device),
+            self.target.to(queries.device),
+            excluded=self._right,
             count=self.count,
-            sampler=self.sampler,
+            sampler=counted,
             seed=seed,
             complete=True,
         )
+        self.filled = counted.share
+        return ids

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
-from measured import compare, concepts, network, precision
+from measured import arguments, compare, concepts, network, precision
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -29,12 +31,14 @@ class Rows(Dataset[tuple[int, Tensor]]):
         return row, self.table[row]
 
 
-def mined(way: str, queries: Tensor, items: Tensor, seed: int) -> Tensor:
+def mined(
+    way: str, queries: Tensor, items: Tensor, seed: int, zone: TargetRelative = ZONE
+) -> Tensor:
     """Negatives (Q, COUNT); only the marked item of each query is known as right."""
     marked = torch.arange(len(queries))
     if way == "target-relative":
         return negatives_of_embeddings(
-            queries, items, marked, count=COUNT, sampler=ZONE, seed=seed, complete=True
+            queries, items, marked, count=COUNT, sampler=zone, seed=seed, complete=True
         )
     scores = queries @ items.T
     if way == "random":
@@ -42,7 +46,7 @@ def mined(way: str, queries: Tensor, items: Tensor, seed: int) -> Tensor:
     return scores.fill_diagonal_(-torch.inf).topk(COUNT).indices
 
 
-def train(way: str, seed: int, quick: bool) -> float:
+def train(way: str, seed: int, quick: bool, zone: TargetRelative = ZONE) -> float:
     """Precision on new concepts after 20 epochs."""
     queries, items, _ = concepts(seed, split=0)
     model = network(seed)
@@ -53,7 +57,7 @@ def train(way: str, seed: int, quick: bool) -> float:
     for epoch in range(1 if quick else 20):
         with torch.no_grad():
             asked, held = (F.normalize(model(each), dim=1) for each in (queries, items))
-            table.refresh(mined(way, asked, held, seed=100 * seed + epoch))
+            table.refresh(mined(way, asked, held, seed=100 * seed + epoch, zone=zone))
         for row, negatives in loader:
             columns = torch.cat([row[:, None], negatives], dim=1)
             asked = F.normalize(model(queries[row]), dim=1)
@@ -68,4 +72,11 @@ def train(way: str, seed: int, quick: bool) -> float:
 
 
 if __name__ == "__main__":
-    compare("R-precision on new concepts", train, ("random", "hardest", "target-relative"))
+    parser = arguments()
+    parser.add_argument("--lower", type=float, default=ZONE.lower, help="of the zone")
+    parser.add_argument("--upper", type=float, default=ZONE.upper, help="of the zone")
+    parser.add_argument("--unit", choices=["quantile", "absolute"], default=ZONE.unit)
+    options = parser.parse_args()
+    zone = TargetRelative(lower=options.lower, upper=options.upper, unit=options.unit)
+    ways = ("random", "hardest", "target-relative")
+    compare("R-precision on new concepts", partial(train, zone=zone), ways, options)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cir_plugins.tally import Tally
 from dqe_plugin.negatives import (
     NegativeTable,
     draw,
     negatives_of_embeddings,
     negatives_of_scores,
+    pool_report,
 )
 from dqe_plugin.sampler import TargetRelative
 
@@ -81,6 +85,39 @@ def test_in_a_batch_no_row_is_its_own_target() -> None:
     assert sets(found) == [{2}, {3}, {0}, {1}]
 
 
+def test_one_batch_is_told_by_its_embeddings_not_by_its_labels() -> None:
+    """Two towers with the labels of one tensor lost every target; copied labels gave back rows."""
+    items, ids = units(1, 200), torch.arange(200)
+    queries = torch.nn.functional.normalize(items + 0.1 * units(0, 200), dim=1)
+    zone = TargetRelative(lower=0, upper=1)
+    given: dict[str, Any] = {"count": 3, "sampler": zone}
+    towers = negatives_of_embeddings(queries, items, labels=(ids, ids), **given)
+    wanted = negatives_of_embeddings(queries, items, ids, **given)
+    assert torch.equal(towers, wanted)
+    assert (towers >= 0).any(dim=1).all()
+    topic = ids % 20
+    batch = negatives_of_embeddings(queries, queries, labels=(topic, topic), **given)
+    copied = (topic, topic.clone())
+    assert torch.equal(batch, negatives_of_embeddings(queries, queries, labels=copied, **given))
+    told = negatives_of_embeddings(queries, queries.clone(), labels=copied, itself=True, **given)
+    assert torch.equal(batch, told)
+    as_towers = negatives_of_embeddings(queries, queries, labels=copied, itself=False, **given)
+    assert not torch.equal(batch, as_towers)
+    with pytest.raises(ValueError, match="200 queries cannot be the 150 candidates"):
+        negatives_of_embeddings(queries, items[:150], ids % 150, itself=True, **given)
+    with pytest.raises(ValueError, match=r"expected labels \(200,\) and \(150,\)"):
+        negatives_of_embeddings(queries, items[:150], labels=(ids, ids), **given)
+
+
+def test_a_row_of_a_batch_is_not_its_own_negative() -> None:
+    points = units(0, 4)
+    partner = torch.tensor([1, 0, 3, 2])
+    found = negatives_of_embeddings(
+        points, points, partner, count=2, sampler=lambda s, t, e: ~e, complete=True
+    )
+    assert sets(found) == [{2, 3}, {2, 3}, {0, 1}, {0, 1}]
+
+
 def test_draws_depend_on_seed_and_row_alone_and_are_even() -> None:
     allowed = torch.ones(400, 10, dtype=torch.bool)
     allowed[:, 3] = False
@@ -95,9 +132,108 @@ def test_draws_depend_on_seed_and_row_alone_and_are_even() -> None:
 
 def test_complete_rows_repeat_and_never_hold_a_positive() -> None:
     scores = torch.tensor([[0.9, 0.5, 0.85, 0.1], [0.1, 0.5, 0.85, 0.4]])
-    found = negatives_of_scores(scores, torch.tensor([0, 0]), count=3, sampler=WIDE, complete=True)
+    with pytest.warns(UserWarning, match="left 100% of the rows fewer than 3 negatives"):
+        found = negatives_of_scores(
+            scores, torch.tensor([0, 0]), count=3, sampler=WIDE, complete=True
+        )
     assert found[0].tolist() == [1, 1, 1]
     assert sets(found)[1] == {1, 2, 3}
+
+
+def test_an_empty_row_is_filled_from_below_its_target_first() -> None:
+    """What scores above the target is the likeliest to be right and unmarked."""
+    scores = torch.tensor([[0.5, 0.9, 0.48, 0.47, 0.5], [0.9, 0.5, 0.6, 0.7, 0.55]])
+    scores = scores.repeat(2, 1)
+    barred = torch.zeros(4, 5, dtype=torch.bool)
+    barred[2, 2:4] = True
+    given: dict[str, Any] = {"count": 2, "sampler": WIDE, "complete": True}
+    found = negatives_of_scores(scores, torch.zeros(4).long(), excluded=barred, **given)
+    assert sets(found)[0] == {2, 3}
+    assert sets(found)[2] == {1, 4}, "nothing lies below, so that there is but the rest"
+
+
+def test_a_row_without_a_positive_keeps_its_first_column() -> None:
+    """No target was read as column 0, which then was never drawn."""
+    scores = torch.tensor([[0.9, 0.5], [0.9, 0.5]])
+    barred = torch.tensor([[False, True], [False, False]])
+    found = negatives_of_scores(
+        scores, torch.tensor([-1, 0]), count=1, excluded=barred, complete=True
+    )
+    assert found.tolist() == [[0], [1]]
+
+
+def test_the_draw_is_the_same_whether_proposed_or_listed_columns_are_taken() -> None:
+    """Wide rows take proposals, narrow ones list their columns: both even, both without repeats."""
+    wide = torch.ones(300, 1000, dtype=torch.bool)
+    narrow = torch.zeros(300, 1000, dtype=torch.bool)
+    narrow[:, 10:30] = True
+    for allowed, most in ((wide, 1000), (narrow, 20)):
+        found = draw(allowed, 5, seed=3)
+        assert allowed.gather(1, found).all()
+        assert all(len(row) == 5 for row in sets(found))
+        assert torch.equal(found[7:90], draw(allowed[7:90], 5, seed=3, first_row=7))
+        part = (found - found.min()) * 4 // most
+        assert int(torch.bincount(part.flatten(), minlength=4).min()) > 300  # 375 expected
+
+
+def test_rows_in_parts_are_what_one_part_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, items = units(0, 40), units(1, 30)
+    target = torch.arange(40) % 30
+    whole = negatives_of_embeddings(queries, items, target, count=4, seed=5)
+    monkeypatch.setattr("dqe_plugin.negatives.rows_per_block", lambda *_: 7)
+    assert torch.equal(whole, negatives_of_embeddings(queries, items, target, count=4, seed=5))
+    scores = queries @ items.T
+    assert torch.equal(whole, negatives_of_scores(scores, target, count=4, seed=5))
+    barred = torch.rand(40, 30, generator=torch.Generator().manual_seed(2)) < 0.3
+    masked = negatives_of_embeddings(queries, items, target, count=4, excluded=barred)
+    asked = negatives_of_embeddings(queries, items, target, count=4, excluded=barred.__getitem__)
+    assert torch.equal(masked, asked)
+
+
+def test_padding_of_minus_inf_is_never_a_negative() -> None:
+    scores = torch.full((6, 20), -torch.inf)
+    scores[:, :5] = torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
+    for dtype in (torch.float32, torch.bfloat16):
+        found = negatives_of_scores(
+            scores.to(dtype), torch.zeros(6).long(), count=4, sampler=TargetRelative(lower=0)
+        )
+        assert int(found.max()) < 5
+    right = torch.zeros(6, 20, dtype=torch.bool)
+    right[:3, 2], right[3:, 12] = True, True
+    found = negatives_of_scores(scores, right, count=4, sampler=TargetRelative(lower=0))
+    assert found[3:].eq(-1).all(), "a target that is padding is none"
+
+
+def test_nothing_asked_gives_nothing() -> None:
+    none = negatives_of_scores(torch.empty(0, 5), torch.empty(0).long(), count=3, complete=True)
+    assert none.shape == (0, 3)
+    some = units(0, 4)
+    assert negatives_of_embeddings(some[:0], some, torch.empty(0).long(), count=3).shape == (0, 3)
+    missing = negatives_of_embeddings(some, some[:0], torch.full((4,), -1), count=3)
+    assert missing.tolist() == [[-1] * 3] * 4
+
+
+def test_a_report_has_the_numbers_of_the_hosts() -> None:
+    """Two accounts of one sampler that differ would be worse than none."""
+    scores, target = units(0, 50) @ units(1, 60).T, torch.arange(50)
+    answers = torch.rand(50, 60, generator=torch.Generator().manual_seed(3)) < 0.1
+    excluded = torch.rand(50, 60, generator=torch.Generator().manual_seed(4)) < 0.2
+    for sampler in (TargetRelative(), TargetRelative(lower=1, upper=1.1, unit="absolute")):
+        report = pool_report(scores, target, excluded, sampler, answers=answers)
+        barred = excluded.scatter(1, target[:, None], True)
+        mask, outside = sampler.pools(scores, target, barred)
+        tally = Tally(50)
+        tally.add(mask, answers.nonzero(as_tuple=True))
+        tally.add_scores(scores, target, mask, outside)
+        assert report == tally.report()
+    plain = pool_report(scores, target, sampler=lambda s, t, e: torch.zeros_like(e))
+    assert plain["empty"] == 1
+    assert "fallback" not in plain
+    assert "false_negatives" not in plain
+    with pytest.raises(ValueError, match=r"scores \(0, 5\) hold nothing to report on"):
+        pool_report(torch.empty(0, 5), torch.empty(0).long())
+    with pytest.raises(ValueError, match="answers must be a mask of bool"):
+        pool_report(scores, target, answers=answers.long())
 
 
 def test_complete_names_the_row_where_all_is_excluded() -> None:
@@ -119,9 +255,24 @@ def test_wrong_shapes_are_named() -> None:
         negatives_of_embeddings(units(0, 3), units(1, 4), count=1)
     with pytest.raises(ValueError, match="count must be at least 1, not 0"):
         negatives_of_scores(scores, target, count=0)
+    with pytest.raises(ValueError, match=r"excluded must be a mask of bool, not torch\.uint8"):
+        negatives_of_scores(scores, target, count=1, excluded=torch.zeros(3, 4).byte())
+    with pytest.raises(ValueError, match=r"row 7: positive 4 is no column of 4; -1 is none"):
+        negatives_of_scores(scores, torch.tensor([0, -1, 4]), count=1, first_row=5)
+    with pytest.raises(ValueError, match=r"found \(3,\) of torch\.float32"):
+        negatives_of_scores(scores, target.float(), count=1)
     table = NegativeTable(torch.zeros(3, 2))
     with pytest.raises(ValueError, match=r"expected ids \(3, 2\), found \(2, 2\)"):
         table.refresh(torch.zeros(2, 2))
+
+
+def test_a_table_made_in_inference_mode_can_be_refreshed() -> None:
+    with torch.inference_mode():
+        table = NegativeTable(torch.tensor([[1, 2]]))
+    assert table.refresh(torch.tensor([[2, 3]])) == 0.5
+    with torch.inference_mode():
+        table.refresh(torch.tensor([[4, 5]]))
+    assert table[0].tolist() == [4, 5]
 
 
 def test_refreshing_tells_what_stays() -> None:

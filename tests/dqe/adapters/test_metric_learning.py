@@ -67,6 +67,22 @@ def test_a_count_draws_from_the_same_triplets() -> None:
     assert len(few) == len({t[:2] for t in few})
 
 
+def test_a_large_memory_is_sampled_by_small_blocks() -> None:
+    """4096 pairs at once against a memory of 8,192 embeddings took more than a gigabyte."""
+    cells = []
+
+    class Watched(TargetRelative):
+        def __call__(self, scores: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
+            cells.append(scores.numel())
+            return super().__call__(scores, *given)
+
+    (embeddings, labels), (others, theirs) = points(0, 4), points(1, 8192)
+    found = TargetRelativeMiner(Watched(), count=2)(embeddings, labels, others, theirs)
+    whole = TargetRelativeMiner(count=2, block=4096)(embeddings, labels, others, theirs)
+    assert max(cells) <= 1_300_000
+    assert as_set(found) == as_set(whole)
+
+
 @pytest.mark.parametrize("loss", [TripletMarginLoss(), NTXentLoss()], ids=["triplet", "ntxent"])
 def test_the_librarys_losses_take_the_triplets(loss: torch.nn.Module) -> None:
     embeddings, labels = points(0, 14)

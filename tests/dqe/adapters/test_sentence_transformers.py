@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,7 +25,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from dqe_plugin.adapters.items import encoded, key
+from dqe_plugin.adapters.items import Answers, encoded, key
 from dqe_plugin.adapters.sentence_transformers import MinedTuples, RefreshNegatives
 from dqe_plugin.sampler import TargetRelative
 
@@ -162,14 +164,24 @@ def test_wrong_lengths_and_periods_are_named() -> None:
         RefreshNegatives(MinedTuples(text_model(), ANCHORS, POSITIVES), every=0)
 
 
-@pytest.mark.parametrize(("every", "times"), [(1, 3), (2, 1)])
+@pytest.mark.parametrize(
+    ("every", "asked", "times"),
+    [
+        (1, {"num_train_epochs": 4}, 3),
+        (2, {"num_train_epochs": 4}, 1),
+        (1, {"max_steps": 8}, 3),
+        (1, {"max_steps": 7}, 3),
+        (1, {"num_train_epochs": 2.5}, 2),
+    ],
+)
 def test_the_trainer_sees_negatives_of_its_current_weights(
-    tmp_path: Path, every: int, times: int
+    tmp_path: Path, every: int, asked: dict[str, Any], times: int
 ) -> None:
+    """Steps in place of epochs ended the refreshes early; half an epoch left made one too many."""
     model = text_model()
     mined = MinedTuples(model, ANCHORS, POSITIVES, count=2)
     seen: list[dict[str, Any]] = []
-    look_up = mined._look_up
+    look_up = mined.dataset.format["format_kwargs"]["transform"]
 
     def watched(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         answer = look_up(batch)
@@ -189,7 +201,7 @@ def test_the_trainer_sees_negatives_of_its_current_weights(
     callback = RefreshNegatives(mined, every=every)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(tmp_path),
-        num_train_epochs=4,
+        **asked,
         per_device_train_batch_size=3,
         learning_rate=0.1,
         save_strategy="no",
@@ -209,6 +221,96 @@ def test_the_trainer_sees_negatives_of_its_current_weights(
     assert {batch["version"] for batch in seen} == set(range(times + 1))
     stages = [torch.tensor(before), *versions, torch.tensor(model.encode("w0"))]
     assert all(not torch.allclose(a, b) for a, b in pairwise(stages))
+
+
+class Hardly(str):
+    """A text that notes when it is pickled."""
+
+    pickled = 0
+
+    def __reduce__(self) -> Any:
+        Hardly.pickled += 1
+        return (str, (str(self),))
+
+
+class Unpicklable:
+    """A model whose first vectors are the axes; nobody may hash or send it."""
+
+    def encode_query(self, items: list[Any], **options: Any) -> torch.Tensor:
+        """Vectors of unit length but for a part that all share."""
+        return torch.eye(64)[: len(items)] + 0.1
+
+    encode_document = encode_query
+
+    def __reduce__(self) -> Any:
+        raise AssertionError("the model is pickled")
+
+
+def test_the_dataset_does_not_hold_the_model_and_is_not_hashed_whole() -> None:
+    """``datasets`` pickles a transform to name the dataset: gigabytes of weights and pictures."""
+    items = [Hardly(f"w{i}") for i in range(12)]
+    mined, other = (MinedTuples(Unpicklable(), items[:6], items[6:], count=2) for _ in range(2))
+    assert Hardly.pickled == 0
+    assert mined.dataset._fingerprint != other.dataset._fingerprint
+    sent = pickle.loads(pickle.dumps(mined.dataset))
+    assert sent[3] == mined.dataset[3]
+    copied = mined.dataset.select_columns(["anchor", "negative_1"]).select(range(4))
+    mined.table.refresh(torch.full((6, 2), 5))
+    assert {row["negative_1"] for row in mined.dataset} == {"w11"}
+    assert copied[3] == {"anchor": "w3", "negative_1": "w11"}
+    assert copied.format["format_kwargs"]["transform"].table is mined.table
+
+
+@pytest.mark.parametrize("made", [torch.tensor, np.array])
+def test_labels_of_a_tensor_or_an_array(made: Any) -> None:
+    """A tensor of labels has no truth value, and its elements are not equal to one another."""
+    labels, everything = [0, 0, 1, 1, 2, 2], TargetRelative(lower=0, upper=1)
+    options: dict[str, Any] = {"sampler": everything, "count": 4}
+    listed = MinedTuples(text_model(), ANCHORS, POSITIVES, labels=labels, **options)
+    found = MinedTuples(text_model(), ANCHORS, POSITIVES, labels=made(labels), **options)
+    assert torch.equal(found.table.ids, listed.table.ids)
+    assert all(row not in found.table[row ^ 1].tolist() for row in range(6))
+
+
+def test_a_collapsed_sampler_is_told() -> None:
+    """Tuples are full whatever the sampler leaves: only a count shows that it left nothing."""
+    good = MinedTuples(
+        text_model(), ANCHORS, POSITIVES, count=1, sampler=TargetRelative(lower=0, upper=1)
+    )
+    nothing = TargetRelative(lower=5, upper=6, unit="absolute", fallback=0)
+    with pytest.warns(UserWarning, match="left 100% of the rows fewer than 2 negatives"):
+        mined = MinedTuples(text_model(), ANCHORS, POSITIVES, count=2, sampler=nothing)
+    assert good.filled < 0.5
+    assert mined.filled == 1
+    mined.sampler = TargetRelative(lower=0, upper=1)
+    mined.refresh()
+    assert mined.filled < 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_answers_of_groups_equal_a_slow_plain_reference(seed: int) -> None:
+    chance = torch.Generator().manual_seed(seed)
+    target = torch.randint(0, 20, (30,), generator=chance)
+    groupings = [torch.randint(0, 9, (30,), generator=chance).tolist() for _ in range(2)]
+    right = Answers(groupings, target, 22)
+    for rows in (slice(0, 30), slice(4, 11), slice(29, 30)):
+        wanted = torch.zeros(30, 22, dtype=torch.bool)
+        for row in range(30):
+            for other in range(30):
+                if any(names[row] == names[other] for names in groupings):
+                    wanted[row, target[other]] = True
+        assert torch.equal(right(rows), wanted[rows])
+
+
+def test_answers_take_memory_for_rows_not_for_pairs_of_them() -> None:
+    """A mask of 100 000 rows by as many items is 10 GB."""
+    rows = 100_000
+    right = Answers([range(rows), [row // 2 for row in range(rows)]], torch.arange(rows), rows)
+    held = [part for group in right._groups for part in group]
+    assert sum(part.numel() for part in held) <= 8 * rows
+    assert right(slice(500, 503)).nonzero().tolist() == [
+        [0, 500], [0, 501], [1, 500], [1, 501], [2, 502], [2, 503]
+    ]  # fmt: skip
 
 
 def test_texts_images_and_both_in_one_model(tmp_path: Path) -> None:
@@ -315,6 +417,8 @@ def test_texts_images_and_dicts_in_one_dataset() -> None:
 
 def test_what_makes_two_items_the_same() -> None:
     assert key(both(1, 5)) == key(both(1, 5)) != key(both(1, 6))
+    assert len(str(key(Image.new("RGB", (500, 500))))) < 1000, "a copy of the bytes is kept"
+    assert key(Image.new("RGB", (4, 6))) != key(Image.new("RGB", (6, 4)))
     assert key([1, "a"]) == key([1, "a"]) != key([1, "b"])
     first, second = torch.zeros(2, 3).numpy(), torch.zeros(3, 2).numpy()
     assert key(first) == key(first.copy()) != key(second)

@@ -1,0 +1,66 @@
+"""A dataset of mined tuples that looks its items up when a row is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from datasets import Dataset
+
+from dqe_plugin.negatives import NegativeTable
+
+
+def looked_up(
+    anchors: Sequence[Any], positives: Sequence[Any], corpus: Sequence[Any], table: NegativeTable
+) -> Dataset:
+    """Columns ``anchor``, ``positive``, ``negative_1`` ...: row by row what the table says now.
+
+    ``datasets`` hashes a transform whole when it is set: this one is set while it is empty.
+
+    Args:
+        anchors: (Q,) items.
+        positives: (Q,) items.
+        corpus: (N,) items that the table's ids (Q, K) are places of.
+        table: May be refreshed.
+    """
+    negatives = [f"negative_{place + 1}" for place in range(table.ids.shape[1])]
+    names = ["anchor", "positive", *negatives]
+    rows = list(range(len(anchors)))  # a row of the dataset is a number until it is read
+    dataset = Dataset.from_dict(dict.fromkeys(names, rows))
+    look_up = LookUp(names)
+    dataset.set_transform(look_up)
+    look_up.known, look_up.corpus, look_up.table = (anchors, positives), corpus, table
+    return dataset
+
+
+class LookUp:
+    """The transform of the dataset's rows; holds the items and the table, not the model.
+
+    Attributes:
+        names: The dataset's columns.
+        known: Items (Q,) of the anchors and of the positives.
+        corpus: Items (N,) that the table's ids are places of.
+        table: The negatives.
+    """
+
+    known: tuple[Sequence[Any], ...]
+    corpus: Sequence[Any]
+    table: NegativeTable
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+        self._token = uuid4().hex  # no two datasets of as many rows are taken for one another
+
+    def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        """The items of the rows of a batch, by those of the columns that it has."""
+        rows = next(iter(batch.values()))
+        ids = self.table.ids[rows].T.tolist()
+        columns = [[items[row] for row in rows] for items in self.known]
+        columns += [[self.corpus[place] for place in column] for column in ids]
+        found = dict(zip(self.names, columns, strict=True))
+        return {name: found[name] for name in batch}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LookUp:
+        """Itself: a copy of the dataset sees what the table says too, and holds no items twice."""
+        return self
