@@ -207,7 +207,7 @@ def test_resuming_with_other_settings_runs_anew(
     names = counted(monkeypatch)
     small = suite.only(["image only"], [0])
     run_suite(small, registry(), tmp_path, progress=False, run=RUN)
-    other = {**RUN, "feature_cache_mb": 1}
+    other = {**RUN, "feature_cache_dtype": "bf16"}
     result = run_suite(small, registry(), tmp_path, resume=True, progress=False, run=other)
     assert not result.failed
     assert names[0] == "image-only-seed0"
