@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 RANDOM = "random ranking"
 NONE = "–"
+RANKED = ("gallery", "drop_reference")  # options of a reader that decide what is ranked
 _SHORT = {"recall": "R", "any_recall": "any R", "map": "mAP", "subset_recall": "subset R"}
 
 
@@ -117,10 +118,26 @@ def _notes(document: Mapping[str, Any]) -> list[str]:
     for row in document["rows"]:
         if "error" in row:
             seeds.setdefault((row["label"], row["error"]), []).append(str(row["seed"]))
-    return [
+    failed = [
         f"failed: {label}, seed{'s' * (len(which) > 1)} {', '.join(which)}: {reason}"
         for (label, reason), which in seeds.items()
     ]
+    return [*_mixed(document), *failed]
+
+
+def _mixed(document: Mapping[str, Any]) -> list[str]:
+    """A line for each option that decides what is ranked and differs between rows."""
+    notes = []
+    for option in RANKED:
+        values: dict[str, dict[str, None]] = {}
+        for row in document["rows"]:
+            given = row.get("config", {}).get("data", {})
+            if option in given:
+                values.setdefault(json.dumps(given[option]), {})[row["label"]] = None
+        if len(values) > 1:
+            told = "; ".join(f"{value}: {', '.join(labels)}" for value, labels in values.items())
+            notes.append(f"not one protocol, data.{option} differs: {told}")
+    return notes
 
 
 def _percent(value: float | None) -> str:

@@ -60,6 +60,22 @@ def test_summary_by_hand(tmp_path: Path) -> None:
     assert found.notes == ("failed: third, seeds 0, 1: no room",)
 
 
+def test_rows_under_several_protocols_are_told(tmp_path: Path) -> None:
+    made = suite("first", "second", "third")
+
+    def told(*dropped: bool) -> tuple[str, ...]:
+        records = [
+            record(label, 0, {"s": [0.0, 1.0]}, config={"data": {"drop_reference": drop}})
+            for label, drop in zip(("first", "second", "third"), dropped, strict=True)
+        ]
+        return summary(result(made, records, (val_split(tmp_path),)).document).notes
+
+    assert not told(True, True, True)
+    assert told(False, True, False) == (
+        "not one protocol, data.drop_reference differs: false: first, third; true: second",
+    )
+
+
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
     made = result(suite("first"), [record("first", 0, {"s": [0.0, 1.0]})], (val_split(tmp_path),))
     assert summary(made.document).rows[1][1] == "50.0"
