@@ -51,12 +51,16 @@ def open_run(
         CIRError: If the folder is no run of this version, or its weights do not fit.
     """
     plan = plan_of_run(folder, registry, overrides or {})
+    return plan, *_opened(folder, plan, progress)
+
+
+def _opened(folder: Path, plan: Plan, progress: bool) -> tuple[Method, Encoding]:
     encoding = make_encoding(plan, progress)
     method = build(plan, encoding)
     if plan.train.epochs:
         load_best(method, folder)
     method.eval()
-    return plan, method, replace(encoding, finished=True)
+    return method, replace(encoding, finished=True)
 
 
 def read_run(folder: Path) -> tuple[Tables, list[dict[str, Any]]]:
@@ -139,28 +143,20 @@ def evaluate_run(
     overrides = retarget(registry, folder, data, root, protocol, options)
     if feature_cache is not None:
         overrides["run"] = {"feature_cache": str(feature_cache)}
-    judged = judge_run(
-        folder, registry, overrides, split=split, protocol=protocol, progress=progress
-    )
-    return judged.report
+    plan = plan_of_run(folder, registry, overrides)
+    return judge_run(folder, plan, split=split, protocol=protocol, progress=progress).report
 
 
 def judge_run(
-    folder: Path,
-    registry: Registry,
-    overrides: Tables,
-    *,
-    split: str = "val",
-    protocol: str = "",
-    progress: bool = True,
+    folder: Path, plan: Plan, *, split: str = "val", protocol: str = "", progress: bool = True
 ) -> Outcome:
-    """A finished run's outcome on the data that the overrides point it at; no curve, no updates.
+    """A finished run's outcome on the data of a plan of it; no curve, no updates.
 
     Raises:
         CIRError: On whatever a user can mend.
     """
     began = time.perf_counter()
-    plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
+    method, encoding = _opened(folder, plan, progress)
     splits = tuple(read_splits(plan, (split,)))
     if not splits:
         raise CIRError(f"data set '{plan.data.name}' in {plan.root} has no split for '{split}'")

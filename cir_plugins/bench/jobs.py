@@ -12,7 +12,7 @@ from typing import Any
 from cir_plugins.bench import environment
 from cir_plugins.bench.records import one_line
 from cir_plugins.bench.suite import Suite, SuiteRow, run_name
-from cir_plugins.config import Tables, computed, merge, write_config
+from cir_plugins.config import computed, merge, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plan import Plan, make_plan
 from cir_plugins.registry import Registry
@@ -31,7 +31,6 @@ class Job:
         plan: What runs, or None.
         reason: Why there is no plan.
         trained: Folder of the finished run that is evaluated instead of training, or None.
-        tables: What points that run at the suite's data.
     """
 
     row: SuiteRow
@@ -39,7 +38,6 @@ class Job:
     plan: Plan | None
     reason: str = ""
     trained: Path | None = None
-    tables: Tables | None = None
 
     @property
     def name(self) -> str:
@@ -100,4 +98,4 @@ def _evaluated(
     options = {key: value for key, value in suite.data.items() if key not in ("name", "root")}
     name, root = str(suite.data["name"]), Path(str(suite.data["root"]))
     tables = merge(retarget(registry, folder, name, root, "", options), {"run": run})
-    return Job(row, seed, plan_of_run(folder, registry, tables), trained=folder, tables=tables)
+    return Job(row, seed, plan_of_run(folder, registry, tables), trained=folder)

@@ -67,7 +67,7 @@ def run_suite(
             trained, its runs of the same labels and seeds are evaluated.
 
     Raises:
-        CIRError: Before anything runs, if the suite has no data folder, no row can be todo, or
+        CIRError: Before anything runs, if the suite has no data folder, no row can be planned, or
             ``out`` holds an earlier suite and ``resume`` is not set. Later, if results cannot be
             written.
     """
@@ -93,7 +93,7 @@ def run_suite(
             tqdm.write(f"[{number}/{len(todo)}] {job.row.label}, seed {job.seed}", file=sys.stderr)
         record, seen = _finished(job, out, splits) if resume else (None, ())
         if record is None:
-            record, seen = _run(job, suite, registry, out, resume=resume, progress=progress)
+            record, seen = _run(job, suite, out, resume=resume, progress=progress)
             write_record(record, out)
         if record.error and progress:
             tqdm.write(f"    failed: {record.error}", file=sys.stderr)
@@ -141,7 +141,7 @@ def _finished(
 
 
 def _run(
-    job: Job, suite: Suite, registry: Registry, out: Path, *, resume: bool, progress: bool
+    job: Job, suite: Suite, out: Path, *, resume: bool, progress: bool
 ) -> tuple[RunRecord, tuple[Split, ...]]:
     failed = RunRecord(job.row.label, job.row.method, job.seed, error=job.reason)
     if job.plan is None:
@@ -153,7 +153,7 @@ def _run(
             folder = _run_folder(job, job.plan, out / "runs")
             outcome = execute(job.plan, folder, resume=resume, progress=progress)
         else:
-            outcome = judge_run(job.trained, registry, job.tables or {}, progress=progress)
+            outcome = judge_run(job.trained, job.plan, progress=progress)
         with_rankings = job.seed == suite.seeds[0]
         return _record(job, outcome, with_rankings=with_rankings), outcome.splits
     except Exception as error:
