@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ from cir_plugins.device import autocast
 from cir_plugins.encode import Encoding, Guarded, ImageFiles
 from cir_plugins.errors import CIRError
 from cir_plugins.features import narrowed, tensors_of
-from cir_plugins.keys import backbone_key, new_digest, plain_options
+from cir_plugins.keys import backbone_key, content_hash, new_digest, plain_options
 from cir_plugins.method import Method
 from cir_plugins.shards import SUFFIX, Shard, remove_stale, write_shard
 
@@ -49,18 +48,6 @@ class Bulk:
     skip_broken: bool = False
     rank: int = 0
     world: int = 1
-
-
-def share_of_environment() -> tuple[int, int]:
-    """RANK and WORLD_SIZE as ``torchrun`` sets them; (0, 1) without it.
-
-    Raises:
-        CIRError: If they are no such numbers.
-    """
-    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-    if not (rank.isdigit() and world.isdigit() and int(rank) < int(world)):
-        raise CIRError(f"RANK={rank} and WORLD_SIZE={world}; accepted: 0 <= RANK < WORLD_SIZE")
-    return int(rank), int(world)
 
 
 def spread_over_gpus() -> None:
@@ -161,7 +148,7 @@ def _current(shard: Shard, images: Mapping[str, Path]) -> bool:
     """
     if shard.facts.get("times") == _stamp(images.values(), _size_and_time):
         return True
-    return bool(shard.facts.get("content") == _stamp(images.values(), _content))
+    return bool(shard.facts.get("content") == _stamp(images.values(), content_hash))
 
 
 def _stamp(paths: Iterable[Path], facts: Callable[[Path], str]) -> str:
@@ -181,11 +168,6 @@ def _size_and_time(path: Path) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
-def _content(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, new_digest).hexdigest()
-
-
 def _collate(items: list[Any]) -> tuple[Any, list[CIRError | None]]:
     errors = [item if isinstance(item, CIRError) else None for item in items]
     good = [item for item in items if not isinstance(item, CIRError)]
@@ -203,7 +185,7 @@ def _write(
     # Before they are decoded: what changes meanwhile is encoded again the next time.
     stamps = {
         "times": _stamp(images.values(), _size_and_time),
-        "content": _stamp(images.values(), _content),
+        "content": _stamp(images.values(), content_hash),
     }
     names, kept, broken = iter(images), [], {}
     parts: list[tuple[Tensor, ...]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import secrets
@@ -22,7 +21,7 @@ from cir_plugins.features import concatenate, count, each, narrowed, size_in_byt
 from cir_plugins.keys import (
     backbone_key,
     constant_tensors,
-    new_digest,
+    content_hash,
     plain_options,
     probe_pictures,
 )
@@ -97,8 +96,7 @@ class FeatureCache:
             stat = path.stat()
             key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
             if key not in known:
-                with path.open("rb") as file:
-                    known[key] = hashlib.file_digest(file, new_digest).hexdigest()
+                known[key] = content_hash(path)
         except OSError as error:
             raise CIRError(f"image {path} cannot be read: {error}") from error
         return known[key]

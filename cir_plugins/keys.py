@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,17 @@ def backbone_key(backbone: Any, tensors: Sequence[tuple[str, Tensor]], extra: st
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(_bytes(value))
     key: str = digest.hexdigest()
+    return key
+
+
+def content_hash(path: Path) -> str:
+    """Hash of a file's bytes.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        key: str = hashlib.file_digest(file, new_digest).hexdigest()
     return key
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -90,11 +90,37 @@ class Meeting:
         if self.store is None:
             yield
             return
-        message = ""
-        try:
+        with agreement(self.listed):
             yield
-        except CIRError as error:
-            message = str(error)
-        found = next(filter(None, self.listed(message)), "")
-        if found:
-            raise SharedError(found)
+
+
+@contextmanager
+def agreement(listed: Callable[[str], Iterable[str]]) -> Iterator[None]:
+    """A context that ends with an error in all processes when it does so in one.
+
+    Args:
+        listed: From this process's message, empty for none, those of all in order of rank.
+
+    Raises:
+        SharedError: In all processes, that of the first process which has one.
+    """
+    message = ""
+    try:
+        yield
+    except CIRError as error:
+        message = str(error)
+    found = next(filter(None, listed(message)), "")
+    if found:
+        raise SharedError(found)
+
+
+def share_of_environment() -> tuple[int, int]:
+    """RANK and WORLD_SIZE as ``torchrun`` sets them; (0, 1) without it.
+
+    Raises:
+        CIRError: If they are no such numbers.
+    """
+    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if not (rank.isdigit() and world.isdigit() and int(rank) < int(world)):
+        raise CIRError(f"RANK={rank} and WORLD_SIZE={world}; accepted: 0 <= RANK < WORLD_SIZE")
+    return int(rank), int(world)

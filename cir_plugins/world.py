@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cir_plugins.errors import CIRError, SharedError
 from cir_plugins.features import each
-from cir_plugins.meeting import Meeting
+from cir_plugins.meeting import Meeting, agreement
 
 BUCKET = 2**24  # numbers summed at a time over the processes
 # How long the others wait for one of them, such as the first one while it validates.
@@ -140,15 +140,14 @@ class World:
         if self.size == 1:
             yield
             return
-        message = ""
-        try:
+        with agreement(self._messages):
             yield
-        except CIRError as error:
-            message = str(error)
+
+    def _messages(self, message: str) -> list[str]:
+        """The message of each process, in order of rank; none where all of them are empty."""
         bad = torch.tensor([int(bool(message))], device=self.device)
         dist.all_reduce(bad, op=dist.ReduceOp.MAX)
-        if int(bad):
-            raise SharedError(next(filter(None, self.listed(message))))
+        return self.listed(message) if int(bad) else []
 
     def in_step(self, items: Iterator[V]) -> Iterator[V]:
         """The items, of which every process has as many.

@@ -15,11 +15,11 @@ from cir_plugins.bulk import (
     encode_images,
     images_of,
     shard_path,
-    share_of_environment,
     spread_over_gpus,
 )
 from cir_plugins.errors import CIRError
 from cir_plugins.images import open_image
+from cir_plugins.meeting import share_of_environment
 from cir_plugins.method import Method
 from cir_plugins.shards import Shard
 from tests.fakes import CPU, FakeBackbone, parts, write_pictures

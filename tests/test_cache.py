@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import subprocess
@@ -111,7 +112,7 @@ def test_the_second_run_does_not_read_the_files(
 ) -> None:
     paths = pictures(tmp_path / "images", 3)
     names = FeatureCache(tmp_path / "c").contents(paths)
-    monkeypatch.setattr(cache_module.hashlib, "file_digest", None)
+    monkeypatch.setattr(hashlib, "file_digest", None)
     assert FeatureCache(tmp_path / "c").contents(paths) == names
 
 

@@ -44,10 +44,11 @@ def encode(
     if (images is None) == (not data):
         raise CIRError("accepted: --images DIR, or --data NAME with --root DIR")
     from cir_plugins import bulk
+    from cir_plugins.meeting import share_of_environment
     from cir_plugins.registry import Registry
     from cir_plugins.reopen import images_of_data, open_run
 
-    rank, world = bulk.share_of_environment()
+    rank, world = share_of_environment()
     bulk.spread_over_gpus()
     registry = Registry.load()
     files = (

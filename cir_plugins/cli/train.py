@@ -54,9 +54,8 @@ def train(
 
     Under torchrun the processes train one model together.
     """
-    from cir_plugins.bulk import share_of_environment
     from cir_plugins.config import parse_set, read_config
-    from cir_plugins.meeting import Meeting
+    from cir_plugins.meeting import Meeting, share_of_environment
 
     meeting = Meeting.of(*share_of_environment())
     try:
