@@ -69,10 +69,9 @@ def _check_offer(registry: Registry, offer: Offer) -> None:
     if offer.kind == "backbone":
         offers = getattr(factory, "offers", None)
         if not isinstance(offers, frozenset):
-            require(
-                False, f"{what} needs a class attribute 'offers', a frozenset that may be empty"
+            raise ContractError(
+                f"{what} needs a class attribute 'offers', a frozenset that may be empty"
             )
-            return
         require_known(f"{what}: 'offers'", offers)
     require(bool((factory.__doc__ or "").strip()), f"{what} has no docstring; cir show prints it")
 
