@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,17 @@ def garments_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("drawn") / "set"
     write_garments(root, images=120, seed=0, size=48, workers=1, progress=False)
     return root
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads cost such small models as those of the tests more than they give."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,7 @@ from cir_plugins.memory import checkpoint_activations, compile_blocks
 from cir_plugins.types import Tokens
 from tests.fakes import FakeBackbone, make_trainer
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads cost such small models more than they give."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def gradients(backbone: nn.Module, loss: Callable[[], Tensor]) -> tuple[dict[str, Tensor], int]:

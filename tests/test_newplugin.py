@@ -33,6 +33,18 @@ def installed(project: Path, name: str) -> Path:
     return project
 
 
+def own_tests(project: Path) -> subprocess.CompletedProcess[str]:
+    """The project's tests, run in its folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project)],
+        env={**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_the_project_is_listed_and_passes_its_own_tests(tmp_path: Path) -> None:
     """A template that drifts from the host would greet every author with a failure."""
     made = run_cir("new-plugin", "acme", cwd=tmp_path)
@@ -41,14 +53,7 @@ def test_the_project_is_listed_and_passes_its_own_tests(tmp_path: Path) -> None:
     listed = run_cir("list", plugins=project, cwd=tmp_path)
     assert listed.returncode == 0, listed.stderr
     assert not [kind for kind in KINDS if f"acme_{kind}" not in listed.stdout]
-    own = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project)],
-        env={**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    own = own_tests(project)
     assert own.returncode == 0, own.stdout
     assert "14 passed" in own.stdout
 
@@ -82,14 +87,7 @@ def test_a_project_of_one_kind_passes_its_tests_and_is_benched(tmp_path: Path) -
     suite = project / "suite.toml"
     suite.write_text(suite.read_text().replace("images = 160", "images = 60"))
     installed(project, "acme")
-    own = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project)],
-        env={**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    own = own_tests(project)
     assert "3 passed" in own.stdout, own.stdout
     done = run_cir("bench", "suite.toml", "--out", "runs", plugins=project, cwd=project)
     assert done.returncode == 0, done.stdout + done.stderr

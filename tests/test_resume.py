@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from cir_plugins.errors import CIRError
 from cir_plugins.train import BEST, LATEST, METRICS
 from tests.fakes import make_trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).parent.parent
 
 CASES: dict[str, dict[str, Any]] = {
@@ -30,15 +31,6 @@ CASES: dict[str, dict[str, Any]] = {
     "workers": {"workers": 2, "augment": "photo"},
     "momentum": {"optimizer": "sgd", "schedule": "one_cycle", "warmup": 0.3, "select": "last"},
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads cost such small models more than they give."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Stop(Exception):  # noqa: N818

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,9 @@ from cir_plugins.types import Batch
 from cir_plugins.world import World
 from tests.fakes import CPU, FakeBackbone, make_trainer, parts, table_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STILL = {"dropout": 0.0}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads cost such small models more than they give."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def trained(tmp_path: Path, name: str, **settings: Any) -> tuple[list[float], dict[str, Tensor]]:

@@ -40,6 +40,25 @@ def made_up(
     return scores.to(dtype), target, excluded
 
 
+def plain_answers(
+    sampler: TargetRelative, scores: Tensor, target: Tensor, excluded: Tensor, number: Any
+) -> list[list[bool]]:
+    """What the plain version leaves of each row."""
+    return [
+        target_relative(
+            scores[row].tolist(),
+            int(target[row]),
+            excluded[row].tolist(),
+            lower=sampler.lower,
+            upper=sampler.upper,
+            unit=sampler.unit,
+            fallback=sampler.fallback,
+            number=number,
+        )
+        for row in range(len(scores))
+    ]
+
+
 @pytest.mark.parametrize(("unit", "lower", "upper"), BOUNDS)
 @pytest.mark.parametrize("ties", [True, False])
 def test_equals_the_plain_version(unit: Any, lower: float, upper: float, ties: bool) -> None:
@@ -54,17 +73,9 @@ def test_equals_the_plain_version(unit: Any, lower: float, upper: float, ties: b
             for fallback in (0, 1, 3):
                 sampler = TargetRelative(lower=lower, upper=upper, unit=unit, fallback=fallback)
                 found = sampler(scores, target, excluded).tolist()
-                for row, mask in enumerate(found):
-                    assert mask == target_relative(
-                        scores[row].tolist(),
-                        int(target[row]),
-                        excluded[row].tolist(),
-                        lower=lower,
-                        upper=upper,
-                        unit=unit,
-                        fallback=fallback,
-                        number=number,
-                    ), (seed, dtype, fallback, row)
+                plain = plain_answers(sampler, scores, target, excluded, number)
+                for row, (mask, wanted) in enumerate(zip(found, plain, strict=True)):
+                    assert mask == wanted, (seed, dtype, fallback, row)
 
 
 @pytest.mark.parametrize(("unit", "lower", "upper"), BOUNDS)
@@ -211,18 +222,10 @@ def test_wide_rows_equal_the_plain_version_on_every_way(way: str, ties: bool) ->
     for lower, upper in ((0.0, 0.3), (0.05, 0.5), (0.5, 0.5), (0.999, 1.0)):
         for rows in (slice(0, 16), slice(0, 24)):  # places alike, and far apart
             given = scores[rows], target[rows], excluded[rows]
-            found = TargetRelative(lower=lower, upper=upper)(*given).tolist()
-            for row, mask in enumerate(found):
-                assert mask == target_relative(
-                    scores[row].tolist(),
-                    int(target[row]),
-                    excluded[row].tolist(),
-                    lower=lower,
-                    upper=upper,
-                    unit="quantile",
-                    fallback=8,
-                    number=np.float32,
-                ), (way, lower, upper, row)
+            sampler = TargetRelative(lower=lower, upper=upper, unit="quantile", fallback=8)
+            plain = plain_answers(sampler, *given, np.float32)
+            for row, (mask, wanted) in enumerate(zip(sampler(*given).tolist(), plain, strict=True)):
+                assert mask == wanted, (way, lower, upper, row)
 
 
 def test_several_threads_find_what_one_finds() -> None:
