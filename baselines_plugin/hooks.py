@@ -11,25 +11,25 @@ from cir_plugins import hookimpl
 def cir_backbones() -> Mapping[str, str]:
     """BLIP, and ResNets with a chosen text encoder, at full size and small."""
     return {
-        "blip": "baselines_plugin.blip:Blip",
-        "tiny_blip": "baselines_plugin.blip:TinyBlip",
-        "resnet": "baselines_plugin.resnet:ResNet",
-        "tiny_resnet": "baselines_plugin.resnet:TinyResNet",
+        "blip": "baselines_plugin.backbones.blip:Blip",
+        "tiny_blip": "baselines_plugin.backbones.blip:TinyBlip",
+        "resnet": "baselines_plugin.backbones.resnet:ResNet",
+        "tiny_resnet": "baselines_plugin.backbones.resnet:TinyResNet",
     }
 
 
 @hookimpl
 def cir_samplers() -> Mapping[str, str]:
     """QuRe's window between two drops."""
-    return {"two_drops": "baselines_plugin.samplers:TwoDrops"}
+    return {"two_drops": "baselines_plugin.parts.samplers:TwoDrops"}
 
 
 @hookimpl
 def cir_losses() -> Mapping[str, str]:
     """CoVR's hard-negative loss and VAL's two-way hinge."""
     return {
-        "hn_nce": "baselines_plugin.losses:HardNegativeNCE",
-        "two_way_hinge": "baselines_plugin.losses_metric:TwoWayHinge",
+        "hn_nce": "baselines_plugin.parts.losses:HardNegativeNCE",
+        "two_way_hinge": "baselines_plugin.parts.metric_losses:TwoWayHinge",
     }
 
 
@@ -37,15 +37,15 @@ def cir_losses() -> Mapping[str, str]:
 def cir_methods() -> Mapping[str, str]:
     """The published methods."""
     return {
-        "tirg": "baselines_plugin.tirg:TIRG",
-        "val": "baselines_plugin.val:VAL",
-        "composeae": "baselines_plugin.composeae:ComposeAE",
-        "cosmo": "baselines_plugin.cosmo:CoSMo",
-        "mgur": "baselines_plugin.mgur:MGUR",
-        "clip4cir": "baselines_plugin.clip4cir:CLIP4Cir",
-        "bi_blip4cir": "baselines_plugin.bi_blip4cir:BiBLIP4CIR",
-        "covr": "baselines_plugin.covr:CoVR",
-        "covr2": "baselines_plugin.covr:CoVR2",
-        "sprc": "baselines_plugin.sprc:SPRC",
-        "qure": "baselines_plugin.qure:QuRe",
+        "tirg": "baselines_plugin.methods.tirg:TIRG",
+        "val": "baselines_plugin.methods.val:VAL",
+        "composeae": "baselines_plugin.methods.composeae:ComposeAE",
+        "cosmo": "baselines_plugin.methods.cosmo:CoSMo",
+        "mgur": "baselines_plugin.methods.mgur:MGUR",
+        "clip4cir": "baselines_plugin.methods.clip4cir:CLIP4Cir",
+        "bi_blip4cir": "baselines_plugin.methods.bi_blip4cir:BiBLIP4CIR",
+        "covr": "baselines_plugin.methods.covr:CoVR",
+        "covr2": "baselines_plugin.methods.covr:CoVR2",
+        "sprc": "baselines_plugin.methods.sprc:SPRC",
+        "qure": "baselines_plugin.methods.qure:QuRe",
     }

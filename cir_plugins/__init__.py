@@ -10,31 +10,40 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cir_plugins.builtin.blip2 import WEIGHTS
+    from cir_plugins.builtin.blip2 import WEIGHTS, Blip2
+    from cir_plugins.builtin.clip import Clip
     from cir_plugins.builtin.image_text import ImageTextModel
     from cir_plugins.builtin.losses import mean_over, require_negatives
     from cir_plugins.builtin.samplers import eligible
     from cir_plugins.builtin.similarity import best_token, full_precision, unit
     from cir_plugins.builtin.tokenizers import WordPieceTokenizer
     from cir_plugins.builtin.towers import ResNetTower
-    from cir_plugins.convert import Ledger, Official, entry, load_untrusted, need_entry, prefixed
+    from cir_plugins.config.plan import Plan
+    from cir_plugins.config.settings import Part, Recipe, TrainSettings
+    from cir_plugins.data.captions import Captions
+    from cir_plugins.data.images import Preprocess, Resize, open_image
+    from cir_plugins.data.split import Query, Split
     from cir_plugins.errors import CIRError, unknown_name
     from cir_plugins.features import concatenate, each, select
-    from cir_plugins.hookspecs import Factories, hookimpl
-    from cir_plugins.images import Preprocess, Resize, open_image
     from cir_plugins.method import TEMPERATURE, Fused, Method, Parts
-    from cir_plugins.plan import Plan
-    from cir_plugins.registry import Registry
-    from cir_plugins.settings import Part, Recipe, TrainSettings
-    from cir_plugins.texts import Captions
+    from cir_plugins.plugins.hookspecs import Factories, hookimpl
+    from cir_plugins.plugins.registry import Registry
+    from cir_plugins.runs.convert import (
+        Ledger,
+        Official,
+        entry,
+        load_untrusted,
+        need_entry,
+        prefixed,
+    )
     from cir_plugins.types import (
         Backbone,
         Batch,
         Features,
+        Generated,
+        Generator,
         Loss,
-        Query,
         Sampler,
-        Split,
         Tokens,
     )
 
@@ -43,11 +52,15 @@ __all__ = [
     "WEIGHTS",
     "Backbone",
     "Batch",
+    "Blip2",
     "CIRError",
     "Captions",
+    "Clip",
     "Factories",
     "Features",
     "Fused",
+    "Generated",
+    "Generator",
     "ImageTextModel",
     "Ledger",
     "Loss",
@@ -87,33 +100,31 @@ __all__ = [
 
 _HOMES = MappingProxyType(
     {
+        "builtin.blip2": ("WEIGHTS", "Blip2"),
+        "builtin.clip": ("Clip",),
+        "builtin.image_text": ("ImageTextModel",),
         "builtin.losses": ("mean_over", "require_negatives"),
         "builtin.samplers": ("eligible",),
         "builtin.similarity": ("best_token", "full_precision", "unit"),
-        "convert": (
-            "Ledger",
-            "Official",
-            "entry",
-            "load_untrusted",
-            "need_entry",
-            "prefixed",
-        ),
-        "builtin.blip2": ("WEIGHTS",),
-        "builtin.image_text": ("ImageTextModel",),
         "builtin.tokenizers": ("WordPieceTokenizer",),
         "builtin.towers": ("ResNetTower",),
+        "config.plan": ("Plan",),
+        "config.settings": ("Part", "Recipe", "TrainSettings"),
+        "data.captions": ("Captions",),
+        "data.images": ("Preprocess", "Resize", "open_image"),
+        "data.split": ("Query", "Split"),
         "errors": ("CIRError", "unknown_name"),
         "features": ("concatenate", "each", "select"),
-        "hookspecs": ("Factories", "hookimpl"),
-        "images": ("Preprocess", "Resize", "open_image"),
         "method": ("TEMPERATURE", "Fused", "Method", "Parts"),
-        "plan": ("Plan",),
-        "registry": ("Registry",),
-        "settings": ("Part", "Recipe", "TrainSettings"),
-        "texts": ("Captions",),
+        "plugins.hookspecs": ("Factories", "hookimpl"),
+        "plugins.registry": ("Registry",),
+        "runs.convert": (
+            *("Ledger", "Official", "entry"),
+            *("load_untrusted", "need_entry", "prefixed"),
+        ),
         "types": (
-            *("Backbone", "Batch", "Features", "Loss"),
-            *("Query", "Sampler", "Split", "Tokens"),
+            *("Backbone", "Batch", "Features", "Generated"),
+            *("Generator", "Loss", "Sampler", "Tokens"),
         ),
     }
 )

@@ -28,8 +28,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cir_plugins.config.settings import Part, Recipe, TrainSettings
 from cir_plugins.features import select
-from cir_plugins.settings import Part, Recipe, TrainSettings
 from cir_plugins.types import Batch, Features, Tokens
 
 TEMPERATURE = 0.07

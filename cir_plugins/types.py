@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
-
-from cir_plugins.texts import Captions
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL.Image import Image
     from torch import Tensor
 
@@ -23,63 +22,6 @@ Features: TypeAlias = Any
 
 Tokens: TypeAlias = "Mapping[str, Tensor]"
 """Names -> token tensors with the texts along the leading dimension."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """One composed query: a reference image and what to change in it.
-
-    Attributes:
-        id: Unique within its split.
-        reference: Image id of the reference.
-        captions: The raw captions of the triplet, one or more.
-        text: The captions joined the way the split's protocol joins them.
-        target: Image id of the named target; None in blind test splits.
-        answers: Image ids of every right answer, the named target first; empty in blind splits.
-        category: Category the data set files the triplet under, or "".
-        group: Image ids of the subset that subset recall ranks (CIRR), reference excluded.
-        changed: Names of the attributes that the text changes, where the data says so.
-    """
-
-    id: str
-    reference: str
-    captions: tuple[str, ...]
-    text: str
-    target: str | None = None
-    answers: tuple[str, ...] = ()
-    category: str = ""
-    group: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Split:
-    """Queries with the gallery they are asked of.
-
-    Attributes:
-        name: For example ``dress.val``; unique among the splits a reader gives.
-        role: What the split is for.
-        queries: In the order of the annotation file.
-        gallery: Image ids that are ranked, without repeats, in a fixed order (ties in a ranking go
-            to the lower index).
-        paths: Image id -> file, for the gallery and for every reference.
-        drop_reference: Whether a query's reference leaves its ranking.
-        measures: Measures of the protocol, such as ``recall@10``.
-        main: Measures whose mean is the protocol's one number, used to choose checkpoints.
-        captions: How captions become a text; training may draw anew each epoch.
-        absent: What was left out because its image is missing: counts by name.
-    """
-
-    name: str
-    role: Literal["train", "val", "test"]
-    queries: tuple[Query, ...]
-    gallery: tuple[str, ...]
-    paths: Mapping[str, Path]
-    drop_reference: bool = False
-    measures: tuple[str, ...] = ("recall@1", "recall@5", "recall@10", "recall@50")
-    main: tuple[str, ...] = ("recall@10", "recall@50")
-    captions: Captions = field(default_factory=Captions)
-    absent: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -172,3 +114,42 @@ class Loss(Protocol):
 
     def __call__(self, scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
         """Unreduced loss (B,) of scores (B, C), target columns (B,) and negatives (B, C) bool."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A data set that a generator wrote.
+
+    Attributes:
+        dataset: Name of the reader whose layout it has.
+        lines: What was written, in words.
+    """
+
+    dataset: str
+    lines: tuple[str, ...]
+
+
+class Generator(Protocol):
+    """Draws a data set; the options of its factory say how."""
+
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        images: int,
+        seed: int = 0,
+        workers: int | None = None,
+        progress: bool = True,
+    ) -> Generated:
+        """The data set, written whole or not at all; the same seed gives the same bytes.
+
+        Args:
+            folder: A new or empty folder.
+            images: Number of images.
+            seed: Seed of everything that is drawn.
+            workers: Processes that draw; None for one per core.
+            progress: Whether a bar is shown.
+
+        Raises:
+            CIRError: If the folder is in use or cannot be written, or a number is out of range.
+        """

@@ -30,7 +30,7 @@ def shared_data() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def garments_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn set of 120 small images in FashionIQ's layout; not to be changed."""
-    from cir_plugins.garments import write_garments
+    from garments_plugin import write_garments
 
     root = tmp_path_factory.mktemp("drawn") / "set"
     write_garments(root, images=120, seed=0, size=48, workers=1, progress=False)

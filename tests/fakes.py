@@ -15,16 +15,17 @@ from torch import Tensor, nn
 from cir_plugins.builtin.losses import InfoNCE, Pairwise
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.builtin.similarity import best_token, unit
-from cir_plugins.cache import FeatureCache
-from cir_plugins.data import TrainingTable, training_table
-from cir_plugins.encode import Encoding
-from cir_plugins.evaluate import evaluate
+from cir_plugins.config.settings import TrainSettings
+from cir_plugins.data.captions import Captions
+from cir_plugins.data.split import Query, Split
+from cir_plugins.data.table import TrainingTable, training_table
+from cir_plugins.distributed.process_group import World
+from cir_plugins.encoding.cache import FeatureCache
+from cir_plugins.encoding.features import Encoding
 from cir_plugins.method import Fused, Method, Parts
-from cir_plugins.settings import TrainSettings
-from cir_plugins.texts import Captions
-from cir_plugins.train import Trainer, Validate
-from cir_plugins.types import Query, Split, Tokens
-from cir_plugins.world import World
+from cir_plugins.retrieval.evaluate import evaluate
+from cir_plugins.training.trainer import Trainer, Validate
+from cir_plugins.types import Tokens
 from dqe_plugin.method import DQE
 from dqe_plugin.sampler import TargetRelative
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from cir_plugins.cache import FeatureCache
-from cir_plugins.encode import training_store
+from cir_plugins.distributed.process_group import World, join
+from cir_plugins.encoding.cache import FeatureCache
+from cir_plugins.encoding.features import training_store
 from cir_plugins.errors import CIRError, SharedError
 from cir_plugins.method import Method
-from cir_plugins.step import Step
-from cir_plugins.world import World, join
+from cir_plugins.training.step import Step
 from tests.fakes import CPU, FakeBackbone, make_trainer, parts, write_pictures
 
 STILL = {"dropout": 0.0}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.builtin.losses import InfoNCE, Margin
-from cir_plugins.data import BatchPlan, BatchSource
+from cir_plugins.data.batches import BatchPlan, BatchSource
 from cir_plugins.method import Method
 from cir_plugins.types import Batch
 from tests.fakes import FakeBackbone, parts, table_of

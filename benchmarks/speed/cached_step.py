@@ -28,11 +28,11 @@ from cir_plugins.bench.environment import hardware
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.cache import FeatureCache, Shelf
-from cir_plugins.device import autocast, move_tokens
+from cir_plugins.encoding.cache import FeatureCache, Shelf
+from cir_plugins.encoding.device import autocast, move_tokens
 from cir_plugins.features import select
-from cir_plugins.loader import AHEAD, ahead
 from cir_plugins.method import Method, Parts
+from cir_plugins.training.loader import AHEAD, ahead
 from cir_plugins.types import Batch
 
 # Width, layers, heads, width of the MLP, side of a patch; vit_g is BLIP-2's own.

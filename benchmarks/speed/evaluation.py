@@ -25,9 +25,9 @@ from torch import Tensor
 
 from cir_plugins.bench.environment import hardware
 from cir_plugins.builtin.similarity import best_token, unit
-from cir_plugins.evaluate import Encoded, evaluate_encoded
+from cir_plugins.data.split import Query, Split
 from cir_plugins.method import Method, Parts
-from cir_plugins.types import Query, Split
+from cir_plugins.retrieval.evaluate import Encoded, evaluate_encoded
 
 CUTS = (1, 10, 50)
 MEASURES = tuple(f"any_recall@{k}" for k in CUTS)

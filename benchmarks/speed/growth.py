@@ -20,7 +20,7 @@ from mining import bare, made_up
 
 from cir_plugins.bench.environment import hardware
 from cir_plugins.builtin.similarity import best_token
-from cir_plugins.pools import mine_embeddings
+from cir_plugins.mining.negatives import mine_embeddings
 from dqe_plugin.sampler import TargetRelative
 
 

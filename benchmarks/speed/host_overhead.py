@@ -24,13 +24,13 @@ from cir_plugins.bench.environment import hardware
 from cir_plugins.builtin.blip2 import TinyBlip2
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.encode import Encoding
+from cir_plugins.config.settings import TrainSettings
+from cir_plugins.distributed.process_group import World
+from cir_plugins.encoding.features import Encoding
 from cir_plugins.method import Method, Parts
-from cir_plugins.schedule import set_rate
-from cir_plugins.settings import TrainSettings
-from cir_plugins.step import Step
+from cir_plugins.training.optim import set_rate
+from cir_plugins.training.step import Step
 from cir_plugins.types import Batch
-from cir_plugins.world import World
 
 STEPS = 1000  # of a made-up epoch, for the schedule
 

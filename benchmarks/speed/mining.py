@@ -35,7 +35,8 @@ from torch import Tensor
 
 from cir_plugins.bench.environment import hardware
 from cir_plugins.builtin.similarity import best_token, unit
-from cir_plugins.pools import mine_embeddings, rows_per_block, score
+from cir_plugins.mining.negatives import mine_embeddings
+from cir_plugins.retrieval.scores import rows_per_block, score
 from dqe_plugin.sampler import TargetRelative
 
 ZONES = {"0 to 0.3": (0.0, 0.3), "0.05 to 0.5": (0.05, 0.5)}

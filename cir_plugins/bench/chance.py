@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from cir_plugins.metrics import parse_measure, random_recall
-from cir_plugins.types import Query, Split
+from cir_plugins.data.split import Query, Split
+from cir_plugins.retrieval.metrics import parse_measure, random_recall
 
 
 def random_ranking(splits: Sequence[Split]) -> dict[str, float]:

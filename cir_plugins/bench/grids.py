@@ -12,9 +12,9 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from cir_plugins.bench.records import RunRecord
+from cir_plugins.data.images import open_image
+from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
-from cir_plugins.images import open_image
-from cir_plugins.types import Query, Split
 
 QUERIES = 6
 SIDE = 72

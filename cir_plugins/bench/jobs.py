@@ -12,13 +12,14 @@ from typing import Any
 from cir_plugins.bench import environment
 from cir_plugins.bench.records import one_line
 from cir_plugins.bench.suite import Suite, SuiteRow, run_name
-from cir_plugins.config import computed, merge, write_config
+from cir_plugins.config.plan import Plan
+from cir_plugins.config.resolve import make_plan
+from cir_plugins.config.toml import computed, merge, write_config
 from cir_plugins.errors import CIRError
-from cir_plugins.plan import Plan, make_plan
-from cir_plugins.registry import Registry
-from cir_plugins.reopen import plan_of_run, retarget
-from cir_plugins.start import start_layer
-from cir_plugins.train import BEST
+from cir_plugins.plugins.registry import Registry
+from cir_plugins.runs.load import plan_of_run, retarget
+from cir_plugins.runs.warm_start import start_layer
+from cir_plugins.training.trainer import BEST
 
 
 @dataclass(frozen=True)

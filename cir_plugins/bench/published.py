@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from cir_plugins.errors import CIRError, unknown_name
-from cir_plugins.options import convert
+from cir_plugins.plugins.options import convert
 
 DEFAULT = Path("benchmarks/published.toml")
 _MEASURE = re.compile(r"(?:[a-z][a-z0-9_]*\.)?(?:recall|any_recall|subset_recall|map)@[1-9]\d*")

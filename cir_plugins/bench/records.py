@@ -13,15 +13,15 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from cir_plugins.atomic import disk_error, write_atomically
 from cir_plugins.bench.statistics import Values
 from cir_plugins.bench.suite import Suite, run_name
 from cir_plugins.errors import CIRError
+from cir_plugins.files import disk_error, write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cir_plugins.types import Split
+    from cir_plugins.data.split import Split
 
 REPORT = ("dataset", "protocol", "splits", "average", "queries", "gallery")
 # The folders of an absolute path, the last name left out; not the parts of a web address, except

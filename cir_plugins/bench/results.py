@@ -13,7 +13,7 @@ from cir_plugins.bench.chance import random_ranking
 from cir_plugins.bench.records import RunRecord
 from cir_plugins.bench.statistics import Values, over_seeds, paired_interval
 from cir_plugins.bench.suite import Suite
-from cir_plugins.types import Split
+from cir_plugins.data.split import Split
 
 
 def document(

@@ -30,14 +30,15 @@ from cir_plugins.bench.results import document
 from cir_plugins.bench.statistics import per_triplet
 from cir_plugins.bench.suite import Suite
 from cir_plugins.bench.tables import markdown, summary
+from cir_plugins.config.plan import Plan
+from cir_plugins.config.resolve import plan_part
+from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
-from cir_plugins.evaluate import encode_split, rankings
-from cir_plugins.folder import CONFIG, same_run
-from cir_plugins.plan import Plan
-from cir_plugins.registry import Registry
-from cir_plugins.reopen import judge_run
-from cir_plugins.run import Outcome, execute, read_splits
-from cir_plugins.types import Split
+from cir_plugins.plugins.registry import Registry
+from cir_plugins.retrieval.evaluate import encode_split, rankings
+from cir_plugins.runs.execute import Outcome, execute, read_splits
+from cir_plugins.runs.folder import CONFIG, same_run
+from cir_plugins.runs.load import judge_run
 
 SHOWN = 10  # images per ranking that a record keeps, for the retrieval grid
 
@@ -76,7 +77,7 @@ def run_suite(
             f"{out} holds the results of an earlier suite; accepted: --resume to go on with it, "
             "or another --out"
         )
-    suite = suite.pointed_at(None, _data_folder(suite, out, progress))
+    suite = suite.pointed_at(None, _data_folder(suite, registry, out, progress))
     todo = list(jobs(suite, registry, run or {}, runs))
     if all(job.plan is None for job in todo):
         raise CIRError(f"no row of suite '{suite.name}' can run; the first: {todo[0].reason}")
@@ -105,7 +106,7 @@ def run_suite(
     return SuiteResult(suite, tuple(records), content, splits, out)
 
 
-def _data_folder(suite: Suite, out: Path, progress: bool) -> Path:
+def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) -> Path:
     """The data folder; drawn in ``out`` where the suite says so and none is given."""
     root = suite.data.get("root")
     if root:
@@ -120,11 +121,12 @@ def _data_folder(suite: Suite, out: Path, progress: bool) -> Path:
         if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != settings:
             raise CIRError(f"{folder} was not drawn by this suite; accepted: another --out")
         return folder
-    from cir_plugins.garments import write_garments
-
+    name, options = next(iter(settings.items()))
+    given = {key: options.pop(key) for key in ("images", "seed", "workers") if key in options}
+    generator = plan_part(registry, "generator", name, options).build()
     # The note comes first: with it and without the folder, which appears whole, all is drawn anew.
-    write_json(note, settings)
-    write_garments(folder, progress=progress, **settings["garments"])
+    write_json(note, suite.make)
+    generator(folder, progress=progress, **given)
     return folder
 
 

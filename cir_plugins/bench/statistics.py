@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cir_plugins.types import Query
+from cir_plugins.data.split import Query
 
 Values: TypeAlias = NDArray[np.float64]
 RESAMPLES = 10_000

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cir_plugins.config import Tables, as_tables, merge
+from cir_plugins.config.toml import Tables, as_tables, merge
 from cir_plugins.errors import CIRError, unknown_name
 
 SUITES = Path(__file__).parent / "suites"
 _KEYS = ("name", "description", "seeds", "show", "data", "make", "defaults", "rows")
 _DEFAULTS = ("backbone", "loss", "sampler", "train", "run")
 _ROW = ("label", "method", "compare", *_DEFAULTS)
-_GARMENTS = ("images", "seed", "size")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Suite:
     data: Mapping[str, Any]
     description: str = ""
     seeds: tuple[int, ...] = (0,)
-    make: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    make: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     show: tuple[str, ...] = ()
 
     def pointed_at(self, data: str | None, root: str | Path | None) -> Suite:
@@ -211,18 +210,19 @@ def _data(given: Any, where: str) -> Mapping[str, Any]:
     return data
 
 
-def _make(given: Any, where: str) -> Mapping[str, Mapping[str, int]]:
+def _make(given: Any, where: str) -> Mapping[str, Mapping[str, Any]]:
     make = _table(given, f"'make' in {where}")
-    _known_keys(make, ("garments",), f"table [make] of {where}")
-    if not make:
-        return {}
-    garments = _table(make["garments"], f"'make.garments' in {where}")
-    _known_keys(garments, _GARMENTS, f"table [make.garments] of {where}")
-    for key, value in garments.items():
-        _check(
-            _is_whole(value), f"'make.garments.{key}' in {where}", value, "a whole number from 0"
-        )
-    return {"garments": dict(garments)}
+    if len(make) > 1:
+        raise CIRError(f"table [make] of {where} names {', '.join(make)}; accepted: one generator")
+    made: dict[str, Mapping[str, Any]] = {}
+    for name, options in make.items():
+        made[name] = _table(options, f"'make.{name}' in {where}")
+        for key in ("images", "seed"):
+            value = made[name].get(key, 0)
+            _check(
+                _is_whole(value), f"'make.{name}.{key}' in {where}", value, "a whole number from 0"
+            )
+    return made
 
 
 def _seeds(given: Any, what: str) -> tuple[int, ...]:
@@ -232,7 +232,9 @@ def _seeds(given: Any, what: str) -> tuple[int, ...]:
 
 
 def _measures(given: Any, where: str) -> tuple[str, ...]:
-    from cir_plugins.metrics import parse_measure  # brings torch, which naming a suite needs not
+    from cir_plugins.retrieval.metrics import (
+        parse_measure,  # brings torch, which naming a suite needs not
+    )
 
     good = isinstance(given, list) and all(isinstance(name, str) for name in given)
     _check(good, f"'show' in {where}", given, 'a list of measures, as ["recall@10"]')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cir_plugins.hookspecs import Factories, hookimpl
+from cir_plugins.plugins.hookspecs import Factories, hookimpl
 
 
 @hookimpl
@@ -53,7 +53,7 @@ def cir_methods() -> Factories:
 def cir_datasets() -> Factories:
     """The layouts of FashionIQ, CIRR and CIRCO."""
     return {
-        "fashioniq": "cir_plugins.readers.fashioniq:FashionIQ",
-        "cirr": "cir_plugins.readers.cirr:CIRR",
-        "circo": "cir_plugins.readers.circo:CIRCO",
+        "fashioniq": "cir_plugins.data.readers.fashioniq:FashionIQ",
+        "cirr": "cir_plugins.data.readers.cirr:CIRR",
+        "circo": "cir_plugins.data.readers.circo:CIRCO",
     }

@@ -17,7 +17,7 @@ from cir_plugins.builtin.image_text import ImageTextModel
 from cir_plugins.builtin.similarity import unit
 from cir_plugins.builtin.tokenizers import WordPieceTokenizer
 from cir_plugins.builtin.towers import Tower
-from cir_plugins.images import Resize
+from cir_plugins.data.images import Resize
 from cir_plugins.method import Fused
 from cir_plugins.types import Tokens
 
@@ -46,7 +46,7 @@ class Blip2(ImageTextModel):
             (CoVR-2).
         image_size: Side of the input in pixels; 0 for the model's own. Position embeddings are
             interpolated where it differs.
-        resize: How an image becomes a square (see ``cir_plugins.images``).
+        resize: How an image becomes a square (see ``cir_plugins.data.images``).
         text_length: Longest text in tokens, [CLS] and [SEP] included.
         dropout: Dropout of the Q-Former, hidden states and attention, in [0, 1); -1 for the
             model's own.

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from cir_plugins.builtin.similarity import best_token, unit
+from cir_plugins.data.images import Preprocess, Resize
 from cir_plugins.errors import CIRError
-from cir_plugins.images import Preprocess, Resize
 from cir_plugins.types import Tokens
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -32,7 +32,7 @@ class Clip(nn.Module):
             weights, and any other value than ``random`` loads them.
         tower: ``trained``: both towers are tuned; ``frozen``: neither is, and image features can
             be computed once; ``text``: the text tower alone is tuned.
-        resize: How an image becomes a square (see ``cir_plugins.images``).
+        resize: How an image becomes a square (see ``cir_plugins.data.images``).
 
     Raises:
         CIRError: If the model or its weights cannot be loaded; names what is accepted.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cir_plugins.builtin.similarity import best_token
 from cir_plugins.builtin.tokenizers import WordPieceTokenizer
-from cir_plugins.images import Preprocess, Resize
+from cir_plugins.data.images import Preprocess, Resize
 from cir_plugins.types import Tokens
 
 
@@ -23,7 +23,7 @@ class ImageTextModel(nn.Module):
         tokenizer: Of its texts.
         frozen: Whether the ViT is in evaluation mode and gets no gradient.
         image_size: Side of the input in pixels; 0 for the model's own.
-        resize: How an image becomes a square (see ``cir_plugins.images``).
+        resize: How an image becomes a square (see ``cir_plugins.data.images``).
     """
 
     def __init__(

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from cir_plugins.builtin.similarity import unit
+from cir_plugins.config.settings import Recipe, TrainSettings
 from cir_plugins.method import Method, Parts
-from cir_plugins.settings import Recipe, TrainSettings
 from cir_plugins.types import Features, Tokens
 
 _UNTRAINED = TrainSettings(epochs=0)

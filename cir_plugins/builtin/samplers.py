@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cir_plugins.ranking import leading
+from cir_plugins.retrieval.ranking import leading
 
 
 def eligible(target: Tensor, excluded: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def bench(
     from cir_plugins.bench.page import write_page
     from cir_plugins.bench.published import read_published
     from cir_plugins.bench.runner import run_suite
-    from cir_plugins.registry import Registry
+    from cir_plugins.plugins.registry import Registry
 
     printed = read_published(published) if published else ()
     folder = out or Path("runs") / chosen.name

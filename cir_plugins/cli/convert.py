@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from cir_plugins.config import Tables
-    from cir_plugins.plan import Plan
+    from cir_plugins.config.plan import Plan
+    from cir_plugins.config.toml import Tables
 
 # What a converted run is of where nothing else is said; ``cir eval`` names its own data.
 DATA, ROOT = "fashioniq", "."
@@ -38,8 +38,8 @@ def convert(
     sets: Sets = None,
 ) -> None:
     """Make a run that eval, train and search take from official weights; nothing in them is run."""
-    from cir_plugins.config import parse_set
-    from cir_plugins.registry import Registry
+    from cir_plugins.config.toml import parse_set
+    from cir_plugins.plugins.registry import Registry
 
     folder = need(out, "--out RUN")
     refuse_used(folder)
@@ -79,7 +79,7 @@ def read_files(
         files: What was given.
         readers: Suffix -> function that reads such a file into options by ``table.option``.
     """
-    from cir_plugins.convert import load_untrusted
+    from cir_plugins.runs.convert import load_untrusted
 
     loaded: list[Mapping[str, Any]] = []
     options: dict[str, Any] = {}
@@ -97,8 +97,8 @@ def plan_converted(named: Tables, differences: Mapping[str, Any], given: Tables)
     Raises:
         CIRError: If it cannot be made or would not read its weights.
     """
-    from cir_plugins.plan import make_plan
-    from cir_plugins.registry import Registry
+    from cir_plugins.config.resolve import make_plan
+    from cir_plugins.plugins.registry import Registry
 
     tables: Tables = {}
     for key, value in differences.items():
@@ -120,9 +120,9 @@ def converted(
     """
     import torch
 
-    from cir_plugins.convert import converted_state
-    from cir_plugins.encode import Encoding
-    from cir_plugins.run import build
+    from cir_plugins.encoding.features import Encoding
+    from cir_plugins.runs.convert import converted_state
+    from cir_plugins.runs.execute import build
 
     method = build(plan, Encoding(torch.device("cpu"), progress=False))
     try:
@@ -141,11 +141,11 @@ def write_run(folder: Path, plan: Plan, state: Mapping[str, Tensor], names: list
     import shutil
     from json import dumps
 
-    from cir_plugins.atomic import disk_error, write_atomically
-    from cir_plugins.checkpoint import FORMAT
-    from cir_plugins.convert import write_converted
-    from cir_plugins.folder import CONFIG, RECORD
-    from cir_plugins.train import BEST
+    from cir_plugins.files import disk_error, write_atomically
+    from cir_plugins.runs.convert import write_converted
+    from cir_plugins.runs.folder import CONFIG, RECORD
+    from cir_plugins.training.checkpoint import FORMAT
+    from cir_plugins.training.trainer import BEST
 
     record = {"format": FORMAT, "method": plan.method.name, "converted": names}
     part = folder.with_name(f".{folder.name}{_PART}")

@@ -13,34 +13,33 @@ FOUND_ERRORS = 1
 
 
 def make_data(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="What to draw: garments.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What draws it, such as garments.")],
     out: Annotated[Path, typer.Option("--out", help="A new or empty folder.")],
-    images: Annotated[int, typer.Option("--images", help="Number of images, 50 or more.")] = 2000,
+    images: Annotated[int, typer.Option("--images", help="Number of images.")] = 2000,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same bytes.")] = 0,
-    size: Annotated[int, typer.Option("--size", help="Side of an image in pixels.")] = 96,
-    val_share: Annotated[
-        float, typer.Option("--val-share", help="Share of the images kept for the val split.")
-    ] = 0.25,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="An option of the generator, such as size=64 (cir show generator NAME).",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", help="Drawing processes; one per core if left out.")
     ] = None,
 ) -> None:
-    """Draw a data set in FashionIQ's layout."""
-    from cir_plugins.errors import unknown_name
+    """Draw a data set in a reader's layout."""
+    from cir_plugins.config.resolve import plan_part
+    from cir_plugins.config.toml import parse_options
+    from cir_plugins.plugins.registry import Registry
 
-    if what != "garments":
-        raise unknown_name("data set to draw", what, ["garments"])
-    from cir_plugins.garments import write_garments
-
-    summary = write_garments(
-        out, images=images, seed=seed, size=size, val_share=val_share, workers=workers
-    )
-    for split, count in summary.split_images.items():
-        typer.echo(
-            f"{split}: {count:,} images, {summary.split_triplets[split]:,} triplets, "
-            f"{summary.mean_answers[split]:.2f} right answers each"
-        )
-    typer.echo(f"use it with: --data fashioniq --root {out}")
+    planned = plan_part(Registry.load(), "generator", name, parse_options(sets or []))
+    generated = planned.build()(out, images=images, seed=seed, workers=workers)
+    for line in generated.lines:
+        typer.echo(line)
+    typer.echo(f"use it with: --data {generated.dataset} --root {out}")
 
 
 def check(
@@ -58,9 +57,9 @@ def check(
 
     Says what they cost in queries. Exit code 1 if anything is wrong.
     """
-    from cir_plugins.check import check as check_data
-    from cir_plugins.plan import plan_reader
-    from cir_plugins.registry import Registry
+    from cir_plugins.config.resolve import plan_reader
+    from cir_plugins.data.check import check as check_data
+    from cir_plugins.plugins.registry import Registry
 
     folder = need(root, "--root DIR")
     reader = plan_reader(Registry.load(), need(data, "--data NAME"), data_options(sets)).build()

@@ -8,14 +8,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cir_plugins.cli.terminal import make_console, plain_table
-from cir_plugins.options import Option, options_of
-from cir_plugins.plan import RunSettings, plan_part, recipe_of
-from cir_plugins.settings import Part, Recipe, TrainSettings
+from cir_plugins.config.resolve import plan_part, recipe_of
+from cir_plugins.config.settings import Part, Recipe, RunSettings, TrainSettings
+from cir_plugins.plugins.options import Option, options_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cir_plugins.registry import Kind, Registry
+    from cir_plugins.plugins.registry import Kind, Registry
 
 _SECTIONS = ("Args:", "Attributes:", "Raises:", "Returns:")
 

@@ -43,10 +43,10 @@ def encode(
     folder = need(out, "--out DIR")
     if (images is None) == (not data):
         raise CIRError("accepted: --images DIR, or --data NAME with --root DIR")
-    from cir_plugins import bulk
-    from cir_plugins.meeting import share_of_environment
-    from cir_plugins.registry import Registry
-    from cir_plugins.reopen import images_of_data, open_run
+    from cir_plugins.distributed.rendezvous import share_of_environment
+    from cir_plugins.encoding import export as bulk
+    from cir_plugins.plugins.registry import Registry
+    from cir_plugins.runs.load import images_of_data, open_run
 
     rank, world = share_of_environment()
     bulk.spread_over_gpus()

@@ -39,9 +39,9 @@ def evaluate(
     feature_cache: FeatureCache = None,
 ) -> None:
     """Evaluate a run on a data set."""
+    from cir_plugins.config.resolve import plan_reader
     from cir_plugins.errors import CIRError, unknown_name
-    from cir_plugins.plan import plan_reader
-    from cir_plugins.registry import Registry
+    from cir_plugins.plugins.registry import Registry
 
     name, folder = need(data, "--data NAME"), need(root, "--root DIR")
     if split and split not in ROLES:
@@ -62,7 +62,7 @@ def evaluate(
             typer.echo(f"written: {file}")
         return
     from cir_plugins.cli.terminal import show_report
-    from cir_plugins.reopen import evaluate_run
+    from cir_plugins.runs.load import evaluate_run
 
     report = evaluate_run(
         run,
@@ -81,7 +81,7 @@ def evaluate(
 def _write(file: Path, report: Mapping[str, Any]) -> None:
     from json import dumps
 
-    from cir_plugins.atomic import write_atomically
+    from cir_plugins.files import write_atomically
 
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, (dumps(report, indent=2) + "\n").encode())

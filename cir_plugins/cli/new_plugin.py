@@ -16,8 +16,8 @@ def new_plugin(
     ] = None,
 ) -> None:
     """Write a plugin's project: a small part of every kind, with tests."""
-    from cir_plugins.newplugin import write_plugin
-    from cir_plugins.registry import Registry
+    from cir_plugins.plugins.registry import Registry
+    from cir_plugins.plugins.scaffold import write_plugin
 
     folder = out or Path(name)
     files = write_plugin(name, folder, Registry.load())

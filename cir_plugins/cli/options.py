@@ -10,7 +10,7 @@ import typer
 from cir_plugins.errors import CIRError
 
 if TYPE_CHECKING:
-    from cir_plugins.config import Tables
+    from cir_plugins.config.toml import Tables
 
 Data = Annotated[str, typer.Option("--data", help="Layout of the data set (cir list dataset).")]
 Root = Annotated[
@@ -53,7 +53,7 @@ def data_options(assignments: list[str] | None) -> dict[str, Any]:
     Raises:
         CIRError: If another table is named, or the data set's name or folder.
     """
-    from cir_plugins.config import parse_set
+    from cir_plugins.config.toml import parse_set
 
     tables: Tables = parse_set(assignments or [])
     given = tables.pop("data", {})

@@ -9,7 +9,7 @@ import typer
 from cir_plugins.errors import CIRError, unknown_name
 
 if TYPE_CHECKING:
-    from cir_plugins.registry import Kind, Registry
+    from cir_plugins.plugins.registry import Kind, Registry
 
 SETTINGS = ("train", "run")
 
@@ -24,7 +24,7 @@ def list_parts(
 ) -> None:
     """List the parts, and the plugins that failed."""
     from cir_plugins.cli.terminal import make_console, plain_table
-    from cir_plugins.registry import KINDS, Registry
+    from cir_plugins.plugins.registry import KINDS, Registry
 
     if kind and kind not in KINDS:
         raise unknown_name("kind", kind, KINDS)
@@ -49,7 +49,7 @@ def show(
 ) -> None:
     """Show the options of a part, with a method's recipe."""
     from cir_plugins.cli import describe
-    from cir_plugins.registry import KINDS, Registry
+    from cir_plugins.plugins.registry import KINDS, Registry
 
     if kind in SETTINGS:
         if name:

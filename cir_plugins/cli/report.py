@@ -22,12 +22,12 @@ def report(
     """
     from json import dumps
 
-    from cir_plugins.atomic import write_atomically
     from cir_plugins.bench.page import write_run_page
     from cir_plugins.bench.sampler_picture import sampler_png
     from cir_plugins.bench.sampling import HEADS, drawn, sampler_report
     from cir_plugins.cli.terminal import make_console, plain_table
-    from cir_plugins.reopen import read_run
+    from cir_plugins.files import write_atomically
+    from cir_plugins.runs.load import read_run
 
     config, curve = read_run(run)
     found = sampler_report(curve, drawn(config))

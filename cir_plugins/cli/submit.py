@@ -9,17 +9,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cir_plugins.errors import CIRError
-from cir_plugins.reopen import rank_run
-from cir_plugins.submission import (
+from cir_plugins.retrieval.submission import (
     CIRCO_RANKING,
     CIRR_RECALL,
     CIRR_SUBSET,
     Form,
     write_submission,
 )
+from cir_plugins.runs.load import rank_run
 
 if TYPE_CHECKING:
-    from cir_plugins.registry import Registry
+    from cir_plugins.plugins.registry import Registry
 
 
 @dataclass(frozen=True)

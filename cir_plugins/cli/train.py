@@ -12,9 +12,9 @@ from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, need
 from cir_plugins.errors import SharedError
 
 if TYPE_CHECKING:
-    from cir_plugins.config import Tables
-    from cir_plugins.meeting import Meeting
-    from cir_plugins.plan import Plan
+    from cir_plugins.config.plan import Plan
+    from cir_plugins.config.toml import Tables
+    from cir_plugins.distributed.rendezvous import Meeting
 
 USAGE = 2
 
@@ -54,8 +54,8 @@ def train(
 
     Under torchrun the processes train one model together.
     """
-    from cir_plugins.config import parse_set, read_config
-    from cir_plugins.meeting import Meeting, share_of_environment
+    from cir_plugins.config.toml import parse_set, read_config
+    from cir_plugins.distributed.rendezvous import Meeting, share_of_environment
 
     meeting = Meeting.of(*share_of_environment())
     try:
@@ -73,10 +73,10 @@ def train(
 
 def planned(layers: Sequence[Tables]) -> Plan:
     """The plan of the layers, the last of them of ``--set``, over the run that they start from."""
-    from cir_plugins.plan import make_plan
-    from cir_plugins.refusal import refuse_unused
-    from cir_plugins.registry import Registry
-    from cir_plugins.start import start_layer
+    from cir_plugins.config.compatibility import refuse_unused
+    from cir_plugins.config.resolve import make_plan
+    from cir_plugins.plugins.registry import Registry
+    from cir_plugins.runs.warm_start import start_layer
 
     plan = make_plan(Registry.load(), *start_layer(layers), *layers)
     refuse_unused(plan, layers[-1])
@@ -86,10 +86,10 @@ def planned(layers: Sequence[Tables]) -> Plan:
 def together(plan: Plan, out: Path | None, resume: bool, meeting: Meeting) -> None:
     """Run a plan with the processes of the meeting; the first one reports."""
     from cir_plugins.cli.terminal import show_report
-    from cir_plugins.device import resolve_device
-    from cir_plugins.refusal import refuse_whole_batches
-    from cir_plugins.run import execute
-    from cir_plugins.world import join
+    from cir_plugins.config.compatibility import refuse_whole_batches
+    from cir_plugins.distributed.process_group import join
+    from cir_plugins.encoding.device import resolve_device
+    from cir_plugins.runs.execute import execute
 
     with meeting.agreed():
         folder = need(out, "--out RUN")
@@ -109,7 +109,7 @@ def tell_once(error: SharedError, meeting: Meeting) -> NoReturn:
     torchrun ends the others as soon as one has ended. One that has waited for them in vain was
     alone with the error, and tells it.
     """
-    from cir_plugins.meeting import LEAVING
+    from cir_plugins.distributed.rendezvous import LEAVING
 
     if meeting.size == 1:
         raise error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cir_plugins.testing.backbones import check_backbone
 from cir_plugins.testing.contract import ContractError
+from cir_plugins.testing.generators import check_generator
 from cir_plugins.testing.losses import check_loss
 from cir_plugins.testing.methods import check_method
 from cir_plugins.testing.plugins import check_plugin
@@ -17,6 +18,7 @@ from cir_plugins.testing.samplers import check_sampler
 __all__ = [
     "ContractError",
     "check_backbone",
+    "check_generator",
     "check_loss",
     "check_method",
     "check_plugin",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.errors import CIRError
-from cir_plugins.options import options_of
+from cir_plugins.plugins.options import options_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.config import TABLES
+from cir_plugins.config.ranges import checked_settings
+from cir_plugins.config.settings import Recipe, TrainSettings
+from cir_plugins.config.toml import TABLES
 from cir_plugins.features import select
 from cir_plugins.method import Method, Parts
-from cir_plugins.ranges import checked_settings
-from cir_plugins.settings import Recipe, TrainSettings
 from cir_plugins.testing.contract import (
     TEXTS,
     calling,

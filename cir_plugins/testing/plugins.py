@@ -5,10 +5,10 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from cir_plugins.config import Tables
+from cir_plugins.config.resolve import make_plan, recipe_of
+from cir_plugins.config.toml import Tables
 from cir_plugins.errors import CIRError
-from cir_plugins.plan import make_plan, recipe_of
-from cir_plugins.registry import Offer, Registry, hiding_folders, is_factory
+from cir_plugins.plugins.registry import Offer, Registry, hiding_folders, is_factory
 from cir_plugins.testing.contract import ContractError, calling, require, require_options
 from cir_plugins.testing.methods import check_recipe
 from cir_plugins.testing.offers import require_known

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
-from cir_plugins.metrics import parse_measure
+from cir_plugins.retrieval.metrics import parse_measure
 from cir_plugins.testing.contract import ContractError, calling, require, require_built
-from cir_plugins.types import Query, Split
 
 _ROLES = ("train", "val", "test")
 

@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from cir_plugins.builtin.clip import TinyClip
-from cir_plugins.garments import draw_garment, sample_garment
-from cir_plugins.garments.captions import full_caption
 from dqe_plugin.adapters.open_clip import MinedClipLoss
 from dqe_plugin.negatives import negatives_of_embeddings
 from dqe_plugin.sampler import TargetRelative
+from garments_plugin import draw_garment, sample_garment
+from garments_plugin.captions import full_caption
 
 COUNT, LENGTH = 4, 12
 NAMED = ("garment", "colour", "pattern")

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from cir_plugins import Plan, Registry, hookimpl
-from cir_plugins.config import Tables
-from cir_plugins.plan import make_plan
+from cir_plugins.config.resolve import make_plan
+from cir_plugins.config.toml import Tables
 
 METHODS = {
-    "clip4cir": "baselines_plugin.clip4cir:CLIP4Cir",
-    "bi_blip4cir": "baselines_plugin.bi_blip4cir:BiBLIP4CIR",
+    "clip4cir": "baselines_plugin.methods.clip4cir:CLIP4Cir",
+    "bi_blip4cir": "baselines_plugin.methods.bi_blip4cir:BiBLIP4CIR",
 }
 BACKBONES = {
-    "blip": "baselines_plugin.blip:Blip",
-    "tiny_blip": "baselines_plugin.blip:TinyBlip",
+    "blip": "baselines_plugin.backbones.blip:Blip",
+    "tiny_blip": "baselines_plugin.backbones.blip:TinyBlip",
 }
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines_plugin.vocabulary import learn_words
+from baselines_plugin.backbones.vocabulary import learn_words
 from cir_plugins import Batch, Plan, hookimpl
-from cir_plugins.plan import make_plan
-from cir_plugins.registry import Registry
-from cir_plugins.run import Outcome, execute
+from cir_plugins.config.resolve import make_plan
+from cir_plugins.plugins.registry import Registry
+from cir_plugins.runs.execute import Outcome, execute
 
 
 class Offers:
@@ -27,14 +27,14 @@ class Offers:
     def cir_backbones(self) -> Mapping[str, str]:
         """The small ResNet."""
         return {
-            "tiny_resnet": "baselines_plugin.resnet:TinyResNet",
-            "resnet": "baselines_plugin.resnet:ResNet",
+            "tiny_resnet": "baselines_plugin.backbones.resnet:TinyResNet",
+            "resnet": "baselines_plugin.backbones.resnet:ResNet",
         }
 
     @hookimpl
     def cir_losses(self) -> Mapping[str, str]:
         """VAL's loss."""
-        return {"two_way_hinge": "baselines_plugin.losses_metric:TwoWayHinge"}
+        return {"two_way_hinge": "baselines_plugin.parts.metric_losses:TwoWayHinge"}
 
     @hookimpl
     def cir_methods(self) -> Mapping[str, str]:

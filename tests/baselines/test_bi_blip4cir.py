@@ -8,20 +8,20 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from baselines_plugin.bi_blip4cir import (
+from baselines_plugin.backbones.blip import Blip, TinyBlip
+from baselines_plugin.methods.bi_blip4cir import (
     BiBLIP4CIR,
     official_state,
     reverse_scores,
     tag_backward,
     tag_forward,
 )
-from baselines_plugin.blip import Blip, TinyBlip
-from baselines_plugin.combiner import Combiner, Composer
+from baselines_plugin.parts.combiner import Combiner, Composer
 from cir_plugins import Batch, Captions, CIRError, Parts
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.convert import converted_state
-from cir_plugins.run import execute
+from cir_plugins.runs.convert import converted_state
+from cir_plugins.runs.execute import execute
 from cir_plugins.testing import check_method
 from tests.baselines.blip_shapes import blip_image, blip_text, on_meta
 from tests.baselines.blip_shapes import combiner as combiner_shapes

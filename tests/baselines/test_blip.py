@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines_plugin.blip import Blip, TinyBlip
-from baselines_plugin.blip_files import (
+from baselines_plugin.backbones.blip import Blip, TinyBlip
+from baselines_plugin.backbones.blip_tower import from_tiny_blip2
+from baselines_plugin.checkpoints.blip_files import (
     POSITIONS,
     fit_positions,
     from_salesforce,
     to_salesforce,
 )
-from baselines_plugin.blip_tower import from_tiny_blip2
 from cir_plugins import CIRError
 from cir_plugins.builtin.blip2 import TinyBlip2
 from cir_plugins.testing import check_backbone

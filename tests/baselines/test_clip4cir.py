@@ -8,13 +8,13 @@ import open_clip
 import pytest
 import torch
 
-from baselines_plugin.clip4cir import CLIP4Cir, official_state
+from baselines_plugin.methods.clip4cir import CLIP4Cir, official_state
 from cir_plugins import Batch, CIRError, Parts
 from cir_plugins.builtin.clip import Clip, TinyClip
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.convert import converted_state
-from cir_plugins.run import execute
+from cir_plugins.runs.convert import converted_state
+from cir_plugins.runs.execute import execute
 from cir_plugins.testing import check_method
 from tests.baselines.blip_shapes import clip_resnet, on_meta
 from tests.baselines.blip_shapes import combiner as combiner_shapes

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from baselines_plugin.combiner import (
+from baselines_plugin.parts.combiner import (
     Combiner,
     Composer,
     TwoStages,

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines_plugin.composeae import ComposeAE, from_official
-from baselines_plugin.resnet import MapBackbone, TinyResNet
-from baselines_plugin.rotation import Composer, Rotation
+from baselines_plugin.backbones.resnet import MapBackbone, TinyResNet
+from baselines_plugin.methods.composeae import ComposeAE, from_official
+from baselines_plugin.parts.rotation import Composer, Rotation
 from cir_plugins import CIRError, Parts, Preprocess, Tokens
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.convert import converted_state
+from cir_plugins.runs.convert import converted_state
 from cir_plugins.testing import check_method
 from tests.baselines.official_shapes import empty, layer, norm, resnet18, tirg_encoders
 from tests.baselines.runs import batch_of, losses_of, plan_of
 
-METHOD = "baselines_plugin.composeae:ComposeAE"
+METHOD = "baselines_plugin.methods.composeae:ComposeAE"
 
 
 class Given(nn.Module):

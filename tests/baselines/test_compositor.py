@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from baselines_plugin.compositor import (
+from baselines_plugin.parts.compositor import (
     Compositor,
     EqualisedLinear,
     StyleModulator,

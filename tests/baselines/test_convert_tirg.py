@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from baselines_plugin.composeae import from_official
-from baselines_plugin.tirg import from_official as tirg_from_official
+from baselines_plugin.methods.composeae import from_official
+from baselines_plugin.methods.tirg import from_official as tirg_from_official
 from cir_plugins import CIRError
-from cir_plugins.checkpoint import load_state
-from cir_plugins.config import read_config
-from cir_plugins.train import BEST
+from cir_plugins.config.toml import read_config
+from cir_plugins.training.checkpoint import load_state
+from cir_plugins.training.trainer import BEST
 from tests.baselines.official_shapes import layer, norm, tirg_encoders
 from tests.baselines.test_composeae import released
 from tests.baselines.test_composeae import small as composeae

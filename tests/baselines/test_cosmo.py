@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines_plugin.cosmo import CoSMo, official_state
-from baselines_plugin.resnet import MapBackbone, ResNet, TinyResNet
-from baselines_plugin.text_encoders import LstmText
+from baselines_plugin.backbones.resnet import MapBackbone, ResNet, TinyResNet
+from baselines_plugin.backbones.text_encoders import LstmText
+from baselines_plugin.methods.cosmo import CoSMo, official_state
 from cir_plugins import Batch, Parts, Preprocess, hookimpl
 from cir_plugins.builtin.losses import InfoNCE, Margin
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.convert import converted_state
+from cir_plugins.config.resolve import make_plan
 from cir_plugins.errors import CIRError
-from cir_plugins.plan import make_plan
-from cir_plugins.registry import Registry
-from cir_plugins.run import execute
+from cir_plugins.plugins.registry import Registry
+from cir_plugins.runs.convert import converted_state
+from cir_plugins.runs.execute import execute
 from cir_plugins.testing import check_method
 from tests.baselines import cosmo_files
 

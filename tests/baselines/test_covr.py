@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from baselines_plugin.blip import Blip, TinyBlip
-from baselines_plugin.covr import CoVR, CoVR2
-from baselines_plugin.covr_checkpoint import official_covr, official_covr2
-from baselines_plugin.losses import HardNegativeNCE
-from baselines_plugin.untuned import best_pair, mean_score
+from baselines_plugin.backbones.blip import Blip, TinyBlip
+from baselines_plugin.checkpoints.covr import official_covr, official_covr2
+from baselines_plugin.methods.covr import CoVR, CoVR2
+from baselines_plugin.parts.losses import HardNegativeNCE
+from baselines_plugin.parts.untuned import best_pair, mean_score
 from cir_plugins import CIRError, Parts, unit
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.convert import converted_state
-from cir_plugins.run import execute
+from cir_plugins.runs.convert import converted_state
+from cir_plugins.runs.execute import execute
 from cir_plugins.testing import check_method
 from tests.baselines.lavis_shapes import (
     HEAD,

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines_plugin.bi_blip4cir import BiBLIP4CIR
-from baselines_plugin.blip import TinyBlip
-from baselines_plugin.sprc import SPRC
+from baselines_plugin.backbones.blip import TinyBlip
+from baselines_plugin.methods.bi_blip4cir import BiBLIP4CIR
+from baselines_plugin.methods.sprc import SPRC
 from cir_plugins import Batch, Method
 from cir_plugins.builtin.blip2 import TinyBlip2
-from cir_plugins.settings import TrainSettings
-from cir_plugins.step import Step
-from cir_plugins.world import World
+from cir_plugins.config.settings import TrainSettings
+from cir_plugins.distributed.process_group import World
+from cir_plugins.training.step import Step
 from tests.fakes import CPU, parts
 from tests.parity.triplets import batch_of
 from tests.processes import start

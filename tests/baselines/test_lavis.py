@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines_plugin.lavis import main, start_config, start_state, write_start
-from baselines_plugin.lavis_keys import blip2_state
+from baselines_plugin.checkpoints.lavis import main, start_config, start_state, write_start
+from baselines_plugin.checkpoints.lavis_keys import blip2_state
 from cir_plugins import CIRError
 from cir_plugins.builtin.blip2 import Blip2
-from cir_plugins.convert import Ledger
+from cir_plugins.runs.convert import Ledger
 from tests.baselines.lavis_shapes import HEAD, TEMP, VIT_G, clip, empty, eva, made, qformer, visual
 
 SIZES = {"hidden": 24, "mlp": 32, "layers": 2, "words": 30, "shared": 8, "queries": 4}

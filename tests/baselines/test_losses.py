@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines_plugin.losses import HardNegativeNCE
+from baselines_plugin.parts.losses import HardNegativeNCE
 from cir_plugins.testing import check_loss
 
 Axis = Literal["official", "own"]

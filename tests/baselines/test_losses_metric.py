@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from baselines_plugin.losses_metric import (
+from baselines_plugin.parts.metric_losses import (
     TwoWayHinge,
     draw_triplets,
     pair_negatives,

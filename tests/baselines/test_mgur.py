@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines_plugin.mgur import MGUR, official_state
-from baselines_plugin.resnet import MapBackbone, ResNet, TinyResNet
-from baselines_plugin.text_encoders import LstmText
-from baselines_plugin.uncertainty import epoch_weight, noised, under_uncertainty
+from baselines_plugin.backbones.resnet import MapBackbone, ResNet, TinyResNet
+from baselines_plugin.backbones.text_encoders import LstmText
+from baselines_plugin.methods.mgur import MGUR, official_state
+from baselines_plugin.parts.uncertainty import epoch_weight, noised, under_uncertainty
 from cir_plugins import Parts, Preprocess, hookimpl
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.convert import converted_state
+from cir_plugins.config.resolve import make_plan
 from cir_plugins.errors import CIRError
-from cir_plugins.plan import make_plan
-from cir_plugins.registry import Registry
-from cir_plugins.run import execute
+from cir_plugins.plugins.registry import Registry
+from cir_plugins.runs.convert import converted_state
+from cir_plugins.runs.execute import execute
 from cir_plugins.testing import check_method
 from tests.baselines import cosmo_files
 from tests.baselines.test_cosmo import WORDS, batch_of_maps, maps_of
@@ -194,7 +194,7 @@ def test_the_text_encoder_learns_at_a_rate_of_its_own() -> None:
 
 
 def test_the_published_warm_up_and_steps() -> None:
-    from cir_plugins.schedule import rate_factor
+    from cir_plugins.training.optim import rate_factor
 
     settings = MGUR.recipe.train
     rates = [rate_factor(settings, epoch, 0, 10) for epoch in (0, 1, 4, 5, 34, 35, 41, 42, 59)]
@@ -245,7 +245,7 @@ def test_the_published_sizes_fit_an_official_checkpoint() -> None:
     """On the meta device: keys and shapes of the full model, no weights."""
     from transformers import RobertaConfig, RobertaModel
 
-    from baselines_plugin.text_encoders import RobertaText
+    from baselines_plugin.backbones.text_encoders import RobertaText
     from cir_plugins import WordPieceTokenizer
 
     config = RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from cir_plugins.plan import make_plan
-from cir_plugins.registry import Registry
-from cir_plugins.run import protocol_of
+from cir_plugins.config.resolve import make_plan
+from cir_plugins.plugins.registry import Registry
+from cir_plugins.runs.execute import protocol_of
 
 # The preset of the reader that a recipe is on FashionIQ.
 PROTOCOLS = {

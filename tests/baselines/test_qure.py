@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from baselines_plugin.qure import QuRe, official_state
-from baselines_plugin.samplers import TwoDrops
+from baselines_plugin.methods.qure import QuRe, official_state
+from baselines_plugin.parts.samplers import TwoDrops
 from cir_plugins import CIRError, Parts
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.losses import Pairwise
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.convert import converted_state
-from cir_plugins.run import execute
+from cir_plugins.runs.convert import converted_state
+from cir_plugins.runs.execute import execute
 from cir_plugins.testing import check_method
 from tests.baselines.lavis_shapes import HEAD, TEMP, VIT_L, empty, made, qformer, visual
 from tests.baselines.tiny_runs import plan_of

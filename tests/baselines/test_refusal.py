@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from cir_plugins.config import parse_set
+from cir_plugins.config.resolve import make_plan
+from cir_plugins.config.toml import parse_set
 from cir_plugins.errors import CIRError
-from cir_plugins.plan import make_plan
-from cir_plugins.registry import Registry
+from cir_plugins.plugins.registry import Registry
 
 
 @pytest.mark.parametrize("method", ["qure", "clip4cir", "val"])

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from baselines_plugin.resnet import MapBackbone, ResNet, TinyResNet
-from baselines_plugin.text_choice import tiny_folder
-from baselines_plugin.text_encoders import LstmText
-from baselines_plugin.trunks import Levels
+from baselines_plugin.backbones.resnet import MapBackbone, ResNet, TinyResNet
+from baselines_plugin.backbones.text_choice import tiny_folder
+from baselines_plugin.backbones.text_encoders import LstmText
+from baselines_plugin.backbones.trunks import Levels
 from cir_plugins import CIRError, Preprocess
 from cir_plugins.testing import check_backbone
 

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 import torch
 
-from baselines_plugin.samplers import TwoDrops
+from baselines_plugin.parts.samplers import TwoDrops
 from cir_plugins.testing import check_sampler
 
 

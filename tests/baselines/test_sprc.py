@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines_plugin.sprc import ENTRY, SPRC, official_state
+from baselines_plugin.methods.sprc import ENTRY, SPRC, official_state
 from cir_plugins import CIRError, Parts
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.convert import converted_state
-from cir_plugins.run import execute
+from cir_plugins.runs.convert import converted_state
+from cir_plugins.runs.execute import execute
 from cir_plugins.testing import check_method
 from tests.baselines.lavis_shapes import (
     HEAD,

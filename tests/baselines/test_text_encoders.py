@@ -7,13 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from baselines_plugin.text_choice import tiny_folder, transformer_text
-from baselines_plugin.text_encoders import (
-    BertText,
-    LstmText,
-    MaxLstmText,
-    RobertaText,
-)
+from baselines_plugin.backbones.text_choice import tiny_folder, transformer_text
+from baselines_plugin.backbones.text_encoders import BertText, LstmText, MaxLstmText, RobertaText
 from cir_plugins import CIRError, WordPieceTokenizer
 
 WORDS = ("is", "red", "shorter", "sleeves", "with")

@@ -8,20 +8,20 @@ import pytest
 import torch
 from torch import nn
 
-from baselines_plugin.resnet import MapBackbone, ResNet, TinyResNet
-from baselines_plugin.text_encoders import LstmText
-from baselines_plugin.tirg import TIRG, from_official, map_composer, vector_composer
+from baselines_plugin.backbones.resnet import MapBackbone, ResNet, TinyResNet
+from baselines_plugin.backbones.text_encoders import LstmText
+from baselines_plugin.methods.tirg import TIRG, from_official, map_composer, vector_composer
 from cir_plugins import CIRError, Parts, Preprocess
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.convert import converted_state
+from cir_plugins.runs.convert import converted_state
 from cir_plugins.testing import check_method
 from tests.baselines.official_shapes import empty, layer, norm, tirg_encoders
 from tests.baselines.runs import batch_of, losses_of, plan_of
 
 WORDS = ("is", "red", "shorter", "sleeves", "with")
 TOKENS = {"ids": torch.tensor([[1, 2], [3, 0], [5, 4]]), "lengths": torch.tensor([2, 1, 2])}
-METHOD = "baselines_plugin.tirg:TIRG"
+METHOD = "baselines_plugin.methods.tirg:TIRG"
 
 
 def small(**options: Any) -> TIRG:

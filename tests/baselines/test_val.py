@@ -8,23 +8,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines_plugin.losses_metric import TwoWayHinge
-from baselines_plugin.resnet import MapBackbone, ResNet, TinyResNet
-from baselines_plugin.text_encoders import MaxLstmText
-from baselines_plugin.trunks import Levels
-from baselines_plugin.val import VAL, AttentionComposer, NormedConv, SelfAttention
-from baselines_plugin.vocabulary import seen_once
+from baselines_plugin.backbones.resnet import MapBackbone, ResNet, TinyResNet
+from baselines_plugin.backbones.text_encoders import MaxLstmText
+from baselines_plugin.backbones.trunks import Levels
+from baselines_plugin.backbones.vocabulary import seen_once
+from baselines_plugin.methods.val import VAL, AttentionComposer, NormedConv, SelfAttention
+from baselines_plugin.parts.metric_losses import TwoWayHinge
 from cir_plugins import CIRError, Parts, Preprocess
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.run import learned, read_splits
+from cir_plugins.runs.execute import learned, read_splits
 from cir_plugins.testing import check_method
 from tests.baselines.runs import batch_of, losses_of, plan_of
 
 WORDS = ("is", "red", "shorter", "sleeves", "with")
 TOKENS = {"ids": torch.tensor([[1, 2], [3, 0], [5, 4]]), "lengths": torch.tensor([2, 1, 2])}
 SHAPES = ((2, 4, 3), (4, 2, 2), (6, 2, 1))
-METHOD = "baselines_plugin.val:VAL"
+METHOD = "baselines_plugin.methods.val:VAL"
 
 
 def small(loss: Any = None, **options: Any) -> VAL:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from baselines_plugin.vocabulary import (
+from baselines_plugin.backbones.vocabulary import (
     WordIds,
     learn_words,
     plain_words,

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from baselines_plugin.vocabulary_file import read_words, words_of_texts
-from cir_plugins.checkpoint import load_state
-from cir_plugins.config import read_config
+from baselines_plugin.checkpoints.vocabulary import read_words, words_of_texts
+from cir_plugins.config.toml import read_config
 from cir_plugins.errors import CIRError
-from cir_plugins.train import BEST
+from cir_plugins.training.checkpoint import load_state
+from cir_plugins.training.trainer import BEST
 from tests.baselines import cosmo_files
 from tests.command import Call
 

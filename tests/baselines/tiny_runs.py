@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cir_plugins import hookimpl
-from cir_plugins.plan import Plan, make_plan
-from cir_plugins.registry import Registry
+from cir_plugins.config.plan import Plan
+from cir_plugins.config.resolve import make_plan
+from cir_plugins.plugins.registry import Registry
 
 
 class Mine:
@@ -17,26 +18,26 @@ class Mine:
     @hookimpl
     def cir_backbones(self) -> Mapping[str, str]:
         """BLIP."""
-        return {"tiny_blip": "baselines_plugin.blip:TinyBlip"}
+        return {"tiny_blip": "baselines_plugin.backbones.blip:TinyBlip"}
 
     @hookimpl
     def cir_samplers(self) -> Mapping[str, str]:
         """The sampler."""
-        return {"two_drops": "baselines_plugin.samplers:TwoDrops"}
+        return {"two_drops": "baselines_plugin.parts.samplers:TwoDrops"}
 
     @hookimpl
     def cir_losses(self) -> Mapping[str, str]:
         """The loss."""
-        return {"hn_nce": "baselines_plugin.losses:HardNegativeNCE"}
+        return {"hn_nce": "baselines_plugin.parts.losses:HardNegativeNCE"}
 
     @hookimpl
     def cir_methods(self) -> Mapping[str, str]:
         """The methods."""
         return {
-            "sprc": "baselines_plugin.sprc:SPRC",
-            "qure": "baselines_plugin.qure:QuRe",
-            "covr2": "baselines_plugin.covr:CoVR2",
-            "covr": "baselines_plugin.covr:CoVR",
+            "sprc": "baselines_plugin.methods.sprc:SPRC",
+            "qure": "baselines_plugin.methods.qure:QuRe",
+            "covr2": "baselines_plugin.methods.covr:CoVR2",
+            "covr": "baselines_plugin.methods.covr:CoVR",
         }
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cir_plugins.bench.chance import random_average_precision, random_ranking
-from cir_plugins.metrics import random_recall
-from cir_plugins.types import Query, Split
+from cir_plugins.data.split import Query, Split
+from cir_plugins.retrieval.metrics import random_recall
 
 
 def plain(k: int, n: int, answers: int) -> float:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cir_plugins.bench.grids import Thumbnails, choose, grids, triplet_of
-from cir_plugins.types import Query, Split
+from cir_plugins.data.split import Query, Split
 from tests.bench.toy import record, val_split
 
 

@@ -13,7 +13,7 @@ from cir_plugins.bench.statistics import (
     paired_interval,
     per_triplet,
 )
-from cir_plugins.types import Query
+from cir_plugins.data.split import Query
 
 
 def test_mean_and_sample_deviation_by_hand() -> None:

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from cir_plugins.bench.suite import read_suite, slug, suite_names
-from cir_plugins.config import TABLES
+from cir_plugins.config.plan import Plan
+from cir_plugins.config.resolve import make_plan
+from cir_plugins.config.toml import TABLES
 from cir_plugins.errors import CIRError
-from cir_plugins.plan import Plan, make_plan
-from cir_plugins.registry import Registry
+from cir_plugins.plugins.registry import Registry
 
 SUITE = """
 description = "two rows"
@@ -145,8 +146,11 @@ def test_only_filters_by_label_or_method_and_takes_seeds(file: Path) -> None:
         ('name = "fashioniq"', "", "names no data set"),
         ("[data]", "[data", "is not valid TOML"),
         ("images = 60", 'images = "60"', "'make.garments.images' in .* is '60'; accepted: a whole"),
-        ("images = 60", "imges = 60", r"table \[make.garments\] of .*'imges'; nearest: images"),
-        ("[make.garments]", "[make.shoes]", r"unknown key in table \[make\]"),
+        (
+            "[make.garments]",
+            "[make.shoes]\n[make.garments]",
+            "names shoes, garments",
+        ),
         ("[defaults.train]", "[defaults.data]", r"key in table \[defaults\] of .*'data'"),
         ("[defaults.train]", "[defaults.trian]", r"key in table \[defaults\] of .*'trian'"),
         ('label = "third"', 'lable = "third"', r"key in row 3 \('contrastive'\) of .*'lable'"),

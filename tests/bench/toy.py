@@ -15,12 +15,14 @@ from cir_plugins.bench.records import RunRecord, SuiteResult
 from cir_plugins.bench.results import document
 from cir_plugins.bench.suite import Suite, SuiteRow
 from cir_plugins.builtin.methods import ImageOnly
-from cir_plugins.hookspecs import hookimpl
+from cir_plugins.config.settings import Part, Recipe, TrainSettings
+from cir_plugins.data.split import Split
 from cir_plugins.method import Method, Parts
-from cir_plugins.registry import Registry
-from cir_plugins.settings import Part, Recipe, TrainSettings
-from cir_plugins.types import Batch, Split
+from cir_plugins.plugins.hookspecs import hookimpl
+from cir_plugins.plugins.registry import Registry
+from cir_plugins.types import Batch
 from dqe_plugin import hooks as dqe_hooks
+from garments_plugin import hooks as garments_hooks
 from tests.fakes import FakeBackbone, made_up_split
 
 ENVIRONMENT = {
@@ -69,7 +71,7 @@ def registry() -> Registry:
         return {"broken": Broken, "interrupted": Interrupted, "two_texts": TwoTexts}
 
     plugin = SimpleNamespace(cir_backbones=cir_backbones, cir_methods=cir_methods)
-    return Registry.load({"toy": plugin, "dqe": dqe_hooks})
+    return Registry.load({"toy": plugin, "dqe": dqe_hooks, "garments": garments_hooks})
 
 
 def rows(*labels: str, **compare: str) -> tuple[SuiteRow, ...]:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from cir_plugins.builtin.losses import Pairwise
-from cir_plugins.data import BatchPlan, BatchSource
+from cir_plugins.config.resolve import make_plan
+from cir_plugins.data.batches import BatchPlan, BatchSource
 from cir_plugins.errors import CIRError
-from cir_plugins.plan import make_plan
-from cir_plugins.registry import Registry
+from cir_plugins.plugins.registry import Registry
 from cir_plugins.types import Batch
 from dqe_plugin import hooks
 from dqe_plugin.attributes import speaks_of

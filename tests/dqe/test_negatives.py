@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cir_plugins.tally import Tally
+from cir_plugins.mining.report import Tally
 from dqe_plugin.negatives import (
     NegativeTable,
     draw,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cir_plugins.garments import Summary, write_garments
-from cir_plugins.garments.kinds import CATEGORIES
+from garments_plugin import Summary, write_garments
+from garments_plugin.kinds import CATEGORIES
 
 SPLITS = ("train", "val")
 

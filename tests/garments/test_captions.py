@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from cir_plugins.garments.captions import captions, clause, full_caption, noun
-from cir_plugins.garments.triplets import changed_attributes, make_triplets, mean_answers
-from cir_plugins.garments.words import (
+from garments_plugin.captions import captions, clause, full_caption, noun
+from garments_plugin.triplets import changed_attributes, make_triplets, mean_positives
+from garments_plugin.words import (
     LENGTH_CLAUSES,
     PATTERN_CLAUSES,
     PATTERN_NOUNS,
@@ -163,8 +163,8 @@ def test_answers_are_counted_within_the_gallery() -> None:
     assert {reference for target, reference in pairs if target != "c"} == {"c"}
     assert all(t.changed == ("colour",) for t in triplets)
     # a and b have two answers each, c has one.
-    assert mean_answers(triplets, ids, attributes) == pytest.approx(5 / 3)
-    assert mean_answers([], ids, attributes) == 0.0
+    assert mean_positives(triplets, ids, attributes) == pytest.approx(5 / 3)
+    assert mean_positives([], ids, attributes) == 0.0
 
 
 def test_images_that_are_all_alike_give_no_triplet() -> None:

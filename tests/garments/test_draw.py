@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from cir_plugins.garments import Garment, draw_garment, sample_garment
-from cir_plugins.garments.kinds import CATEGORIES, KINDS, PATTERNS
-from cir_plugins.garments.palette import COLOURS, SHADES, luminance, sample_shade
-from cir_plugins.garments.sketch import Sketch, flipped, limb, mirrored, moved, outline
+from garments_plugin import Garment, draw_garment, sample_garment
+from garments_plugin.kinds import CATEGORIES, KINDS, PATTERNS
+from garments_plugin.palette import COLOURS, SHADES, luminance, sample_shade
+from garments_plugin.sketch import Sketch, flipped, limb, mirrored, moved, outline
 
 
 def plain(garment: str, colour: str, shade: tuple[int, int, int]) -> Garment:
@@ -135,7 +135,7 @@ def test_a_sketch_keeps_drawing_order() -> None:
 
 def test_importing_the_package_loads_no_heavy_library() -> None:
     code = (
-        "import sys, cir_plugins.garments as g; assert 'numpy' not in sys.modules\n"
+        "import sys, garments_plugin as g; assert 'numpy' not in sys.modules\n"
         "g.write_garments; assert 'torch' not in sys.modules; print(sorted(g.__all__)[0])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -143,7 +143,7 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    import cir_plugins.garments as package
+    import garments_plugin as package
 
     with pytest.raises(AttributeError, match="no attribute 'dressmaker'"):
         _ = package.dressmaker

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from cir_plugins.errors import CIRError
-from cir_plugins.garments import write, write_garments
-from cir_plugins.garments.kinds import ATTRIBUTES, CATEGORIES, KINDS
+from garments_plugin import write, write_garments
+from garments_plugin.kinds import ATTRIBUTES, CATEGORIES, KINDS
 from tests.garments.conftest import DrawnSet
 
 
@@ -96,7 +96,7 @@ def test_answers_by_brute_force(drawn: DrawnSet) -> None:
             counts[name.split(".")[1]].append(len(answers))
     for split, found in counts.items():
         mean = sum(found) / len(found)
-        assert drawn.summary.mean_answers[split] == pytest.approx(mean, abs=1e-3)
+        assert drawn.summary.mean_positives[split] == pytest.approx(mean, abs=1e-3)
 
 
 def test_answers_stay_few_in_a_set_of_the_default_size(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_answers_stay_few_in_a_set_of_the_default_size(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     summary = write.write_annotations(tmp_path, tmp_path, images=2000, seed=0, share=0.25)
     assert summary.split_images == {"train": 1500, "val": 500}
-    assert all(1.5 <= mean <= 8.0 for mean in summary.mean_answers.values())
+    assert all(1.5 <= mean <= 8.0 for mean in summary.mean_positives.values())
     assert summary.split_triplets["train"] > 2800
     assert summary.split_triplets["val"] == 500
 

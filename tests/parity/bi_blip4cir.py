@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines_plugin.bi_blip4cir import BiBLIP4CIR, official_state
-from baselines_plugin.combiner import Combiner
+from baselines_plugin.methods.bi_blip4cir import BiBLIP4CIR, official_state
+from baselines_plugin.parts.combiner import Combiner
 from cir_plugins import Batch
 from tests.fakes import parts
 from tests.parity.blip_model import blip_backbone

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from baselines_plugin.blip import Blip
+from baselines_plugin.backbones.blip import Blip
 
 
 def blip_config(meta: Mapping[str, Any]) -> dict[str, Any]:

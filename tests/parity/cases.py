@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cir_plugins.convert import Official, converted_state
 from cir_plugins.method import Method
+from cir_plugins.runs.convert import Official, converted_state
 
 VARIABLE = "CIR_PARITY_DIR"
 BESIDE = Path(__file__).parents[3] / "shared" / "parity"

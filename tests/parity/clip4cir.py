@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines_plugin.clip4cir import CLIP4Cir, official_state
-from baselines_plugin.combiner import Combined, Combiner, Composer, take_combiner
+from baselines_plugin.methods.clip4cir import CLIP4Cir, official_state
+from baselines_plugin.parts.combiner import Combined, Combiner, Composer, take_combiner
 from cir_plugins import Batch, unit
 from cir_plugins.builtin.clip import Clip
 from cir_plugins.builtin.losses import InfoNCE

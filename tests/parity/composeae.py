@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines_plugin.composeae import ComposeAE, from_official
-from baselines_plugin.resnet import MapBackbone
-from baselines_plugin.rotation import Composition, Rotated
+from baselines_plugin.backbones.resnet import MapBackbone
+from baselines_plugin.methods.composeae import ComposeAE, from_official
+from baselines_plugin.parts.rotation import Composition, Rotated
 from cir_plugins import Batch, Parts, Preprocess, Tokens, unit
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch

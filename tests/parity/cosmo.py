@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines_plugin.compositor import Attended, Composition
-from baselines_plugin.cosmo import CoSMo, official_state
-from baselines_plugin.resnet import MapBackbone
-from baselines_plugin.text_encoders import LstmText
-from baselines_plugin.vocabulary import SPECIALS
+from baselines_plugin.backbones.resnet import MapBackbone
+from baselines_plugin.backbones.text_encoders import LstmText
+from baselines_plugin.backbones.vocabulary import SPECIALS
+from baselines_plugin.methods.cosmo import CoSMo, official_state
+from baselines_plugin.parts.compositor import Attended, Composition
 from cir_plugins import Batch, Parts, Preprocess
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines_plugin.covr import CoVR, CoVR2
-from baselines_plugin.covr_checkpoint import official_covr, official_covr2
-from baselines_plugin.losses import HardNegativeNCE
+from baselines_plugin.checkpoints.covr import official_covr, official_covr2
+from baselines_plugin.methods.covr import CoVR, CoVR2
+from baselines_plugin.parts.losses import HardNegativeNCE
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.method import Method, Parts
 from tests.parity.blip_model import blip_backbone

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines_plugin.mgur import MGUR, official_state
-from baselines_plugin.text_encoders import RobertaText
-from baselines_plugin.uncertainty import under_uncertainty
+from baselines_plugin.backbones.text_encoders import RobertaText
+from baselines_plugin.methods.mgur import MGUR, official_state
+from baselines_plugin.parts.uncertainty import under_uncertainty
 from tests.parity.cases import Case, load_official, official_gradients, split_entries
 from tests.parity.cosmo import batch_of, composed, cross_entropy, in_batch, map_backbone
 

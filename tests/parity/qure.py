@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines_plugin.qure import QuRe, official_state
-from baselines_plugin.samplers import TwoDrops
+from baselines_plugin.methods.qure import QuRe, official_state
+from baselines_plugin.parts.samplers import TwoDrops
 from cir_plugins.builtin.losses import Pairwise
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.method import Parts

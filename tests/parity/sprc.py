@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines_plugin.sprc import ENTRY, SPRC, official_state
+from baselines_plugin.methods.sprc import ENTRY, SPRC, official_state
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.method import Parts

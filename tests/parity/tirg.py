@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines_plugin.resnet import MapBackbone
-from baselines_plugin.text_encoders import LstmText
-from baselines_plugin.tirg import TIRG, Gated, from_official
+from baselines_plugin.backbones.resnet import MapBackbone
+from baselines_plugin.backbones.text_encoders import LstmText
+from baselines_plugin.methods.tirg import TIRG, Gated, from_official
 from cir_plugins import Batch, Parts, Preprocess
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch

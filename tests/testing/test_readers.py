@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cir_plugins import CIRError, Split
-from cir_plugins.readers.cirr import CIRR
+from cir_plugins.data.readers.cirr import CIRR
 from cir_plugins.testing import ContractError, check_reader
 from tests.layouts import small_cirr
 

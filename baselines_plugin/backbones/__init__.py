@@ -1,0 +1,1 @@
+"""BLIP and ResNets with text encoders."""

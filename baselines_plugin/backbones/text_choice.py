@@ -1,0 +1,114 @@
+"""The text encoder that a backbone's options ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from baselines_plugin.backbones.text_encoders import (
+    BertText,
+    LstmText,
+    MaxLstmText,
+    RobertaText,
+    load_pretrained,
+)
+from baselines_plugin.backbones.vocabulary import Rule, Words
+from cir_plugins import WordPieceTokenizer
+
+_PUBLISHED = MappingProxyType({"bert": "bert-base-uncased", "roberta": "roberta-base"})
+_TINY: Mapping[str, int] = MappingProxyType(
+    {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+)
+
+
+def transformer_text(kind: Literal["bert", "roberta"], name: str, length: int) -> nn.Module:
+    """BERT or RoBERTa as a text encoder.
+
+    Args:
+        kind: Which of the two.
+        name: Hub name or local folder, or ``tiny`` for a small one with random weights.
+        length: Longest text in tokens.
+
+    Raises:
+        CIRError: If it cannot be loaded.
+    """
+    import transformers
+
+    bert = kind == "bert"
+    factory = transformers.BertModel if bert else transformers.RobertaModel
+    if name == "tiny":
+        tokenizer = WordPieceTokenizer(str(tiny_folder()), length)
+        config_class = transformers.BertConfig if bert else transformers.RobertaConfig
+        # Frozen weights are not in checkpoints: the same ones must come again wherever it is built.
+        with torch.random.fork_rng(devices=[], enabled=bert):
+            if bert:
+                torch.manual_seed(0)
+            model = factory(_tiny_config(config_class, tokenizer.pretrained, length))
+    else:
+        tokenizer = WordPieceTokenizer(name, length)
+        model = load_pretrained(factory, "BERT" if bert else "RoBERTa", name)
+    return BertText(model, tokenizer) if bert else RobertaText(model, tokenizer)
+
+
+def tiny_folder() -> Path:
+    """Folder of the small model and tokenizer that come with the host."""
+    from importlib.resources import files
+
+    return Path(str(files("cir_plugins.builtin") / "weights" / "tiny_blip2"))
+
+
+def _tiny_config(config_class: Any, tokenizer: Any, length: int) -> Any:
+    padding = tokenizer.pad_token_id
+    return config_class(
+        vocab_size=len(tokenizer),
+        intermediate_size=2 * _TINY["hidden_size"],
+        max_position_embeddings=length + padding + 1,
+        pad_token_id=padding,
+        # At the usual 0.02 a random model hardly tells texts apart.
+        initializer_range=0.1,
+        type_vocab_size=2,
+        **_TINY,
+    )
+
+
+def text_encoder(
+    kind: Literal["lstm", "bert", "roberta"],
+    *,
+    rule: Rule,
+    words: Words,
+    word_width: int,
+    state_width: int,
+    width: int,
+    dropout: float,
+    vectors: str,
+    model: str,
+    length: int,
+    norm_momentum: float,
+) -> nn.Module:
+    """The text encoder of these options; those of another kind are left aside."""
+    if kind != "lstm":
+        return transformer_text(kind, model or _PUBLISHED[kind], length)
+    if rule == "val":
+        return MaxLstmText(
+            words.known,
+            once=words.once,
+            word_width=word_width,
+            state_width=state_width,
+            width=width,
+            dropout=dropout,
+            vectors=vectors,
+            norm_momentum=norm_momentum,
+        )
+    return LstmText(
+        words.known,
+        rule,
+        word_width=word_width,
+        state_width=state_width,
+        width=width,
+        dropout=dropout,
+    )

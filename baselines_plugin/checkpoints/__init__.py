@@ -1,0 +1,1 @@
+"""Official files, read as states of the methods here."""

@@ -1,0 +1,136 @@
+"""Vocabularies that official checkpoints need beside them: CoSMo's pickle, TIRG's training texts.
+
+The pickle is read without importing or running what it names.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from baselines_plugin.backbones.vocabulary import learn_words
+from cir_plugins import CIRError
+
+SPECIALS = 4  # padding, unknown, begin and end come before the words
+_CLASS = ("language.vocabulary", "SimpleVocabulary")
+# Kinds of tables that may hold the counts; their contents are kept, their classes are not.
+_TABLES = frozenset(
+    {("collections", "Counter"), ("collections", "OrderedDict"), ("collections", "defaultdict")}
+)
+# The default of a table, and the tokeniser that the vocabulary was filled with.
+_NAMED_ONLY = MappingProxyType({"builtins": frozenset({"int"}), "nltk": None, "language": None})
+# What a damaged or hostile pickle makes the machine raise.
+_DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError)
+_DAMAGE_TOO = (AttributeError, OverflowError, MemoryError, RecursionError)
+
+
+class _Record:
+    """Stands in for an object of the pickle; holds its attributes and does nothing."""
+
+    def __init__(self, *given: Any) -> None:
+        del given
+
+
+class _Table(dict[Any, Any]):
+    """Stands in for a dictionary of the pickle."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*(part for part in given if isinstance(part, Mapping)))
+
+
+class _Reader(pickle.Unpickler):
+    """Unpickles plain values; every class named comes out as a stand-in made for this file."""
+
+    def find_class(self, module: str, name: str) -> type:
+        """A stand-in for a class of the accepted ones.
+
+        Raises:
+            UnpicklingError: For any other name.
+        """
+        if (module, name) == _CLASS:
+            return type(name, (_Record,), {"official": True})
+        if (module, name) in _TABLES:
+            return type("Table", (_Table,), {})
+        package = module.partition(".")[0]
+        names = _NAMED_ONLY.get(package, frozenset())
+        if names is None or name in names:
+            return type("Named", (_Record,), {})
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def read_words(path: Path) -> tuple[str, ...]:
+    """The words of an official vocabulary pickle, by id from 4, without the four special tokens.
+
+    Nothing that the file names is imported or called; what it may name is the class
+    ``language.vocabulary.SimpleVocabulary``, dictionaries, and the tokeniser, which is ignored.
+
+    Args:
+        path: The pickle. As ``backbone.vocabulary`` its words fit a checkpoint trained with it.
+
+    Raises:
+        CIRError: If the file is missing, damaged, names anything else, or is no such vocabulary.
+    """
+    if not path.is_file():
+        raise CIRError(f"vocabulary {path} does not exist")
+    try:
+        with path.open("rb") as file:
+            content = _Reader(file).load()
+    except pickle.UnpicklingError as error:
+        raise CIRError(
+            f"vocabulary {path} is refused: {str(error).splitlines()[0]}\n"
+            f"accepted: a pickle of {'.'.join(_CLASS)} with plain values"
+        ) from error
+    except (*_DAMAGE, *_DAMAGE_TOO) as error:
+        raise CIRError(f"vocabulary {path} is damaged: {type(error).__name__}") from error
+    return _words(content, path)
+
+
+def vocabulary_option(path: Path) -> dict[str, tuple[str, ...]]:
+    """The option of the backbone that a vocabulary pickle fills in, for ``official_files``.
+
+    Raises:
+        CIRError: As ``read_words``.
+    """
+    return {"backbone.vocabulary": read_words(path)}
+
+
+def words_of_texts(path: Path) -> dict[str, tuple[str, ...]]:
+    """The option of the backbone that TIRG's training texts fill in, for ``official_files``.
+
+    Its vocabulary is not stored: officially it is rebuilt from the texts that it was trained on.
+
+    Args:
+        path: One text per line, UTF-8, in any order.
+
+    Raises:
+        CIRError: If the file cannot be read or holds no word.
+    """
+    try:
+        texts = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CIRError(f"training texts {path} cannot be read: {error}") from error
+    words = learn_words(texts, "tirg")
+    if not words:
+        raise CIRError(f"training texts {path} hold no word; accepted: one text per line")
+    return {"backbone.vocabulary": words}
+
+
+def _words(content: Any, path: Path) -> tuple[str, ...]:
+    official = isinstance(content, _Record) and getattr(content, "official", False)
+    table = vars(content).get("_token2id") if official else None
+    if not isinstance(table, dict):
+        raise CIRError(
+            f"vocabulary {path} holds no table of tokens\n"
+            f"accepted: a pickle of {'.'.join(_CLASS)} with its attribute '_token2id'"
+        )
+    plain = all(isinstance(token, str) and type(number) is int for token, number in table.items())
+    numbers = {number: token for token, number in table.items()} if plain else {}
+    if set(numbers) != set(range(len(table))) or len(table) < SPECIALS:
+        raise CIRError(
+            f"vocabulary {path} does not number its {len(table)} tokens from 0 without gaps; "
+            f"accepted: strings numbered so, the first {SPECIALS} of them special tokens"
+        )
+    return tuple(numbers[number] for number in range(SPECIALS, len(table)))

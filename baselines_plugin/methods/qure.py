@@ -1,0 +1,115 @@
+"""QuRe: one negative per query, drawn from between two steep drops of the scores.
+
+An independent implementation from the paper; no code of its repository, which has no licence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from baselines_plugin.checkpoints.lavis_keys import blip2_state
+from cir_plugins import (
+    TEMPERATURE,
+    CIRError,
+    Features,
+    Fused,
+    Ledger,
+    Method,
+    Official,
+    Part,
+    Parts,
+    Recipe,
+    Tokens,
+    TrainSettings,
+    unit,
+)
+
+_LAVIS = {"data.lower": True, "data.symbols": "blank", "data.max_words": 50}
+
+
+def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> dict[str, Tensor]:
+    """The state of ``QuRe`` from an official ``model.pth``, which is a bare state dict.
+
+    Raises:
+        CIRError: If there is more than one file, or a key is missing or left over.
+    """
+    if len(checkpoints) != 1:
+        raise CIRError(f"QuRe has one checkpoint, a bare state dict; found {len(checkpoints)}")
+    ledger = Ledger(checkpoints[0], "the QuRe checkpoint")
+    state = blip2_state(ledger, "backbone.model.")
+    temp = ledger.take("temp")
+    ledger.finish()
+    return state if temp is None else {**state, "temp": temp.float()}
+
+
+class QuRe(Method):
+    """The normalised mean of the projected query tokens, against one mined negative.
+
+    Args:
+        parts: A backbone with query tokens, loss and sampler.
+        temperature: Start value of the temperature; BLIP-2 start files may bring their own.
+        learn_temperature: Whether the temperature is trained.
+
+    Source: Kwak, Inhar, Yun, Lee, QuRe, ICML 2025, arXiv 2507.12416. Negatives are random until
+    epoch E // 6 (of E), and from there on drawn with replacement across epochs from a set that is
+    defined anew every E // 6 epochs.
+    Differs: where no pair of drops qualifies (see ``two_drops``); within a definition negatives
+    are drawn without replacement, which the paper describes and the released code, by losing its
+    history in every epoch, does not do.
+    """
+
+    recipe = Recipe(
+        source="Kwak, Inhar, Yun, Lee, QuRe, ICML 2025, arXiv 2507.12416",
+        backbone=Part("blip2", {"model": "vit_l"}),
+        loss=Part("pairwise"),
+        sampler=Part("two_drops"),
+        train=TrainSettings(
+            epochs=50,
+            batch_size=32,
+            lr=1e-5,
+            lr_floor=0.01,
+            weight_decay=0.05,
+            negatives="mined",
+            mined=1,
+            known="target",
+            select="last",
+        ),
+        datasets={
+            "cirr": _LAVIS,
+            "fashioniq": {
+                **_LAVIS,
+                "train.epochs": 30,
+                "train.lr": 5e-6,
+                "train.pool": "targets",
+            },
+            "circo": {**_LAVIS, "data.prefix": "a photo of $ that {}"},
+        },
+    )
+    needs: ClassVar[frozenset[str]] = frozenset({"query_tokens"})
+    official: ClassVar[Official] = official_state
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        temperature: float = TEMPERATURE,
+        learn_temperature: bool = True,
+    ) -> None:
+        super().__init__(parts, temperature=temperature, learn_temperature=learn_temperature)
+        # The official parameter is the temperature itself, which decays and steps as such.
+        del self.log_temperature
+        self.temp = nn.Parameter(torch.tensor(temperature), requires_grad=learn_temperature)
+
+    @property
+    def temperature(self) -> Tensor:
+        """The temperature, a scalar; nothing keeps it above 0."""
+        return self.temp
+
+    def query(self, features: Features, tokens: Tokens) -> Tensor:
+        """Composed queries (B, D): the mean of the projected query tokens at unit length."""
+        fused: Fused = self.backbone.fuse(features, tokens)
+        return unit(self.backbone.project_text(fused.tokens).mean(dim=1))

@@ -1,0 +1,1 @@
+"""Losses, samplers and modules that methods share."""

@@ -1,0 +1,1 @@
+"""Settings, configuration files, and the plan of a command."""

@@ -1,0 +1,177 @@
+"""A command's plan: every name and option checked, every default filled in, nothing built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from cir_plugins.config.compatibility import refuse_nonsense
+from cir_plugins.config.plan import Plan, PlannedPart
+from cir_plugins.config.ranges import checked_settings
+from cir_plugins.config.settings import Recipe, RunSettings, TrainSettings
+from cir_plugins.config.toml import Tables, layer, merge
+from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.plugins.options import check_options, options_of
+from cir_plugins.plugins.registry import KINDS, Kind, Registry
+
+DATA_KEYS = ("name", "root")
+# A generator makes the data; no run holds one.
+_RUN_KINDS = tuple(kind for kind in KINDS if kind != "generator")
+_TABLE_OF: Mapping[Kind, str] = MappingProxyType(
+    {kind: "data" if kind == "dataset" else kind for kind in KINDS}
+)
+_WORD_OF = MappingProxyType({"dataset": "data set"})
+
+
+def make_plan(registry: Registry, *layers: Tables) -> Plan:
+    """The plan that the layers of tables describe, the last one uppermost.
+
+    A method's recipe gives what they leave open; the recipe's differences for the data set come
+    before it.
+
+    Raises:
+        CIRError: With every error found, one after another.
+    """
+    errors: list[str] = []
+    data_name = _name_in(layers, "data")
+    recipe = _recipe_named(registry, _name_in(layers, "method"), errors)
+    known = recipe_tables(recipe, data_name) if recipe else {}
+    full = layer(known, layers)
+    parts = {kind: _named_part(registry, kind, full, errors, bool(recipe)) for kind in _RUN_KINDS}
+    train = checked_settings(TrainSettings, "train", full.get("train", {}), errors)
+    run = checked_settings(RunSettings, "run", full.get("run", {}), errors)
+    root = full.get("data", {}).get("root", "")
+    if not isinstance(root, str) or not root:
+        found = f"data.root cannot be {root!r}" if root else "no data folder is named"
+        errors.append(f"{found}; accepted: --root DIR, or root in table [data]")
+    if errors:
+        raise CIRError("\n".join(errors))
+    plan = Plan(
+        method=_sure(parts["method"]),
+        backbone=_sure(parts["backbone"]),
+        loss=_sure(parts["loss"]),
+        sampler=_sure(parts["sampler"]),
+        data=_sure(parts["dataset"]),
+        root=Path(root),
+        train=_sure(train),
+        run=_sure(run),
+    )
+    refuse_nonsense(plan)
+    return plan
+
+
+V = TypeVar("V")
+
+
+def _sure(value: V | None) -> V:
+    if value is None:
+        raise ValueError("a part is missing although no error was found")
+    return value
+
+
+def _name_in(layers: Sequence[Tables], table: str) -> str:
+    """The name that the uppermost layer which has one gives to a part; "" for none."""
+    names = [given[table]["name"] for given in layers if "name" in given.get(table, {})]
+    return names[-1] if names and isinstance(names[-1], str) else ""
+
+
+def _recipe_named(registry: Registry, method: str, errors: list[str]) -> Recipe | None:
+    """The method's recipe; without a method its error is found with the part's own."""
+    if not method:
+        return None
+    try:
+        return recipe_of(registry.factory("method", method))
+    except CIRError as error:
+        errors.append(str(error))
+        return None
+
+
+def _named_part(
+    registry: Registry, kind: Kind, tables: Tables, errors: list[str], has_recipe: bool
+) -> PlannedPart | None:
+    """The part of a kind as the tables have it, or None with an error noted."""
+    table = tables.get(_TABLE_OF[kind], {})
+    name = table.get("name", "")
+    if not isinstance(name, str):
+        errors.append(
+            f"{_TABLE_OF[kind]}.name cannot be {name!r}; accepted: {_names(registry, kind)}"
+        )
+    elif name:
+        if kind == "method" and not has_recipe:
+            return None
+        given = {key: value for key, value in table.items() if key not in DATA_KEYS}
+        try:
+            return plan_part(registry, kind, name, given)
+        except CIRError as error:
+            errors.append(str(error))
+    elif has_recipe or kind in ("method", "dataset"):
+        errors.append(f"no {_WORD_OF.get(kind, kind)} is named; accepted: {_names(registry, kind)}")
+    return None
+
+
+def plan_part(registry: Registry, kind: Kind, name: str, given: Mapping[str, Any]) -> PlannedPart:
+    """The part of this name with the given options checked and the others at their defaults.
+
+    Raises:
+        CIRError: If the name or an option is unknown, a value does not fit, or the plugin's
+            factory does not declare its options as it should.
+    """
+    factory = registry.factory(kind, name)
+    try:
+        options = options_of(factory)
+    except ValueError as error:
+        owner = registry.offer(kind, name).plugin
+        raise CIRError(f"{kind} '{name}' of plugin '{owner}' is faulty: {error}") from error
+    checked = check_options(f"{kind} '{name}'", options, given)
+    values = {key: checked.get(key, option.default) for key, option in options.items()}
+    return PlannedPart(kind, name, factory, values)
+
+
+def plan_reader(
+    registry: Registry, name: str, given: Mapping[str, Any], protocol: str = ""
+) -> PlannedPart:
+    """The reader of a data set with a protocol's switches, over which the given options go.
+
+    Raises:
+        CIRError: As ``plan_part``; and if the reader has no such protocol.
+    """
+    presets = getattr(registry.factory("dataset", name), "protocols", {})
+    if protocol and protocol not in presets:
+        raise unknown_name("protocol", protocol, presets, hint=f"see cir show dataset {name}")
+    preset = presets[protocol] if protocol else {}
+    return plan_part(registry, "dataset", name, {**preset, **given})
+
+
+def recipe_of(method: Callable[..., Any]) -> Recipe:
+    """The recipe of a method class.
+
+    Raises:
+        CIRError: If it has none.
+    """
+    recipe = getattr(method, "recipe", None)
+    if not isinstance(recipe, Recipe):
+        raise CIRError(f"method {method!r} has no Recipe in its attribute 'recipe'")
+    return recipe
+
+
+def recipe_tables(recipe: Recipe, data: str) -> Tables:
+    """A recipe as tables, with its differences for a data set."""
+    tables: Tables = {
+        "backbone": {"name": recipe.backbone.name, **recipe.backbone.options},
+        "loss": {"name": recipe.loss.name, **recipe.loss.options},
+        "sampler": {"name": recipe.sampler.name, **recipe.sampler.options},
+        "data": {"name": data},
+        "train": asdict(recipe.train),
+    }
+    differences: Tables = {}
+    for key, value in recipe.datasets.get(data, {}).items():
+        table, _, option = key.partition(".")
+        differences.setdefault(table, {})[option or "name"] = value
+    return merge(tables, differences)
+
+
+def _names(registry: Registry, kind: Kind) -> str:
+    return ", ".join(offer.name for offer in registry.offers(kind))

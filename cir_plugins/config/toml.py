@@ -1,0 +1,171 @@
+"""Configurations as nested tables: read from TOML, changed by ``--set``, merged, written."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from cir_plugins.errors import CIRError, unknown_name
+
+Tables: TypeAlias = dict[str, dict[str, Any]]
+
+PART_TABLES = ("method", "backbone", "loss", "sampler", "data")
+TABLES = (*PART_TABLES, "train", "run")
+VERSION = 1
+LOSSY = ("fp16", "bf16")  # values of run.feature_cache_dtype that round what is stored
+
+
+def read_config(path: Path) -> Tables:
+    """The tables of a TOML file.
+
+    Raises:
+        CIRError: If the file cannot be read, is not TOML, is of another version, or has a table
+            that is not known.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CIRError(f"config file {path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise CIRError(f"config file {path} is not valid TOML: {error}") from error
+    version = content.pop("version", VERSION)
+    if version != VERSION:
+        raise CIRError(
+            f"config file {path} has version {version}; this version of cir-plugins reads {VERSION}"
+        )
+    return as_tables(content, str(path))
+
+
+def as_tables(content: Mapping[str, Any], where: str) -> Tables:
+    """Nested tables; ``sampler = "random"`` is short for ``[sampler] name = "random"``.
+
+    Raises:
+        CIRError: If a table is not known or not a table; says where.
+    """
+    tables: Tables = {}
+    for name, value in content.items():
+        if name not in TABLES:
+            raise unknown_name(f"table in {where}", name, TABLES)
+        if name in PART_TABLES and isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping):
+            raise CIRError(f"'{name}' in {where} must be a table, not {value!r}")
+        tables[name] = dict(value)
+    return tables
+
+
+def parse_set(assignments: Iterable[str]) -> Tables:
+    """Tables from ``key=value`` strings such as ``sampler=random`` or ``train.epochs=3``.
+
+    A value is read as TOML (``3``, ``0.5``, ``true``, ``[1, 2]``) and, where it is none, as text.
+
+    Raises:
+        CIRError: If an assignment has no ``=`` or names no known table.
+    """
+    tables: Tables = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        table, _, option = key.strip().partition(".")
+        if not equals or not table:
+            raise CIRError(f"--set {assignment!r}; accepted: key=value, such as train.epochs=3")
+        if not option:
+            if table not in PART_TABLES:
+                raise CIRError(
+                    f"--set {assignment!r} names no option; accepted: {table}.OPTION=value, "
+                    f"or NAME=value with one of {', '.join(PART_TABLES)}"
+                )
+            option = "name"
+        for name, given in as_tables({table: {option: _value(text.strip())}}, "--set").items():
+            # Together they are one layer: a name and its options may come in any order.
+            tables.setdefault(name, {}).update(given)
+    return tables
+
+
+def parse_options(assignments: Iterable[str]) -> dict[str, Any]:
+    """Options from ``key=value`` strings that name no table, such as ``size=64``.
+
+    Raises:
+        CIRError: If an assignment has no ``=`` or names a table.
+    """
+    options: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip().isidentifier():
+            raise CIRError(f"--set {assignment!r}; accepted: option=value, such as size=64")
+        options[key.strip()] = _value(text.strip())
+    return options
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def merge(lower: Mapping[str, Mapping[str, Any]], upper: Mapping[str, Mapping[str, Any]]) -> Tables:
+    """Both tables; where both speak, the upper one counts.
+
+    A part table that names another part drops the options of the lower one, which belonged to
+    the part it named; the folder of a data set stays.
+    """
+    merged: Tables = {name: dict(table) for name, table in lower.items()}
+    for name, table in upper.items():
+        below = merged.get(name, {})
+        named = name in PART_TABLES and "name" in below and "name" in table
+        if named and table["name"] != below["name"]:
+            below = {key: value for key, value in below.items() if key == "root"}
+        merged[name] = {**below, **table}
+    return merged
+
+
+def layer(recipe: Mapping[str, Mapping[str, Any]], layers: Iterable[Tables]) -> Tables:
+    """A recipe's tables with layers put over it, the last one uppermost.
+
+    Where the layers come back to the part that the recipe names, its options there count again.
+    """
+    tables: Tables = {name: dict(table) for name, table in recipe.items()}
+    for upper in layers:
+        for name, table in upper.items():
+            below = merge(tables, {name: table})[name]
+            home = recipe.get(name, {})
+            if name in PART_TABLES and home.get("name") == below.get("name"):
+                below = {**home, **below}
+            tables[name] = below
+    return tables
+
+
+def write_config(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """The tables as TOML text that ``read_config`` takes."""
+    import tomli_w
+
+    ordered = {"version": VERSION, **{name: tables[name] for name in TABLES if name in tables}}
+    text: str = tomli_w.dumps(_plain(ordered))
+    return text
+
+
+def computed(tables: Mapping[str, Mapping[str, Any]]) -> Tables:
+    """The tables without what changes no number: loader processes, and where features are kept.
+
+    Whether there is a feature cache stays where it rounds what it stores.
+    """
+    found: Tables = {name: dict(table) for name, table in tables.items()}
+    run = found.get("run", {})
+    for key in ("workers", "feature_cache_mb"):
+        run.pop(key, None)
+    cache = run.pop("feature_cache", "")
+    if cache and run.get("feature_cache_dtype") in LOSSY:
+        run["feature_cache"] = True
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        # TOML has no null: an option that is None by default is left out.
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,1 @@
+"""Splits, captions, images, training tables and batches; readers of data sets."""

@@ -1,0 +1,213 @@
+"""Reads CIRCO and every data set laid out like it.
+
+Files: ``annotations/<val|test>.json``; pictures named by their 12-digit number in ``images/`` or
+``COCO2017_unlabeled/unlabeled2017/``; the gallery from
+``COCO2017_unlabeled/annotations/image_info_unlabeled2017.json``, else from the pictures there are.
+
+Source: Baldrati et al., 2023, arXiv 2303.15247.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import ClassVar, Literal, TypeAlias
+
+from cir_plugins.data.captions import Captions
+from cir_plugins.data.readers.files import (
+    Entry,
+    list_pictures,
+    need_folder,
+    read_entries,
+    read_table,
+    unique,
+)
+from cir_plugins.data.readers.missing import Missing, settle_all
+from cir_plugins.data.readers.switches import CaptionSwitches, Symbols
+from cir_plugins.data.split import Query, Split
+from cir_plugins.errors import CIRError
+
+Name: TypeAlias = Literal["val", "test"]
+NAMES: tuple[Name, ...] = ("val", "test")
+_INFO = Path("COCO2017_unlabeled", "annotations", "image_info_unlabeled2017.json")
+_FOLDERS = (Path("images"), Path("COCO2017_unlabeled", "unlabeled2017"))
+_MAPS = ("map@5", "map@10", "map@25", "map@50")
+_RECALLS = ("recall@5", "recall@10", "recall@25", "recall@50")
+
+
+@dataclass(frozen=True)
+class CIRCO(CaptionSwitches):
+    """Reader of the CIRCO layout; calling it with a folder gives its splits.
+
+    Image ids are the COCO numbers as strings, without leading zeros; ``changed`` holds the
+    semantic aspects. CIRCO has no training split.
+
+    Attributes:
+        drop_reference: Whether a query's reference leaves its ranking; the official script keeps
+            it.
+        splits: The splits to read, or none for all that are there.
+        missing: What to do about queries and gallery images without a picture.
+        strip: Remove ``.?,`` and blanks around the caption.
+        capitalise: Capitalise the caption.
+        lower: Lower-case the text.
+        symbols: Keep symbols, blank them, or write them as words.
+        max_words: Words kept, 0 for all.
+        prefix: Template with ``{}`` for the text, such as ``a photo of $ that {}``.
+    """
+
+    drop_reference: bool = False
+    splits: tuple[Name, ...] = ()
+    missing: Missing = "error"
+    strip: bool = False
+    capitalise: bool = False
+    lower: bool = False
+    symbols: Symbols = "keep"
+    max_words: int = 0
+    prefix: str = "{}"
+
+    protocols: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType(
+        {"default": {}, "drop_reference": {"drop_reference": True}}
+    )
+
+    def __call__(self, root: Path) -> list[Split]:
+        """The splits of a data folder, val before test, all pictures in place.
+
+        Raises:
+            CIRError: The folder or a file in it is not as it should be, or a picture is missing.
+        """
+        folder = Path(root, _FOLDERS[0])
+        return settle_all(
+            self.annotations(root), self.missing, lambda name: f"{folder / name.zfill(12)}.jpg"
+        )
+
+    def annotations(self, root: Path) -> list[Split]:
+        """The same splits, whole, with ``paths`` of no more than the pictures that are there.
+
+        With neither pictures nor their list the gallery is what the annotations name.
+        """
+        root = Path(root)
+        need_folder(root)
+        files = {name: root / "annotations" / f"{name}.json" for name in self.splits or NAMES}
+        there: dict[Name, Path] = {name: file for name, file in files.items() if file.exists()}
+        if not there:
+            raise CIRError(f"nothing to read in {root}\nlooked for: {_either(files.values())}")
+        rules = self.caption_rules()
+        queries = {name: tuple(_queries(file, name, rules)) for name, file in there.items()}
+        pictures = _pictures(root)
+        gallery = _gallery(root, pictures) or tuple(
+            sorted(
+                {image for part in queries.values() for query in part for image in _named(query)},
+                key=int,
+            )
+        )
+        if (root / _INFO).exists():
+            _check_listed(root / _INFO, queries, gallery)
+        return [self._split(name, part, gallery, pictures, rules) for name, part in queries.items()]
+
+    def notes(self, root: Path) -> list[str]:
+        """What a user should know about the folder although it is no error."""
+        if (Path(root) / _INFO).exists():
+            return []
+        source = "the pictures there are" if _pictures(Path(root)) else "what the annotations name"
+        return [f"{Path(root) / _INFO} is not there: the gallery is {source}"]
+
+    def _split(
+        self,
+        name: Name,
+        queries: tuple[Query, ...],
+        gallery: tuple[str, ...],
+        pictures: Mapping[str, Path],
+        rules: Captions,
+    ) -> Split:
+        needed = dict.fromkeys(gallery)
+        needed.update(dict.fromkeys(image for query in queries for image in _named(query)))
+        return Split(
+            name=name,
+            role=name,
+            queries=queries,
+            gallery=gallery,
+            paths={image: pictures[image] for image in needed if image in pictures},
+            drop_reference=self.drop_reference,
+            measures=_MAPS + _RECALLS,
+            main=("map@5",),
+            captions=rules,
+        )
+
+
+def _either(files: Iterable[Path]) -> str:
+    return " or ".join(str(file) for file in files)
+
+
+def _named(query: Query) -> tuple[str, ...]:
+    return (query.reference, *query.answers)
+
+
+def _pictures(root: Path) -> dict[str, Path]:
+    """Image id -> file; files that are not named by a number are none of CIRCO's."""
+    found: dict[str, Path] = {}
+    for folder in _FOLDERS:
+        for stem, path in list_pictures(root / folder).items():
+            if stem.isascii() and stem.isdigit():
+                found.setdefault(str(int(stem)), path)
+    return dict(sorted(found.items(), key=lambda item: int(item[0])))
+
+
+def _gallery(root: Path, pictures: Mapping[str, Path]) -> tuple[str, ...]:
+    """Ids of the official list where it is there, else of the pictures."""
+    file = root / _INFO
+    if not file.exists():
+        return tuple(pictures)
+    listed = read_table(file).get("images")
+    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+        raise CIRError(f"{file} has no list of objects 'images'")
+    entries = [Entry(file, f"image {number}", item) for number, item in enumerate(listed)]
+    ids: list[str] = []
+    for entry in entries:
+        number, stem = entry.number("id"), PurePosixPath(entry.text("file_name")).stem
+        if not stem.isdigit() or int(stem) != number:
+            raise entry.wrong("file_name", f"the number {number:012d} and an ending")
+        ids.append(str(number))
+    unique(zip(entries, ids, strict=True), "id")
+    return tuple(ids)
+
+
+def _check_listed(
+    file: Path, queries: Mapping[Name, tuple[Query, ...]], gallery: tuple[str, ...]
+) -> None:
+    listed = frozenset(gallery)
+    for name, part in queries.items():
+        for query in part:
+            for image in query.answers:
+                if image not in listed:
+                    raise CIRError(
+                        f"{file} lacks image {image}, an answer of {name} query {query.id}"
+                    )
+
+
+def _queries(file: Path, name: Name, rules: Captions) -> Iterator[Query]:
+    entries = read_entries(file)
+    unique(((entry, str(entry.number("id"))) for entry in entries), "id")
+    for entry in entries:
+        caption = entry.text("relative_caption")
+        blind = name == "test" and "target_img_id" not in entry.fields
+        answers = () if blind else _answers(entry)
+        aspects = entry.texts("semantic_aspects") if entry.fields.get("semantic_aspects") else ()
+        yield Query(
+            id=str(entry.number("id")),
+            reference=str(entry.number("reference_img_id")),
+            captions=(caption,),
+            text=rules.texts((caption,))[0],
+            target=answers[0] if answers else None,
+            answers=answers,
+            changed=aspects,
+        )
+
+
+def _answers(entry: Entry) -> tuple[str, ...]:
+    target = entry.number("target_img_id")
+    others = entry.numbers("gt_img_ids")
+    if target not in others:
+        raise entry.wrong("gt_img_ids", f"a list that holds the target, {target}")
+    return (str(target), *(str(number) for number in others if number != target))

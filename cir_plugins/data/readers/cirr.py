@@ -1,0 +1,190 @@
+"""Reads CIRR, version rc2, and every data set laid out like it.
+
+Files: ``captions/cap.rc2.<train|val|test1>.json`` and ``image_splits/split.rc2.<...>.json``, whose
+paths are looked for in the data folder and in its ``images`` and ``img_raw``.
+
+Source: Liu et al., 2021, arXiv 2108.04024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import ClassVar, Literal, TypeAlias
+
+from cir_plugins.data.captions import Captions
+from cir_plugins.data.readers.files import (
+    Entry,
+    need_folder,
+    read_entries,
+    read_table,
+    unique,
+    walk_pictures,
+)
+from cir_plugins.data.readers.missing import Missing, settle_all
+from cir_plugins.data.readers.switches import CaptionSwitches, Symbols
+from cir_plugins.data.split import Query, Split
+from cir_plugins.errors import CIRError
+
+Name: TypeAlias = Literal["train", "val", "test1"]
+NAMES: tuple[Name, ...] = ("train", "val", "test1")
+_ROLES: Mapping[Name, Literal["train", "val", "test"]] = MappingProxyType(
+    {"train": "train", "val": "val", "test1": "test"}
+)
+_FOLDERS = ("images", "img_raw")
+_RECALLS = ("recall@1", "recall@5", "recall@10", "recall@50")
+_SUBSET_RECALLS = ("subset_recall@1", "subset_recall@2", "subset_recall@3")
+
+
+@dataclass(frozen=True)
+class CIRR(CaptionSwitches):
+    """Reader of the CIRR layout; calling it with a folder gives its splits.
+
+    A split whose caption file is not there is left out. The gallery is the split file, in its
+    order, never the picture folder, which holds more.
+
+    Attributes:
+        drop_reference: Whether a query's reference leaves its ranking, as the official measure has
+            it. The subset never holds the reference.
+        splits: The splits to read, or none for all that are there.
+        missing: What to do about triplets and gallery images without a picture.
+        strip: Remove ``.?,`` and blanks around the caption.
+        capitalise: Capitalise the caption.
+        lower: Lower-case the text.
+        symbols: Keep symbols, blank them, or write them as words.
+        max_words: Words kept, 0 for all.
+        prefix: Template with ``{}`` for the text.
+    """
+
+    drop_reference: bool = True
+    splits: tuple[Name, ...] = ()
+    missing: Missing = "error"
+    strip: bool = False
+    capitalise: bool = False
+    lower: bool = False
+    symbols: Symbols = "keep"
+    max_words: int = 0
+    prefix: str = "{}"
+
+    protocols: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({"default": {}})
+
+    def __call__(self, root: Path) -> list[Split]:
+        """The splits of a data folder, train before val before test1, all pictures in place.
+
+        Raises:
+            CIRError: The folder or a file in it is not as it should be, or a picture is missing.
+        """
+        root = Path(root)
+        splits = self.annotations(root)
+        return settle_all(splits, self.missing, lambda name: _where(root, splits, name))
+
+    def annotations(self, root: Path) -> list[Split]:
+        """The same splits, whole, with ``paths`` of no more than the pictures that are there."""
+        root = Path(root)
+        need_folder(root)
+        names = [name for name in self.splits or NAMES if _caption_file(root, name).exists()]
+        if not names:
+            which = "|".join(self.splits or NAMES)
+            raise CIRError(f"nothing to read in {root}\nlooked for: {_caption_file(root, which)}")
+        rules = self.caption_rules()
+        pictures = _pictures(root)
+        return [self._split(root, name, rules, pictures) for name in names]
+
+    def notes(self, root: Path) -> list[str]:
+        """What a user should know about the folder although it is no error."""
+        files = [_caption_file(Path(root), name) for name in self.splits or NAMES]
+        return [
+            f"{file} is not there: its split is left out" for file in files if not file.exists()
+        ]
+
+    def _split(
+        self, root: Path, name: Name, rules: Captions, pictures: Mapping[str, Path]
+    ) -> Split:
+        places = _read_places(_split_file(root, name))
+        queries = tuple(_queries(_caption_file(root, name), _ROLES[name], places, rules))
+        return Split(
+            name=name,
+            role=_ROLES[name],
+            queries=queries,
+            gallery=tuple(places),
+            paths={image: pictures[at] for image, at in places.items() if at in pictures},
+            drop_reference=self.drop_reference,
+            measures=_RECALLS + _SUBSET_RECALLS,
+            main=("recall@5", "subset_recall@1"),
+            captions=rules,
+        )
+
+
+def _caption_file(root: Path, name: str) -> Path:
+    return root / "captions" / f"cap.rc2.{name}.json"
+
+
+def _split_file(root: Path, name: str) -> Path:
+    return root / "image_splits" / f"split.rc2.{name}.json"
+
+
+def _where(root: Path, splits: Sequence[Split], name: str) -> str:
+    for split in splits:
+        place = _read_places(_split_file(root, split.name)).get(name)
+        if place:
+            return str(root / place)
+    return str(root / name)
+
+
+def _read_places(file: Path) -> dict[str, str]:
+    """Image name -> relative path with forward slashes, from a split file."""
+    places: dict[str, str] = {}
+    for name, value in read_table(file).items():
+        path = PurePosixPath(value) if isinstance(value, str) and value else None
+        if path is None or path.is_absolute() or ".." in path.parts:
+            accepted = "accepted: a path below the data folder, such as './dev/dev-1-0-img1.png'"
+            raise CIRError(f"{file}, image '{name}' has {value!r:.60}\n{accepted}")
+        places[name] = str(path)
+    return places
+
+
+def _pictures(root: Path) -> dict[str, Path]:
+    """Relative path as split files have it -> file, for all pictures in the data folder."""
+    found = {path.relative_to(root).as_posix(): path for path in walk_pictures(root)}
+    for folder in _FOLDERS:
+        for place, path in list(found.items()):
+            if place.startswith(f"{folder}/"):
+                found.setdefault(place.removeprefix(f"{folder}/"), path)
+    return found
+
+
+def _queries(file: Path, role: str, places: Mapping[str, str], rules: Captions) -> Iterator[Query]:
+    entries = read_entries(file)
+    unique(((entry, str(entry.number("pairid"))) for entry in entries), "pairid")
+    for entry in entries:
+        blind = role == "test" and "target_hard" not in entry.fields
+        target = None if blind else entry.text("target_hard")
+        reference = entry.text("reference")
+        members = entry.part("img_set").texts("members")
+        _check_members(entry, members, reference, target)
+        for name in members if target is None else (*members, target):
+            if name not in places:
+                raise CIRError(f"{file}, {entry.place}: '{name}' is not in its image_splits file")
+        caption = entry.text("caption")
+        yield Query(
+            id=str(entry.number("pairid")),
+            reference=reference,
+            captions=(caption,),
+            text=rules.texts((caption,))[0],
+            target=target,
+            answers=() if target is None else (target,),
+            group=tuple(name for name in members if name != reference),
+        )
+
+
+def _check_members(
+    entry: Entry, members: Sequence[str], reference: str, target: str | None
+) -> None:
+    have = set(members)
+    if len(have) != len(members):
+        raise CIRError(f"{entry.file}, {entry.place}: 'members' names an image twice")
+    for name in (reference, target):
+        if name is not None and name not in have:
+            raise CIRError(f"{entry.file}, {entry.place}: '{name}' is not among its 'members'")

@@ -1,0 +1,274 @@
+"""Reads FashionIQ and every data set laid out like it.
+
+Files: ``captions/cap.<category>.<train|val|test>.json``, ``image_splits/split.<...>.json``, the
+pictures in ``images/``, and where there are any ``attributes.json`` and ``meta/kinds.<...>.json``.
+
+Source: Wu et al., 2021, arXiv 1905.12794.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar, Literal, TypeAlias
+
+from cir_plugins.data.captions import Captions, JoinMode
+from cir_plugins.data.readers.attributes import Attributes, read_attributes, read_kinds
+from cir_plugins.data.readers.files import (
+    PICTURES,
+    Entry,
+    list_pictures,
+    need_folder,
+    read_entries,
+    read_names,
+)
+from cir_plugins.data.readers.missing import Missing, settle_all
+from cir_plugins.data.readers.switches import CaptionSwitches, Symbols
+from cir_plugins.data.split import Query, Split
+from cir_plugins.errors import CIRError, unknown_name
+
+Role: TypeAlias = Literal["train", "val", "test"]
+ROLES: tuple[Role, ...] = ("train", "val", "test")
+_CAPTION_FILE = re.compile(r"cap\.(.+)\.(train|val|test)\.json")
+_RECALLS = ("recall@1", "recall@5", "recall@10", "recall@50")
+_ALL_ANSWERS = ("any_recall@1", "any_recall@5", "any_recall@10", "map@5", "map@10")
+_LAVIS: Mapping[str, object] = {"lower": True, "symbols": "blank"}
+_VAL: Mapping[str, object] = {"gallery": "val", "drop_reference": True}
+
+
+@dataclass(frozen=True)
+class FashionIQ(CaptionSwitches):
+    """Reader of the FashionIQ layout; calling it with a folder gives its splits.
+
+    Attributes:
+        gallery: ``original``: the images of the category's split file. ``val``: the references and
+            targets of the category's triplets (the VAL split). ``merged``: one split per role with
+            the original galleries of all categories in one.
+        drop_reference: Whether a query's reference leaves its ranking.
+        splits: The splits to read, or none for all that are there.
+        categories: Categories to read, or none for all that the files name.
+        missing: What to do about triplets and gallery images without a picture.
+        images: Folder of the pictures, below the data folder.
+        caption_mode: How the captions of a triplet are joined (``cir_plugins.Captions``).
+        strip: Remove ``.?,`` and blanks around each caption.
+        capitalise: Capitalise the first caption.
+        lower: Lower-case the text.
+        symbols: Keep symbols, blank them, or write them as words.
+        max_words: Words kept, 0 for all.
+        prefix: Template with ``{}`` for the text.
+    """
+
+    gallery: Literal["original", "val", "merged"] = "original"
+    drop_reference: bool = False
+    splits: tuple[Role, ...] = ()
+    categories: tuple[str, ...] = ()
+    missing: Missing = "error"
+    images: str = "images"
+    caption_mode: JoinMode = "and"
+    strip: bool = True
+    capitalise: bool = True
+    lower: bool = False
+    symbols: Symbols = "keep"
+    max_words: int = 0
+    prefix: str = "{}"
+
+    protocols: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType(
+        {
+            "original": {},
+            "val": _VAL,
+            "merged": {"gallery": "merged"},
+            "clip4cir": {"caption_mode": "four_way"},
+            "bi_blip4cir": {"caption_mode": "four_way"},
+            "sprc": {"caption_mode": "four_way", **_LAVIS, "max_words": 50},
+            "qure": {**_LAVIS, "max_words": 50},
+            "covr": {
+                "drop_reference": True,
+                "strip": False,
+                "capitalise": False,
+                **_LAVIS,
+                "max_words": 30,
+            },
+            "cosmo": {**_VAL, "caption_mode": "both_orders", "strip": False, "capitalise": False},
+            "cosmo_repo": {
+                "drop_reference": True,
+                "caption_mode": "both_orders",
+                "strip": False,
+                "capitalise": False,
+            },
+            "mgur": {
+                **_VAL,
+                "caption_mode": "both_orders",
+                "strip": False,
+                "capitalise": False,
+                "symbols": "words",
+            },
+            "val_repo": {
+                **_VAL,
+                "caption_mode": "single",
+                "strip": False,
+                "capitalise": False,
+                "symbols": "words",
+            },
+            "composeae": {
+                "gallery": "merged",
+                "caption_mode": "category_and_it",
+                "strip": False,
+                "capitalise": False,
+                "lower": True,
+            },
+        }
+    )
+
+    def __call__(self, root: Path) -> list[Split]:
+        """The splits of a data folder, train before val before test, all pictures in place.
+
+        Raises:
+            CIRError: The folder or a file in it is not as it should be, or a picture is missing.
+        """
+        folder = Path(root, self.images)
+        ending = "|".join(kind.removeprefix(".") for kind in PICTURES)
+        return settle_all(
+            self.annotations(root), self.missing, lambda name: f"{folder / name}.({ending})"
+        )
+
+    def annotations(self, root: Path) -> list[Split]:
+        """The same splits, whole, with ``paths`` of no more than the pictures that are there."""
+        root = Path(root)
+        need_folder(root)
+        files = self._caption_files(root)
+        pictures = list_pictures(root / self.images)
+        attributes = read_attributes(root / "attributes.json")
+        rules = self.caption_rules(self.caption_mode)
+        splits: list[Split] = []
+        for role in ROLES:
+            parts = [
+                _read_part(root, file, category, role, self.gallery == "val", rules, attributes)
+                for (category, its_role), file in files.items()
+                if its_role == role
+            ]
+            if self.gallery == "merged" and parts:
+                parts = [_merge(parts, role)]
+            splits += [self._split(part, rules, attributes, pictures) for part in parts]
+        return splits
+
+    def notes(self, root: Path) -> list[str]:
+        """What a user should know about the folder although it is no error."""
+        return []
+
+    def _caption_files(self, root: Path) -> dict[tuple[str, str], Path]:
+        found: dict[tuple[str, str], Path] = {}
+        for file in sorted(root.glob("captions/cap.*.json")):
+            match = _CAPTION_FILE.fullmatch(file.name)
+            if match and match[2] in (self.splits or ROLES):
+                found[match[1], match[2]] = file
+        if not found:
+            which = "|".join(self.splits or ROLES)
+            names = root / "captions" / f"cap.<category>.<{which}>.json"
+            raise CIRError(f"nothing to read in {root}\nlooked for: {names}")
+        known = {category for category, _ in found}
+        for category in self.categories:
+            if category not in known:
+                raise unknown_name("category", category, known)
+        wanted = frozenset(self.categories) or known
+        return {key: file for key, file in found.items() if key[0] in wanted}
+
+    def _split(
+        self, part: _Part, rules: Captions, attributes: Attributes, pictures: Mapping[str, Path]
+    ) -> Split:
+        queries = attributes.with_answers(part.queries, part.gallery)
+        names = dict.fromkeys(part.gallery)
+        names.update(dict.fromkeys(query.reference for query in queries))
+        return Split(
+            name=part.name,
+            role=part.role,
+            queries=queries,
+            gallery=part.gallery,
+            paths={name: pictures[name] for name in names if name in pictures},
+            drop_reference=self.drop_reference,
+            measures=_RECALLS + _ALL_ANSWERS if attributes.of else _RECALLS,
+            main=("map@10",) if attributes.of else ("recall@10", "recall@50"),
+            captions=rules,
+        )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One caption file's queries, without their further answers, and its gallery."""
+
+    name: str
+    role: Role
+    queries: tuple[Query, ...]
+    gallery: tuple[str, ...]
+
+
+def _read_part(
+    root: Path,
+    file: Path,
+    category: str,
+    role: Role,
+    own_gallery: bool,
+    rules: Captions,
+    attributes: Attributes,
+) -> _Part:
+    name = f"{category}.{role}"
+    entries = read_entries(file)
+    kinds = read_kinds(root / "meta" / f"kinds.{name}.json", file, len(entries))
+    queries: list[Query] = []
+    for number, (entry, kind) in enumerate(zip(entries, kinds, strict=True)):
+        queries += _queries(entry, f"{name}.{number}", category, role, kind, rules, attributes)
+    images = root / "image_splits" / f"split.{name}.json"
+    return _Part(name, role, tuple(queries), _gallery(images, role, queries, own_gallery))
+
+
+def _queries(
+    entry: Entry,
+    name: str,
+    category: str,
+    role: Role,
+    kind: str | None,
+    rules: Captions,
+    attributes: Attributes,
+) -> Iterator[Query]:
+    reference = entry.text("candidate")
+    blind = role == "test" and "target" not in entry.fields
+    target = None if blind else entry.text("target")
+    captions = entry.texts("captions")
+    changed = attributes.changed(kind, reference, target)
+    numbered = rules.mode in ("both_orders", "single")
+    for order, text in enumerate(rules.texts(captions, category)):
+        yield Query(
+            id=f"{name}.{order}" if numbered else name,
+            reference=reference,
+            captions=captions,
+            text=text,
+            target=target,
+            answers=() if target is None else (target,),
+            category=category,
+            changed=changed,
+        )
+
+
+def _gallery(
+    file: Path, role: Role, queries: Sequence[Query], own_gallery: bool
+) -> tuple[str, ...]:
+    needed = {query.reference for query in queries}
+    needed.update(query.target for query in queries if query.target)
+    if role != "test" and (own_gallery or (role == "train" and not file.exists())):
+        return tuple(sorted(needed))
+    images = read_names(file)
+    have = frozenset(images)
+    if role == "train":
+        return images + tuple(sorted(needed - have))
+    for query in queries:
+        if query.target and query.target not in have:
+            raise CIRError(f"{file} lacks image '{query.target}', the target of query {query.id}")
+    return images
+
+
+def _merge(parts: Sequence[_Part], role: Role) -> _Part:
+    gallery = dict.fromkeys(name for part in parts for name in part.gallery)
+    queries = tuple(query for part in parts for query in part.queries)
+    return _Part(f"merged.{role}", role, queries, tuple(gallery))

@@ -1,0 +1,151 @@
+"""What becomes of a split some of whose pictures are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cir_plugins.data.split import Query, Split
+from cir_plugins.errors import CIRError
+
+Missing = Literal["error", "drop"]
+_WAY_OUT = "put the files there, or leave out what needs them with data.missing=drop"
+
+
+@dataclass(frozen=True)
+class Absence:
+    """What a split lacks when only some image ids have a usable picture.
+
+    Attributes:
+        references: Queries without their reference.
+        targets: Queries that have their reference but not their named target.
+        images: Distinct image ids without a picture, of queries and gallery.
+        first: First query that is lost and the image it lacks, or None.
+    """
+
+    references: int
+    targets: int
+    images: tuple[str, ...]
+    first: tuple[Query, str] | None
+
+    @property
+    def lost(self) -> int:
+        """Queries that cannot be asked."""
+        return self.references + self.targets
+
+
+def image_ids(split: Split) -> list[str]:
+    """Every distinct image id that a split names: the gallery, then those only queries name."""
+    names = dict.fromkeys(split.gallery)
+    for query in split.queries:
+        names.update(dict.fromkeys((query.reference, *query.answers, *query.group)))
+    return list(names)
+
+
+def absence(split: Split, usable: Mapping[str, object]) -> Absence:
+    """What a split lacks if only the images in ``usable`` can be had."""
+    references = targets = 0
+    first: tuple[Query, str] | None = None
+    for query in split.queries:
+        if query.reference not in usable:
+            references += 1
+            first = first or (query, query.reference)
+        elif query.target is not None and query.target not in usable:
+            targets += 1
+            first = first or (query, query.target)
+    images = tuple(name for name in image_ids(split) if name not in usable)
+    return Absence(references, targets, images, first)
+
+
+def settle(split: Split, missing: Missing, where: Callable[[str], str]) -> Split:
+    """The split when every missing picture was dealt with; ``paths`` covers all that is left.
+
+    Gallery pictures of a training split that no triplet needs are left out in either case.
+
+    Args:
+        split: Its ``paths`` hold the pictures that were found.
+        missing: ``error`` for a ``CIRError``; ``drop`` leaves out queries without reference or
+            target and gallery images, and counts them in ``absent``.
+        where: The file that an image id should be at, for the message.
+    """
+    lack = absence(split, split.paths)
+    if not lack.images:
+        return split
+    if missing == "error":
+        if lack.first:
+            raise _triplet_error(split, lack, where)
+        if split.role != "train":
+            raise _gallery_error(split, lack.images, where)
+    return _without(split, lack)
+
+
+def settle_all(
+    splits: Iterable[Split], missing: Missing, where: Callable[[str], str]
+) -> list[Split]:
+    """The splits that still have queries when ``settle`` dealt with each.
+
+    Raises:
+        CIRError: A picture is missing and that is an error, or no query is left at all.
+    """
+    before = list(splits)
+    after = [settle(split, missing, where) for split in before]
+    left = [split for split in after if split.queries]
+    if not left and before:
+        name = before[0].name
+        example = where(before[0].queries[0].reference) if before[0].queries else "any image"
+        raise CIRError(
+            f"{name}: no query is left, as no picture was found, such as {example}\n"
+            "accepted: a folder that holds the pictures beside the annotations"
+        )
+    return left
+
+
+def _triplet_error(split: Split, lack: Absence, where: Callable[[str], str]) -> CIRError:
+    query, image = lack.first or (split.queries[0], "")
+    if not split.paths:
+        found = f"{split.name}: not one picture was found, not even {where(image)}"
+    else:
+        found = (
+            f"{split.name}: query {query.id} needs image '{image}', but {where(image)} is missing"
+        )
+    lost = f"{lack.lost} of {len(split.queries)} queries need one"
+    total = f"{len(lack.images)} images are missing, {lost}"
+    return CIRError(f"{found}\n{total}; {_WAY_OUT}")
+
+
+def _gallery_error(split: Split, images: tuple[str, ...], where: Callable[[str], str]) -> CIRError:
+    found = f"{split.name}: image '{images[0]}' is missing: {where(images[0])}"
+    total = f"{len(images)} images of the gallery or the answers are missing, though no triplet's"
+    return CIRError(f"{found}\n{total}; {_WAY_OUT}")
+
+
+def _without(split: Split, lack: Absence) -> Split:
+    gone = frozenset(lack.images)
+    queries = [query for query in split.queries if not _names(query) & gone]
+    absent = {
+        "queries": len(split.queries) - len(queries),
+        "gallery images": sum(name in gone for name in split.gallery),
+        "answers": sum(name in gone for query in queries for name in query.answers),
+        "group images": sum(name in gone for query in queries for name in query.group),
+    }
+    return replace(
+        split,
+        queries=tuple(_trim(query, gone) for query in queries),
+        gallery=tuple(name for name in split.gallery if name not in gone),
+        absent={name: count for name, count in absent.items() if count},
+    )
+
+
+def _names(query: Query) -> set[str]:
+    return {query.reference} | ({query.target} if query.target else set())
+
+
+def _trim(query: Query, gone: frozenset[str]) -> Query:
+    if gone.isdisjoint(query.answers) and gone.isdisjoint(query.group):
+        return query
+    return replace(query, answers=_kept(query.answers, gone), group=_kept(query.group, gone))
+
+
+def _kept(names: Iterable[str], gone: frozenset[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in gone)

@@ -1,0 +1,137 @@
+"""Training rows over one numbering of their images, and what may never be a negative of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cir_plugins.data.split import Query, Split
+from cir_plugins.errors import CIRError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training query with its images as numbers.
+
+    Attributes:
+        query: The query.
+        split: Which training split it belongs to; negatives come from that split's gallery.
+        reference: Index of the reference image.
+        target: Index of the target image.
+        answers: Indices of every known right answer.
+        order: Which of the triplet's texts this row is (0, or 1 in two-query modes).
+    """
+
+    query: Query
+    split: int
+    reference: int
+    target: int
+    answers: tuple[int, ...]
+    order: int
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """The rows of all training splits over one numbering of their images.
+
+    Attributes:
+        splits: The training splits.
+        images: Image ids; an image of several splits appears once.
+        paths: The file of each image.
+        rows: The training rows, split after split.
+        pools: Per split the indices (N,) of the images that negatives are mined from.
+        flat: The rows' numbers.
+    """
+
+    splits: tuple[Split, ...]
+    images: tuple[str, ...]
+    paths: tuple[Path, ...]
+    rows: tuple[Row, ...]
+    pools: tuple[Tensor, ...]
+    flat: FlatRows
+
+
+def training_table(splits: Sequence[Split], pool: str = "gallery") -> TrainingTable:
+    """The table of the training splits among the given ones; ``pool`` as in ``TrainSettings``.
+
+    Raises:
+        CIRError: If there is no training split, or none of its queries has a target.
+    """
+    chosen = tuple(split for split in splits if split.role == "train")
+    if not chosen:
+        names = ", ".join(split.name for split in splits) or "none"
+        raise CIRError(f"the data set has no training split; its splits: {names}")
+    numbers: dict[str, int] = {}
+    paths: list[Path] = []
+    for split in chosen:
+        for name, path in split.paths.items():
+            if name not in numbers:
+                numbers[name] = len(paths)
+                paths.append(path)
+    rows = [
+        _row(query, split, index, numbers)
+        for index, split in enumerate(chosen)
+        for query in split.queries
+    ]
+    if not rows:
+        raise CIRError("the training splits hold no query with a target and an image")
+    pools = [[numbers[name] for name in split.gallery] for split in chosen]
+    if pool == "targets":
+        pools = [sorted({row.target for row in rows if row.split == n}) for n in range(len(chosen))]
+    members, flat = tuple(torch.tensor(images) for images in pools), FlatRows.of(rows)
+    return TrainingTable(chosen, tuple(numbers), tuple(paths), tuple(rows), members, flat)
+
+
+def _row(query: Query, split: Split, index: int, numbers: Mapping[str, int]) -> Row:
+    if query.target is None:
+        raise CIRError(f"training query '{query.id}' has no target")
+    answers = tuple(numbers[name] for name in query.answers if name in numbers)
+    texts = split.captions.texts(query.captions, query.category)
+    order = texts.index(query.text) if query.text in texts else 0
+    return Row(query, index, numbers[query.reference], numbers[query.target], answers, order)
+
+
+def excluded_images(row: Row, split: Split, known: str) -> set[int]:
+    """Images that may never be a negative of the row, its target left aside."""
+    if known != "answers":
+        return set()
+    images = {*row.answers, row.reference} if split.drop_reference else set(row.answers)
+    return images - {row.target}
+
+
+@dataclass(frozen=True)
+class FlatRows:
+    """The numbers of R training rows with M answers between them.
+
+    Attributes:
+        split: (R,) int64 split of each row.
+        reference: (R,) int64 image.
+        target: (R,) int64 image.
+        answered: (M,) int64 row of each known right answer, ascending.
+        answer: (M,) int64 image of it; in a row each image appears once.
+    """
+
+    split: Tensor
+    reference: Tensor
+    target: Tensor
+    answered: Tensor
+    answer: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> FlatRows:
+        """The numbers of the rows."""
+        answers = [
+            (number, i) for number, row in enumerate(rows) for i in dict.fromkeys(row.answers)
+        ]
+        answered, answer = torch.tensor(answers).long().view(-1, 2).unbind(1)
+        return cls(
+            torch.tensor([row.split for row in rows]),
+            torch.tensor([row.reference for row in rows]),
+            torch.tensor([row.target for row in rows]),
+            answered.contiguous(),
+            answer.contiguous(),
+        )

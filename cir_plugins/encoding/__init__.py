@@ -1,0 +1,1 @@
+"""Images to features: device, cache, shards, fingerprints and export."""

@@ -1,0 +1,1 @@
+"""Negatives from scores or embeddings: blocks, the draw, and numbers about them."""

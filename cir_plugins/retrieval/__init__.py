@@ -1,0 +1,1 @@
+"""Embeddings, scores, ranks, measures and submissions of a split."""

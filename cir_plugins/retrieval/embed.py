@@ -1,0 +1,79 @@
+"""Queries and candidates embedded in one pass over the images, for evaluation and for mining."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from cir_plugins.data.captions import Captions
+from cir_plugins.data.split import Query
+from cir_plugins.encoding.device import autocast, move_tokens
+from cir_plugins.encoding.features import Encoding
+from cir_plugins.features import select
+from cir_plugins.method import Method
+from cir_plugins.types import Features
+
+
+def embed(
+    method: Method,
+    chunks: Iterator[tuple[Tensor, Features]],
+    encoding: Encoding,
+    *,
+    gallery: int,
+    references: Sequence[int],
+    texts: Sequence[str],
+) -> tuple[Tensor, Tensor]:
+    """Queries (Q, D) or (Q, S, D) in their order, and targets (gallery, ...), on the device.
+
+    Queries are composed as soon as their reference's features are there, so that the features of
+    one chunk of images are all that is held.
+
+    Args:
+        method: Put into evaluation mode.
+        chunks: (positions, features on the device); the gallery has the first positions.
+        encoding: Device, precision and batch size.
+        gallery: Number of images that are candidates.
+        references: Position of each query's reference.
+        texts: Text of each query.
+    """
+    asked: dict[int, list[int]] = {}
+    for number, position in enumerate(references):
+        asked.setdefault(position, []).append(number)
+    targets: list[Tensor] = []
+    queries: list[Tensor] = []
+    order: list[int] = []
+    method.eval()
+    with torch.no_grad(), autocast(encoding.device, encoding.dtype):
+        for positions, features in chunks:
+            # The gallery comes first, so its part of a chunk is a prefix.
+            inside = int((positions < gallery).sum())
+            if inside:
+                kept = torch.arange(inside, device=encoding.device)
+                targets.append(method.target(select(features, kept)).float())
+            waiting = [
+                (place, number)
+                for place, position in enumerate(positions.tolist())
+                for number in asked.get(position, ())
+            ]
+            for first in range(0, len(waiting), encoding.batch_size):
+                chunk = waiting[first : first + encoding.batch_size]
+                places = torch.tensor([place for place, _ in chunk], device=encoding.device)
+                tokens = method.backbone.tokenize([texts[number] for _, number in chunk])
+                tokens = move_tokens(tokens, encoding.device)
+                queries.append(method.query(select(features, places), tokens).float())
+                order += [number for _, number in chunk]
+    place_of = torch.empty(len(order), dtype=torch.long)
+    place_of[torch.tensor(order)] = torch.arange(len(order))
+    return torch.cat(queries)[place_of.to(encoding.device)], torch.cat(targets)
+
+
+def query_text(method: Method, query: Query, captions: Captions) -> str:
+    """The text of a query as evaluation asks it, with the method's edit of raw captions."""
+    edit = type(method).edit
+    if edit is None:
+        return query.text
+    plain = captions.texts(query.captions, query.category)
+    order = plain.index(query.text) if query.text in plain else 0
+    return captions.texts(query.captions, query.category, edit)[order]

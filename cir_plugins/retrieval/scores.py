@@ -1,0 +1,42 @@
+"""Scores of queries and candidates, a block of queries at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# Scores of a block: fewer make the matrix product slow.
+CELLS = 2_600_000
+# A GPU wants few large blocks; the sampler's copies of this one take about a GiB.
+GPU_CELLS = 64_000_000
+# A block of few queries makes the matrix product slow: up to this many are taken together where
+# they need no more than _MOST_CELLS.
+_LEAST_ROWS, _MOST_CELLS = 16, 8_000_000
+
+Similarity = Callable[[Tensor, Tensor], Tensor]
+
+
+def rows_per_block(candidates: int, device: torch.device) -> int:
+    """How many queries a block holds.
+
+    Raises:
+        ValueError: If there is no candidate.
+    """
+    if candidates < 1:
+        raise ValueError("there are 0 targets to draw negatives from; accepted: 1 or more")
+    if device.type != "cpu":
+        return max(1, GPU_CELLS // candidates)
+    most = max(1, _MOST_CELLS // candidates)
+    return max(1, CELLS // candidates, min(_LEAST_ROWS, most))
+
+
+def score(queries: Tensor, targets: Tensor, similarity: Similarity) -> Tensor:
+    """Scores (q, N) of a block, by parts of the targets where they have several tokens."""
+    with torch.no_grad():
+        if targets.dim() == 2:
+            return similarity(queries, targets)
+        cells = CELLS if queries.device.type == "cpu" else GPU_CELLS
+        width = max(1, cells // (len(queries) * targets.shape[1]))
+        return torch.cat([similarity(queries, part) for part in torch.split(targets, width)], dim=1)

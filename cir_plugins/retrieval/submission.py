@@ -1,0 +1,163 @@
+"""Files for the test servers of CIRR and CIRCO, from rankings; and whether such a file is right."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cir_plugins.data.readers.files import read_table
+from cir_plugins.data.split import Query, Split
+from cir_plugins.errors import CIRError
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a test server wants of a file.
+
+    Attributes:
+        name: For messages.
+        count: Images per query.
+        header: Members of the file beside the queries.
+        whole_numbers: Image ids are written as numbers, and query ids count 0, 1, 2, ...
+        in_group: The images are members of the query's group.
+        max_bytes: Size the server accepts.
+    """
+
+    name: str
+    count: int
+    header: Mapping[str, str] = field(default_factory=dict)
+    whole_numbers: bool = False
+    in_group: bool = False
+    max_bytes: int = 5_000_000
+
+
+CIRR_RECALL = Form("CIRR recall", 50, {"version": "rc2", "metric": "recall"})
+CIRR_SUBSET = Form(
+    "CIRR subset recall", 3, {"version": "rc2", "metric": "recall_subset"}, in_group=True
+)
+CIRCO_RANKING = Form("CIRCO", 50, whole_numbers=True)
+
+
+def submission(
+    form: Form, rankings: Mapping[str, Sequence[str]], split: Split
+) -> dict[str, object]:
+    """The members of a submission file, checked.
+
+    Args:
+        form: The server's form.
+        rankings: Query id -> image ids, best first; the first ``form.count`` are taken. For
+            ``in_group`` forms they may be a ranking of the whole gallery: others are passed over.
+        split: The queries that the file answers.
+
+    Raises:
+        CIRError: A query is missing or unknown, or a ranking is too short, repeats an image, or
+            names one that is not in the gallery.
+    """
+    _check_queries(form, rankings, split)
+    gallery = frozenset(split.gallery)
+    table: dict[str, object] = dict(form.header)
+    for query in split.queries:
+        images: Sequence[str] = rankings[query.id]
+        if form.in_group:
+            group = frozenset(query.group)
+            images = [image for image in images if image in group]
+        elif split.drop_reference:
+            images = [image for image in images[: form.count + 1] if image != query.reference]
+        images = images[: form.count]
+        _check_images(form, query, images, gallery)
+        table[query.id] = [int(image) for image in images] if form.whole_numbers else list(images)
+    return table
+
+
+def write_submission(
+    file: Path, form: Form, rankings: Mapping[str, Sequence[str]], split: Split
+) -> None:
+    """Writes a submission file, whole or not at all; the rest is as in ``submission``.
+
+    Raises:
+        CIRError: As in ``submission``; or the file would be larger than the server accepts, or
+            cannot be written.
+    """
+    text = json.dumps(submission(form, rankings, split), separators=(",", ":"))
+    _check_size(form, file, len(text.encode()))
+    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with draft.open("w", encoding="utf-8") as handle:
+                handle.write(text)
+                handle.flush()
+                os.fsync(handle.fileno())
+            draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise CIRError(f"{file} cannot be written: {error.strerror}") from error
+
+
+def check_submission(file: Path, form: Form, split: Split) -> None:
+    """Nothing, if a file is what the server accepts for a split; a ``CIRError`` otherwise."""
+    table = read_table(file)
+    _check_size(form, file, file.stat().st_size)
+    for key, value in form.header.items():
+        if table.get(key) != value:
+            raise CIRError(f"{file} has '{key}' = {table.get(key)!r:.60}\naccepted: '{value}'")
+    rankings: dict[str, list[str]] = {}
+    kind: type = int if form.whole_numbers else str
+    for name, images in table.items():
+        if name in form.header:
+            continue
+        if not isinstance(images, list) or not all(type(image) is kind for image in images):
+            what = "whole numbers" if form.whole_numbers else "image names as strings"
+            raise CIRError(f"{file}, query '{name}' has {images!r:.60}\naccepted: a list of {what}")
+        rankings[name] = [str(image) for image in images]
+    _check_queries(form, rankings, split)
+    gallery = frozenset(split.gallery)
+    for query in split.queries:
+        _check_images(form, query, rankings[query.id], gallery)
+        if not form.whole_numbers and query.reference in rankings[query.id]:
+            raise CIRError(f"{form.name}: the ranking of query '{query.id}' holds its reference")
+
+
+def _check_size(form: Form, file: Path, size: int) -> None:
+    if size > form.max_bytes:
+        raise CIRError(
+            f"{file} has {size:,} bytes\naccepted by the {form.name} server: {form.max_bytes:,}"
+        )
+
+
+def _check_queries(form: Form, rankings: Mapping[str, Sequence[str]], split: Split) -> None:
+    wanted = [query.id for query in split.queries]
+    if form.whole_numbers and wanted != [str(number) for number in range(len(wanted))]:
+        raise CIRError(
+            f"{form.name}: the query ids of split '{split.name}' are not 0, 1, 2, ...\n"
+            "accepted: all queries of the official file, in its order"
+        )
+    lacking = [name for name in wanted if name not in rankings]
+    if lacking:
+        raise CIRError(
+            f"{form.name}: {len(lacking)} of {len(wanted)} queries have no ranking, "
+            f"such as '{lacking[0]}'"
+        )
+    extra = sorted(set(rankings) - set(wanted))
+    if extra:
+        raise CIRError(
+            f"{form.name}: query '{extra[0]}' is not in split '{split.name}' "
+            f"({len(extra)} such queries)"
+        )
+
+
+def _check_images(form: Form, query: Query, images: Sequence[str], gallery: frozenset[str]) -> None:
+    where = f"{form.name}: the ranking of query '{query.id}'"
+    if len(images) != form.count:
+        raise CIRError(f"{where} has {len(images)} images\naccepted: {form.count}")
+    if len(set(images)) != len(images):
+        raise CIRError(f"{where} names an image twice\naccepted: {form.count} different images")
+    allowed = frozenset(query.group) if form.in_group else gallery
+    strange = [image for image in images if image not in allowed]
+    if strange:
+        place = "the query's group" if form.in_group else "the gallery"
+        raise CIRError(f"{where} names '{strange[0]}', which is not in {place}")

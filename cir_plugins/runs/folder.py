@@ -1,0 +1,99 @@
+"""Run folders: what makes one, and whether a given one may be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cir_plugins.files import disk_error, write_atomically
+from cir_plugins.training.checkpoint import FORMAT
+from cir_plugins.config.toml import computed, read_config, write_config
+from cir_plugins.errors import CIRError
+from cir_plugins.config.plan import Plan
+
+CONFIG, RECORD = "config.toml", "run.json"
+# What a run leaves that was killed while its folder was made.
+_UNFINISHED = frozenset({CONFIG, f".{CONFIG}.part", f".{RECORD}.part"})
+
+
+def check_folder(folder: Path, plan: Plan, resume: bool) -> None:
+    """Check that a run of the plan may use a folder; nothing is written.
+
+    Raises:
+        CIRError: If it is in use for something else.
+    """
+    if resume and (folder / RECORD).is_file():
+        check_record(folder)
+        if not same_run(folder, plan):
+            raise CIRError(
+                f"run {folder} was started with another configuration (see {CONFIG} there); "
+                f"resume with --config {folder / CONFIG}, or choose another folder"
+            )
+        return
+    if folder.is_dir():
+        there = {file.name for file in folder.iterdir()}
+        free = not there or (resume and there <= _UNFINISHED)
+    else:
+        free = not folder.exists()
+    if not free:
+        raise CIRError(
+            f"run folder {folder} is not empty; accepted: a new folder, or --resume to go on"
+        )
+
+
+def same_run(folder: Path, plan: Plan) -> bool:
+    """Whether a run folder's configuration computes what the plan does.
+
+    Raises:
+        CIRError: If the configuration cannot be read.
+    """
+    there = read_config(folder / CONFIG)
+    return write_config(computed(there)) == write_config(computed(plan.tables()))
+
+
+def make_folder(folder: Path, plan: Plan) -> None:
+    """Make the run folder of a plan; one that is there stays as it is.
+
+    Raises:
+        CIRError: If it cannot be written.
+    """
+    if (folder / RECORD).is_file():
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    write_atomically(folder / CONFIG, plan.text().encode())
+    write_json(folder / RECORD, {"format": FORMAT, "method": plan.method.name})
+
+
+def check_record(folder: Path) -> None:
+    """Check that a folder is a run's, of the format that this version reads.
+
+    Raises:
+        CIRError: If it is not.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise CIRError(f"{folder} is no run folder: {RECORD} is missing")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CIRError(f"{path} cannot be read: {error}") from error
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != FORMAT:
+        raise CIRError(
+            f"run {folder} was written in format {found}; this version of cir-plugins reads "
+            f"format {FORMAT}"
+        )
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all.
+
+    Raises:
+        CIRError: If it cannot be written.
+    """
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -1,0 +1,112 @@
+"""The training loader: plans go to worker processes, batches come back in order, ready for a step.
+
+On CUDA a thread makes batches ready ahead of the steps: it reads their features and puts all into
+page-locked memory, so that neither reading nor copying waits for a step or makes one wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch.utils.data import DataLoader
+
+from cir_plugins.data.batches import BatchPlan, BatchSource
+from cir_plugins.encoding.device import pin_batch
+from cir_plugins.encoding.features import Encoding, FeatureStore, Guarded, unguarded
+from cir_plugins.types import Batch
+
+AHEAD = 2  # batches that are made ready before they are asked for
+V = TypeVar("V")
+W = TypeVar("W")
+
+
+class Loader:
+    """Batches from plans, made in worker processes that live as long as the loader.
+
+    Args:
+        source: Makes a batch from its plan.
+        encoding: Device and number of workers.
+        store: Features of the images, for batches that come without pixels.
+    """
+
+    def __init__(
+        self, source: BatchSource, encoding: Encoding, store: FeatureStore | None = None
+    ) -> None:
+        self._plans = _Plans()
+        self._store = store
+        self._pinned = encoding.device.type == "cuda"
+        self._loader: DataLoader[Batch] = DataLoader(
+            Guarded(source),
+            batch_size=None,
+            sampler=self._plans,
+            num_workers=encoding.workers,
+            persistent_workers=encoding.workers > 0,
+            # Its own: persistent workers draw a seed once, others every epoch, and torch's
+            # generator must be in the same state after a resume.
+            generator=torch.Generator(),
+        )
+
+    def epoch(self, plans: list[BatchPlan]) -> Iterator[Batch]:
+        """The batches of the plans, in order."""
+        self._plans.current = plans
+        batches = map(unguarded, self._loader)
+        if self._pinned:
+            return ahead(batches, self._ready, AHEAD)
+        return map(self._ready, batches)
+
+    def _ready(self, batch: Batch) -> Batch:
+        if self._store is not None:
+            if batch.image_index is None:
+                raise ValueError("a batch without image_index cannot use cached features")
+            batch.features = self._store[batch.image_index]
+        return pin_batch(batch) if self._pinned else batch
+
+
+def ahead(items: Iterator[V], make: Callable[[V], W], count: int) -> Iterator[W]:
+    """What ``make`` gives for each item, in order, called in a thread up to ``count`` items early.
+
+    Args:
+        items: Advanced in that thread too.
+        make: Its errors and those of ``items`` come out where the item would.
+        count: Items made before they are asked for, 1 or more.
+    """
+    end = object()
+
+    def following() -> W | object:
+        item = next(items, end)
+        return end if item is end else make(item)  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(1, initializer=_same_gpu(), initargs=()) as thread:
+        made: deque[Future[W | object]] = deque(thread.submit(following) for _ in range(count))
+        while (item := made.popleft().result()) is not end:
+            made.append(thread.submit(following))
+            yield item  # type: ignore[misc]
+
+
+def _same_gpu() -> Callable[[], None]:
+    """What makes the GPU of this thread, which is of each thread alone, that of another."""
+    if not torch.cuda.is_available():
+        return lambda: None
+    device = torch.cuda.current_device()
+    return lambda: torch.cuda.set_device(device)
+
+
+class _Plans(torch.utils.data.Sampler[BatchPlan]):
+    """Hands the current epoch's plans to the workers: what a batch needs comes as an argument.
+
+    It does not know the loader: in a cycle the workers would live until the garbage collector
+    came, and then not hear that they should end, at five seconds each.
+    """
+
+    def __init__(self) -> None:
+        self.current: Sequence[BatchPlan] = ()
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        return iter(self.current)
+
+    def __len__(self) -> int:
+        return len(self.current)

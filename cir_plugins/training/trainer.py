@@ -1,0 +1,285 @@
+"""The one training loop: mine, step, validate, checkpoint; resumable to the same bits on a CPU."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from cir_plugins.config.settings import TrainSettings
+from cir_plugins.data.batches import BatchSource, epoch_plans
+from cir_plugins.data.table import TrainingTable
+from cir_plugins.distributed.process_group import World
+from cir_plugins.encoding.features import Encoding, FeatureStore, training_store
+from cir_plugins.files import write_atomically
+from cir_plugins.method import Method
+from cir_plugins.mining.miner import Mined, mine
+from cir_plugins.seeds import mix
+from cir_plugins.training.averaging import Average
+from cir_plugins.training.checkpoint import (
+    load_state,
+    load_trained_state,
+    save_state,
+    trained_state,
+)
+from cir_plugins.training.loader import Loader
+from cir_plugins.training.optim import set_rate
+from cir_plugins.training.step import Step
+from cir_plugins.types import Batch
+
+LATEST, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
+
+# Measures of the validation splits and the protocol's one number, for a method.
+Validate = Callable[[Method], tuple[Mapping[str, float], float]]
+
+
+@dataclass
+class Progress:
+    """What changes from epoch to epoch and goes into the checkpoint beside the weights.
+
+    Attributes:
+        epoch: Epochs finished.
+        updates: Optimiser steps taken.
+        best: Highest main measure so far.
+        mined: Current mined negatives.
+        lines: The lines of ``metrics.jsonl``.
+    """
+
+    epoch: int = 0
+    updates: int = 0
+    best: float = -math.inf
+    mined: Mined | None = None
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a method in a run folder.
+
+    Args:
+        method: The method, on its device.
+        table: Training rows.
+        settings: Training settings.
+        folder: Run folder; checkpoints and ``metrics.jsonl`` go here.
+        encoding: Device, precision and loader processes.
+        seed: Seed of everything drawn.
+        validate: Validation, or None to keep the last epoch.
+        feature_cache_mb: Memory for features of a frozen tower, in MiB.
+        world: The processes that train together; the first one validates and writes.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        table: TrainingTable,
+        settings: TrainSettings,
+        folder: Path,
+        encoding: Encoding,
+        *,
+        seed: int,
+        validate: Validate | None,
+        feature_cache_mb: int,
+        world: World | None = None,
+    ) -> None:
+        self.method = method
+        self.table = table
+        self.settings = settings
+        self.folder = folder
+        self.encoding = encoding
+        self.seed = seed
+        self.validate = validate
+        self.progress = Progress()
+        self.world = world or World()
+        with self.world.agreed():
+            self.step = Step(method, settings, encoding, seed=seed, world=self.world)
+        self.optimizer, self.scaler = self.step.optimizer, self.step.scaler
+        self.average = Average(method, settings.ema) if settings.ema else None
+        self.store = self._store(feature_cache_mb)
+
+    def fit(self, *, resume: bool = False) -> Progress:
+        """Train from the start, or go on from the latest checkpoint.
+
+        Raises:
+            CIRError: If the loss is no longer a finite number, or the disk is full.
+        """
+        path = self.folder / LATEST
+        there = resume and self.world.told(path.is_file)
+        if there:
+            state = self.world.told(lambda: load_state(path))
+            with self.world.agreed():
+                self._load(state)
+            self.world.told(self._log)  # a run cut off after its checkpoint lacks the last line
+        loader = self._loader()
+        for epoch in range(self.progress.epoch, self.settings.epochs):
+            self._epoch(epoch, loader)
+        return self.progress
+
+    def _store(self, limit_mb: int) -> FeatureStore | None:
+        self.method.eval()
+        backbone, augment = self.method.backbone, self.settings.augment
+        given = backbone, self.table.paths, self.encoding, limit_mb, augment
+        return training_store(*given, self.world)
+
+    def _loader(self) -> Loader:
+        source = BatchSource(
+            self.table,
+            self.method.backbone,
+            seed=self.seed,
+            known=self.settings.known,
+            augmentation=self.settings.augment,
+            with_images=self.store is None,
+            views=self.method.views,
+            edit=type(self.method).edit,
+            world=self.world,
+            chunk=self.settings.chunk,
+        )
+        return Loader(source, self.encoding, self.store)
+
+    def _epoch(self, epoch: int, loader: Loader) -> None:
+        began = time.perf_counter()
+        line: dict[str, Any] = {"epoch": epoch}
+        self._refresh(epoch, line)
+        mined = self.progress.mined
+        plans = epoch_plans(
+            len(self.table.rows),
+            batch_size=self.settings.batch_size,
+            drop_last=self.settings.drop_last,
+            seed=self.seed,
+            epoch=epoch,
+            mined=None if mined is None else mined.epoch(epoch, self.settings.mined),
+        )
+        # Dropout and a method's own noise draw from torch's generator: seeding it per epoch makes
+        # a resumed run repeat the epoch to the bit.
+        torch.manual_seed(mix(self.seed, epoch, 1))
+        self.method.train()
+        self.method.on_epoch(epoch, self.settings.epochs)
+        sums: dict[str, float] = {}
+        bar = tqdm(
+            self.world.in_step(loader.epoch(plans)),
+            total=len(plans),
+            desc=f"epoch {epoch + 1}/{self.settings.epochs}",
+            disable=not self.encoding.progress,
+            leave=False,
+        )
+        for step, batch in enumerate(bar):
+            factor = set_rate(self.optimizer, self.settings, epoch, step, len(plans))
+            for name, value in self._step(batch, epoch, step).items():
+                sums[name] = sums.get(name, 0.0) + value
+            line["lr"] = self.settings.lr * factor
+        line["terms"] = {name: total / len(plans) for name, total in sums.items()}
+        line["loss"] = sum(line["terms"].values())
+        line["seconds"] = time.perf_counter() - began
+        self.progress.epoch = epoch + 1
+        self._finish(epoch, line)
+
+    def _step(self, batch: Batch, epoch: int, step: int) -> dict[str, float]:
+        terms = self.step(batch, epoch, step)
+        if self.average is not None:
+            self.average.update(self.method)
+        self.progress.updates += 1
+        return terms
+
+    def _refresh(self, epoch: int, line: dict[str, Any]) -> None:
+        """Mine anew where the epoch calls for it."""
+        settings = self.settings
+        if settings.negatives == "batch":
+            return
+        every, first = settings.refresh, settings.first_refresh
+        with_model = epoch >= first
+        due = epoch == 0 or (with_model and (epoch - first) % every == 0)
+        if not due:
+            return
+        until = first if epoch < first else epoch + every
+        self.progress.mined = mine(
+            self.method,
+            self.table,
+            self.encoding,
+            epoch=epoch,
+            epochs=min(until, settings.epochs) - epoch,
+            count=settings.mined,
+            seed=self.seed,
+            known=settings.known,
+            with_model=with_model,
+            store=self.store,
+            previous=self.progress.mined,
+            world=self.world,
+        )
+        line["mining"] = dict(self.progress.mined.report)
+
+    def _finish(self, epoch: int, line: dict[str, Any]) -> None:
+        """Validate where it is due, and write what a resumed run needs."""
+        last = epoch + 1 == self.settings.epochs
+        every = self.settings.validate_every
+        due = self.validate is not None and (last or (every and (epoch + 1) % every == 0))
+        with self._averaged():
+            weights = trained_state(self.method)
+            validate = self.validate
+            if due and validate is not None:
+                measures, main = self.world.told(lambda: validate(self.method))
+                line["validation"], line["main"] = dict(measures), main
+            better = line.get("main", -math.inf) > self.progress.best
+            keep_last = self.settings.select == "last" or self.validate is None
+            if better or (keep_last and last):
+                self.progress.best = max(self.progress.best, line.get("main", -math.inf))
+                best = {"epoch": epoch, "method": weights}
+                self.world.told(lambda: save_state(self.folder / BEST, best))
+        self.progress.lines.append(line)
+        self.world.told(self._save)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.average is None else self.average.applied(self.method)
+
+    def _save(self) -> None:
+        mined = self.progress.mined
+        state = {
+            "method": trained_state(self.method),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.weights,
+            "epoch": self.progress.epoch,
+            "updates": self.progress.updates,
+            "best": None if math.isinf(self.progress.best) else self.progress.best,
+            "mined": None if mined is None else {"images": mined.images, "since": mined.since},
+            "lines": json.dumps(self.progress.lines),
+        }
+        save_state(self.folder / LATEST, state)
+        # After the checkpoint, so that the log never tells of more than can be resumed.
+        self._log()
+
+    def _log(self) -> None:
+        text = "".join(json.dumps(line) + "\n" for line in self.progress.lines)
+        write_atomically(self.folder / METRICS, text.encode())
+
+    def _load(self, state: dict[str, Any]) -> None:
+        load_trained_state(self.method, state["method"], f"checkpoint {self.folder / LATEST}")
+        self.optimizer.load_state_dict(_with_tuples(state["optimizer"]))
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.weights = {
+                name: value.to(self.encoding.device) for name, value in state["average"].items()
+            }
+        mined = state["mined"]
+        self.progress = Progress(
+            epoch=state["epoch"],
+            updates=state["updates"],
+            best=-math.inf if state["best"] is None else state["best"],
+            mined=None if mined is None else Mined(mined["images"], mined["since"], {}),
+            lines=json.loads(state["lines"]),
+        )
+
+
+def _with_tuples(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state with its betas as the tuple they were."""
+    groups = [
+        {**group, **({"betas": tuple(group["betas"])} if "betas" in group else {})}
+        for group in state["param_groups"]
+    ]
+    return {**state, "param_groups": groups}

@@ -1,0 +1,60 @@
+"""Drawn garments as a generator of the host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cir_plugins import Generated
+from garments_plugin.write import write_garments
+
+
+class Garments:
+    """Drawn garments in FashionIQ's layout.
+
+    Args:
+        size: Side of an image in pixels, 32 to 512.
+        val_share: Share of the images kept for the val split, above 0 and below 1.
+    """
+
+    def __init__(self, *, size: int = 96, val_share: float = 0.25) -> None:
+        self.size = size
+        self.val_share = val_share
+
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        images: int,
+        seed: int = 0,
+        workers: int | None = None,
+        progress: bool = True,
+    ) -> Generated:
+        """The drawn set, written whole or not at all.
+
+        Args:
+            folder: A new or empty folder.
+            images: Number of images, 50 or more.
+            seed: The same seed gives the same bytes.
+            workers: Processes that draw; None for one per core.
+            progress: Whether a bar is shown.
+
+        Raises:
+            CIRError: If the folder is in use or cannot be written, or a number is out of range.
+        """
+        summary = write_garments(
+            folder,
+            images=images,
+            seed=seed,
+            size=self.size,
+            val_share=self.val_share,
+            workers=workers,
+            progress=progress,
+        )
+        return Generated(
+            "fashioniq",
+            tuple(
+                f"{split}: {count:,} images, {summary.split_triplets[split]:,} triplets, "
+                f"{summary.mean_positives[split]:.2f} positives each"
+                for split, count in summary.split_images.items()
+            ),
+        )

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    *("torch", "torchvision", "numpy", "PIL", "transformers"),
+    *("open_clip", "timm", "matplotlib", "safetensors"),
+)
+# What `cir train` would import is not looked at, only what answers before any command runs.
+AFTER = f"""
+import sys
+loaded = [name for name in {HEAVY!r} if name in sys.modules]
+sys.exit('loaded: ' + ', '.join(loaded) if loaded else 0)
+"""
+RUN = """
+from cir_plugins.cli import main
+try:
+    main({arguments!r})
+except SystemExit as done:
+    if done.code:
+        raise
+"""
+
+
+def run(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code + AFTER], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["list"],
+        ["list", "sampler"],
+        ["--version"],
+        ["train", "--help"],
+        ["bench", "-h"],
+    ],
+)
+def test_a_command_that_only_talks_loads_nothing_heavy(arguments: list[str]) -> None:
+    """Torch takes seconds to import: a listing that waits for it feels broken."""
+    run(RUN.format(arguments=arguments))
+
+
+@pytest.mark.parametrize(
+    "module", ["cir_plugins", "cir_plugins.plugins.registry", "dqe_plugin.hooks"]
+)
+def test_imports_that_plugins_make_load_nothing_heavy(module: str) -> None:
+    run(f"import {module}")
+
+
+def test_the_sampler_module_loads_torch_and_no_model_library() -> None:
+    code = "import dqe_plugin.sampler, dqe_plugin.loss, dqe_plugin.attributes, sys\n"
+    unwanted = ("open_clip", "transformers", "timm", "torchvision", "cir_plugins")
+    code += f"found = [n for n in {unwanted!r} if n in sys.modules]\n"
+    code += "sys.exit(str(found) if found else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_detector_sees_a_heavy_import() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import numpy" + AFTER], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "loaded: numpy" in done.stderr
+
+
+def test_every_public_name_resolves_and_others_do_not() -> None:
+    import cir_plugins
+
+    for name in cir_plugins.__all__:
+        assert getattr(cir_plugins, name) is not None
+    assert set(cir_plugins.__all__) <= set(dir(cir_plugins))
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = cir_plugins.Nothing

@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import cir_plugins.data.batches as data_module
+from cir_plugins.data.batches import BatchPlan, BatchSource, epoch_plans
+from cir_plugins.data.images import open_image
+from cir_plugins.data.split import Query, Split
+from cir_plugins.data.table import TrainingTable, excluded_images, training_table
+from cir_plugins.encoding.features import Encoding
+from cir_plugins.errors import CIRError
+from cir_plugins.seeds import mix
+from cir_plugins.training.loader import Loader
+from cir_plugins.types import Batch
+from tests.fakes import FakeBackbone, made_up_split, table_of, write_pictures
+
+
+def source(table: TrainingTable, **kwargs: Any) -> BatchSource:
+    return BatchSource(table, FakeBackbone(), **{"seed": 5, **kwargs})
+
+
+def small_split(folder: Path, queries: list[Query], **kwargs: Any) -> Split:
+    names = ("a", "b", "c", "d", "e")
+    return Split("small", "train", tuple(queries), names, write_pictures(folder, names), **kwargs)
+
+
+def query(number: int, reference: str, target: str, *others: str) -> Query:
+    return Query(f"q{number}", reference, ("x",), "x", target, (target, *others))
+
+
+def same(first: Batch, second: Batch) -> bool:
+    pairs: list[tuple[Any, Any]] = [(first.text, second.text)]
+    tensors = [
+        (getattr(first, name), getattr(second, name))
+        for name in ("images", "reference", "candidates", "target", "excluded", "mined", "rows")
+    ]
+    tensors += [(first.tokens["ids"], second.tokens["ids"])]
+    equal = all((a is None and b is None) or torch.equal(a, b) for a, b in tensors)
+    return equal and all(a == b for a, b in pairs)
+
+
+# the table
+
+
+def test_an_image_of_several_splits_has_one_number(tmp_path: Path) -> None:
+    first = small_split(tmp_path, [query(0, "a", "b", "c")])
+    second = replace(first, name="more", queries=(query(1, "c", "a"),), gallery=("c", "a"))
+    table = training_table([first, replace(first, role="val"), second])
+    assert table.images == ("a", "b", "c", "d", "e")
+    assert [pool.tolist() for pool in table.pools] == [[0, 1, 2, 3, 4], [2, 0]]
+    assert [(r.split, r.reference, r.target, r.answers) for r in table.rows] == [
+        (0, 0, 1, (1, 2)),
+        (1, 2, 0, (0,)),
+    ]
+
+
+def test_a_table_needs_training_rows_with_targets(tmp_path: Path) -> None:
+    split = small_split(tmp_path, [query(0, "a", "b")])
+    with pytest.raises(CIRError, match="no training split; its splits: small"):
+        training_table([replace(split, role="val")])
+    with pytest.raises(CIRError, match="no training split; its splits: none"):
+        training_table([])
+    with pytest.raises(CIRError, match="hold no query with a target and an image"):
+        training_table([replace(split, queries=())])
+    blind = replace(split.queries[0], target=None, answers=())
+    with pytest.raises(CIRError, match="training query 'q0' has no target"):
+        training_table([replace(split, queries=(blind,))])
+
+
+def test_answers_without_a_picture_are_left_out(tmp_path: Path) -> None:
+    table = training_table([small_split(tmp_path, [query(0, "a", "b", "gone")])])
+    assert table.rows[0].answers == (1,)
+
+
+# the order of an epoch
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_an_epoch_is_a_permutation_cut_into_batches(drop_last: bool) -> None:
+    mined = torch.arange(23)[:, None] * torch.tensor([[10, 100]])
+    plans = epoch_plans(23, batch_size=5, drop_last=drop_last, seed=1, epoch=2, mined=mined)
+    rows = [row for plan in plans for row in plan.rows]
+    assert len(set(rows)) == len(rows) == (20 if drop_last else 23)
+    assert set(rows) <= set(range(23))
+    assert [plan.number for plan in plans] == list(range(len(plans)))
+    for plan in plans:
+        assert plan.mined is not None
+        assert plan.mined.tolist() == [[10 * row, 100 * row] for row in plan.rows]
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    def order(seed: int, epoch: int) -> list[tuple[int, ...]]:
+        torch.manual_seed(epoch * 100 + seed)  # must not matter
+        plans = epoch_plans(40, batch_size=8, drop_last=False, seed=seed, epoch=epoch, mined=None)
+        return [plan.rows for plan in plans]
+
+    assert order(1, 2) == order(1, 2)
+    assert len({str(order(seed, epoch)) for seed in range(4) for epoch in range(4)}) == 16
+
+
+def test_a_batch_larger_than_the_data_is_refused_where_it_would_be_dropped() -> None:
+    with pytest.raises(CIRError, match=r"train\.batch_size 9 exceeds the 8 training rows"):
+        epoch_plans(8, batch_size=9, drop_last=True, seed=0, epoch=0, mined=None)
+    (plan,) = epoch_plans(8, batch_size=9, drop_last=False, seed=0, epoch=0, mined=None)
+    assert len(plan.rows) == 8
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "sizes"),
+    [
+        (13, 4, [4, 3, 3, 3]),
+        (33, 32, [17, 16]),
+        (12, 4, [4, 4, 4]),
+        (3, 1, [1, 1, 1]),
+        (1, 4, [1]),
+    ],
+)
+def test_no_batch_is_left_with_a_few_rows(rows: int, batch_size: int, sizes: list[int]) -> None:
+    """CIRR's 28,225 training rows are 882 batches of 32 and one row, which has no negative."""
+    plans = epoch_plans(rows, batch_size=batch_size, drop_last=False, seed=0, epoch=0, mined=None)
+    assert [len(plan.rows) for plan in plans] == sizes
+    assert sorted(row for plan in plans for row in plan.rows) == list(range(rows))
+
+
+def test_mix_depends_on_each_number_and_their_order() -> None:
+    seeds = {mix(*numbers) for numbers in ((0,), (1,), (0, 1), (1, 0), (0, 0), (0, 1, 1))}
+    assert len(seeds) == 6
+    assert all(0 <= seed < 2**62 for seed in seeds)
+    assert mix(3, 4) == mix(3, 4)
+
+
+# batches
+
+
+def test_duplicate_targets_share_a_column_and_answers_are_excluded(tmp_path: Path) -> None:
+    queries = [query(0, "a", "b", "c"), query(1, "e", "b"), query(2, "b", "c"), query(3, "a", "d")]
+    table = training_table([small_split(tmp_path, queries)])
+    batch = source(table)[BatchPlan(0, 0, (0, 1, 2, 3))]
+    # columns b, c, d; then the references a, e that are no candidates
+    assert batch.image_index is not None
+    assert batch.image_index.tolist() == [1, 2, 3, 0, 4]
+    assert batch.candidates.tolist() == [0, 1, 2]
+    assert batch.reference.tolist() == [3, 4, 0, 3]
+    assert batch.target.tolist() == [0, 0, 1, 2]
+    assert batch.excluded.tolist() == [[False, True, False], [False] * 3, [False] * 3, [False] * 3]
+    assert batch.rows is not None
+    assert batch.rows.tolist() == [0, 1, 2, 3]
+
+
+def test_known_target_alone_leaves_other_answers_in(tmp_path: Path) -> None:
+    queries = [query(0, "a", "b", "c"), query(1, "e", "c")]
+    table = training_table([small_split(tmp_path, queries)])
+    assert not source(table, known="target")[BatchPlan(0, 0, (0, 1))].excluded.any()
+    assert source(table, known="answers")[BatchPlan(0, 0, (0, 1))].excluded[0, 1]
+    row, split = table.rows[0], table.splits[0]
+    assert excluded_images(row, split, "answers") == {2}
+    assert excluded_images(row, split, "target") == set()
+
+
+def test_a_removed_reference_is_excluded(tmp_path: Path) -> None:
+    queries = [query(0, "a", "b"), query(1, "b", "a"), query(2, "c", "d")]
+    table = training_table([small_split(tmp_path, queries, drop_reference=True)])
+    plan = BatchPlan(0, 0, (0, 1, 2))
+    # columns b, a, d: each of the first two rows has its reference among them
+    excluded = source(table, known="answers")[plan].excluded
+    assert excluded.tolist() == [[False, True, False], [True, False, False], [False] * 3]
+    assert not source(table, known="target")[plan].excluded.any()
+
+
+def test_negatives_can_be_mined_from_the_targets_of_a_split(tmp_path: Path) -> None:
+    queries = [query(0, "a", "e"), query(1, "b", "c"), query(2, "b", "e")]
+    split = small_split(tmp_path, queries)
+    assert training_table([split]).pools[0].tolist() == list(range(len(split.gallery)))
+    table = training_table([split], "targets")
+    assert [table.images[i] for i in table.pools[0].tolist()] == ["c", "e"]
+
+
+def test_a_target_that_is_the_reference_is_not_excluded(tmp_path: Path) -> None:
+    table = training_table([small_split(tmp_path, [query(0, "a", "a")], drop_reference=True)])
+    assert not source(table)[BatchPlan(0, 0, (0,))].excluded.any()
+
+
+def test_mined_images_become_columns_of_their_row(tmp_path: Path) -> None:
+    table = training_table([small_split(tmp_path, [query(0, "a", "b"), query(1, "e", "c")])])
+    mined = torch.tensor([[3, 2], [-1, -1]])
+    batch = source(table)[BatchPlan(0, 0, (0, 1), mined)]
+    assert batch.image_index is not None
+    assert batch.image_index[batch.candidates].tolist() == [1, 2, 3]
+    assert batch.mined is not None
+    assert batch.mined.tolist() == [[False, True, True], [False, False, False]]
+
+
+def test_each_image_is_opened_once_per_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = table_of(tmp_path, queries=30, images=6)
+    opened: list[Path] = []
+
+    def counted(path: Path) -> Any:
+        opened.append(path)
+        return open_image(path)
+
+    monkeypatch.setattr(data_module, "open_image", counted)
+    mined = torch.arange(30)[:, None] % 6
+    batch = source(table)[BatchPlan(0, 0, tuple(range(30)), mined)]
+    assert len(opened) == len(set(opened)) == 6
+    assert batch.images is not None
+    assert batch.images.shape == (6, 3, 4, 4)
+    opened.clear()
+    assert source(table, with_images=False)[BatchPlan(0, 0, (0, 1))].images is None
+    assert not opened
+
+
+def test_pictures_stand_where_the_indices_say(tmp_path: Path) -> None:
+    table = table_of(tmp_path, queries=10, outside=3)
+    backbone = FakeBackbone()
+    batch = source(table)[BatchPlan(0, 0, tuple(range(10)))]
+    assert batch.images is not None
+    for place, row in enumerate(table.rows):
+        for image, column in (
+            (row.reference, int(batch.reference[place])),
+            (row.target, int(batch.candidates[batch.target[place]])),
+        ):
+            picture = open_image(table.paths[image])
+            assert torch.equal(batch.images[column], backbone.preprocess(picture))
+
+
+def test_number_of_workers_changes_nothing(tmp_path: Path) -> None:
+    table = table_of(tmp_path, mode="four_way", queries=17)
+
+    def epochs(workers: int) -> list[Batch]:
+        encoding = Encoding(torch.device("cpu"), workers=workers, progress=False)
+        loader = Loader(source(table, augmentation="photo"), encoding)
+        found: list[Batch] = []
+        for epoch in range(2):
+            mined = (torch.arange(17)[:, None] + epoch) % 12
+            plans = epoch_plans(17, batch_size=4, drop_last=False, seed=1, epoch=epoch, mined=mined)
+            found += loader.epoch(plans)
+        return found
+
+    alone, shared = epochs(0), epochs(2)
+    assert len(alone) == len(shared) > 0
+    assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loading_leaves_torchs_generator_alone(tmp_path: Path, workers: int) -> None:
+    """Persistent workers draw a seed in their first epoch only, which would shift dropout."""
+    table = table_of(tmp_path)
+    loader = Loader(source(table), Encoding(torch.device("cpu"), workers=workers, progress=False))
+    plans = epoch_plans(20, batch_size=10, drop_last=False, seed=1, epoch=0, mined=None)
+    torch.manual_seed(4)
+    expected = torch.rand(3)
+    for _ in range(2):
+        torch.manual_seed(4)
+        list(loader.epoch(plans))
+        assert torch.equal(torch.rand(3), expected)
+
+
+def test_workers_end_with_their_loader(tmp_path: Path) -> None:
+    """In a reference cycle they outlive it, and then take five seconds each to end."""
+    table = table_of(tmp_path)
+    plans = epoch_plans(20, batch_size=10, drop_last=False, seed=1, epoch=0, mined=None)
+    loader = Loader(source(table), Encoding(torch.device("cpu"), workers=2, progress=False))
+    there = set(multiprocessing.active_children())
+    gc.disable()
+    try:
+        list(loader.epoch(plans))
+        mine = set(multiprocessing.active_children()) - there
+        assert len(mine) == 2
+        del loader
+        assert not mine & set(multiprocessing.active_children())
+    finally:
+        gc.enable()
+
+
+def failure(loader: Loader, plans: list[BatchPlan]) -> str:
+    """Its message; pytest.raises would keep the loader, and with it the workers, in a cycle."""
+    try:
+        list(loader.epoch(plans))
+    except CIRError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_is_named_in_one_line(tmp_path: Path, workers: int) -> None:
+    """A worker's traceback must not become part of the message."""
+    table = table_of(tmp_path)
+    for path in table.paths:
+        path.write_bytes(b"")
+    loader = Loader(source(table), Encoding(torch.device("cpu"), workers=workers, progress=False))
+    plans = epoch_plans(20, batch_size=10, drop_last=False, seed=1, epoch=0, mined=None)
+    assert re.fullmatch(r"image .*\.png is empty \(0 bytes\)", failure(loader, plans))
+
+
+def test_drawn_captions_depend_on_seed_epoch_and_row_alone(tmp_path: Path) -> None:
+    table = table_of(tmp_path, mode="four_way", queries=40)
+
+    def texts(seed: int, plans: list[BatchPlan]) -> dict[int, str]:
+        made = source(table, seed=seed, with_images=False)
+        return {
+            row: text
+            for plan in plans
+            for row, text in zip(plan.rows, made[plan].text, strict=True)
+        }
+
+    rows = tuple(range(40))
+    forward = texts(1, [BatchPlan(0, 0, rows)])
+    backward = [BatchPlan(0, 7 - n, rows[::-1][n * 5 : n * 5 + 5]) for n in range(8)]
+    assert texts(1, backward) == forward
+    assert texts(1, [BatchPlan(1, 0, rows)]) != forward
+    assert texts(2, [BatchPlan(0, 0, rows)]) != forward
+    kinds = set()
+    for row, text in forward.items():
+        first, second = table.rows[row].query.captions
+        options = [f"{first} and {second}", f"{second} and {first}", first, second]
+        kinds.add(options.index(text))
+    assert kinds == {0, 1, 2, 3}
+
+
+def test_two_query_modes_ask_each_row_its_own_text(tmp_path: Path) -> None:
+    split = small_split(tmp_path, [])
+    captions = replace(split.captions, mode="both_orders")
+    queries = tuple(
+        Query(f"q{n}", "a", ("is red", "longer"), text, "b", ("b",))
+        for n, text in enumerate(captions.texts(("is red", "longer")))
+    )
+    table = training_table([replace(split, captions=captions, queries=queries)])
+    assert [row.order for row in table.rows] == [0, 1]
+    text = source(table)[BatchPlan(0, 0, (0, 1))].text
+    assert text == ["is red and longer", "longer and is red"]
+
+
+def test_edits_and_views_are_tokenised_beside_the_text(tmp_path: Path) -> None:
+    table = training_table([small_split(tmp_path, [query(0, "a", "b")])])
+    views = {"back": lambda text: f"back {text}"}
+    made = BatchSource(table, FakeBackbone(), seed=0, views=views, edit=lambda text: f"to {text}")
+    batch = made[BatchPlan(0, 0, (0,))]
+    assert batch.text == ["to x"]
+    expected: Tensor = FakeBackbone().tokenize(["back x"])["ids"]
+    assert torch.equal(batch.views["back"]["ids"], expected)
+
+
+def test_augmented_pictures_repeat_with_seed_and_epoch(tmp_path: Path) -> None:
+    table = table_of(tmp_path)
+    made = source(table, augmentation="photo")
+    first, again = made[BatchPlan(0, 0, (0, 1))], made[BatchPlan(0, 0, (0, 1))]
+    other = made[BatchPlan(1, 0, (0, 1))]
+    assert first.images is not None
+    assert again.images is not None
+    assert other.images is not None
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+
+
+def test_splits_that_are_made_up_have_what_tests_need(tmp_path: Path) -> None:
+    split = made_up_split(tmp_path, outside=4, groups=True)
+    assert any(query.reference not in split.gallery for query in split.queries)
+    assert all(query.target in query.group for query in split.queries)
+    assert all(query.reference not in query.group for query in split.queries)

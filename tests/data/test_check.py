@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cir_plugins.data import check as module
+from cir_plugins.data.check import HEADER, check
+from cir_plugins.data.readers.circo import CIRCO
+from cir_plugins.data.readers.cirr import CIRR
+from cir_plugins.data.readers.fashioniq import FashionIQ
+from cir_plugins.data.split import Query, Split
+from tests.layouts import small_circo, small_cirr, small_fashioniq, write_picture
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+def data(name: str) -> Path:
+    if not (DATA / name).is_dir():
+        pytest.skip(f"{DATA / name} is not there")
+    return DATA / name
+
+
+def test_a_complete_folder_is_fine(tmp_path: Path) -> None:
+    report = check(FashionIQ(), small_fashioniq(tmp_path))
+    assert report.ok
+    assert report.decoded
+    assert report.queries() == {"train": 2, "val": 3, "test": 1}
+    assert report.rows() == [
+        ("dress.train", "2", "4", "2", "0", "0", "0"),
+        ("dress.val", "2", "5", "1", "0", "0", "0"),
+        ("shirt.val", "1", "2", "1", "0", "0", "0"),
+        ("dress.test", "1", "2", "1", "0", "0", "0"),
+        ("all val", "3", "", "", "", "", "0"),
+    ]
+    lines = report.lines()
+    assert len(lines) == 6
+    assert lines[0].split("  ")[0] == HEADER[0]
+    assert lines[2].split() == ["dress.val", "2", "5", "1", "0", "0", "0"]
+
+
+def test_missing_and_broken_pictures_are_counted_with_their_cost(tmp_path: Path) -> None:
+    root = small_fashioniq(tmp_path)
+    (root / "images" / "d2.png").unlink()
+    (root / "images" / "s2.png").write_bytes(b"")
+    (root / "images" / "d3.png").write_bytes((root / "images" / "d3.png").read_bytes()[:45])
+    report = check(FashionIQ(), root)
+    dress, shirt = report.splits[1:3]
+    assert (dress.missing, list(dress.broken), dress.lost_targets) == (1, ["d3"], 2)
+    assert (shirt.lost_references, shirt.lost) == (1, 1)
+    assert not report.ok
+    assert dress.row()[-1] == "2 (100.0%)"
+    assert (
+        "dress.val: 1 images are missing and 1 broken, which costs 2 of 2 queries (100.0%): "
+        "0 lack the reference, 2 only the target" in report.errors
+    )
+    assert any("s2.png is empty (0 bytes)" in error for error in report.errors)
+    assert any("d3.png cannot be decoded" in error for error in report.errors)
+    assert report.rows()[-1] == ("all val", "3", "", "", "", "", "3 (100.0%)")
+
+
+def test_without_decoding_broken_pictures_are_not_seen(tmp_path: Path) -> None:
+    root = small_fashioniq(tmp_path)
+    (root / "images" / "s2.png").write_bytes(b"")
+    report = check(FashionIQ(), root, decode=False)
+    assert report.ok
+    assert "pictures were looked for but not opened" in report.lines()
+
+
+def test_a_training_picture_that_no_triplet_needs_is_a_note(tmp_path: Path) -> None:
+    root = small_fashioniq(tmp_path)
+    (root / "images" / "t4.png").unlink()
+    report = check(FashionIQ(), root)
+    assert report.ok
+    assert [note.split(":")[0] for note in report.notes] == ["dress.train"]
+
+
+def test_long_lists_of_broken_pictures_are_cut(tmp_path: Path) -> None:
+    root = small_circo(tmp_path)
+    for number in range(10, 24):
+        (root / "images" / f"{number:012d}.jpg").write_bytes(b"")
+    report = check(CIRCO(splits=("val",)), root)
+    assert len(report.splits[0].broken) == 14
+    assert report.errors[-1] == "val: 4 more images are broken"
+    assert len(report.errors) == 12
+
+
+def test_unreadable_annotations_are_an_error_in_the_report(tmp_path: Path) -> None:
+    root = small_fashioniq(tmp_path)
+    (root / "captions" / "cap.dress.val.json").write_text('[{"candidate": ')
+    report = check(FashionIQ(), root)
+    assert not report.ok
+    assert report.splits == ()
+    assert report.lines()[0].startswith("error: ")
+    assert "cap.dress.val.json is not valid JSON" in report.errors[0]
+
+
+def test_readers_that_are_plain_functions_are_checked_too(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png")
+
+    def read(root: Path) -> list[Split]:
+        query = Query("0", "a", ("x",), "x", "b", ("b",))
+        return [Split("val", "val", (query,), ("a", "b"), {"a": root / "a.png"})]
+
+    report = check(read, tmp_path)
+    assert report.splits[0].lost_targets == 1
+    assert check(lambda _: [], tmp_path).errors == [f"no split was found in {tmp_path}"]
+
+
+def test_worker_processes_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = small_cirr(tmp_path)
+    (root / "dev" / "dev-2.png").write_bytes(b"not an image")
+    alone = check(CIRR(), root, workers=1)
+    monkeypatch.setattr(module, "_WORTH_WORKERS", 0)
+    together = check(CIRR(), root, workers=2)
+    assert together == alone
+    assert list(alone.splits[0].broken) == ["dev-2"]
+
+
+def test_fashioniq_annotations_without_pictures() -> None:
+    report = check(FashionIQ(), data("fashioniq"))
+    assert report.queries() == {"train": 18_000, "val": 6_016, "test": 6_118}
+    galleries = {split.name: split.gallery for split in report.splits if split.role == "val"}
+    assert galleries == {"dress.val": 3_817, "shirt.val": 6_346, "toptee.val": 5_373}
+    assert [split.missing for split in report.splits if split.role == "val"] == [3817, 6346, 5373]
+    assert len(report.errors) == 1
+    assert "not one picture was found" in report.errors[0]
+    assert "30,134 of 30,134 queries (100.0%) cannot be asked" in report.errors[0]
+    assert "6,016 (100.0%)" in "\n".join(report.lines())
+
+
+def test_cirr_annotations_without_pictures() -> None:
+    report = check(CIRR(), data("cirr"))
+    counts = [(s.name, s.queries, s.gallery, s.references, s.missing) for s in report.splits]
+    assert counts == [("val", 4181, 2297, 2165, 2297), ("test1", 4148, 2315, 2178, 2315)]
+    assert not report.ok
+    assert "cap.rc2.train.json is not there" in report.notes[0]
+
+
+def test_circo_annotations_without_pictures() -> None:
+    report = check(CIRCO(), data("circo"))
+    assert [(s.name, s.queries, s.lost) for s in report.splits] == [
+        ("val", 220, 220),
+        ("test", 800, 800),
+    ]
+    assert "the gallery is what the annotations name" in report.notes[0]
+
+
+def test_real_photographs_are_whole() -> None:
+    report = check(FashionIQ(gallery="merged"), data("photos"), workers=1)
+    assert report.ok
+    assert report.queries() == {"train": 4560, "val": 1516}

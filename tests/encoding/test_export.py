@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cir_plugins.data.images import open_image
+from cir_plugins.distributed.rendezvous import share_of_environment
+from cir_plugins.encoding.export import Bulk, encode_images, images_of, shard_path, spread_over_gpus
+from cir_plugins.encoding.shards import Shard
+from cir_plugins.errors import CIRError
+from cir_plugins.method import Method
+from tests.fakes import CPU, FakeBackbone, parts, write_pictures
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    write_pictures(tmp_path / "images" / "deep", [f"{n:02d}" for n in range(11)])
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    return images_of(tmp_path / "images")
+
+
+def a_method(seed: int = 0) -> Method:
+    return Method(parts(FakeBackbone(targets=3, seed=seed)))
+
+
+def rows(out: Path, shards: int) -> tuple[list[str], Tensor]:
+    """All names and values, shard by shard."""
+    read = [Shard(shard_path(out, number)) for number in range(shards)]
+    return [n for shard in read for n in shard.names], torch.cat([s.whole()[0] for s in read])
+
+
+def test_images_of_a_folder_are_named_by_their_place(files: dict[str, Path]) -> None:
+    assert list(files) == [f"deep/{n:02d}.png" for n in range(11)]
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CIRError, match=r"no images in folder .*; accepted: \.bmp"):
+        images_of(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["targets", "features"])
+def test_shards_hold_what_the_method_gives(
+    files: dict[str, Path], tmp_path: Path, what: Any
+) -> None:
+    method = a_method()
+    manifest = encode_images(method, files, tmp_path / "out", CPU, Bulk(what, shard_size=4))
+    assert manifest is not None
+    content = json.loads(manifest.read_text())
+    assert [shard["images"] for shard in content["shards"]] == [4, 4, 3]
+    assert (content["images"], content["broken"], content["what"]) == (11, {}, what)
+    pixels = torch.stack([method.backbone.preprocess(open_image(path)) for path in files.values()])
+    features = method.backbone.features(pixels)
+    expected = features if what == "features" else method.target(features)
+    names, found = rows(tmp_path / "out", 3)
+    assert names == list(files)
+    assert torch.allclose(found, expected.detach(), atol=1e-6)
+
+
+def test_half_precision_is_stored_as_such(files: dict[str, Path], tmp_path: Path) -> None:
+    encode_images(a_method(), files, tmp_path / "out", CPU, Bulk(dtype="bf16"))
+    assert rows(tmp_path / "out", 1)[1].dtype == torch.bfloat16
+
+
+def test_a_number_too_large_for_half_precision_is_refused(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    method = a_method()
+    with torch.no_grad():
+        method.backbone.tower.mul_(1e6)
+    with pytest.raises(CIRError, match=r"shard-000000.* fit into float16.*; accepted: --dtype bf"):
+        encode_images(method, files, tmp_path / "out", CPU, Bulk("features", dtype="fp16"))
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+
+
+def test_images_that_changed_are_encoded_again(files: dict[str, Path], tmp_path: Path) -> None:
+    """Their names are what they were: the shard of before was taken for theirs."""
+    out, bulk = tmp_path / "out", Bulk(shard_size=4)
+    encode_images(a_method(), files, out, CPU, bulk)
+    times = {number: shard_path(out, number).stat().st_mtime_ns for number in (0, 2)}
+    files["deep/05.png"].write_bytes(files["deep/00.png"].read_bytes())
+    assert encode_images(a_method(), files, out, CPU, bulk) == out / "manifest.json"
+    assert times == {number: shard_path(out, number).stat().st_mtime_ns for number in (0, 2)}
+    encode_images(a_method(), files, tmp_path / "new", CPU, bulk)
+    assert torch.equal(rows(out, 3)[1], rows(tmp_path / "new", 3)[1])
+
+
+def test_other_images_of_the_same_names_are_encoded(files: dict[str, Path], tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    encode_images(a_method(), files, out, CPU, Bulk())
+    write_pictures(other / "deep", [f"{n:02d}" for n in range(11)], seed=1)
+    encode_images(a_method(), images_of(other), out, CPU, Bulk())
+    encode_images(a_method(), images_of(other), tmp_path / "new", CPU, Bulk())
+    assert torch.equal(rows(out, 1)[1], rows(tmp_path / "new", 1)[1])
+
+
+def test_images_that_were_only_copied_keep_their_shards(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    encode_images(a_method(), files, out, CPU, Bulk())
+    written = shard_path(out, 0).stat().st_mtime_ns
+    for path in files.values():
+        os.utime(path, ns=(1, 1))
+    encode_images(a_method(), files, out, CPU, Bulk())
+    assert shard_path(out, 0).stat().st_mtime_ns == written
+
+
+def test_no_manifest_tells_of_shards_that_another_process_has_yet_to_redo(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    out, bulk = tmp_path / "out", Bulk(shard_size=4, world=2)
+    encode_images(a_method(), files, out, CPU, Bulk(shard_size=4))
+    for name in ("deep/00.png", "deep/05.png"):
+        files[name].write_bytes(files["deep/10.png"].read_bytes())
+    assert encode_images(a_method(), files, out, CPU, bulk) is None
+    assert not (out / "manifest.json").exists()
+    assert encode_images(a_method(), files, out, CPU, replace(bulk, rank=1)) is not None
+
+
+def test_a_method_of_other_options_is_another_one(files: dict[str, Path], tmp_path: Path) -> None:
+    method = a_method()
+    encode_images(method, files, tmp_path / "out", CPU, Bulk())
+    method.norm_scale = 2.0  # type: ignore[assignment]
+    with pytest.raises(CIRError, match="written for other images, weights or settings"):
+        encode_images(method, files, tmp_path / "out", CPU, Bulk())
+
+
+def test_shards_that_are_done_are_kept(files: dict[str, Path], tmp_path: Path) -> None:
+    out, bulk = tmp_path / "out", Bulk(shard_size=4)
+    encode_images(a_method(), files, out, CPU, bulk)
+    first = rows(out, 3)[1]
+    times = {number: shard_path(out, number).stat().st_mtime_ns for number in (0, 2)}
+    shard_path(out, 1).unlink()
+    encode_images(a_method(), files, out, CPU, bulk)
+    assert times == {number: shard_path(out, number).stat().st_mtime_ns for number in (0, 2)}
+    assert torch.equal(rows(out, 3)[1], first)
+
+
+def test_two_ranks_share_the_shards_and_the_last_writes_the_manifest(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    encode_images(a_method(), files, alone, CPU, Bulk(shard_size=4))
+    bulk = Bulk(shard_size=4, world=2)
+    assert encode_images(a_method(), files, shared, CPU, replace(bulk, rank=1)) is None
+    assert [path.name for path in shared.glob("*.safetensors")] == ["shard-000001.safetensors"]
+    assert encode_images(a_method(), files, shared, CPU, bulk) == shared / "manifest.json"
+    assert torch.equal(rows(alone, 3)[1], rows(shared, 3)[1])
+    assert (alone / "manifest.json").read_text() == (shared / "manifest.json").read_text()
+
+
+def test_shards_of_other_weights_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    encode_images(a_method(), files, tmp_path / "out", CPU, Bulk())
+    with pytest.raises(CIRError, match="written for other images, weights or settings; accepted"):
+        encode_images(a_method(seed=1), files, tmp_path / "out", CPU, Bulk())
+
+
+def test_a_broken_image_is_named_or_left_out(files: dict[str, Path], tmp_path: Path) -> None:
+    files["deep/05.png"].write_bytes(b"\x89PNG, but not for long")
+    with pytest.raises(CIRError, match=r"image .*05\.png .*\n?.*\nleave such .* --skip-broken"):
+        encode_images(a_method(), files, tmp_path / "out", CPU, Bulk())
+    manifest = encode_images(a_method(), files, tmp_path / "out", CPU, Bulk(skip_broken=True))
+    assert manifest is not None
+    content = json.loads(manifest.read_text())
+    assert content["images"] == 10
+    assert list(content["broken"]) == ["deep/05.png"]
+    assert rows(tmp_path / "out", 1)[0] == [name for name in files if "05" not in name]
+
+
+@pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("x", "2")])
+def test_a_share_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, rank: str, world: str
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    with pytest.raises(CIRError, match="accepted: 0 <= RANK < WORLD_SIZE"):
+        share_of_environment()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "local", "taken"), [(0, "1", []), (1, "1", []), (4, "2", [2]), (2, "3", [1])]
+)
+def test_processes_of_a_machine_take_its_gpus_in_turn(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, local: str, taken: list[int]
+) -> None:
+    found: list[int] = []
+    monkeypatch.setenv("LOCAL_RANK", local)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", found.append)
+    spread_over_gpus()
+    assert found == taken

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+import cir_plugins.mining.blocks as pools_module
+import cir_plugins.retrieval.scores as scores_module
+from cir_plugins.builtin.samplers import Hardest, InBatch
+from cir_plugins.builtin.similarity import best_token, unit
+from cir_plugins.mining.blocks import Columns, pools
+from cir_plugins.mining.negatives import mine_embeddings
+from cir_plugins.retrieval.scores import rows_per_block
+from dqe_plugin.sampler import TargetRelative
+
+CPU = torch.device("cpu")
+
+
+def made_up(
+    count: int, candidates: int, tokens: int = 0
+) -> tuple[Tensor, Tensor, Tensor, list[list[int]]]:
+    chance = torch.Generator().manual_seed(0)
+    shape = (candidates, tokens) if tokens else (candidates,)
+    queries = unit(torch.randn(count, 6, generator=chance))
+    targets = unit(torch.randn(*shape, 6, generator=chance))
+    target = torch.randint(0, candidates, (count,), generator=chance)
+    known = [
+        torch.randperm(candidates, generator=chance)[: index % 4].tolist()
+        + [int(target[index])] * (index % 2)
+        for index in range(count)
+    ]
+    return queries, targets, target, known
+
+
+def test_columns_of_a_block_by_hand() -> None:
+    columns = Columns.of([[4, 2], [], [7]])
+    row, column = columns.block(0, 3)
+    assert (row.tolist(), column.tolist()) == ([0, 0, 2], [4, 2, 7])
+    row, column = columns.block(1, 3)
+    assert (row.tolist(), column.tolist()) == ([1], [7])
+    assert Columns.of([[], []]).block(0, 2)[1].tolist() == []
+
+
+def test_gathered_columns_by_hand() -> None:
+    columns = Columns.gathered(torch.tensor([2, 0, 0, 2]), torch.tensor([7, 4, 2, -1]), 4)
+    assert columns.starts.tolist() == [0, 2, 2, 3, 3]
+    assert columns.columns.tolist() == [4, 2, 7]
+
+
+@pytest.mark.parametrize("tokens", [0, 3])
+def test_pools_are_the_samplers_on_the_whole_matrix(
+    monkeypatch: pytest.MonkeyPatch, tokens: int
+) -> None:
+    queries, targets, target, known = made_up(23, 40, tokens)
+    scores = best_token(queries, targets)
+    excluded = torch.zeros(23, 40, dtype=torch.bool)
+    for row, columns in enumerate(known):
+        excluded[row, columns] = True
+    excluded.scatter_(1, target[:, None], False)
+    sampler = TargetRelative(lower=0.1, upper=0.6)
+    expected, outside = sampler.pools(scores, target, excluded)
+    for cells in (1, 40, 40 * 7, 40 * 100):
+        monkeypatch.setattr(scores_module, "CELLS", cells)
+        monkeypatch.setattr(scores_module, "_MOST_CELLS", cells)
+        monkeypatch.setattr(pools_module, "SLICE_CELLS", max(40, cells // 3))
+        blocks = list(
+            pools(
+                *(queries, targets, target, Columns.of(known)),
+                candidates=40,
+                similarity=best_token,
+                sampler=sampler,
+            )
+        )
+        assert all(one.rows.stop == two.rows.start for one, two in pairwise(blocks))
+        assert torch.equal(torch.cat([block.mask for block in blocks]), expected)
+        assert torch.equal(torch.cat([block.outside for block in blocks]), outside)
+        torch.testing.assert_close(torch.cat([block.scores for block in blocks]), scores)
+
+
+def test_a_share_of_the_rows_is_that_share_of_the_whole() -> None:
+    queries, targets, target, known = made_up(20, 30)
+    parts = (queries, targets, target, Columns.of(known))
+    kwargs = {"candidates": 30, "similarity": best_token, "sampler": Hardest(count=5)}
+    (whole,) = pools(*parts, **kwargs)
+    (part,) = pools(*parts, **kwargs, rows=range(6, 13))
+    assert part.rows == slice(6, 13)
+    assert torch.equal(part.mask, whole.mask[6:13])
+
+
+def test_a_samplers_mistake_is_taken_back() -> None:
+    queries, targets, target, known = made_up(12, 30)
+    (block,) = pools(
+        *(queries, targets, target, Columns.of(known)),
+        candidates=30,
+        similarity=best_token,
+        sampler=lambda scores, target, excluded: torch.ones_like(excluded),
+    )
+    for row, columns in enumerate(known):
+        assert not block.mask[row, [*columns, int(target[row])]].any()
+    assert block.outside is None
+
+
+def test_without_queries_everything_allowed_is_in_the_pool() -> None:
+    _, _, target, known = made_up(12, 30)
+    (block,) = pools(
+        *(None, None, target, Columns.of(known)),
+        candidates=30,
+        similarity=best_token,
+        sampler=InBatch(),
+    )
+    assert block.scores is None
+    for row, columns in enumerate(known):
+        assert int(block.mask[row].sum()) == 30 - len({*columns, int(target[row])})
+
+
+def test_memory_of_a_block_is_bounded() -> None:
+    for candidates in (10, 1000, 20_000, 160_000, 10**6, 10**7, 10**8):
+        rows = rows_per_block(candidates, CPU)
+        assert rows >= 1
+        assert rows == 1 or rows * candidates <= 8_000_000
+    assert rows_per_block(20_000, CPU) >= 64
+
+
+def test_mined_embeddings_come_from_the_pools() -> None:
+    queries, targets, target, known = made_up(40, 60)
+    sampler = TargetRelative()
+    drawn = mine_embeddings(
+        *(queries, targets, target, sampler),
+        count=3,
+        seed=1,
+        similarity=best_token,
+        excluded=Columns.of(known),
+    )
+    (block,) = pools(
+        *(queries, targets, target, Columns.of(known)),
+        candidates=60,
+        similarity=best_token,
+        sampler=sampler,
+    )
+    assert drawn.shape == (40, 3)
+    for row, found in enumerate(drawn.tolist()):
+        assert {column for column in found if column >= 0} <= set(
+            block.mask[row].nonzero().flatten().tolist()
+        )
+        assert (found[0] >= 0) == bool(block.mask[row].any())
+
+
+@pytest.mark.parametrize("queries", [0, 2])
+def test_nothing_to_draw_from_is_told(queries: int) -> None:
+    """It ended in a ZeroDivisionError."""
+    with pytest.raises(ValueError, match="there are 0 targets to draw negatives from; accepted: 1"):
+        mine_embeddings(
+            torch.zeros(queries, 4),
+            torch.zeros(0, 4),
+            torch.zeros(queries, dtype=torch.long),
+            InBatch(),
+            count=1,
+            seed=0,
+            similarity=best_token,
+        )

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import cir_plugins.encoding.features as encode_module
+import cir_plugins.mining.blocks as pools_module
+import cir_plugins.mining.miner as mining_module
+from cir_plugins.builtin.samplers import Hardest, InBatch, SemiHard
+from cir_plugins.data.images import open_image
+from cir_plugins.data.table import TrainingTable, excluded_images, training_table
+from cir_plugins.encoding.features import FeatureStore
+from cir_plugins.errors import CIRError
+from cir_plugins.method import Method
+from cir_plugins.mining.miner import Mined, mine
+from dqe_plugin.sampler import TargetRelative
+from tests.fakes import CPU, FakeBackbone, made_up_split, parts
+from tests.reference_training import target_relative
+
+
+def two_splits(folder: Path, **kwargs: Any) -> TrainingTable:
+    first = made_up_split(folder / "1", queries=23, images=14, outside=3, **kwargs)
+    second = made_up_split(folder / "2", queries=9, images=6, seed=8, **kwargs)
+    rename = {name: f"other-{name}" for name in second.paths}
+    queries = tuple(
+        replace(
+            query,
+            reference=rename[query.reference],
+            target=rename[query.target or ""],
+            answers=tuple(rename[name] for name in query.answers),
+        )
+        for query in second.queries
+    )
+    gallery = tuple(rename[name] for name in second.gallery)
+    paths = {rename[name]: path for name, path in second.paths.items()}
+    other = replace(second, name="other", queries=queries, gallery=gallery, paths=paths)
+    return training_table([first, other])
+
+
+def run(method: Method, table: TrainingTable, **kwargs: Any) -> Mined:
+    settings = {
+        "epoch": 2,
+        "epochs": 3,
+        "count": 2,
+        "seed": 4,
+        "known": "answers",
+        "with_model": True,
+    }
+    return mine(method, table, CPU, **{**settings, **kwargs})
+
+
+def pools(method: Method, table: TrainingTable, sampler: Any, known: str) -> list[set[int]]:
+    """The negatives of each row, one query and one image at a time."""
+    backbone = method.backbone
+    made = []
+    for row in table.rows:
+        split = table.splits[row.split]
+        gallery = table.pools[row.split].tolist()
+        pictures = {
+            image: backbone.preprocess(open_image(table.paths[image]))[None]
+            for image in {*gallery, row.reference}
+        }
+        with torch.no_grad():
+            tokens = backbone.tokenize([row.query.text])
+            query = backbone.query(backbone.features(pictures[row.reference]), tokens)[0]
+            scores = [
+                max(
+                    float(token @ query)
+                    for token in backbone.target(backbone.features(pictures[image])).view(-1, 8)
+                )
+                for image in gallery
+            ]
+        out = set(row.answers) if known == "answers" else set()
+        if split.drop_reference and known == "answers":
+            out.add(row.reference)
+        excluded = [image in out and image != row.target for image in gallery]
+        chosen = sampler(scores, gallery.index(row.target), excluded)
+        made.append({image for image, taken in zip(gallery, chosen, strict=True) if taken})
+    return made
+
+
+def plain_zone(scores: list[float], target: int, excluded: list[bool]) -> list[bool]:
+    return target_relative(
+        scores, target, excluded, lower=0.1, upper=0.6, unit="quantile", fallback=2
+    )
+
+
+@pytest.mark.parametrize("drop_reference", [True, False])
+@pytest.mark.parametrize("known", ["answers", "target"])
+def test_what_is_known_is_that_of_each_row(
+    tmp_path: Path, known: str, drop_reference: bool
+) -> None:
+    table = two_splits(tmp_path, drop_reference=drop_reference)
+    for split, pool in enumerate(table.pools):
+        found = mining_module._known(table, split, known)
+        own = [(number, row) for number, row in enumerate(table.rows) if row.split == split]
+        assert found.rows.tolist() == [number for number, _ in own]
+        assert pool[found.target].tolist() == [row.target for _, row in own]
+        for place, (_, row) in enumerate(own):
+            inside = [image for image in dict.fromkeys(row.answers) if image in pool.tolist()]
+            assert pool[found.answers.block(place, place + 1)[1]].tolist() == inside
+            out = excluded_images(row, table.splits[split], known) & set(pool.tolist())
+            assert set(pool[found.excluded.block(place, place + 1)[1]].tolist()) == out
+
+
+@pytest.mark.parametrize("targets", [0, 3])
+@pytest.mark.parametrize("known", ["answers", "target"])
+def test_draws_from_what_a_plain_version_leaves(tmp_path: Path, known: str, targets: int) -> None:
+    table = two_splits(tmp_path, drop_reference=known == "answers")
+    sampler = TargetRelative(lower=0.1, upper=0.6, fallback=2)
+    method = Method(parts(FakeBackbone(targets=targets), sampler=sampler))
+    expected = pools(method, table, plain_zone, known)
+    many = run(method, table, epochs=20, known=known)
+    assert many.images.shape == (32, 40)
+    for drawn, pool in zip(many.images.tolist(), expected, strict=True):
+        if not pool:
+            assert drawn == [-1] * 40
+            continue
+        assert set(drawn) == pool  # forty draws use up a pool of at most fourteen
+        assert len(set(drawn[: len(pool)])) == len(pool)
+        assert drawn == [drawn[place % len(pool)] for place in range(40)]
+    sizes = torch.tensor([len(pool) for pool in expected], dtype=torch.float64)
+    assert many.report["pool"]["mean"] == pytest.approx(float(sizes.mean()))
+    assert many.report["pool"]["quartiles"][1] == pytest.approx(float(sizes.quantile(0.5)))
+    wrong = sum(
+        len(pool & set(row.answers)) for pool, row in zip(expected, table.rows, strict=True)
+    )
+    assert many.report["false_negatives"] == pytest.approx(wrong / float(sizes.sum()))
+    assert (wrong > 0) == (known == "target")
+    assert sum(many.report["drop"]["counts"]) == int(sizes.sum())
+    assert many.report["empty"] == expected.count(set()) / 32
+
+
+def test_never_the_target_the_excluded_or_another_splits_image(tmp_path: Path) -> None:
+    table = two_splits(tmp_path, drop_reference=True)
+    for with_model in (True, False):
+        mined = run(Method(parts()), table, epochs=30, with_model=with_model)
+        for row, drawn in zip(table.rows, mined.images.tolist(), strict=True):
+            forbidden = {row.target, row.reference, *row.answers}
+            assert not forbidden & set(drawn)
+            assert set(drawn) == set(table.pools[row.split].tolist()) - forbidden
+        assert ("drop" in mined.report) == with_model
+
+
+@pytest.mark.parametrize("with_model", [True, False])
+def test_size_of_blocks_and_of_batches_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_model: bool
+) -> None:
+    table = two_splits(tmp_path)
+    method = Method(parts(sampler=TargetRelative()))
+    whole = run(method, table, with_model=with_model)
+    for block in (1, 5):
+        monkeypatch.setattr(pools_module, "rows_per_block", lambda *_, rows=block: rows)
+        found = mine(
+            method,
+            table,
+            replace(CPU, batch_size=block + 2),
+            epoch=2,
+            epochs=3,
+            count=2,
+            seed=4,
+            known="answers",
+            with_model=with_model,
+        )
+        assert torch.equal(found.images, whole.images)
+
+
+def test_draw_depends_on_seed_and_epoch(tmp_path: Path) -> None:
+    table = two_splits(tmp_path)
+    method = Method(parts())
+    first = run(method, table).images
+    torch.manual_seed(99)
+    assert torch.equal(run(method, table).images, first)
+    assert not torch.equal(run(method, table, seed=5).images, first)
+    assert not torch.equal(run(method, table, epoch=3).images, first)
+
+
+def test_each_epoch_has_columns_of_its_own() -> None:
+    mined = Mined(torch.arange(12).view(2, 6), since=4, report={})
+    assert mined.epoch(4, 2).tolist() == [[0, 1], [6, 7]]
+    assert mined.epoch(6, 2).tolist() == [[4, 5], [10, 11]]
+    for epoch in (3, 7):
+        with pytest.raises(ValueError, match=f"epoch {epoch} lies outside the refresh of epoch 4"):
+            mined.epoch(epoch, 2)
+
+
+def test_rows_without_negatives_are_marked(tmp_path: Path) -> None:
+    table = two_splits(tmp_path)
+
+    def first_row_only(scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+        mask = InBatch()(scores, target, excluded)
+        mask[1:] = False
+        return mask
+
+    mined = run(Method(parts(sampler=first_row_only)), table)
+    there = (mined.images >= 0).all(dim=1)
+    assert int(there.sum()) == 2  # one block of each split
+    assert (mined.images[~there] == -1).all()
+    assert mined.report["empty"] == pytest.approx(30 / 32)
+
+
+def test_no_negatives_at_all_is_an_error(tmp_path: Path) -> None:
+    table = two_splits(tmp_path)
+    method = Method(parts(sampler=SemiHard(margin=1e-12)))
+    with pytest.raises(CIRError, match="no negative for any of the 32 training rows at epoch 2"):
+        run(method, table)
+
+
+def test_a_samplers_mistake_cannot_draw_the_target(tmp_path: Path) -> None:
+    """Plugins bring samplers: what they let through is held to the exclusions once more."""
+    table = two_splits(tmp_path)
+    careless = Method(parts(sampler=lambda scores, target, excluded: excluded | True))
+    for row, drawn in zip(table.rows, run(careless, table, epochs=30).images.tolist(), strict=True):
+        assert not {row.target, *row.answers} & set(drawn)
+
+
+def test_report_of_the_previous_refresh_and_of_fallbacks(tmp_path: Path) -> None:
+    table = two_splits(tmp_path)
+    hardest = Method(parts(sampler=Hardest(count=3)))
+    before = run(hardest, table)
+    assert "kept" not in before.report
+    assert "fallback" not in before.report
+    assert run(hardest, table, epoch=5, previous=before).report["kept"] == 1.0
+    far = TargetRelative(unit="absolute", lower=5, upper=6, fallback=1)
+    method = Method(parts(sampler=far))
+    report = run(method, table, previous=before).report
+    assert report["fallback"] == 1.0
+    assert 0 <= report["kept"] < 1
+
+
+def test_cached_features_give_the_same_and_no_image_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = two_splits(tmp_path)
+    method = Method(parts(FakeBackbone(frozen=True), sampler=TargetRelative()))
+    plain = run(method, table)
+    store = FeatureStore.build(method.backbone, table.paths, CPU, 10)
+    assert store is not None
+
+    def refuse(path: Path) -> None:
+        raise AssertionError(f"{path} was opened")
+
+    monkeypatch.setattr(encode_module, "open_image", refuse)
+    assert torch.equal(run(method, table, store=store).images, plain.images)

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import cir_plugins.encoding.features as encode_module
+import cir_plugins.retrieval.evaluate as evaluation
+from cir_plugins.builtin.methods import ImageTextProduct
+from cir_plugins.data.images import open_image
+from cir_plugins.data.split import Query, Split
+from cir_plugins.encoding.features import Encoding
+from cir_plugins.errors import CIRError
+from cir_plugins.method import Method
+from cir_plugins.retrieval import scores as pools
+from cir_plugins.retrieval.embed import query_text
+from cir_plugins.retrieval.evaluate import (
+    SplitResult,
+    average,
+    encode_split,
+    evaluate,
+    evaluate_encoded,
+    main_value,
+    rankings,
+    report,
+    score_blocks,
+)
+from tests import reference
+from tests.fakes import CPU, FakeBackbone, made_up_split, parts
+
+MEASURES = ("recall@1", "recall@3", "any_recall@2", "map@3", "map@50", "subset_recall@1")
+
+
+def texts_of(method: Method, split: Split) -> list[str]:
+    return [query_text(method, query, split.captions) for query in split.queries]
+
+
+def made_up(folder: Path, **kwargs: Any) -> Split:
+    settings = {
+        "role": "val",
+        "images": 13,
+        "queries": 40,
+        "outside": 4,
+        "answers": 3,
+        "groups": True,
+        "measures": MEASURES,
+    }
+    return made_up_split(folder, **{**settings, **kwargs})
+
+
+def plain_scores(method: Method, split: Split, query: Query, text: str) -> list[float]:
+    """Scores of one query, each image opened anew, the removed reference at -inf."""
+    backbone = method.backbone
+
+    def features(name: str) -> Tensor:
+        made: Tensor = backbone.features(backbone.preprocess(open_image(split.paths[name]))[None])
+        return made
+
+    with torch.no_grad():
+        asked = method.query(features(query.reference), backbone.tokenize([text]))
+        scores = [
+            float(method.similarity(asked, method.target(features(name)))[0, 0])
+            for name in split.gallery
+        ]
+    if split.drop_reference and query.reference in split.gallery:
+        scores[split.gallery.index(query.reference)] = float("-inf")
+    return scores
+
+
+def plain_value(measure: str, scores: Sequence[float], query: Query, split: Split) -> float:
+    kind, _, cut = measure.partition("@")
+    answers = [split.gallery.index(name) for name in query.answers]
+    group = [split.gallery.index(name) for name in query.group]
+    return {
+        "recall": lambda k: reference.recall(scores, answers, k),
+        "any_recall": lambda k: reference.any_recall(scores, answers, k),
+        "map": lambda k: reference.average_precision(scores, answers, k),
+        "subset_recall": lambda k: reference.subset_recall(scores, answers[0], group, k),
+    }[kind](int(cut))
+
+
+@pytest.mark.parametrize("drop_reference", [False, True])
+@pytest.mark.parametrize("kind", ["one vector", "tokens", "product"])
+@pytest.mark.parametrize("block", [256, 7])
+def test_every_value_is_that_of_a_plain_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_reference: bool, kind: str, block: int
+) -> None:
+    monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: block)
+    split = made_up(tmp_path, drop_reference=drop_reference)
+    backbone = FakeBackbone(targets=3 if kind == "tokens" else 0)
+    method = (ImageTextProduct if kind == "product" else Method)(parts(backbone))
+    result = evaluate(method, split, CPU)
+    assert tuple(result.measures) == MEASURES
+    assert (result.queries, result.gallery) == (40, 13)
+    plain = [plain_scores(method, split, query, query.text) for query in split.queries]
+    for measure in MEASURES:
+        expected = [
+            plain_value(measure, scores, query, split)
+            for scores, query in zip(plain, split.queries, strict=True)
+        ]
+        assert result.values[measure].tolist() == pytest.approx(expected)
+        assert result.measures[measure] == pytest.approx(sum(expected) / 40)
+    assert 0 < result.measures["recall@3"] < 1
+
+
+def test_a_query_may_be_several_vectors(tmp_path: Path) -> None:
+    split = made_up(tmp_path)
+    encoded = encode_split(ImageTextProduct(parts()), split, CPU)
+    assert encoded.queries.shape == (40, 2, 8)
+    assert encoded.targets.shape == (13, 8)
+
+
+def test_each_image_is_opened_once_and_queries_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = made_up(tmp_path)
+    method = Method(parts())
+    opened: list[Path] = []
+
+    def counted(path: Path) -> Any:
+        opened.append(path)
+        return open_image(path)
+
+    monkeypatch.setattr(encode_module, "open_image", counted)
+    encoded = encode_split(method, split, CPU)
+    assert len(opened) == len(set(opened))
+    used = {*split.gallery, *(query.reference for query in split.queries)}
+    assert set(opened) == {split.paths[name] for name in used}
+    with torch.no_grad():
+        for row, query in enumerate(split.queries):
+            pixels = method.backbone.preprocess(open_image(split.paths[query.reference]))[None]
+            tokens = method.backbone.tokenize([query.text])
+            expected = method.query(method.backbone.features(pixels), tokens)[0]
+            assert torch.allclose(encoded.queries[row], expected, atol=1e-6)
+
+
+def test_size_of_batches_changes_nothing_but_rounding(tmp_path: Path) -> None:
+    split = made_up(tmp_path)
+    method = Method(parts())
+    one = encode_split(method, split, Encoding(torch.device("cpu"), batch_size=1, progress=False))
+    all_at_once = encode_split(method, split, replace(CPU, batch_size=100))
+    assert torch.allclose(one.queries, all_at_once.queries, atol=1e-6)
+    assert torch.allclose(one.targets, all_at_once.targets, atol=1e-6)
+
+
+def test_answers_outside_the_gallery_count_as_not_found(tmp_path: Path) -> None:
+    split = made_up(tmp_path, groups=False, measures=("recall@50", "map@50"))
+    query = split.queries[0]
+    target, kept = query.answers[0], query.answers[1]
+    gallery = tuple(name for name in split.gallery if name != target)
+    asked = replace(query, answers=(target, kept))
+    small = replace(split, queries=(asked,), gallery=gallery)
+    result = evaluate(Method(parts()), small, CPU)
+    assert result.measures["recall@50"] == 0.0
+    (order,) = rankings(Method(parts()), encode_split(Method(parts()), small, CPU), 50)
+    # one of the two answers is found, at this rank
+    assert result.measures["map@50"] == pytest.approx(1 / (order.index(kept) + 1) / 2)
+
+
+def test_equal_scores_rank_by_gallery_order(tmp_path: Path) -> None:
+    class Indifferent(Method):
+        def similarity(self, query: Tensor, target: Tensor) -> Tensor:
+            return torch.zeros(len(query), len(target))
+
+    split = made_up(tmp_path, groups=False, measures=("recall@1", "recall@3"))
+    method = Indifferent(parts())
+    result = evaluate(method, split, CPU)
+    places = [split.gallery.index(query.target or "") for query in split.queries]
+    assert result.values["recall@3"].tolist() == [float(place < 3) for place in places]
+    assert rankings(method, encode_split(method, split, CPU), 4)[5] == list(split.gallery[:4])
+
+
+def test_rankings_are_the_first_of_a_sort_without_the_removed_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: 7)
+    split = made_up(tmp_path, drop_reference=True)
+    method = Method(parts())
+    encoded = encode_split(method, split, CPU)
+    for k in (4, 50):
+        found = rankings(method, encoded, k)
+        for row, query in enumerate(split.queries):
+            scores = plain_scores(method, split, query, query.text)
+            assert found[row] == [split.gallery[i] for i in reference.ranking(scores)[:k]]
+    assert rankings(method, encoded, 4, rows=[30, 2, 8]) == [
+        rankings(method, encoded, 4)[row] for row in (30, 2, 8)
+    ]
+
+
+def test_several_tokens_are_scored_by_parts_of_the_gallery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+
+    class Watched(Method):
+        def similarity(self, query: Tensor, target: Tensor) -> Tensor:
+            widths.append(len(target))
+            return super().similarity(query, target)
+
+    split = made_up(tmp_path)
+    method = Watched(parts(FakeBackbone(targets=3)))
+    encoded = encode_split(method, split, CPU)
+    whole = torch.cat([scores for _, scores in score_blocks(method, encoded)])
+    assert set(widths) == {13}
+    widths.clear()
+    monkeypatch.setattr(pools, "CELLS", 40 * 3 * 5)  # of 40 queries, 3 tokens and 5 images
+    by_parts = torch.cat([scores for _, scores in score_blocks(method, encoded)])
+    assert max(widths) == 5
+    assert torch.allclose(by_parts, whole, atol=1e-6)
+
+
+def test_an_encoded_split_is_measured_as_evaluate_does(tmp_path: Path) -> None:
+    split, method = made_up(tmp_path), Method(parts())
+    measured = evaluate_encoded(method, encode_split(method, split, CPU))
+    assert measured.measures == evaluate(method, split, CPU).measures
+
+
+@pytest.mark.parametrize("drop_reference", [False, True])
+def test_the_rest_of_a_group_follows_in_the_order_of_its_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_reference: bool
+) -> None:
+    monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: 7)
+    split = made_up(tmp_path, drop_reference=drop_reference)
+    # Of a group a member may be missing, and the reference named as one.
+    first = split.queries[0]
+    odd = replace(first, group=(*first.group[1:], "nowhere", first.reference))
+    split = replace(split, queries=(odd, *split.queries[1:]))
+    method = Method(parts())
+    encoded = encode_split(method, split, CPU)
+    longer = 0
+    for k in (0, 2, 5, 50):
+        whole, short = rankings(method, encoded, 50), rankings(method, encoded, k, groups=True)
+        for query, images, found in zip(split.queries, whole, short, strict=True):
+            assert found == images[:k] + [name for name in images[k:] if name in query.group]
+            longer += len(found) > k > 0
+    assert longer
+
+
+def test_blind_and_empty_splits_are_told_apart(tmp_path: Path) -> None:
+    split = made_up(tmp_path)
+    blind = tuple(replace(query, target=None, answers=()) for query in split.queries)
+    with pytest.raises(CIRError, match="split 'val-split' is blind: its targets are not public"):
+        evaluate(Method(parts()), replace(split, queries=blind), CPU)
+    with pytest.raises(CIRError, match="split 'val-split' has no queries"):
+        evaluate(Method(parts()), replace(split, queries=()), CPU)
+    with pytest.raises(CIRError, match="split 'val-split' has no gallery"):
+        evaluate(Method(parts()), replace(split, gallery=()), CPU)
+
+
+def test_diverged_weights_are_told(tmp_path: Path) -> None:
+    method = Method(parts())
+    with torch.no_grad():
+        method.backbone.words.fill_(float("nan"))
+    with pytest.raises(CIRError, match="scores that are not numbers"):
+        evaluate(method, made_up(tmp_path), CPU)
+
+
+def test_subset_recall_needs_groups(tmp_path: Path) -> None:
+    with pytest.raises(CIRError, match="needs queries with a group"):
+        evaluate(Method(parts()), made_up(tmp_path, groups=False), CPU)
+
+
+def test_a_methods_edit_reaches_the_texts(tmp_path: Path) -> None:
+    class Tagged(Method):
+        edit = staticmethod(lambda text: f"[to] {text}")  # type: ignore[assignment]
+
+    split = made_up(tmp_path, mode="both_orders")
+    first, second = split.queries[0].captions
+    other = replace(split.queries[0], text=f"{second} and {first}")
+    split = replace(split, queries=(split.queries[0], other))
+    assert texts_of(Tagged(parts()), split) == [
+        f"[to] {first} and [to] {second}",
+        f"[to] {second} and [to] {first}",
+    ]
+    assert texts_of(Method(parts()), split) == [query.text for query in split.queries]
+
+
+def result(name: str, queries: int, **measures: float) -> SplitResult:
+    named = {key.replace("_at_", "@"): value for key, value in measures.items()}
+    return SplitResult(name, named, {}, queries, 10)
+
+
+def test_average_is_over_splits_and_report_is_json() -> None:
+    results = [result("a", 3, recall_at_1=0.2, map_at_5=0.5), result("b", 1, recall_at_1=0.4)]
+    assert average(results) == {"recall@1": pytest.approx(0.3)}
+    assert report("set", "original", results) == {
+        "dataset": "set",
+        "protocol": "original",
+        "splits": {"a": {"recall@1": 0.2, "map@5": 0.5}, "b": {"recall@1": 0.4}},
+        "average": {"recall@1": pytest.approx(0.3)},
+        "queries": 4,
+        "gallery": 20,
+    }
+    assert main_value({"a": 0.25, "b": 0.5, "c": 9.0}, ("a", "b")) == 0.375
+
+
+def test_autocast_in_bf16_runs_and_gives_single_precision(tmp_path: Path) -> None:
+    split = made_up(tmp_path)
+    encoded = encode_split(Method(parts()), split, replace(CPU, dtype=torch.bfloat16))
+    assert encoded.queries.dtype == encoded.targets.dtype == torch.float32
+    exact = encode_split(Method(parts(FakeBackbone())), split, CPU)
+    assert torch.allclose(encoded.queries, exact.queries, atol=0.05)

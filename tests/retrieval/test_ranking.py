@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from cir_plugins.retrieval import ranking
+from cir_plugins.retrieval.ranking import leading, places
+from tests import reference
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+inf, nan = float("inf"), float("nan")
+
+
+def scores_with_ties(seed: int, rows: int, width: int, levels: int, dtype: torch.dtype) -> Tensor:
+    """Scores of few levels, both zeros, both infinities and a dropped image among them."""
+    chance = torch.Generator().manual_seed(seed)
+    level = torch.randint(-levels, levels + 1, (rows, width), generator=chance)
+    scores = (level / 3).to(dtype)
+    zeros = torch.rand(rows, width, generator=chance) < 0.05
+    scores[zeros] = -0.0
+    scores[torch.rand(rows, width, generator=chance) < 0.03] = inf
+    scores[torch.rand(rows, width, generator=chance) < 0.03] = -inf
+    return scores
+
+
+def sorted_first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """What a full stable sort begins with."""
+    values, columns = scores.sort(dim=1, descending=True, stable=True)
+    return values[:, :k], columns[:, :k]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("answers", [1, 4])
+@pytest.mark.parametrize("levels", [1, 6, 100_000])
+@pytest.mark.parametrize("cells", [1, 70, 240_000])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_places_are_those_of_a_plain_ranking(
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    answers: int,
+    levels: int,
+    cells: int,
+    threads: int,
+) -> None:
+    monkeypatch.setattr(ranking, "CELLS", cells)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    scores = scores_with_ties(levels + answers, 9, 37, levels, dtype)
+    chance = torch.Generator().manual_seed(answers)
+    columns = torch.rand(9, 37, generator=chance).argsort(dim=1)[:, :answers]
+    columns[torch.rand(columns.shape, generator=chance) < 0.2] = -1
+    columns[4] = -1
+    found, broken = places(scores, columns)
+    assert not broken.any()
+    for row, asked in enumerate(columns.tolist()):
+        there = [place for place, column in enumerate(asked) if column >= 0]
+        # A plain ranking leaves -inf out: places behind it are those of its order.
+        plain = reference.ranks([max(s, -1e300) for s in scores[row].tolist()], asked)
+        assert [int(found[row, place]) for place in there] == [plain[place] for place in there]
+
+
+def test_long_rows_are_counted_exactly() -> None:
+    """More scores than the bytes of a word can count, and no multiple of eight."""
+    chance = torch.Generator().manual_seed(0)
+    for width in (2039, 2041, 5003):
+        scores = torch.randint(0, 50, (3, width), generator=chance).float()
+        columns = torch.randint(0, width, (3, 2), generator=chance)
+        order = scores.sort(dim=1, descending=True, stable=True).indices
+        expected = (order[:, None] == columns[..., None]).int().argmax(dim=2) + 1
+        assert torch.equal(places(scores, columns)[0], expected)
+    assert places(torch.ones(1, 9000), torch.tensor([[8999, 0]]))[0].tolist() == [[9000, 1]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_gpu_counts_as_a_cpu_does(dtype: torch.dtype) -> None:
+    """What a GPU runs is plain torch: run here on the same scores."""
+    scores = scores_with_ties(0, 9, 37, 2, dtype)
+    columns = torch.randint(0, 37, (4, 9), generator=torch.Generator().manual_seed(0))
+    own = scores.gather(1, columns.T).T.contiguous()
+    for one, two in zip(
+        ranking._compared(scores, own, columns),
+        ranking._compared_on_cpu(scores, own, columns),
+        strict=True,
+    ):
+        assert torch.equal(one, two)
+    pair = own[1, :, None], columns[1, :, None]
+    equal = ranking._in_front(scores, *pair)
+    assert torch.equal(equal, ranking._in_front_on_cpu(scores, *pair))
+    assert equal.any()
+
+
+def test_rows_with_nan_are_told() -> None:
+    scores = torch.zeros(5, 4)
+    scores[1, 3] = scores[2, 0] = scores[4, 2] = nan
+    columns = torch.tensor([[0, 1], [0, -1], [0, -1], [2, 3], [-1, -1]])
+    assert places(scores, columns)[1].tolist() == [False, True, True, False, True]
+
+
+def test_scores_in_a_graph_and_transposed_ones_are_ranked() -> None:
+    scores = torch.tensor([[1.0, 5.0], [3.0, 4.0], [2.0, 6.0]], requires_grad=True)
+    assert places(scores.T, torch.tensor([[0], [1]]))[0].tolist() == [[3], [3]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("levels", [0, 1, 6, 100_000])
+@pytest.mark.parametrize("k", [0, 1, 3, 20, 36, 37, 50])
+def test_the_first_of_a_ranking_are_those_of_a_full_stable_sort(
+    dtype: torch.dtype, levels: int, k: int
+) -> None:
+    for seed in range(5):
+        scores = scores_with_ties(seed, 12, 37, levels, dtype)
+        scores[3, 5] = scores[4, 0] = scores[4, 36] = nan
+        scores[6] = -inf
+        values, columns = leading(scores, k)
+        expected = sorted_first(scores, k)
+        assert torch.equal(columns, expected[1])
+        assert values.dtype == dtype
+        assert torch.equal(values.nan_to_num(7.0), expected[0].nan_to_num(7.0))
+        assert torch.equal(values.isnan(), expected[0].isnan())
+
+
+def test_the_first_of_a_long_ranking_without_ties() -> None:
+    scores = torch.randn(4, 3000, generator=torch.Generator().manual_seed(0))
+    for k in (1, 10, 200):
+        values, columns = leading(scores, k)
+        assert torch.equal(columns, sorted_first(scores, k)[1])
+        assert torch.equal(values, scores.gather(1, columns))
+
+
+def test_ties_across_the_end_go_to_the_lower_column() -> None:
+    scores = torch.tensor([[0.0, 2.0, 2.0, 2.0, 3.0]])
+    assert leading(scores, 2)[1].tolist() == [[4, 1]]
+    assert leading(scores, 3)[1].tolist() == [[4, 1, 2]]
+
+
+def test_no_row_has_no_first() -> None:
+    assert leading(torch.zeros(0, 5), 2)[1].shape == (0, 2)

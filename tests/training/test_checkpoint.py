@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from cir_plugins.errors import CIRError
+from cir_plugins.files import write_atomically
+from cir_plugins.training.checkpoint import (
+    FORMAT,
+    load_state,
+    load_trained_state,
+    save_state,
+    trained_state,
+)
+
+
+def test_nested_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    state: dict[Any, Any] = {
+        "weights": {"a.b": torch.randn(3, 2), "half": torch.randn(2).bfloat16()},
+        "scalar": torch.tensor(4),
+        "empty": {},
+        "list": [1, 2.5, "x", None, True, {"deep": torch.arange(3)}],
+        "tuple": (1, (torch.zeros(1), 2)),
+        "mined": None,
+        "loss": float("inf"),
+        3: "three",
+        "3": "text three",
+    }
+    save_state(tmp_path / "c.safetensors", state)
+    back = load_state(tmp_path / "c.safetensors")
+    assert list(back) == list(state)
+    assert torch.equal(back["weights"]["a.b"], state["weights"]["a.b"])
+    assert back["weights"]["half"].dtype == torch.bfloat16
+    assert back["scalar"].item() == 4
+    assert back["scalar"].shape == ()
+    assert back["empty"] == {}
+    assert back["list"][:5] == [1, 2.5, "x", None, True]
+    assert back["list"][5]["deep"].tolist() == [0, 1, 2]
+    assert back["tuple"][0] == 1
+    assert back["tuple"][1][1] == 2
+    assert (back["mined"], back["loss"], back[3], back["3"]) == (
+        None,
+        float("inf"),
+        "three",
+        "text three",
+    )
+
+
+@pytest.mark.parametrize("kind", ["adamw", "radam", "sgd"])
+def test_an_optimisers_state_comes_back(tmp_path: Path, kind: str) -> None:
+    """Its state is keyed by integers, which JSON would turn into text."""
+    makers: dict[str, Any] = {
+        "adamw": torch.optim.AdamW,
+        "radam": torch.optim.RAdam,
+        "sgd": lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9),
+    }
+    weights = [nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(2, 2))]
+    optimizer = makers[kind](weights, lr=0.1)
+    sum(weight.pow(2).sum() for weight in weights).backward()  # type: ignore[union-attr]
+    optimizer.step()
+    save_state(tmp_path / "c.safetensors", optimizer.state_dict())
+    back = load_state(tmp_path / "c.safetensors")
+    state = optimizer.state_dict()
+    assert list(back["state"]) == list(state["state"]) == [0, 1]
+    for index, slots in state["state"].items():
+        for name, value in slots.items():
+            assert torch.equal(torch.as_tensor(back["state"][index][name]), torch.as_tensor(value))
+    again = makers[kind](weights, lr=0.5)
+    again.load_state_dict(back)
+    assert again.param_groups[0]["lr"] == 0.1
+
+
+def test_tensors_that_share_memory_are_saved_each(tmp_path: Path) -> None:
+    whole = torch.arange(6.0)
+    save_state(tmp_path / "c.safetensors", {"whole": whole, "view": whole[::2], "same": whole})
+    back = load_state(tmp_path / "c.safetensors")
+    assert back["view"].tolist() == [0, 2, 4]
+    assert back["same"].tolist() == back["whole"].tolist() == whole.tolist()
+
+
+def test_what_is_neither_tensor_nor_plain_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="state at 'a/0' is a set, neither tensor nor plain"):
+        save_state(tmp_path / "c.safetensors", {"a": [{1, 2}]})
+    with pytest.raises(ValueError, match="state has two tensors at 'a/b'"):
+        save_state(tmp_path / "c.safetensors", {"a/b": torch.ones(1), "a": {"b": torch.ones(1)}})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("size", range(120, 900, 8))
+def test_no_length_of_the_header_looks_like_a_pickle(tmp_path: Path, size: int) -> None:
+    """A safetensors file starts with that length: one in 32 starts with a pickle's first byte."""
+    path = tmp_path / "c.safetensors"
+    save_state(path, {"text": "x" * size, "tensor": torch.ones(1)})
+    assert load_state(path)["text"] == "x" * size
+
+
+class Malicious:
+    """Runs a command when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (os.system, ("touch executed",))
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_pickle_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(pickle.dumps({"method": Malicious()}, protocol=protocol))
+    with pytest.raises(CIRError, match="is a pickle, which could run code; accepted: safetensors"):
+        load_state(path)
+    torch.save({"method": Malicious()}, path)
+    with pytest.raises(CIRError, match="is a pickle"):
+        load_state(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_state(path, {"a": torch.randn(100)})
+    whole = path.read_bytes()
+    for kept in (0, 4, 20, len(whole) - 1):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(CIRError, match="is damaged or not a safetensors file"):
+            load_state(path)
+    path.write_bytes(b"PNG, perhaps" * 9)
+    with pytest.raises(CIRError, match="is damaged or not a safetensors file"):
+        load_state(path)
+    path.unlink()
+    with pytest.raises(CIRError, match="cannot be read"):
+        load_state(path)
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_file({"a": torch.ones(1)}, path, metadata={"format": "99"})
+    with pytest.raises(CIRError, match=f"has format 99; this version reads format {FORMAT}"):
+        load_state(path)
+    save_file({"a": torch.ones(1)}, path)
+    with pytest.raises(CIRError, match="has format None"):
+        load_state(path)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "c.safetensors"
+    save_state(path, {"epoch": 1})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(CIRError, match=r"no space left on the disk of .*; c\.safetensors was not"):
+        save_state(path, {"epoch": 2})
+    monkeypatch.undo()
+    assert [file.name for file in tmp_path.iterdir()] == ["c.safetensors"]
+    assert load_state(path) == {"epoch": 1}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip("mounting a small tmpfs is not permitted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk: Path) -> None:
+    path = small_disk / "c.safetensors"
+    save_state(path, {"a": torch.zeros(100)})
+    with pytest.raises(CIRError, match="no space left on the disk"):
+        save_state(path, {"a": torch.zeros(100_000)})
+    assert [file.name for file in small_disk.iterdir()] == ["c.safetensors"]
+    assert load_state(path)["a"].shape == (100,)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CIRError, match=r"gone/x\.json cannot be written"):
+        write_atomically(tmp_path / "gone" / "x.json", b"")
+
+
+def test_an_interrupted_write_leaves_no_second_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints are large: leftovers of killed runs must not add up."""
+    path = tmp_path / "x.json"
+    write_atomically(path, b"old")
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            write_atomically(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) <= 2
+    write_atomically(path, b"new")
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+    assert path.read_bytes() == b"new"
+
+
+def test_a_written_file_has_ordinary_permissions(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"")
+    write_atomically(tmp_path / "x.json", b"")
+    assert (tmp_path / "x.json").stat().st_mode == plain.stat().st_mode
+
+
+class Model(nn.Module):
+    """Something trained, something frozen, and buffers."""
+
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.trained = nn.Linear(width, 2)
+        self.frozen = nn.Linear(width, 2).requires_grad_(False)
+        self.norm = nn.BatchNorm1d(2)
+
+
+def test_trained_state_is_what_was_trained_and_all_buffers() -> None:
+    assert set(trained_state(Model())) == {
+        "trained.weight",
+        "trained.bias",
+        "norm.weight",
+        "norm.bias",
+        "norm.running_mean",
+        "norm.running_var",
+        "norm.num_batches_tracked",
+    }
+
+
+def test_trained_state_goes_into_another_model() -> None:
+    first, second = Model(), Model()
+    load_trained_state(second, trained_state(first), "it")
+    assert torch.equal(first.trained.weight, second.trained.weight)
+    assert not torch.equal(first.frozen.weight, second.frozen.weight)
+    load_trained_state(second, first.state_dict(), "it")
+    assert torch.equal(first.frozen.weight, second.frozen.weight)
+
+
+def test_every_key_that_does_not_fit_is_told() -> None:
+    state = trained_state(Model())
+    del state["norm.running_mean"]
+    state["head.weight"] = torch.ones(1)
+    state["trained.weight"] = torch.ones(2, 9)
+    with pytest.raises(
+        CIRError,
+        match=r"checkpoint c does not fit the model: missing: norm.running_mean; "
+        r"unexpected: head.weight; shapes: trained.weight \(2, 9\) instead of \(2, 3\)",
+    ):
+        load_trained_state(Model(), state, "checkpoint c")
+    with pytest.raises(CIRError, match=r"missing: .*, .*, .*, .*, .* \.\.\."):
+        load_trained_state(Model(), {}, "it")
+
+
+def test_a_frozen_weight_of_another_shape_is_told_too() -> None:
+    with pytest.raises(CIRError, match=r"shapes: frozen.weight \(2, 4\) instead of \(2, 3\)"):
+        load_trained_state(
+            Model(), {**trained_state(Model()), "frozen.weight": torch.ones(2, 4)}, "it"
+        )
+
+
+def test_metadata_of_a_checkpoint_is_plain_json(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    path = tmp_path / "c.safetensors"
+    save_state(path, {"epoch": 3, "w": torch.ones(1)})
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata["format"] == str(FORMAT)
+    assert json.loads(metadata["state"])["$keys"] == [["epoch", "str"], ["w", "str"]]

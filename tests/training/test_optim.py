@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cir_plugins.config.settings import TrainSettings
+from cir_plugins.errors import CIRError
+from cir_plugins.method import Method
+from cir_plugins.training.optim import cycled_momentum, make_optimizer, rate_factor, set_rate
+from tests.fakes import FakeBackbone, parts
+from tests.reference_training import one_cycle_factor
+
+
+def rates(settings: TrainSettings, steps: int) -> list[float]:
+    return [
+        rate_factor(settings, epoch, step, steps)
+        for epoch in range(settings.epochs)
+        for step in range(steps)
+    ]
+
+
+@pytest.mark.parametrize(("warmup", "start"), [(0.3, 0.04), (0.1, 0.1), (0.5, 1.0), (0.25, 0.04)])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_one_cycle_is_torchs(warmup: float, start: float, optimizer: Any) -> None:
+    """Rate and momentum, step by step: cosine, two phases, a last rate of 1e-4 of the first."""
+    settings = TrainSettings(
+        epochs=5,
+        lr=0.3,
+        schedule="one_cycle",
+        warmup=warmup,
+        start_factor=start,
+        optimizer=optimizer,
+    )
+    steps = 8
+    ours = make_optimizer(Method(parts()), settings)
+    weight = nn.Parameter(torch.ones(1))
+    theirs: Any = (
+        torch.optim.SGD([weight], lr=1.0, momentum=0.9)
+        if optimizer == "sgd"
+        else torch.optim.AdamW([weight], lr=1.0)
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        theirs,
+        max_lr=0.3,
+        total_steps=40,
+        pct_start=warmup,
+        anneal_strategy="cos",
+        cycle_momentum=True,
+        base_momentum=0.85,
+        max_momentum=0.95,
+        div_factor=1 / start,
+        final_div_factor=1e4,
+        three_phase=False,
+    )
+    for done in range(40):
+        epoch, step = divmod(done, steps)
+        factor = set_rate(ours, settings, epoch, step, steps)
+        group, wanted = ours.param_groups[0], theirs.param_groups[0]
+        assert group["lr"] == pytest.approx(wanted["lr"], rel=1e-9)
+        assert factor == pytest.approx(one_cycle_factor(done, 40, warmup, start), rel=1e-9)
+        if optimizer == "sgd":
+            assert group["momentum"] == pytest.approx(wanted["momentum"], rel=1e-9)
+        else:
+            assert group["betas"] == pytest.approx(wanted["betas"], rel=1e-9)
+        theirs.step()
+        if done < 39:
+            schedule.step()
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.01])
+def test_cosine_is_torchs_cosine_annealing(floor: float) -> None:
+    settings = TrainSettings(epochs=6, lr=0.2, lr_floor=floor)
+    weight = nn.Parameter(torch.ones(1))
+    theirs = torch.optim.SGD([weight], lr=0.2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, 6, eta_min=0.2 * floor)
+    for epoch in range(6):
+        found = [rate_factor(settings, epoch, step, 5) for step in range(5)]
+        assert found == [pytest.approx(theirs.param_groups[0]["lr"] / 0.2)] * 5
+        theirs.step()
+        schedule.step()
+
+
+def test_cosine_by_steps_rises_evenly_and_then_falls() -> None:
+    settings = TrainSettings(epochs=2, schedule="cosine_steps", warmup=0.2, lr_floor=0.1)
+    found = rates(settings, 10)
+    # 4 of 20 steps rise: 1/4, 2/4, 3/4, 1; then 16 fall along 0.1 + 0.9 (1 + cos(pi i / 16)) / 2
+    assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert found[4:] == pytest.approx(
+        [0.1 + 0.9 * (1 + math.cos(math.pi * i / 16)) / 2 for i in range(16)]
+    )
+
+
+@pytest.mark.parametrize("warmup", [0.05, 0.11, 0.29, 0.5])
+@pytest.mark.parametrize("schedule", ["cosine_steps", "one_cycle", "step", "cosine"])
+@pytest.mark.parametrize("steps", [1, 3, 7])
+def test_no_schedule_exceeds_its_peak(schedule: Any, warmup: float, steps: int) -> None:
+    settings = TrainSettings(epochs=7, schedule=schedule, warmup=warmup, milestones=(5,))
+    assert all(0 <= factor <= 1 for factor in rates(settings, steps))
+
+
+def test_step_rises_from_the_start_factor_and_drops_at_milestones() -> None:
+    settings = TrainSettings(
+        epochs=10, schedule="step", milestones=(5, 8), gamma=0.1, warmup=0.4, start_factor=0.2
+    )
+    found = [rate_factor(settings, epoch, 0, 3) for epoch in range(10)]
+    # four epochs from 0.2 by a quarter of 0.8 each
+    assert found == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_a_schedule_laid_out_over_more_epochs_than_are_trained() -> None:
+    short = TrainSettings(epochs=3, schedule_epochs=6)
+    long = TrainSettings(epochs=6)
+    assert rates(short, 2) == rates(long, 2)[:6]
+
+
+def test_one_cycle_stays_at_its_end_beyond_its_length() -> None:
+    settings = TrainSettings(epochs=4, schedule_epochs=2, schedule="one_cycle", warmup=0.25)
+    assert rates(settings, 4)[8:] == [pytest.approx(0.04e-4)] * 8
+    assert cycled_momentum(settings, 3, 0, 4) == pytest.approx(0.95)
+
+
+def test_constant_is_constant_and_groups_may_be_too() -> None:
+    class TwoRates(Method):
+        def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+            return [
+                {"params": [self.backbone.words], "lr": lr},
+                {"params": [self.backbone.tower], "lr": lr / 10, "constant_rate": True},
+                {"params": [], "lr": lr},
+            ]
+
+    settings = TrainSettings(epochs=4, lr=1.0)
+    optimizer = make_optimizer(TwoRates(parts()), settings)
+    assert len(optimizer.param_groups) == 2
+    assert set_rate(optimizer, settings, 2, 0, 5) == pytest.approx(0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(0.5), 0.1]
+    constant = TrainSettings(epochs=4, lr=1.0, schedule="constant")
+    assert set_rate(optimizer, constant, 3, 0, 5) == 1.0
+    assert [group["lr"] for group in optimizer.param_groups] == [1.0, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("adamw", torch.optim.AdamW),
+        ("adam", torch.optim.Adam),
+        ("radam", torch.optim.RAdam),
+        ("sgd", torch.optim.SGD),
+    ],
+)
+def test_optimisers_get_their_settings(name: Any, kind: type) -> None:
+    settings = TrainSettings(optimizer=name, lr=0.3, weight_decay=0.2, betas=(0.8, 0.9), eps=1e-5)
+    optimizer = make_optimizer(Method(parts(FakeBackbone(frozen=True))), settings)
+    assert type(optimizer) is kind
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["peak"], group["weight_decay"]) == (0.3, 0.3, 0.2)
+    if name == "sgd":
+        assert group["momentum"] == 0.8
+    else:
+        assert (group["betas"], group["eps"]) == ((0.8, 0.9), 1e-5)
+    if name == "radam":
+        assert group["decoupled_weight_decay"]
+    assert len(group["params"]) == 5  # words, slots, two projections, temperature
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam"])
+def test_a_fused_update_is_the_plain_one_to_rounding(name: Any) -> None:
+    found = []
+    for fused in (False, True):
+        method = Method(parts(FakeBackbone()))
+        settings = TrainSettings(optimizer=name, lr=0.1, fused=fused)
+        optimizer = make_optimizer(method, settings)
+        assert optimizer.param_groups[0]["fused"] is fused
+        for step in range(3):
+            for place, parameter in enumerate(method.parameters()):
+                chance = torch.Generator().manual_seed(10 * step + place)
+                parameter.grad = torch.randn(parameter.shape, generator=chance)
+            optimizer.step()
+        found.append([parameter.detach().clone() for parameter in method.parameters()])
+    start = list(Method(parts(FakeBackbone())).parameters())
+    for one, two, before in zip(*found, start, strict=True):
+        assert torch.allclose(one, two, atol=1e-6)
+        assert not torch.allclose(one, before, atol=1e-2)
+
+
+def test_a_method_without_anything_to_train_is_refused() -> None:
+    method = Method(parts())
+    method.requires_grad_(False)
+    with pytest.raises(CIRError, match="nothing of the method is trained"):
+        make_optimizer(method, TrainSettings())

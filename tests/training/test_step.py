@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cir_plugins.config.settings import TrainSettings
+from cir_plugins.data.batches import BatchPlan, BatchSource
+from cir_plugins.distributed.process_group import World
+from cir_plugins.errors import CIRError
+from cir_plugins.features import select
+from cir_plugins.method import Method
+from cir_plugins.seeds import mix
+from cir_plugins.training.step import QUERIES, TARGETS, Step, rows_of
+from cir_plugins.training.trainer import Trainer
+from cir_plugins.types import Batch
+from tests.fakes import CPU, FakeBackbone, make_trainer, parts, table_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+STILL = {"dropout": 0.0}
+
+
+def trained(tmp_path: Path, name: str, **settings: Any) -> tuple[list[float], dict[str, Tensor]]:
+    """Losses and weights after two epochs."""
+    trainer = make_trainer(
+        tmp_path / name, tmp_path / "data", epochs=2, validated=False, **settings
+    )
+    trainer.fit()
+    losses = [value for line in trainer.progress.lines for value in line["terms"].values()]
+    return losses, {k: v.detach().clone() for k, v in trainer.method.state_dict().items()}
+
+
+def assert_close(one: tuple[list[float], Any], other: tuple[list[float], Any], most: float) -> None:
+    assert one[0] == pytest.approx(other[0], abs=most)
+    assert one[1].keys() == other[1].keys()
+    for name, value in one[1].items():
+        assert torch.allclose(value, other[1][name], atol=most, rtol=0), name
+
+
+# Plain SGD: a gradient's rounding is not blown up as Adam's division by a small moment does.
+@pytest.mark.parametrize("chunk", [1, 4, 50])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("method", ["contrastive", "dqe"])
+def test_a_batch_in_chunks_gives_the_losses_and_weights_of_the_whole(
+    tmp_path: Path, method: str, frozen: bool, chunk: int
+) -> None:
+    settings: dict[str, Any] = {"method": method, "optimizer": "sgd", "lr": 0.1, "clip": 1.0}
+    settings["backbone"] = {**STILL, "frozen": frozen}
+    whole = trained(tmp_path, "whole", **settings)
+    assert_close(trained(tmp_path, "parts", chunk=chunk, **settings), whole, 1e-6)
+    start = make_trainer(tmp_path / "start", tmp_path / "data", **settings).method.state_dict()
+    assert not torch.allclose(whole[1]["backbone.words"], start["backbone.words"], atol=1e-3)
+
+
+def one_batch(folder: Path, backbone: Any, rows: int = 7) -> Batch:
+    return BatchSource(table_of(folder), backbone, seed=0)[BatchPlan(0, 0, tuple(range(rows)))]
+
+
+def test_with_dropout_the_second_pass_draws_what_the_first_drew(tmp_path: Path) -> None:
+    """Against one graph over the same chunks, each embedded once under its own seed."""
+    torch.manual_seed(0)
+    method = Method(parts(FakeBackbone(dropout=0.4)))
+    batch = one_batch(tmp_path, method.backbone)
+    settings = TrainSettings(lr=0.1, optimizer="sgd", betas=(0.0, 0.0), weight_decay=0.0, chunk=3)
+    step = Step(method, settings, CPU, seed=5, world=World())
+    method.train()
+    before = {name: p.detach().clone() for name, p in method.named_parameters()}
+    losses = step(batch, 2, 8)
+    given = {name: (before[name] - p.detach()) / 0.1 for name, p in method.named_parameters()}
+
+    method.load_state_dict(before)
+    method.zero_grad()
+    features = method.features(batch)
+    queries, targets = [], []
+    for number, first in enumerate(range(0, 7, 3)):
+        rows = slice(first, first + 3)
+        torch.manual_seed(mix(5, 2, 8, QUERIES, number))
+        seen = select(features, batch.reference[rows])
+        queries.append(method.embed_queries(seen, rows_of(batch, rows)))
+    for number, first in enumerate(range(0, len(batch.candidates), 3)):
+        torch.manual_seed(mix(5, 2, 8, TARGETS, number))
+        seen = select(features, batch.candidates[first : first + 3])
+        targets.append(method.embed_targets(seen))
+    terms = method.terms_from(torch.cat(queries), torch.cat(targets), batch)
+    terms["loss"].backward()  # type: ignore[no-untyped-call]
+    assert losses["loss"] == pytest.approx(terms["loss"].item(), abs=1e-6)
+    for name, parameter in method.named_parameters():
+        if parameter.grad is not None:
+            assert torch.allclose(given[name], parameter.grad, atol=1e-6), name
+    torch.manual_seed(99)
+    assert method.terms(batch)["loss"].item() != pytest.approx(losses["loss"], abs=1e-4)
+
+
+def test_no_more_rows_than_a_chunk_are_embedded_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    for name in ("query", "target", "features"):
+        plain = getattr(FakeBackbone, name)
+
+        def spied(self: Any, given: Tensor, *rest: Any, plain: Any = plain) -> Any:
+            seen.append(len(given))
+            return plain(self, given, *rest)
+
+        monkeypatch.setattr(FakeBackbone, name, spied)
+    method = Method(parts(FakeBackbone()))
+    batch = one_batch(tmp_path, method.backbone)
+    Step(method, TrainSettings(chunk=3), CPU, seed=0, world=World())(batch, 0, 0)
+    assert max(seen) == 3
+    queries, targets = 3, -(-len(batch.candidates) // 3)
+    assert len(seen) == 2 * 2 * (queries + targets)  # features and embeddings, in two passes
+
+
+def test_rows_of_a_batch_are_its_texts(tmp_path: Path) -> None:
+    batch = one_batch(tmp_path, FakeBackbone())
+    batch.views = {"other": {"ids": batch.tokens["ids"] + 1}}
+    some = rows_of(batch, slice(2, 5))
+    assert some.text == batch.text[2:5]
+    assert torch.equal(some.tokens["ids"], batch.tokens["ids"][2:5])
+    assert torch.equal(some.views["other"]["ids"], batch.tokens["ids"][2:5] + 1)
+    assert some.rows is not None
+    assert some.rows.tolist() == [2, 3, 4]
+    assert some.images is None
+    assert some.features is None
+
+
+class Whole(Method):
+    """Its terms need the batch whole."""
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """One term."""
+        return {"loss": super().terms(batch)["loss"]}
+
+
+class Normed(Method):
+    """Has batch statistics of its own."""
+
+    def __init__(self, given: Any) -> None:
+        super().__init__(given)
+        self.norm = nn.BatchNorm1d(8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            Whole,
+            "method Whole computes its terms on a whole batch at once; accepted: train.chunk=0",
+        ),
+        (Normed, "batch norm 'norm' takes its statistics from a whole batch at once; accepted"),
+    ],
+)
+def test_what_needs_a_batch_whole_is_refused_in_parts(kind: Any, message: str) -> None:
+    with pytest.raises(CIRError, match=message):
+        Step(kind(parts()), TrainSettings(chunk=2), CPU, seed=0, world=World())
+    Step(kind(parts()), TrainSettings(), CPU, seed=0, world=World())
+
+
+def test_the_trainer_hands_its_chunk_on(tmp_path: Path) -> None:
+    trainer: Trainer = make_trainer(tmp_path / "run", tmp_path / "data", chunk=2)
+    assert trainer.step.by_parts
+    assert not make_trainer(tmp_path / "other", tmp_path / "data").step.by_parts

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cir_plugins.builtin.samplers import SemiHard
+from cir_plugins.errors import CIRError
+from cir_plugins.training.checkpoint import load_state, trained_state
+from cir_plugins.training.trainer import BEST, LATEST, METRICS, Trainer
+from tests.fakes import make_trainer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+
+def test_training_lowers_the_loss_and_logs_every_epoch(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=6)
+    progress = trainer.fit()
+    log = lines(tmp_path / "run")
+    assert [line["epoch"] for line in log] == list(range(6))
+    assert log == progress.lines
+    assert progress.updates == 6 * 4  # twenty rows in batches of six
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert log[0]["loss"] == log[0]["terms"]["loss"]
+    assert 0 <= log[0]["main"] == log[0]["validation"]["recall@5"] <= 1
+    # cosine by epochs, 0.01 at first
+    assert log[0]["lr"] == pytest.approx(0.01)
+    assert log[3]["lr"] == pytest.approx(0.005)
+
+
+def test_a_small_set_is_learned_by_heart(tmp_path: Path) -> None:
+    """Gradients, optimiser and evaluation work together: the training queries are found."""
+    trainer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=40, validated=False, lr=0.03)
+    before = _mean_rank(trainer)
+    trainer.fit()
+    assert _mean_rank(trainer) < min(2.0, before / 2)
+
+
+def _mean_rank(trainer: Trainer) -> float:
+    from cir_plugins.retrieval.evaluate import encode_split, rankings
+
+    split = trainer.table.splits[0]
+    trainer.method.eval()
+    encoded = encode_split(trainer.method, split, trainer.encoding)
+    found = rankings(trainer.method, encoded, 12)
+    ranks = [
+        min(order.index(name) for name in query.answers) + 1
+        for order, query in zip(found, split.queries, strict=True)
+    ]
+    return sum(ranks) / len(ranks)
+
+
+def scripted(trainer: Trainer, mains: list[float]) -> dict[int, Tensor]:
+    """Give the validations these values; what is returned collects the weights they saw."""
+    seen: dict[int, Tensor] = {}
+
+    def validate(method: Any) -> tuple[dict[str, float], float]:
+        seen[len(seen)] = method.backbone.words.detach().clone()
+        return {"recall@1": 0.0}, mains[len(seen) - 1]
+
+    trainer.validate = validate
+    return seen
+
+
+@pytest.mark.parametrize(("select", "chosen"), [("best", 1), ("last", 3)])
+def test_checkpoint_of_the_best_or_of_the_last_epoch(
+    tmp_path: Path, select: str, chosen: int
+) -> None:
+    trainer = make_trainer(tmp_path / "run", tmp_path / "data", select=select)
+    seen = scripted(trainer, [0.2, 0.7, 0.7, 0.1])
+    assert trainer.fit().best == 0.7
+    best = load_state(tmp_path / "run" / BEST)
+    assert best["epoch"] == chosen
+    assert torch.equal(best["method"]["backbone.words"], seen[chosen])
+
+
+def test_validation_comes_as_often_as_it_is_told(tmp_path: Path) -> None:
+    for every, epochs in ((2, [1, 3, 4]), (0, [4])):
+        trainer = make_trainer(
+            tmp_path / str(every), tmp_path / "data", epochs=5, validate_every=every
+        )
+        trainer.fit()
+        found = [line["epoch"] for line in lines(tmp_path / str(every)) if "main" in line]
+        assert found == epochs
+
+
+def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=2, validated=False)
+    trainer.fit()
+    best = load_state(tmp_path / "run" / BEST)
+    state = trained_state(trainer.method)
+    assert all(torch.equal(best["method"][name], state[name]) for name in state)
+
+
+def test_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=2, ema=0.9)
+    seen = scripted(trainer, [0.1, 0.2])
+    trainer.fit()
+    assert trainer.average is not None
+    averaged = trainer.average.weights["backbone.words"]
+    assert torch.equal(seen[1], averaged)
+    assert torch.equal(load_state(tmp_path / "run" / BEST)["method"]["backbone.words"], averaged)
+    own = trainer.method.backbone.words.detach()
+    assert not torch.equal(own, averaged)
+    assert torch.equal(load_state(tmp_path / "run" / LATEST)["method"]["backbone.words"], own)
+
+
+def test_a_loss_that_is_not_finite_stops_with_what_to_do(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path / "run", tmp_path / "data")
+    with torch.no_grad():
+        trainer.method.log_temperature.fill_(-1e9)
+    with pytest.raises(
+        CIRError, match=r"loss is not finite at epoch 0, step 0 \(loss (nan|inf)\); lower train.lr"
+    ):
+        trainer.fit()
+    assert not (tmp_path / "run" / LATEST).exists()
+
+
+def test_a_batch_without_negatives_stops_with_what_to_do(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path / "run", tmp_path / "data")
+    trainer.method.sampler = SemiHard(margin=1e-9)
+    with pytest.raises(
+        CIRError, match=r"no row of the batch has a negative(?s:.)*accepted: a larg"
+    ):
+        trainer.fit()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "since", "mined", "random"),
+    [
+        (6, 0, -1, [0, 1, 2, 3, 4, 5], [0]),
+        (6, 2, -1, [0, 2, 4], [0]),
+        (6, 3, 1, [0, 1, 4], [0]),
+        (5, 2, 0, [0, 2, 4], []),
+        (4, 9, -1, [0], [0]),
+        (12, 0, -1, [0, 2, 4, 6, 8, 10], [0]),
+    ],
+)
+def test_mining_comes_when_it_is_due(
+    tmp_path: Path, epochs: int, every: int, since: int, mined: list[int], random: list[int]
+) -> None:
+    trainer = make_trainer(
+        tmp_path / "run",
+        tmp_path / "data",
+        method="dqe",
+        epochs=epochs,
+        mine_every=every,
+        mine_from=since,
+        validated=False,
+    )
+    trainer.fit()
+    log = lines(tmp_path / "run")
+    assert [line["epoch"] for line in log if "mining" in line] == mined
+    at_random = [line["epoch"] for line in log if "mining" in line and "drop" not in line["mining"]]
+    assert at_random == random
+    assert set(log[0]["terms"]) == {"kl", "margin", "attribute"}
+
+
+def test_no_negative_comes_twice_between_refreshes(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path / "run", tmp_path / "data", method="dqe", epochs=4, mine_every=4, mined=2
+    )
+    trainer.fit()
+    mined = trainer.progress.mined
+    assert mined is not None
+    assert mined.images.shape == (20, 8)
+    for row in mined.images.tolist():
+        assert len(set(row)) == 8
+    # twelve images less the target and another answer: one image of ten in each row stays out
+
+
+def test_cached_features_change_nothing(tmp_path: Path) -> None:
+    """A frozen tower's features are computed once or in every step: the weights are the same."""
+    weights = []
+    for cache in (64, 0):
+        trainer = make_trainer(
+            tmp_path / str(cache), tmp_path / "data", epochs=2, backbone={"frozen": True}
+        )
+        if not cache:
+            trainer.store = None
+        assert (trainer.store is not None) == bool(cache)
+        trainer.fit()
+        weights.append(trainer.method.backbone.words.detach())
+    assert torch.allclose(weights[0], weights[1], atol=1e-6)
+
+
+def test_augmented_images_are_not_cached(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path / "run", tmp_path / "data", backbone={"frozen": True}, augment="flip"
+    )
+    assert trainer.store is None
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_lower_precisions_run_on_a_cpu(tmp_path: Path, precision: torch.dtype) -> None:
+    trainer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=3, clip=1.0)
+    lower = Trainer(
+        trainer.method,
+        trainer.table,
+        trainer.settings,
+        trainer.folder,
+        type(trainer.encoding)(torch.device("cpu"), precision, progress=False),
+        seed=3,
+        validate=trainer.validate,
+        feature_cache_mb=0,
+    )
+    assert lower.scaler.is_enabled() == (precision == torch.float16)
+    before = lower.method.backbone.words.detach().clone()
+    losses = [line["loss"] for line in lower.fit().lines]
+    assert all(0 < loss < 10 for loss in losses)
+    assert not torch.equal(before, lower.method.backbone.words)
+    assert lower.method.backbone.words.dtype == torch.float32
+
+
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    """Under plain SGD a step is the clipped gradient times the rate."""
+    trainer = make_trainer(
+        tmp_path / "run",
+        tmp_path / "data",
+        epochs=1,
+        batch_size=20,
+        clip=0.25,
+        optimizer="sgd",
+        schedule="constant",
+        weight_decay=0.0,
+        lr=1.0,
+    )
+    before = {name: value.clone() for name, value in trained_state(trainer.method).items()}
+    trainer.fit()
+    after = trained_state(trainer.method)
+    norm = sum((after[name] - before[name]).pow(2).sum() for name in before) ** 0.5
+    assert float(norm) == pytest.approx(0.25, rel=1e-3)
