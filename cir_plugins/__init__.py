@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from cir_plugins.builtin.tokenizers import WordPieceTokenizer
     from cir_plugins.builtin.towers import ResNetTower
     from cir_plugins.config.plan import Plan
-    from cir_plugins.config.settings import Part, Recipe, TrainSettings
+    from cir_plugins.config.settings import Component, Recipe, TrainSettings
     from cir_plugins.data.captions import Captions
     from cir_plugins.data.images import Preprocess, Resize, open_image
     from cir_plugins.data.split import Query, Split
     from cir_plugins.errors import CIRError, unknown_name
     from cir_plugins.features import concatenate, each, select
-    from cir_plugins.method import TEMPERATURE, Fused, Method, Parts
+    from cir_plugins.method import TEMPERATURE, Components, Fused, Method
     from cir_plugins.plugins.hookspecs import Factories, hookimpl
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.runs.convert import (
@@ -56,6 +56,8 @@ __all__ = [
     "CIRError",
     "Captions",
     "Clip",
+    "Component",
+    "Components",
     "Factories",
     "Features",
     "Fused",
@@ -66,8 +68,6 @@ __all__ = [
     "Loss",
     "Method",
     "Official",
-    "Part",
-    "Parts",
     "Plan",
     "Preprocess",
     "Query",
@@ -109,13 +109,13 @@ _HOMES = MappingProxyType(
         "builtin.tokenizers": ("WordPieceTokenizer",),
         "builtin.towers": ("ResNetTower",),
         "config.plan": ("Plan",),
-        "config.settings": ("Part", "Recipe", "TrainSettings"),
+        "config.settings": ("Component", "Recipe", "TrainSettings"),
         "data.captions": ("Captions",),
         "data.images": ("Preprocess", "Resize", "open_image"),
         "data.split": ("Query", "Split"),
         "errors": ("CIRError", "unknown_name"),
         "features": ("concatenate", "each", "select"),
-        "method": ("TEMPERATURE", "Fused", "Method", "Parts"),
+        "method": ("TEMPERATURE", "Fused", "Method", "Components"),
         "plugins.hookspecs": ("Factories", "hookimpl"),
         "plugins.registry": ("Registry",),
         "runs.convert": (

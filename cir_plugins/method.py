@@ -1,6 +1,6 @@
 """The base of every method: plain contrastive learning on a backbone.
 
-A method holds a backbone, a loss and a sampler. It answers three questions for retrieval (query,
+A method holds a backbone, a loss and a sampler. It positives three questions for retrieval (query,
 target, similarity) and one for training (terms of a batch), and overrides only what is its own.
 
 What a backbone may offer beyond the protocol is named in its ``offers``, and what a method needs
@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cir_plugins.config.settings import Part, Recipe, TrainSettings
+from cir_plugins.config.settings import Component, Recipe, TrainSettings
 from cir_plugins.features import select
 from cir_plugins.types import Batch, Features, Tokens
 
@@ -52,7 +52,7 @@ class Fused(NamedTuple):
 
 
 @dataclass
-class Parts:
+class Components:
     """What a method is built from.
 
     Attributes:
@@ -72,7 +72,7 @@ class Method(nn.Module):
     """Contrastive learning of composed queries; the base class of every method.
 
     Args:
-        parts: Backbone, loss and sampler.
+        components: Backbone, loss and sampler.
         temperature: Start value of the temperature that scores are divided by, above 0.
         learn_temperature: Whether the temperature is trained.
 
@@ -80,16 +80,16 @@ class Method(nn.Module):
         recipe: The parts and settings it was published with; the only home of its defaults.
         needs: Names of what it needs of a backbone beyond the protocol.
         trained: False for a method that no training changes; it has no use for loss and sampler.
-        views: Further readings of a caption, each tokenised beside the text into
-            ``Batch.views``: name -> edit of a raw caption.
-        edit: Edit of every raw caption before it becomes the text of a query, in training and
+        text_variants: Further readings of a caption, each tokenised beside the text into
+            ``Batch.text_variants``: name -> caption_edit of a raw caption.
+        caption_edit: Edit of every raw caption before it becomes the text of a query, in training and
             evaluation; None for none.
-        judging: Options that only evaluation looks at: on another data set the recipe's word on
+        eval_only_options: Options that only evaluation looks at: on another data set the recipe's word on
             it counts, not the run's.
 
     A class may carry more, which is read where it is there:
 
-    * ``refuses(plan) -> str``, a static method: why the plan's parts or settings cannot work with
+    * ``check_compatibility(plan) -> str``, a static method: why the plan's parts or settings cannot work with
       this method, or an empty string. Asked before anything is built.
     * ``official(checkpoints, method) -> dict[str, Tensor]``, a static method: the method's state
       from the contents of official files, for ``cir convert`` (see ``cir_plugins.Official``).
@@ -107,22 +107,26 @@ class Method(nn.Module):
     needs: ClassVar[frozenset[str]] = frozenset()
     trained: ClassVar[bool] = True
     # Options that only evaluation looks at: on another data set the recipe's word on it counts.
-    judging: ClassVar[frozenset[str]] = frozenset()
-    # Further readings of a caption, each tokenised beside the text: name -> edit of a raw caption.
-    views: ClassVar[Mapping[str, Callable[[str], str]]] = {}
+    eval_only_options: ClassVar[frozenset[str]] = frozenset()
+    # Further readings of a caption, each tokenised beside the text: name -> caption_edit of a raw caption.
+    text_variants: ClassVar[Mapping[str, Callable[[str], str]]] = {}
     # Edit of every raw caption before it becomes the text of a query, in training and evaluation.
-    edit: ClassVar[Callable[[str], str] | None] = None
+    caption_edit: ClassVar[Callable[[str], str] | None] = None
 
     def __init__(
-        self, parts: Parts, *, temperature: float = TEMPERATURE, learn_temperature: bool = True
+        self,
+        components: Components,
+        *,
+        temperature: float = TEMPERATURE,
+        learn_temperature: bool = True,
     ) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature must be above 0, not {temperature}")
-        self.backbone = parts.backbone
-        self.loss = parts.loss
-        self.sampler = parts.sampler
-        self.source_of_negatives = parts.negatives
+        self.backbone = components.backbone
+        self.loss = components.loss
+        self.sampler = components.sampler
+        self.source_of_negatives = components.negatives
         # The logarithm is learned, so that the temperature stays above 0.
         start = torch.tensor(math.log(temperature))
         self.log_temperature = nn.Parameter(start, requires_grad=learn_temperature)
@@ -132,14 +136,14 @@ class Method(nn.Module):
         """The temperature, a scalar above 0."""
         return self.log_temperature.exp()
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed queries (B, D) of unit length, from references' features and token tensors."""
-        result: Tensor = self.backbone.query(features, tokens)
+        result: Tensor = self.backbone.encode_query(features, tokens)
         return result
 
-    def target(self, features: Features) -> Tensor:
+    def encode_gallery(self, features: Features) -> Tensor:
         """Candidate embeddings (C, D) or (C, T, D) of unit length."""
-        result: Tensor = self.backbone.target(features)
+        result: Tensor = self.backbone.encode_gallery(features)
         return result
 
     def similarity(self, query: Tensor, target: Tensor) -> Tensor:
@@ -147,40 +151,42 @@ class Method(nn.Module):
         result: Tensor = self.backbone.similarity(query, target)
         return result
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss terms of a batch, scalars by name; training minimises their sum."""
         features = self.features(batch)
         queries = self.embed_queries(select(features, batch.reference), batch)
         targets = self.embed_targets(select(features, batch.candidates))
-        return self.terms_from(queries, targets, batch)
+        return self.loss_terms_from(queries, targets, batch)
 
     def embed_queries(self, features: Features, batch: Batch) -> Features:
-        """What ``terms_from`` needs of the queries: a tensor or named tuple, leading dimension B.
+        """What ``loss_terms_from`` needs of the queries: a tensor or named tuple, leading dimension B.
 
         Args:
             features: Features of the B references.
-            batch: Of the same B rows; a part of a batch has texts, tokens and views, no images.
+            batch: Of the same B rows; a part of a batch has texts, tokens and text_variants, no images.
         """
-        return self.query(features, batch.tokens)
+        return self.encode_query(features, batch.tokens)
 
     def embed_targets(self, features: Features) -> Features:
-        """What ``terms_from`` needs of the candidates: tensor or named tuple, leading dimension C.
+        """What ``loss_terms_from`` needs of the candidates: tensor or named tuple, leading dimension C.
 
         Args:
             features: Features of the C candidates.
         """
-        return self.target(features)
+        return self.encode_gallery(features)
 
-    def terms_from(self, queries: Features, targets: Features, batch: Batch) -> dict[str, Tensor]:
-        """The terms of ``terms``, from what the queries and candidates of the whole batch gave."""
+    def loss_terms_from(
+        self, queries: Features, targets: Features, batch: Batch
+    ) -> dict[str, Tensor]:
+        """The terms of ``loss_terms``, from what the queries and candidates of the whole batch gave."""
         scores = self.similarity(queries, targets)
         negatives = self.negatives(scores, batch)
-        return {"loss": self.price(self.loss, scores, batch.target, negatives)}
+        return {"loss": self.reduce_loss(self.loss, scores, batch.target, negatives)}
 
     @classmethod
-    def in_parts(cls) -> bool:
-        """Whether a batch may be embedded by parts; not where ``terms`` is overridden whole."""
-        return cls.terms is Method.terms
+    def supports_micro_batches(cls) -> bool:
+        """Whether a batch may be embedded in micro-batches; not where ``loss_terms`` is overridden whole."""
+        return cls.loss_terms is Method.loss_terms
 
     def features(self, batch: Batch) -> Features:
         """Features of the batch's U images, computed unless the batch brings them."""
@@ -200,7 +206,7 @@ class Method(nn.Module):
         chosen: Tensor = self.sampler(scores.detach(), batch.target, batch.excluded)
         return chosen if batch.mined is None else chosen | batch.mined
 
-    def price(self, loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
+    def reduce_loss(self, loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
         """Mean of a loss over the queries, on scores over the temperature where it wants them."""
         scaled = scores / self.temperature if loss.scaled else scores
         values: Tensor = loss(scaled, target, negatives)
@@ -214,4 +220,4 @@ class Method(nn.Module):
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]
 
 
-__all__ = ["TEMPERATURE", "Fused", "Method", "Part", "Parts", "Recipe", "TrainSettings"]
+__all__ = ["TEMPERATURE", "Component", "Components", "Fused", "Method", "Recipe", "TrainSettings"]

@@ -39,7 +39,7 @@ class Batch:
         text: B strings.
         tokens: Token tensors of ``text``, made by the backbone in the loader's worker.
         mined: (B, C) bool, columns mined for the row, or None when nothing was mined.
-        views: Token tensors of further readings of the text that a method asked for, by name.
+        text_variants: Token tensors of further readings of the text that a method asked for, by name.
         rows: (B,) row of each query in the training table.
         changed: Names of the attributes that each text changes, where the data says so.
         image_index: (U,) index of each distinct image in the training table.
@@ -54,7 +54,7 @@ class Batch:
     text: list[str]
     tokens: Tokens
     mined: Tensor | None = None
-    views: Mapping[str, Tokens] = field(default_factory=dict)
+    text_variants: Mapping[str, Tokens] = field(default_factory=dict)
     rows: Tensor | None = None
     changed: list[tuple[str, ...]] = field(default_factory=list)
     image_index: Tensor | None = None
@@ -82,10 +82,10 @@ class Backbone(Protocol):
     def features(self, images: Tensor) -> Features:
         """Features of images (U, 3, H, W), leading dimension U."""
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed query embeddings (B, D) of unit length; features and tokens have B entries."""
 
-    def target(self, features: Features) -> Tensor:
+    def encode_gallery(self, features: Features) -> Tensor:
         """Candidate embeddings (C, D) or (C, T, D) of unit length."""
 
     def similarity(self, query: Tensor, target: Tensor) -> Tensor:
@@ -100,10 +100,10 @@ class Sampler(Protocol):
 
 
 class Loss(Protocol):
-    """A price per query.
+    """a per-query loss.
 
-    A loss may carry ``coupled = True``, where a row's price depends on the other rows, and
-    ``batch_only = True``, where it asks back from each target to the batch's queries, so that
+    A loss may carry ``batch_dependent = True``, where a row's price depends on the other rows, and
+    ``in_batch_only = True``, where it asks back from each target to the batch's queries, so that
     mined negatives, which have no query, are refused.
 
     Attributes:

@@ -10,11 +10,11 @@ from torch import Tensor
 from cir_plugins import (
     TEMPERATURE,
     Batch,
+    Component,
+    Components,
     Features,
     Fused,
     Method,
-    Part,
-    Parts,
     Recipe,
     Tokens,
     TrainSettings,
@@ -45,7 +45,7 @@ class DQE(Method):
     text speaks of the attribute.
 
     Args:
-        parts: Backbone with query tokens, loss and sampler.
+        components: Backbone with query tokens, loss and sampler.
         attributes: Attributes with a sub-query of their own; () for none, which is QuRe's query.
         gate: Start value of the gates, in (0, 1).
         margin: Lead in cosine that the margin term asks for.
@@ -61,8 +61,8 @@ class DQE(Method):
 
     recipe = Recipe(
         source="Park, Park, Lee, DQE-CIR, arXiv 2603.04037, 2026",
-        loss=Part("pairwise"),
-        sampler=Part("target_relative"),
+        loss=Component("pairwise"),
+        sampler=Component("target_relative"),
         train=TrainSettings(
             epochs=30,
             batch_size=32,
@@ -81,7 +81,7 @@ class DQE(Method):
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         attributes: tuple[str, ...] = ("colour", "shape"),
         gate: float = 0.02,
@@ -92,7 +92,7 @@ class DQE(Method):
         temperature: float = TEMPERATURE,
         learn_temperature: bool = True,
     ) -> None:
-        super().__init__(parts, temperature=temperature, learn_temperature=learn_temperature)
+        super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)
         if len(set(attributes)) != len(attributes):
             raise ValueError(f"attributes must differ from one another: {', '.join(attributes)}")
         self.attributes = attributes
@@ -102,7 +102,7 @@ class DQE(Method):
         if attributes:
             self.weighting = AttributeWeights(self.backbone.embed_words(attributes), gate=gate)
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Queries (B, D) of unit length."""
         return self._compose(features, tokens)[0]
 
@@ -111,12 +111,14 @@ class DQE(Method):
         query, weighted = self._compose(features, batch.tokens)
         return query if weighted is None else Asked(query, weighted.sub_queries)
 
-    def terms_from(self, queries: Features, targets: Features, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms_from(
+        self, queries: Features, targets: Features, batch: Batch
+    ) -> dict[str, Tensor]:
         """``kl``, ``margin`` and ``attribute``, weighted; those of weight 0 are left out."""
         asked = queries if isinstance(queries, Asked) else None
         scores = self.similarity(queries if asked is None else asked.query, targets)
         negatives = self.negatives(scores, batch)
-        terms = {"kl": self.price(self.loss, scores, batch.target, negatives)}
+        terms = {"kl": self.reduce_loss(self.loss, scores, batch.target, negatives)}
         if self.margin_weight:
             hinge = margin_ranking(scores, batch.target, negatives, self.margin)
             terms["margin"] = self.margin_weight * hinge.mean()

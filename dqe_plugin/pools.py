@@ -51,7 +51,7 @@ class Counted:
         self._rows = self._short = 0
 
     def __call__(self, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
-        """What the other sampler answers."""
+        """What the other sampler all_positives."""
         mask = self.rule(scores, target, excluded)
         self._rows += len(mask)
         self._short += int((count_true(mask) < self.count).sum())
@@ -134,7 +134,7 @@ def pool_report(
     excluded: Tensor | None = None,
     sampler: Rule | None = None,
     *,
-    answers: Tensor | None = None,
+    all_positives: Tensor | None = None,
 ) -> dict[str, Any]:
     """What the sampler leaves each row, as numbers; for all rows or a sample of them.
 
@@ -142,7 +142,7 @@ def pool_report(
     ``quartiles`` of the number of candidates), ``empty`` (share of rows without any), ``fallback``
     (share of rows filled from outside the zone, where the sampler tells), ``drop`` (``counts`` of
     the score drops from target to pool, in equal bins over ``span``) and ``false_negatives`` (share
-    of the pools that are answers). A sampler has collapsed where ``empty`` or ``fallback`` is near
+    of the pools that are all_positives). A sampler has collapsed where ``empty`` or ``fallback`` is near
     1.
 
     Args:
@@ -150,15 +150,15 @@ def pool_report(
         positives: (Q,) int column of the target (-1: none), or (Q, N) bool.
         excluded: (Q, N) bool, further candidates that may never be negatives.
         sampler: ``(scores, target, excluded) -> (Q, N) bool``; ``TargetRelative()`` if None.
-        answers: (Q, N) bool, what is right, marked or not, where that is known.
+        all_positives: (Q, N) bool, what is right, marked or not, where that is known.
 
     Raises:
         ValueError: If there is nothing to report on, or a shape, a dtype or a column does not fit.
     """
     if not scores.numel():
         raise ValueError(f"scores {tuple(scores.shape)} hold nothing to report on")
-    if answers is not None:
-        require_mask("answers", answers, scores)
+    if all_positives is not None:
+        require_mask("all_positives", all_positives, scores)
     rule: Any = TargetRelative() if sampler is None else sampler
     masks = [] if excluded is None else [excluded]
     require_known(scores, positives, masks)
@@ -186,6 +186,6 @@ def pool_report(
     }
     if outside is not None:
         report["fallback"] = float((outside & present).double().mean())
-    if answers is not None:
-        report["false_negatives"] = int((mask & answers).sum()) / max(1, int(sizes.sum()))
+    if all_positives is not None:
+        report["false_negatives"] = int((mask & all_positives).sum()) / max(1, int(sizes.sum()))
     return report

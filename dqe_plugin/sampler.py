@@ -22,7 +22,7 @@ class TargetRelative:
     """The mid-zone of score drops from the target: neither ambiguous nor easy candidates.
 
     With Δ_c = s(q, target) - s(q, c), the zone is lower <= Δ_c <= upper. Candidates just below the
-    target (small Δ) may be right answers too; candidates far below teach little. The target,
+    target (small Δ) may be positives too; candidates far below teach little. The target,
     anything excluded, and anything that scores at or above the target are never in the zone. Where
     the zone is empty, the eligible candidates nearest to it take its place.
 

@@ -40,7 +40,7 @@ _ROUND = (
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: counts per split, and the mean number of right answers per query."""
+    """What was written: counts per split, and the mean number of positives per query."""
 
     out: Path
     images: int
@@ -146,7 +146,7 @@ def write_annotations(root: Path, out: Path, *, images: int, seed: int, share: f
     _write_json(root / "attributes.json", attributes)
     counts = dict.fromkeys(SPLITS, 0)
     queries = dict.fromkeys(SPLITS, 0)
-    answers = dict.fromkeys(SPLITS, 0.0)
+    positives = dict.fromkeys(SPLITS, 0.0)
     for number, category in enumerate(CATEGORIES):
         # A third number keeps these streams apart from those of the images.
         rng = np.random.default_rng([seed, number, 1])
@@ -155,8 +155,8 @@ def write_annotations(root: Path, out: Path, *, images: int, seed: int, share: f
             _write_split(root, category, split, ids, triplets)
             counts[split] += len(ids)
             queries[split] += len(triplets)
-            answers[split] += mean_positives(triplets, ids, attributes) * len(triplets)
-    means = {split: round(answers[split] / max(queries[split], 1), 3) for split in SPLITS}
+            positives[split] += mean_positives(triplets, ids, attributes) * len(triplets)
+    means = {split: round(positives[split] / max(queries[split], 1), 3) for split in SPLITS}
     return Summary(out, images, counts, queries, means)
 
 

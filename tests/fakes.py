@@ -19,10 +19,10 @@ from cir_plugins.config.settings import TrainSettings
 from cir_plugins.data.captions import Captions
 from cir_plugins.data.split import Query, Split
 from cir_plugins.data.table import TrainingTable, training_table
-from cir_plugins.distributed.process_group import World
+from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.cache import FeatureCache
 from cir_plugins.encoding.features import Encoding
-from cir_plugins.method import Fused, Method, Parts
+from cir_plugins.method import Components, Fused, Method
 from cir_plugins.retrieval.evaluate import evaluate
 from cir_plugins.training.trainer import Trainer, Validate
 from cir_plugins.types import Tokens
@@ -102,11 +102,11 @@ class FakeBackbone(nn.Module):
         """The embedding of each word."""
         return self.words[number_words(words)["ids"][:, 0]].detach().clone()
 
-    def query(self, features: Tensor, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Tensor, tokens: Tokens) -> Tensor:
         """Mean projected query token."""
         return unit(self.project_text(self.fuse(features, tokens).tokens).mean(dim=1))
 
-    def target(self, features: Tensor) -> Tensor:
+    def encode_gallery(self, features: Tensor) -> Tensor:
         """One vector, or as many as ``targets``."""
         if not self.targets:
             return unit(features @ self.to_target.T)
@@ -126,9 +126,11 @@ class FakeBackbone(nn.Module):
         return best_token(query, target)
 
 
-def parts(backbone: Any = None, *, sampler: Any = None, loss: Any = None, **other: Any) -> Parts:
-    """Parts of a method, those not given made up."""
-    return Parts(backbone or FakeBackbone(), loss or InfoNCE(), sampler or InBatch(), **other)
+def components(
+    backbone: Any = None, *, sampler: Any = None, loss: Any = None, **other: Any
+) -> Components:
+    """Components of a method, those not given made up."""
+    return Components(backbone or FakeBackbone(), loss or InfoNCE(), sampler or InBatch(), **other)
 
 
 def write_pictures(folder: Path, names: Sequence[str], seed: int = 0) -> dict[str, Path]:
@@ -150,7 +152,7 @@ def made_up_split(
     images: int = 12,
     queries: int = 20,
     outside: int = 0,
-    answers: int = 2,
+    positives: int = 2,
     groups: bool = False,
     seed: int = 0,
     mode: Any = "and",
@@ -165,7 +167,7 @@ def made_up_split(
     asked = []
     for number in range(queries):
         reference = chance.choice([*gallery, *strangers])
-        right = chance.sample([name for name in gallery if name != reference], answers)
+        right = chance.sample([name for name in gallery if name != reference], positives)
         words = (f"is {chance.choice(COLOURS)}", f"more {chance.choice(COLOURS)}")
         group = tuple(
             sorted(
@@ -200,7 +202,7 @@ def make_trainer(
     backbone: dict[str, Any] | None = None,
     cache: FeatureCache | None = None,
     feature_cache_mb: int = 64,
-    world: World | None = None,
+    processes: ProcessGroup | None = None,
     **settings: Any,
 ) -> Trainer:
     """A trainer over made-up data; equal arguments give equal trainers in every process."""
@@ -212,7 +214,7 @@ def make_trainer(
     if method == "dqe":
         kwargs = {"negatives": "mined", **kwargs}
         made: Method = DQE(
-            parts(
+            components(
                 FakeBackbone(**{"dropout": 0.2, "targets": 3, **(backbone or {})}),
                 sampler=TargetRelative(),
                 loss=Pairwise(),
@@ -221,7 +223,7 @@ def make_trainer(
         )
     else:
         made = Method(
-            parts(
+            components(
                 FakeBackbone(**{"dropout": 0.2, **(backbone or {})}),
                 negatives=kwargs.get("negatives", "batch"),
             )
@@ -236,7 +238,7 @@ def make_trainer(
         seed=3,
         validate=_validate(judged, encoding) if validated else None,
         feature_cache_mb=feature_cache_mb,
-        world=world,
+        processes=processes,
     )
 
 

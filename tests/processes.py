@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from cir_plugins.distributed.process_group import World, join
+from cir_plugins.distributed.process_group import ProcessGroup, open_process_group
 from cir_plugins.encoding.cache import FeatureCache
 from cir_plugins.encoding.features import training_store
 from cir_plugins.errors import CIRError, SharedError
 from cir_plugins.method import Method
 from cir_plugins.training.step import Step
-from tests.fakes import CPU, FakeBackbone, make_trainer, parts, write_pictures
+from tests.fakes import CPU, FakeBackbone, components, make_trainer, write_pictures
 
 STILL = {"dropout": 0.0}
 # Settings of runs that one process and two must agree on.
@@ -27,8 +27,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "contrastive": {"backbone": STILL, "ema": 0.5},
     "mined": {"method": "dqe", "backbone": STILL, "mine_every": 1, "mine_from": 0, "mined": 2},
     "frozen": {"method": "dqe", "backbone": {**STILL, "frozen": True}, "clip": 1.0},
-    "dropout": {"method": "dqe", "chunk": 2, "known": "target"},
-    "one_part": {"method": "dqe", "chunk": 6, "negatives": "both"},
+    "dropout": {"method": "dqe", "micro_batch": 2, "known_positives": "target"},
+    "one_part": {"method": "dqe", "micro_batch": 6, "negatives": "both"},
     # One row a batch: the first of two processes has none of it.
     "disk": {
         **{"backbone": {**STILL, "frozen": True}, "batch_size": 1, "negatives": "mined"},
@@ -37,11 +37,13 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-def run_case(case: str, folder: Path, data: Path, world: World | None = None) -> dict[str, Any]:
+def run_case(
+    case: str, folder: Path, data: Path, processes: ProcessGroup | None = None
+) -> dict[str, Any]:
     """Lines of the log, weights and mined negatives of a run of two epochs."""
     settings = dict(RUNS[case])
     cache = FeatureCache(folder / "features") if settings.pop("cached", False) else None
-    trainer = make_trainer(folder, data, epochs=2, world=world, cache=cache, **settings)
+    trainer = make_trainer(folder, data, epochs=2, processes=processes, cache=cache, **settings)
     progress = trainer.fit()
     mined = progress.mined
     return {
@@ -53,7 +55,7 @@ def run_case(case: str, folder: Path, data: Path, world: World | None = None) ->
 
 
 def start(function: Callable[..., None], size: int, *arguments: Any) -> None:
-    """Run ``function(world, *arguments)`` in so many processes on the CPU."""
+    """Run ``function(processes, *arguments)`` in so many processes on the CPU."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -65,17 +67,19 @@ def _joined(
 ) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    with join(rank, size, torch.device("cpu")) as world:
-        function(world, *arguments)
+    with open_process_group(rank, size, torch.device("cpu")) as processes:
+        function(processes, *arguments)
 
 
-def train_all(world: World, folder: Path) -> None:
+def train_all(processes: ProcessGroup, folder: Path) -> None:
     """Every run, its outcome in a file of the process."""
-    found = {case: run_case(case, folder / f"{case}-two", folder / "data", world) for case in RUNS}
-    found["errors"] = {case: error_of(case, folder, world) for case in FAULTS}
-    found["exchanges"] = exchanges(world)
-    found["stores"] = {case: store_of(case, folder / "stores", world) for case in STORES}
-    torch.save(found, folder / f"rank{world.rank}.pt")
+    found = {
+        case: run_case(case, folder / f"{case}-two", folder / "data", processes) for case in RUNS
+    }
+    found["errors"] = {case: error_of(case, folder, processes) for case in FAULTS}
+    found["exchanges"] = exchanges(processes)
+    found["stores"] = {case: store_of(case, folder / "stores", processes) for case in STORES}
+    torch.save(found, folder / f"rank{processes.rank}.pt")
 
 
 class Company(FakeBackbone):
@@ -107,17 +111,17 @@ def stored_images(folder: Path) -> list[Path]:
     return paths
 
 
-def store_of(case: str, folder: Path, world: World | None = None) -> dict[str, Any]:
+def store_of(case: str, folder: Path, processes: ProcessGroup | None = None) -> dict[str, Any]:
     """Features of the pictures in a store, and the sizes of the batches that were encoded."""
     before, limit = STORES[case]
     paths = sorted((folder / "pictures").iterdir())
-    place = folder / f"{case}-{'one' if world is None else 'two'}"
+    place = folder / f"{case}-{'one' if processes is None else 'two'}"
     encoding = CPU if before is None else replace(CPU, cache=FeatureCache(place))
     if before and encoding.cache is not None:
-        first = world or World()
-        first.told(lambda: training_store(Company(), paths[:before], encoding, 1, "none") and None)
+        first = processes or ProcessGroup()
+        first.broadcast(lambda: training_store(Company(), paths[:before], encoding, 1, "none") and None)
     backbone = Company()
-    store = training_store(backbone, paths, encoding, limit, "none", world)
+    store = training_store(backbone, paths, encoding, limit, "none", processes)
     features = None if store is None else store[torch.arange(len(paths))]
     return {"features": features, "batches": backbone._batches, "kind": type(store).__name__}
 
@@ -129,25 +133,27 @@ class Pair(NamedTuple):
     right: Tensor
 
 
-def exchanges(world: World) -> dict[str, Any]:
+def exchanges(processes: ProcessGroup) -> dict[str, Any]:
     """What every process gets from what each of them has."""
     rows = Pair(
-        torch.full((1 + 2 * world.rank, 3), 0.5 + world.rank, dtype=torch.bfloat16),
-        torch.full((1 + 2 * world.rank, 2, 2), world.rank == 1),
+        torch.full((1 + 2 * processes.rank, 3), 0.5 + processes.rank, dtype=torch.bfloat16),
+        torch.full((1 + 2 * processes.rank, 2, 2), processes.rank == 1),
     )
-    last = Pair(torch.ones(2, 1), torch.ones(2)) if world.rank else None
+    last = Pair(torch.ones(2, 1), torch.ones(2)) if processes.rank else None
     weights = [nn.Parameter(torch.zeros(n, dtype=d)) for n, d in WEIGHTS]
     for place, weight in enumerate(weights):
-        if place != 2 and (place != 1 or world.rank):
-            weight.grad = torch.full_like(weight, 1.0 + world.rank + place)
-    world.sum_gradients(weights)
+        if place != 2 and (place != 1 or processes.rank):
+            weight.grad = torch.full_like(weight, 1.0 + processes.rank + place)
+    processes.all_reduce_gradients(weights)
     return {
-        "rows": tuple(world.gather(rows, [1, 3])),
-        "last": tuple(world.gather(last, [0, 2])),
-        "type": type(world.gather(last, [0, 2])).__name__,
-        "highest": world.highest(torch.tensor([[-1, 4 * world.rank], [3 - world.rank, -1]])),
-        "told": world.told(lambda: f"from {world.rank}", source=1),
-        "listed": world.listed(world.rank),
+        "rows": tuple(processes.all_gather(rows, [1, 3])),
+        "last": tuple(processes.all_gather(last, [0, 2])),
+        "type": type(processes.all_gather(last, [0, 2])).__name__,
+        "highest": processes.all_reduce_max(
+            torch.tensor([[-1, 4 * processes.rank], [3 - processes.rank, -1]])
+        ),
+        "told": processes.broadcast(lambda: f"from {processes.rank}", source=1),
+        "listed": processes.all_gather_object(processes.rank),
         "grads": [None if weight.grad is None else weight.grad.tolist() for weight in weights],
     }
 
@@ -155,49 +161,49 @@ def exchanges(world: World) -> dict[str, Any]:
 WEIGHTS = ((2, torch.float32), (3, torch.float32), (2, torch.float32), (1, torch.float64))
 
 
-def error_of(case: str, folder: Path, world: World) -> str:
+def error_of(case: str, folder: Path, processes: ProcessGroup) -> str:
     """The message that a process ends with when one of them finds a fault."""
     try:
-        FAULTS[case](folder, world)
+        FAULTS[case](folder, processes)
     except SharedError as error:
         return str(error)
     return ""
 
 
-def _unreadable(folder: Path, world: World) -> None:
-    trainer = make_trainer(folder / "unreadable", folder / "data", world=world)
-    gone = tuple(path.with_name(f"gone{world.rank}.png") for path in trainer.table.paths)
-    if world.rank:  # one process alone meets the fault
+def _unreadable(folder: Path, processes: ProcessGroup) -> None:
+    trainer = make_trainer(folder / "unreadable", folder / "data", processes=processes)
+    gone = tuple(path.with_name(f"gone{processes.rank}.png") for path in trainer.table.paths)
+    if processes.rank:  # one process alone meets the fault
         trainer.table = replace(trainer.table, paths=gone)
     trainer.fit()
 
 
-def _full_disk(folder: Path, world: World) -> None:
-    trainer = make_trainer(folder / "disk", folder / "data", world=world)
+def _full_disk(folder: Path, processes: ProcessGroup) -> None:
+    trainer = make_trainer(folder / "disk", folder / "data", processes=processes)
 
     def refuse() -> None:
-        raise CIRError(f"disk of process {world.rank} is full")
+        raise CIRError(f"disk of process {processes.rank} is full")
 
     trainer._save = refuse  # type: ignore[method-assign]
     trainer.fit()
 
 
-def _whole(folder: Path, world: World) -> None:
+def _whole(folder: Path, processes: ProcessGroup) -> None:
     trainer = make_trainer(folder / "whole", folder / "data")
-    whole = type("Whole", (Method,), {"terms": lambda self, batch: {}})(parts())
-    with world.agreed():
-        Step(whole, trainer.settings, trainer.encoding, seed=0, world=world)
+    whole = type("Whole", (Method,), {"loss_terms": lambda self, batch: {}})(components())
+    with processes.synchronise_errors():
+        Step(whole, trainer.settings, trainer.encoding, seed=0, processes=processes)
 
 
-def _store(folder: Path, world: World, cache: FeatureCache | None = None) -> None:
+def _store(folder: Path, processes: ProcessGroup, cache: FeatureCache | None = None) -> None:
     paths = sorted((folder / "stores" / "pictures").iterdir())
     paths[-1] = paths[-1].with_name("gone.png")  # in the second process's share
     encoding = replace(CPU, cache=cache)
-    training_store(FakeBackbone(frozen=True), paths, encoding, 1, "none", world)
+    training_store(FakeBackbone(frozen=True), paths, encoding, 1, "none", processes)
 
 
-def _cached_store(folder: Path, world: World) -> None:
-    _store(folder, world, FeatureCache(folder / "stores" / "fault"))
+def _cached_store(folder: Path, processes: ProcessGroup) -> None:
+    _store(folder, processes, FeatureCache(folder / "stores" / "fault"))
 
 
 FAULTS = {

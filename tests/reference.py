@@ -13,28 +13,28 @@ def ranking(scores: Sequence[float]) -> list[int]:
     return sorted(ranked, key=lambda index: (-scores[index], index))
 
 
-def ranks(scores: Sequence[float], answers: Answers) -> list[int]:
+def ranks(scores: Sequence[float], positives: Answers) -> list[int]:
     order = ranking(scores)
-    return [order.index(answer) + 1 if answer in order else 0 for answer in answers]
+    return [order.index(answer) + 1 if answer in order else 0 for answer in positives]
 
 
-def recall(scores: Sequence[float], answers: Answers, k: int) -> float:
-    return 1.0 if answers[0] in ranking(scores)[:k] else 0.0
+def recall(scores: Sequence[float], positives: Answers, k: int) -> float:
+    return 1.0 if positives[0] in ranking(scores)[:k] else 0.0
 
 
-def any_recall(scores: Sequence[float], answers: Answers, k: int) -> float:
-    return 1.0 if any(image in answers for image in ranking(scores)[:k]) else 0.0
+def any_recall(scores: Sequence[float], positives: Answers, k: int) -> float:
+    return 1.0 if any(image in positives for image in ranking(scores)[:k]) else 0.0
 
 
-def average_precision(scores: Sequence[float], answers: Answers, k: int) -> float:
-    """CIRCO's: the sum of precision times relevance over the first k, over min(answers, k)."""
+def average_precision(scores: Sequence[float], positives: Answers, k: int) -> float:
+    """CIRCO's: the sum of precision times relevance over the first k, over min(positives, k)."""
     total = 0.0
     hits = 0
     for place, image in enumerate(ranking(scores)[:k], start=1):
-        if image in answers:
+        if image in positives:
             hits += 1
             total += hits / place
-    return total / min(len(answers), k)
+    return total / min(len(positives), k)
 
 
 def subset_recall(scores: Sequence[float], target: int, group: Sequence[int], k: int) -> float:

@@ -11,7 +11,7 @@ from cir_plugins.builtin.losses import InfoNCE, Margin
 from cir_plugins.data.batches import BatchPlan, BatchSource
 from cir_plugins.method import Method
 from cir_plugins.types import Batch
-from tests.fakes import FakeBackbone, parts, table_of
+from tests.fakes import FakeBackbone, components, table_of
 
 
 def batch_of(folder: Path, backbone: FakeBackbone, mined: Tensor | None = None) -> Batch:
@@ -20,26 +20,26 @@ def batch_of(folder: Path, backbone: FakeBackbone, mined: Tensor | None = None) 
 
 
 def test_temperature_starts_where_it_is_told_and_stays_positive() -> None:
-    method = Method(parts(), temperature=0.05)
+    method = Method(components(), temperature=0.05)
     assert method.temperature.item() == pytest.approx(0.05)
     assert method.log_temperature.requires_grad
     with torch.no_grad():
         method.log_temperature.fill_(-80.0)
     assert method.temperature.item() > 0
-    assert not Method(parts(), learn_temperature=False).log_temperature.requires_grad
+    assert not Method(components(), learn_temperature=False).log_temperature.requires_grad
     with pytest.raises(ValueError, match="temperature must be above 0, not 0"):
-        Method(parts(), temperature=0)
+        Method(components(), temperature=0)
 
 
 def test_terms_are_contrastive_learning_worked_out_by_hand(tmp_path: Path) -> None:
     backbone = FakeBackbone()
     batch = batch_of(tmp_path, backbone)
-    method = Method(parts(backbone), temperature=0.1)
-    terms = method.terms(batch)
+    method = Method(components(backbone), temperature=0.1)
+    terms = method.loss_terms(batch)
     assert batch.images is not None
     features = backbone.features(batch.images)
-    query = backbone.query(features[batch.reference], batch.tokens)
-    scores = (query @ backbone.target(features[batch.candidates]).T) / 0.1
+    query = backbone.encode_query(features[batch.reference], batch.tokens)
+    scores = (query @ backbone.encode_gallery(features[batch.candidates]).T) / 0.1
     total = 0.0
     for row in range(4):
         own = int(batch.target[row])
@@ -53,11 +53,11 @@ def test_terms_are_contrastive_learning_worked_out_by_hand(tmp_path: Path) -> No
 def test_cosines_reach_a_loss_that_does_not_want_the_temperature() -> None:
     scores, target = torch.tensor([[0.9, 0.8]]), torch.tensor([0])
     negatives = torch.tensor([[False, True]])
-    method = Method(parts(loss=Margin(margin=0.3)), temperature=0.1)
+    method = Method(components(loss=Margin(margin=0.3)), temperature=0.1)
     # 0.3 - (0.9 - 0.8) = 0.2, whatever the temperature
-    assert method.price(method.loss, scores, target, negatives).item() == pytest.approx(0.2)
+    assert method.reduce_loss(method.loss, scores, target, negatives).item() == pytest.approx(0.2)
     # log(1 + exp(-1))
-    assert method.price(InfoNCE(), scores, target, negatives).item() == pytest.approx(
+    assert method.reduce_loss(InfoNCE(), scores, target, negatives).item() == pytest.approx(
         math.log1p(math.exp(-1)), rel=1e-5
     )
 
@@ -68,13 +68,13 @@ def test_negatives_come_from_where_the_settings_say(tmp_path: Path) -> None:
     batch = batch_of(tmp_path, backbone, mined)
     assert batch.mined is not None
     scores = torch.zeros(batch.excluded.shape)
-    of_batch = Method(parts(backbone)).sampler(scores, batch.target, batch.excluded)
-    only = Method(parts(backbone, negatives="mined")).negatives(scores, batch)
-    both = Method(parts(backbone, negatives="both")).negatives(scores, batch)
+    of_batch = Method(components(backbone)).sampler(scores, batch.target, batch.excluded)
+    only = Method(components(backbone, negatives="mined")).negatives(scores, batch)
+    both = Method(components(backbone, negatives="both")).negatives(scores, batch)
     assert torch.equal(only, batch.mined)
     assert torch.equal(both, batch.mined | of_batch)
     batch.mined = None
-    assert torch.equal(Method(parts(backbone)).negatives(scores, batch), of_batch)
+    assert torch.equal(Method(components(backbone)).negatives(scores, batch), of_batch)
 
 
 def test_features_of_a_frozen_tower_get_no_gradient_and_cached_ones_are_taken(
@@ -82,20 +82,20 @@ def test_features_of_a_frozen_tower_get_no_gradient_and_cached_ones_are_taken(
 ) -> None:
     backbone = FakeBackbone(frozen=True)
     batch = batch_of(tmp_path, backbone)
-    method = Method(parts(backbone))
+    method = Method(components(backbone))
     features = method.features(batch)
     assert not features.requires_grad
-    expected = method.terms(batch)["loss"].item()
+    expected = method.loss_terms(batch)["loss"].item()
     batch.images, batch.features = None, features
     assert method.features(batch) is features
-    assert method.terms(batch)["loss"].item() == expected
+    assert method.loss_terms(batch)["loss"].item() == expected
     batch.features = None
     with pytest.raises(ValueError, match="a batch needs images or features"):
         method.features(batch)
 
 
 def test_parameter_groups_leave_out_what_is_frozen() -> None:
-    method = Method(parts(FakeBackbone(frozen=True)), learn_temperature=False)
+    method = Method(components(FakeBackbone(frozen=True)), learn_temperature=False)
     (group,) = method.parameter_groups(0.5)
     assert group["lr"] == 0.5
     trained = {id(parameter) for parameter in group["params"]}

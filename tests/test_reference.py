@@ -88,7 +88,7 @@ def shown(name: str) -> bool:
 def test_the_reference_shows_what_is_called_and_hides_what_is_private() -> None:
     """Samplers, losses and tables are called or indexed: without these an entry has no shapes."""
     assert [
-        name for name in ("__call__", "__getitem__", "__len__", "terms") if not shown(name)
+        name for name in ("__call__", "__getitem__", "__len__", "loss_terms") if not shown(name)
     ] == []
     hidden = ("_inner", "__init__", "__getattr__", "__repr__", "__all__", "__mangled")
     assert [name for name in hidden if shown(name)] == []
@@ -103,7 +103,14 @@ def test_the_offers_and_what_a_method_carries_are_documented() -> None:
     """What the host reads by name and no page names, nobody can write."""
     guide = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
     method = inspect.getdoc(Method) or ""
-    carried = ["refuses", "official", "official_files", "official_settings", "judging", "views"]
+    carried = [
+        "check_compatibility",
+        "official",
+        "official_files",
+        "official_settings",
+        "eval_only_options",
+        "text_variants",
+    ]
     assert [name for name in carried if f"`{name}" not in guide] == []
     assert [name for name in carried if name not in method] == []
     head = sys.modules[Method.__module__].__doc__ or ""

@@ -126,14 +126,14 @@ class Blip(ImageTextModel):
         projected: Tensor = self.model.text_proj(states[:, 0])
         return projected
 
-    def query(self, features: Tensor, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Tensor, tokens: Tokens) -> Tensor:
         """Normalised sum (B, D) of the raw image and text vectors.
 
         Source: Liu et al., Bi-BLIP4CIR, WACV 2024, arXiv 2303.16604 (element-wise sum).
         """
         return unit(self.raw_image(features) + self.raw_text(tokens))
 
-    def target(self, features: Tensor) -> Tensor:
+    def encode_gallery(self, features: Tensor) -> Tensor:
         """Image vectors (C, D), unit length."""
         return unit(self.raw_image(features))
 

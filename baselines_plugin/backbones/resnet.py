@@ -89,7 +89,7 @@ class MapBackbone(nn.Module):
         described: Tensor = self.text(tokens)
         return described
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Normalised sum (B, D) of the head's and the text's vector.
 
         Raises:
@@ -103,13 +103,13 @@ class MapBackbone(nn.Module):
             )
         return unit(self.project(features) + self.describe(tokens))
 
-    def target(self, features: Features) -> Tensor:
+    def encode_gallery(self, features: Features) -> Tensor:
         """Head on the average of a map (C, D), unit length."""
         return unit(self.project(features))
 
     def image(self, features: Features) -> Tensor:
         """One vector per image (B, D), unit length."""
-        return self.target(features)
+        return self.encode_gallery(features)
 
     def similarity(self, query: Tensor, target: Tensor) -> Tensor:
         """Cosine (B, C)."""

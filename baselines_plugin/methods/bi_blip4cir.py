@@ -13,11 +13,11 @@ from baselines_plugin.parts.combiner import Composer, Stage, TwoStages, make_com
 from cir_plugins import (
     Batch,
     CIRError,
+    Component,
+    Components,
     Features,
     Ledger,
     Method,
-    Part,
-    Parts,
     Recipe,
     Tokens,
     TrainSettings,
@@ -128,7 +128,7 @@ class BiBLIP4CIR(TwoStages):
     scored against the one true reference. The text encoder learns in stage 1 only.
 
     Args:
-        parts: The ``blip`` backbone, loss and sampler.
+        components: The ``blip`` backbone, loss and sampler.
         stage: ``both`` in one run, ``sum`` (stage 1 alone) or ``combiner`` (stage 2 alone).
         sum_epochs: Epochs of stage 1 where there are both.
         sum_weight: w of stage 1; 0 leaves the reverse direction out (BLIP4CIR).
@@ -152,7 +152,7 @@ class BiBLIP4CIR(TwoStages):
     recipe = Recipe(
         source="Liu, Sun, Hong, Teney, Gould, Bi-directional Training for Composed Image "
         "Retrieval via Text Prompt Learning, WACV 2024, arXiv 2303.16604",
-        backbone=Part("blip", {"patches": False, "image_size": 384, "dropout": 0.1}),
+        backbone=Component("blip", {"patches": False, "image_size": 384, "dropout": 0.1}),
         train=TrainSettings(
             epochs=320,
             batch_size=128,
@@ -161,7 +161,7 @@ class BiBLIP4CIR(TwoStages):
             weight_decay=0.05,
             schedule="cosine",
             schedule_epochs=10,
-            known="target",
+            known_positives="target",
         ),
         datasets={
             "fashioniq": {"data.caption_mode": "four_way"},
@@ -169,8 +169,8 @@ class BiBLIP4CIR(TwoStages):
         },
     )
     needs: ClassVar[frozenset[str]] = frozenset({"raw_embeddings", "grounded_text"})
-    edit: ClassVar[Callable[[str], str] | None] = staticmethod(tag_forward)
-    views: ClassVar[Mapping[str, Callable[[str], str]]] = {"backward": tag_backward}
+    caption_edit: ClassVar[Callable[[str], str] | None] = staticmethod(tag_forward)
+    text_variants: ClassVar[Mapping[str, Callable[[str], str]]] = {"backward": tag_backward}
     official = staticmethod(official_state)
     official_settings: ClassVar[Mapping[str, Any]] = {
         "backbone.model": "blip_base",
@@ -180,7 +180,7 @@ class BiBLIP4CIR(TwoStages):
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         stage: Stage = "both",
         sum_epochs: int = 20,
@@ -195,7 +195,7 @@ class BiBLIP4CIR(TwoStages):
         temperature: float = 0.01,
         learn_temperature: bool = False,
     ) -> None:
-        super().__init__(parts, temperature=temperature, learn_temperature=learn_temperature)
+        super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)
         if min(sum_weight, combiner_weight) < 0:
             raise ValueError("sum_weight and combiner_weight must be at least 0")
         self.composer = make_composer(self.backbone, stage, sum_epochs, projection, hidden, dropout)
@@ -204,7 +204,7 @@ class BiBLIP4CIR(TwoStages):
         self.combiner_lr = combiner_lr
         self.projection_lr_factor = projection_lr_factor
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed queries (B, D) of unit length."""
         return unit(self.composer(self._image(features), self._text(tokens)))
 
@@ -212,14 +212,16 @@ class BiBLIP4CIR(TwoStages):
         """The composed queries of B rows, and what their way back needs."""
         reference = self._image(features)
         query = unit(self.composer(reference, self._text(batch.tokens)))
-        text = self._text(batch.views["backward"]) if self._backward_weight else reference
+        text = self._text(batch.text_variants["backward"]) if self._backward_weight else reference
         return BothWays(query, text, reference)
 
     def embed_targets(self, features: Features) -> Tensor:
         """Raw image features (C, D) of the candidates."""
         return self._image(features)
 
-    def terms_from(self, queries: BothWays, targets: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms_from(
+        self, queries: BothWays, targets: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
         """``forward``, and ``backward`` times its weight where that is not 0."""
         terms = {"forward": self._priced(self.similarity(queries.query, unit(targets)), batch)}
         weight = self._backward_weight
@@ -262,4 +264,4 @@ class BiBLIP4CIR(TwoStages):
             return raw
 
     def _priced(self, scores: Tensor, batch: Batch) -> Tensor:
-        return self.price(self.loss, scores, batch.target, self.negatives(scores, batch))
+        return self.reduce_loss(self.loss, scores, batch.target, self.negatives(scores, batch))

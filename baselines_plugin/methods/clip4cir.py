@@ -16,11 +16,11 @@ from baselines_plugin.parts.combiner import (
 )
 from cir_plugins import (
     Batch,
+    Component,
+    Components,
     Features,
     Ledger,
     Method,
-    Part,
-    Parts,
     Recipe,
     Tokens,
     TrainSettings,
@@ -63,7 +63,7 @@ class CLIP4Cir(TwoStages):
     Both are trained by in-batch cross-entropy of query to target on 100 times the cosine.
 
     Args:
-        parts: Backbone with raw embeddings, loss and sampler.
+        components: Backbone with raw embeddings, loss and sampler.
         stage: ``both`` in one run, ``sum`` (stage 1 alone) or ``combiner`` (stage 2 alone, on the
             backbone as it loads).
         sum_epochs: Epochs of stage 1 where there are both.
@@ -84,7 +84,7 @@ class CLIP4Cir(TwoStages):
 
     recipe = Recipe(
         source="Baldrati, Bertini, Uricchio, Del Bimbo, CLIP4Cir, TOMM 2023, arXiv 2308.11485",
-        backbone=Part("clip", {"model": "RN50x4-quickgelu", "pretrained": "openai"}),
+        backbone=Component("clip", {"model": "RN50x4-quickgelu", "pretrained": "openai"}),
         train=TrainSettings(
             epochs=400,
             batch_size=128,
@@ -93,7 +93,7 @@ class CLIP4Cir(TwoStages):
             weight_decay=0.01,
             eps=1e-7,
             schedule="constant",
-            known="target",
+            known_positives="target",
         ),
         datasets={"fashioniq": {"data.caption_mode": "four_way"}},
     )
@@ -103,7 +103,7 @@ class CLIP4Cir(TwoStages):
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         stage: Stage = "both",
         sum_epochs: int = 100,
@@ -115,7 +115,7 @@ class CLIP4Cir(TwoStages):
         temperature: float = 0.01,
         learn_temperature: bool = False,
     ) -> None:
-        super().__init__(parts, temperature=temperature, learn_temperature=learn_temperature)
+        super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)
         self.composer = make_composer(self.backbone, stage, sum_epochs, projection, hidden, dropout)
         self.combiner_lr = combiner_lr
         self.half_weights = half_weights
@@ -125,7 +125,7 @@ class CLIP4Cir(TwoStages):
         with self.tuning():
             return super().features(batch)
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed queries (B, D) of unit length."""
         with self.tuning():
             image = raw_image(self.backbone, features)

@@ -25,11 +25,11 @@ from baselines_plugin.parts.rotation import Composer, two_layers
 from baselines_plugin.parts.scaled_cosine import FASHION200K, Objective, ScaledCosine
 from cir_plugins import (
     Batch,
+    Component,
+    Components,
     Features,
     Method,
     Official,
-    Part,
-    Parts,
     Recipe,
     Tokens,
     select,
@@ -84,7 +84,7 @@ class ComposeAE(ScaledCosine):
     """Composition by rotation in a complex space, with decoders and a symmetric pass.
 
     Args:
-        parts: Backbone with feature maps and frozen text vectors, loss and sampler.
+        components: Backbone with feature maps and frozen text vectors, loss and sampler.
         variant: ``complex``, or ``real`` for RealSpaceConcatAE, which has no symmetric pass.
         image_weight: Weight of the decoder of the reference's vector.
         text_weight: Weight of the decoder of the text's vector.
@@ -106,7 +106,7 @@ class ComposeAE(ScaledCosine):
     recipe = Recipe(
         source="Anwaar et al., ComposeAE, WACV 2021, arXiv 2006.11149; settings for Fashion200k, "
         "160,000 steps of 32 of its 172,049 images",
-        backbone=Part("resnet", {"text": "bert", "text_length": 25}),
+        backbone=Component("resnet", {"text": "bert", "text_length": 25}),
         train=replace(FASHION200K, weight_decay=5e-5),
         datasets={"fashioniq": _FASHIONIQ},
     )
@@ -114,7 +114,7 @@ class ComposeAE(ScaledCosine):
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         variant: Literal["complex", "real"] = "complex",
         image_weight: float = 0.1,
@@ -129,7 +129,7 @@ class ComposeAE(ScaledCosine):
         trunk_rate: float = 0.1,
     ) -> None:
         super().__init__(
-            parts,
+            components,
             objective=objective,
             gradient=gradient,
             per_anchor=per_anchor,
@@ -145,12 +145,12 @@ class ComposeAE(ScaledCosine):
         self.image_decoder = two_layers(width, width, width)
         self.text_decoder = two_layers(width, text_width, text_width)
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Queries (B, D) of unit length."""
         image, text = self.backbone.project(features), self.backbone.describe(tokens)
         return unit(self.composer(image, text).out)
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """``loss``, ``decode_image``, ``decode_text`` and ``rotation``, weighted."""
         weights = {"loss": 1.0, "rotation": self.rotation_weight, **self.decode_weights}
         return {name: weights[name] * cost for name, cost in self.costs(batch).items()}

@@ -17,10 +17,10 @@ from baselines_plugin.checkpoints.cosmo import SHARED, finish, read_entries, sha
 from baselines_plugin.checkpoints.vocabulary import vocabulary_option
 from baselines_plugin.parts.compositor import Compositor
 from cir_plugins import (
+    Component,
+    Components,
     Features,
     Method,
-    Part,
-    Parts,
     Plan,
     Recipe,
     Tokens,
@@ -52,7 +52,7 @@ class CoSMo(Method):
     Logits are norm_scale² times the cosine; there is no learned temperature.
 
     Args:
-        parts: Backbone with a feature map and text features, loss and sampler.
+        components: Backbone with a feature map and text features, loss and sampler.
         heads: Attention heads; they must divide the map's channels.
         norm_scale: Length that embeddings have in the published method, above 0.
 
@@ -65,7 +65,7 @@ class CoSMo(Method):
     recipe = Recipe(
         source="Lee, Kim, Han, CoSMo: Content-Style Modulation for Image Retrieval with Text "
         "Feedback, CVPR 2021, pp. 802-812",
-        backbone=Part(
+        backbone=Component(
             "resnet",
             {"model": "resnet50.tv_in1k", "text": "lstm", "rule": "cosmo", "resize": "squash"},
         ),
@@ -79,7 +79,7 @@ class CoSMo(Method):
             schedule="step",
             milestones=(30,),
             augment="crop_flip",
-            known="target",
+            known_positives="target",
             precision="fp32",
         ),
         datasets={
@@ -97,19 +97,19 @@ class CoSMo(Method):
         {".pkl": vocabulary_option}
     )
 
-    def __init__(self, parts: Parts, *, heads: int = 8, norm_scale: float = 4.0) -> None:
+    def __init__(self, components: Components, *, heads: int = 8, norm_scale: float = 4.0) -> None:
         if norm_scale <= 0:
             raise ValueError(f"norm_scale must be above 0, not {norm_scale}")
-        super().__init__(parts, temperature=norm_scale**-2, learn_temperature=False)
+        super().__init__(components, temperature=norm_scale**-2, learn_temperature=False)
         self.norm_scale = norm_scale
         self.compositor = Compositor(self.backbone.channels, self.backbone.text.width, heads=heads)
 
     @staticmethod
-    def refuses(plan: Plan) -> str:
+    def check_compatibility(plan: Plan) -> str:
         """Why the plan's parts cannot work together, or nothing."""
         return refuse_levels(plan, "last")
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed queries (B, D) of unit length."""
         composed = self.compositor(features, self.backbone.describe(tokens)).out
         return unit(self.backbone.project(composed))

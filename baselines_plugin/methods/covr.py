@@ -13,12 +13,12 @@ from baselines_plugin.parts.untuned import Untuned, best_pair, mean_score
 from cir_plugins import (
     TEMPERATURE,
     Batch,
+    Component,
+    Components,
     Features,
     Fused,
     Method,
     Official,
-    Part,
-    Parts,
     Plan,
     Recipe,
     Tokens,
@@ -37,7 +37,7 @@ _TRAIN = TrainSettings(
     lr=1e-4,
     weight_decay=0.05,
     augment="rand_augment",
-    known="target",
+    known_positives="target",
     select="last",
     precision="fp32",
 )
@@ -68,7 +68,7 @@ class CoVR(Method):
     projected [CLS] of the ViT. Only the text encoder and its projection learn.
 
     Args:
-        parts: A backbone whose texts look at images, loss and sampler.
+        components: A backbone whose texts look at images, loss and sampler.
         temperature: Temperature of the loss.
         learn_temperature: Whether it is trained; it is fixed in the paper.
 
@@ -83,7 +83,7 @@ class CoVR(Method):
 
     recipe = Recipe(
         source=_SOURCE,
-        backbone=Part(
+        backbone=Component(
             "blip",
             {
                 "model": "Salesforce/blip-itm-large-coco",
@@ -93,7 +93,7 @@ class CoVR(Method):
                 "dropout": 0.1,
             },
         ),
-        loss=Part("hn_nce"),
+        loss=Component("hn_nce"),
         train=_TRAIN,
         datasets={
             "cirr": _TEXT,
@@ -113,18 +113,18 @@ class CoVR(Method):
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         temperature: float = TEMPERATURE,
         learn_temperature: bool = False,
     ) -> None:
-        super().__init__(parts, temperature=temperature, learn_temperature=learn_temperature)
+        super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed queries (B, D) of unit length."""
         return unit(self.backbone.raw_grounded(features, tokens))
 
-    def target(self, features: Features) -> Tensor:
+    def encode_gallery(self, features: Features) -> Tensor:
         """Image embeddings (C, D) of unit length, without gradient."""
         with torch.no_grad():
             embedded: Tensor = self.backbone.image(features)
@@ -139,13 +139,13 @@ class CoVR2(Method):
     embeddings, the query tokens and the text projection.
 
     Args:
-        parts: A ``blip2`` backbone with a frozen tower, loss and sampler. What makes the targets
+        components: A ``blip2`` backbone with a frozen tower, loss and sampler. What makes the targets
             is copied from it as it is when the method is built.
         score: What ranks in evaluation. ``mean``: the training score; ``max``: the best of all
             pairs of a query token and a target token, as the released CIRR evaluation has it.
         image_weight: Weight of the loss towards target images.
         caption_weight: Weight of the loss towards captions of the targets, which the batch must
-            bring as tokens ``views["target_caption"]``; pre-training on WebVid-CoVR and CC-CoIR
+            bring as tokens ``text_variants["target_caption"]``; pre-training on WebVid-CoVR and CC-CoIR
             has 0.5 and 0.5. 0 to leave it out.
         temperature: Temperature of the loss.
         learn_temperature: Whether it is trained; it is fixed in the paper.
@@ -159,7 +159,7 @@ class CoVR2(Method):
 
     recipe = Recipe(
         source=_SOURCE,
-        backbone=Part(
+        backbone=Component(
             "blip2",
             {
                 "model": "Salesforce/blip2-itm-vit-g-coco",
@@ -169,7 +169,7 @@ class CoVR2(Method):
                 "text_length": 64,
             },
         ),
-        loss=Part("hn_nce"),
+        loss=Component("hn_nce"),
         train=_TRAIN,
         datasets={
             "cirr": {**_TEXT, "method.score": "max"},
@@ -178,12 +178,12 @@ class CoVR2(Method):
         },
     )
     needs: ClassVar[frozenset[str]] = frozenset({"query_tokens"})
-    judging: ClassVar[frozenset[str]] = frozenset({"score"})
+    eval_only_options: ClassVar[frozenset[str]] = frozenset({"score"})
     official: ClassVar[Official] = official_covr2
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         score: Literal["mean", "max"] = "mean",
         image_weight: float = 1.0,
@@ -191,7 +191,7 @@ class CoVR2(Method):
         temperature: float = TEMPERATURE,
         learn_temperature: bool = False,
     ) -> None:
-        super().__init__(parts, temperature=temperature, learn_temperature=learn_temperature)
+        super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)
         if min(image_weight, caption_weight) < 0 or not image_weight + caption_weight:
             raise ValueError("image_weight and caption_weight must be at least 0, and one above")
         self.score = score
@@ -203,19 +203,19 @@ class CoVR2(Method):
         model.embeddings.word_embeddings.requires_grad_(False)
 
     @staticmethod
-    def refuses(plan: Plan) -> str:
+    def check_compatibility(plan: Plan) -> str:
         """Why a plan cannot be, or ""."""
         if plan.method.options["caption_weight"]:
             return "no reader gives captions of targets; accepted: method.caption_weight=0"
         return refuse_tuned_targets(plan)
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Query tokens (B, T, D), each of unit length."""
         fused: Fused = self.backbone.fuse(features, tokens)
         return unit(self.backbone.project_text(fused.tokens))
 
     @torch.no_grad()
-    def target(self, features: Features) -> Tensor:
+    def encode_gallery(self, features: Features) -> Tensor:
         """Tokens (C, T, D) of the un-tuned model, each of unit length, without gradient."""
         states = self.untuned.image_states(self.backbone.seen(features))
         return unit(self.backbone.model.vision_projection(states))
@@ -226,7 +226,9 @@ class CoVR2(Method):
             return mean_score(query, target)
         return best_pair(query, target)
 
-    def terms_from(self, queries: Features, targets: Features, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms_from(
+        self, queries: Features, targets: Features, batch: Batch
+    ) -> dict[str, Tensor]:
         """``image`` and ``caption``, weighted; those of weight 0 are left out.
 
         Raises:
@@ -236,7 +238,7 @@ class CoVR2(Method):
         negatives = self.negatives(scores, batch)
         terms = {}
         if self.image_weight:
-            cost = self.price(self.loss, scores, batch.target, negatives)
+            cost = self.reduce_loss(self.loss, scores, batch.target, negatives)
             terms["image"] = self.image_weight * cost
         if self.caption_weight:
             terms["caption"] = self.caption_weight * self._caption_cost(queries, batch, negatives)
@@ -244,10 +246,10 @@ class CoVR2(Method):
 
     def _caption_cost(self, query: Tensor, batch: Batch, negatives: Tensor) -> Tensor:
         """Price of the queries against the captions of the batch's targets, one per query."""
-        if CAPTIONS not in batch.views:
+        if CAPTIONS not in batch.text_variants:
             raise ValueError(f"the batch brings no tokens '{CAPTIONS}' of the targets' captions")
         with torch.no_grad():
-            captions = self.untuned.text(batch.views[CAPTIONS])
+            captions = self.untuned.text(batch.text_variants[CAPTIONS])
         scores = query.mean(dim=1) @ captions.T  # (B, B)
         place = torch.arange(len(query), device=scores.device)
-        return self.price(self.loss, scores, place, negatives[:, batch.target])
+        return self.reduce_loss(self.loss, scores, place, negatives[:, batch.target])

@@ -13,10 +13,10 @@ from baselines_plugin.parts.compositor import Compositor
 from baselines_plugin.parts.uncertainty import Noised, epoch_weight, noised, under_uncertainty
 from cir_plugins import (
     Batch,
+    Component,
+    Components,
     Features,
     Method,
-    Part,
-    Parts,
     Plan,
     Recipe,
     Tokens,
@@ -55,7 +55,7 @@ class MGUR(Method):
     16 · cosine of the other: so the official code.
 
     Args:
-        parts: Backbone with a feature map and text features, loss and sampler.
+        components: Backbone with a feature map and text features, loss and sampler.
         heads: Attention heads; they must divide the map's channels.
         text_width: Size of the text vector that the compositor reads.
         norm_scale: Length that embeddings have in the published method, above 0.
@@ -73,7 +73,7 @@ class MGUR(Method):
     recipe = Recipe(
         source="Chen, Zheng, Ji, Qu, Chua, Composed Image Retrieval with Text Feedback via "
         "Multi-grained Uncertainty Regularization, ICLR 2024, arXiv 2211.07394",
-        backbone=Part(
+        backbone=Component(
             "resnet",
             {
                 "model": "resnet50.tv_in1k",
@@ -94,7 +94,7 @@ class MGUR(Method):
             start_factor=0.01,
             milestones=(35, 42),
             augment="crop_flip",
-            known="target",
+            known_positives="target",
             precision="fp32",
         ),
         datasets={
@@ -113,7 +113,7 @@ class MGUR(Method):
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         heads: int = 8,
         text_width: int = 512,
@@ -127,7 +127,7 @@ class MGUR(Method):
             raise ValueError(f"norm_scale must be above 0, not {norm_scale}")
         if gamma_scale < 0 or text_rate < 0:
             raise ValueError("gamma_scale and text_rate must be at least 0")
-        super().__init__(parts, temperature=norm_scale**-2, learn_temperature=False)
+        super().__init__(components, temperature=norm_scale**-2, learn_temperature=False)
         self.norm_scale, self.text_rate = norm_scale, text_rate
         self.alpha_scale, self.beta_scale = alpha_scale, beta_scale
         self.gamma_scale, self.gamma = gamma_scale, 1.0
@@ -136,7 +136,7 @@ class MGUR(Method):
         self.compositor = Compositor(self.backbone.channels, text_width, heads=heads)
 
     @staticmethod
-    def refuses(plan: Plan) -> str:
+    def check_compatibility(plan: Plan) -> str:
         """Why the plan's parts cannot work together, or nothing."""
         if not getattr(plan.loss.factory, "scaled", True):
             return (
@@ -145,12 +145,14 @@ class MGUR(Method):
             )
         return refuse_levels(plan, "last")
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed queries (B, D) of unit length."""
         text = self.text_head(self.backbone.describe(tokens))
         return unit(self.backbone.project(self.compositor(features, text).out))
 
-    def terms(self, batch: Batch, noise: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
+    def loss_terms(
+        self, batch: Batch, noise: tuple[Tensor, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """``uncertainty`` and ``info``, weighted by the epoch.
 
         Args:
@@ -158,14 +160,14 @@ class MGUR(Method):
             noise: Standard normal numbers (C, D) for factors and offsets; drawn unless given.
         """
         features = self.features(batch)
-        query = self.query(select(features, batch.reference), batch.tokens)
-        target = self.target(select(features, batch.candidates))
+        query = self.encode_query(select(features, batch.reference), batch.tokens)
+        target = self.encode_gallery(select(features, batch.candidates))
         scores = self.similarity(query, target)
         negatives = self.negatives(scores, batch)
         blurred = self.blur(target, noise)
         doubted = self.doubted_scores(query, blurred)
-        doubt = self.price(self.loss, doubted, batch.target, negatives)
-        plain = self.price(self.loss, scores, batch.target, negatives)
+        doubt = self.reduce_loss(self.loss, doubted, batch.target, negatives)
+        plain = self.reduce_loss(self.loss, scores, batch.target, negatives)
         return {
             "uncertainty": self.gamma * under_uncertainty(doubt, blurred.spread),
             "info": (1 - self.gamma) * plain,

@@ -15,13 +15,13 @@ from baselines_plugin.checkpoints.lavis_keys import blip2_state
 from cir_plugins import (
     TEMPERATURE,
     CIRError,
+    Component,
+    Components,
     Features,
     Fused,
     Ledger,
     Method,
     Official,
-    Part,
-    Parts,
     Recipe,
     Tokens,
     TrainSettings,
@@ -50,7 +50,7 @@ class QuRe(Method):
     """The normalised mean of the projected query tokens, against one mined negative.
 
     Args:
-        parts: A backbone with query tokens, loss and sampler.
+        components: A backbone with query tokens, loss and sampler.
         temperature: Start value of the temperature; BLIP-2 start files may bring their own.
         learn_temperature: Whether the temperature is trained.
 
@@ -64,9 +64,9 @@ class QuRe(Method):
 
     recipe = Recipe(
         source="Kwak, Inhar, Yun, Lee, QuRe, ICML 2025, arXiv 2507.12416",
-        backbone=Part("blip2", {"model": "vit_l"}),
-        loss=Part("pairwise"),
-        sampler=Part("two_drops"),
+        backbone=Component("blip2", {"model": "vit_l"}),
+        loss=Component("pairwise"),
+        sampler=Component("two_drops"),
         train=TrainSettings(
             epochs=50,
             batch_size=32,
@@ -75,7 +75,7 @@ class QuRe(Method):
             weight_decay=0.05,
             negatives="mined",
             mined=1,
-            known="target",
+            known_positives="target",
             select="last",
         ),
         datasets={
@@ -94,12 +94,12 @@ class QuRe(Method):
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         temperature: float = TEMPERATURE,
         learn_temperature: bool = True,
     ) -> None:
-        super().__init__(parts, temperature=temperature, learn_temperature=learn_temperature)
+        super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)
         # The official parameter is the temperature itself, which decays and steps as such.
         del self.log_temperature
         self.temp = nn.Parameter(torch.tensor(temperature), requires_grad=learn_temperature)
@@ -109,7 +109,7 @@ class QuRe(Method):
         """The temperature, a scalar; nothing keeps it above 0."""
         return self.temp
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed queries (B, D): the mean of the projected query tokens at unit length."""
         fused: Fused = self.backbone.fuse(features, tokens)
         return unit(self.backbone.project_text(fused.tokens).mean(dim=1))

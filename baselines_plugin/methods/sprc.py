@@ -16,12 +16,12 @@ from cir_plugins import (
     TEMPERATURE,
     Batch,
     CIRError,
+    Components,
     Features,
     Fused,
     Ledger,
     Method,
     Official,
-    Parts,
     Recipe,
     Tokens,
     TrainSettings,
@@ -79,7 +79,7 @@ class SPRC(Method):
     prompts, which gets no gradient from it.
 
     Args:
-        parts: A ``blip2`` backbone, loss and sampler.
+        components: A ``blip2`` backbone, loss and sampler.
         text_weight: Weight of the text-only term, 0 to leave it out.
         align_weight: Weight of the alignment, 0 to leave it out.
         temperature: Start value of the temperature; BLIP-2 start files may bring their own.
@@ -107,7 +107,7 @@ class SPRC(Method):
             schedule_epochs=80,
             warmup=1 / 50,
             start_factor=1 / 25,
-            known="target",
+            known_positives="target",
         ),
         datasets={
             "cirr": _LAVIS,
@@ -129,14 +129,14 @@ class SPRC(Method):
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         text_weight: float = 0.4,
         align_weight: float = 0.4,
         temperature: float = TEMPERATURE,
         learn_temperature: bool = True,
     ) -> None:
-        super().__init__(parts, temperature=temperature, learn_temperature=learn_temperature)
+        super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)
         if min(text_weight, align_weight) < 0:
             raise ValueError("text_weight and align_weight must be at least 0")
         self.text_weight, self.align_weight = text_weight, align_weight
@@ -151,7 +151,7 @@ class SPRC(Method):
         """The temperature, a scalar; nothing keeps it above 0."""
         return self.temp
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed queries (B, D) of unit length."""
         fused: Fused = self.backbone.fuse(features, tokens)
         return self.read_prompt(fused.tokens, tokens)
@@ -197,14 +197,14 @@ class SPRC(Method):
         text = self.read_text(batch.tokens) if self.text_weight else query
         return Read(query, text, fused.tokens.mean(dim=1))
 
-    def terms_from(self, queries: Read, targets: Features, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms_from(self, queries: Read, targets: Features, batch: Batch) -> dict[str, Tensor]:
         """``contrast``, ``text`` and ``align``, weighted; those of weight 0 are left out."""
         scores = self.similarity(queries.query, targets)
         negatives = self.negatives(scores, batch)
-        terms = {"contrast": self.price(self.loss, scores, batch.target, negatives)}
+        terms = {"contrast": self.reduce_loss(self.loss, scores, batch.target, negatives)}
         if self.text_weight:
             alone = self.similarity(queries.text, targets)
-            cost = self.price(self.loss, alone, batch.target, negatives)
+            cost = self.reduce_loss(self.loss, alone, batch.target, negatives)
             terms["text"] = self.text_weight * cost
         if self.align_weight:
             terms["align"] = self.align_weight * self.alignment(queries.prompt)

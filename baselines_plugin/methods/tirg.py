@@ -25,11 +25,11 @@ from baselines_plugin.checkpoints.vocabulary import words_of_texts
 from baselines_plugin.parts.scaled_cosine import FASHION200K, Objective, ScaledCosine
 from cir_plugins import (
     Batch,
+    Component,
+    Components,
     Features,
     Method,
     Official,
-    Part,
-    Parts,
     Recipe,
     Tokens,
     select,
@@ -217,7 +217,7 @@ class TIRG(ScaledCosine):
     """Text-image residual gating.
 
     Args:
-        parts: Backbone with feature maps and text vectors, loss and sampler.
+        components: Backbone with feature maps and text vectors, loss and sampler.
         variant: ``tirg`` on the image's vector, ``lastconv`` on its last map, or a baseline of the
             paper: ``concat`` joins the two vectors, ``image_only`` and ``text_only`` take one.
         dropout: Of ``concat``, in [0, 1).
@@ -233,7 +233,7 @@ class TIRG(ScaledCosine):
     recipe = Recipe(
         source="Vo et al., TIRG, CVPR 2019, arXiv 1812.07119; settings for Fashion200k, 160,000 "
         "steps of 32 of its 172,049 images",
-        backbone=Part("resnet"),
+        backbone=Component("resnet"),
         train=FASHION200K,
     )
     official: ClassVar[Official] = staticmethod(from_official)
@@ -243,7 +243,7 @@ class TIRG(ScaledCosine):
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         variant: Variant = "tirg",
         dropout: float = 0.1,
@@ -253,7 +253,7 @@ class TIRG(ScaledCosine):
         trunk_rate: float = 0.1,
     ) -> None:
         super().__init__(
-            parts,
+            components,
             objective=objective,
             gradient=gradient,
             per_anchor=per_anchor,
@@ -270,11 +270,11 @@ class TIRG(ScaledCosine):
         composed = self.composer(self._project(features), text)
         return composed.out if isinstance(composed, Gated) else composed
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Queries (B, D) of unit length."""
         return unit(self.compose(features, tokens))
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """``loss``: the objective."""
         features = self.features(batch)
         composed = self.compose(select(features, batch.reference), batch.tokens)

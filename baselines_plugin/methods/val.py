@@ -15,10 +15,10 @@ from baselines_plugin.backbones.resnet import refuse_levels
 from cir_plugins import (
     TEMPERATURE,
     Batch,
+    Component,
+    Components,
     Features,
     Method,
-    Part,
-    Parts,
     Plan,
     Recipe,
     Tokens,
@@ -161,7 +161,7 @@ class VAL(Method):
     """Visiolinguistic attention learning on three levels of feature maps.
 
     Args:
-        parts: Backbone with three levels of maps and text vectors, loss and sampler.
+        components: Backbone with three levels of maps and text vectors, loss and sampler.
         gate_relu: Whether a ReLU stands before the gates' sigmoids, as in the official code.
         dropout: Of the self-attention, in [0, 1).
         norm_momentum: Share of a batch in the running statistics of the new norms; 0.003 is
@@ -179,7 +179,7 @@ class VAL(Method):
     recipe = Recipe(
         source="Chen, Gong, Bazzani, VAL, CVPR 2020; released settings for FashionIQ, whose 50,000 "
         "nominal steps are 25,000 updates",
-        backbone=Part(
+        backbone=Component(
             "resnet",
             {
                 "model": "resnetv2_50",
@@ -193,7 +193,7 @@ class VAL(Method):
                 "scale": "unit",
             },
         ),
-        loss=Part("two_way_hinge"),
+        loss=Component("two_way_hinge"),
         train=TrainSettings(
             epochs=22,
             batch_size=32,
@@ -203,7 +203,7 @@ class VAL(Method):
             optimizer="adam",
             schedule="constant",
             augment="shift_crop_flip",
-            known="target",
+            known_positives="target",
             select="last",
             precision="fp32",
             ema=0.9999,
@@ -223,7 +223,7 @@ class VAL(Method):
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         gate_relu: bool = True,
         dropout: float = 0.1,
@@ -231,8 +231,8 @@ class VAL(Method):
         temperature: float = TEMPERATURE,
         learn_temperature: bool = True,
     ) -> None:
-        learned = learn_temperature and bool(parts.loss.scaled)
-        super().__init__(parts, temperature=temperature, learn_temperature=learned)
+        learned = learn_temperature and bool(components.loss.scaled)
+        super().__init__(components, temperature=temperature, learn_temperature=learned)
         self.composers = nn.ModuleList(
             AttentionComposer(
                 shape,
@@ -245,7 +245,7 @@ class VAL(Method):
         )
 
     @staticmethod
-    def refuses(plan: Plan) -> str:
+    def check_compatibility(plan: Plan) -> str:
         """Why a plan makes no sense; "" where it does."""
         return refuse_levels(plan, "three")
 
@@ -257,15 +257,15 @@ class VAL(Method):
         composed = zip(self.composers, features, strict=True)
         return [unit(compose(x, text).out.mean(dim=(2, 3))) for compose, x in composed]
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """The composed levels side by side (B, D), unit length."""
         return unit(torch.cat(self.levels(features, tokens), dim=1))
 
-    def target(self, features: Features) -> Tensor:
+    def encode_gallery(self, features: Features) -> Tensor:
         """The levels side by side (C, D), unit length."""
         return unit(torch.cat(self.levels(features), dim=1))
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """``low``, ``mid`` and ``high``: the loss of each level."""
         features = self.features(batch)
         queries = self.levels(select(features, batch.reference), batch.tokens)
@@ -273,7 +273,7 @@ class VAL(Method):
         scores = [query @ target.T for query, target in zip(queries, targets, strict=True)]
         negatives = self.negatives(torch.stack(scores).mean(dim=0), batch)
         return {
-            name: self.price(self.loss, own, batch.target, negatives)
+            name: self.reduce_loss(self.loss, own, batch.target, negatives)
             for name, own in zip(_LEVELS, scores, strict=True)
         }
 

@@ -129,7 +129,7 @@ class TwoStages(Method):
     composer: Composer
 
     @staticmethod
-    def refuses(plan: Plan) -> str:
+    def check_compatibility(plan: Plan) -> str:
         """Why the plan's stages cannot be trained, or ""."""
         options = plan.method.options
         last = options["sum_epochs"] >= plan.train.epochs > 0

@@ -57,7 +57,7 @@ class HardNegativeNCE:
         self.direction = direction
 
     @property
-    def coupled(self) -> bool:
+    def batch_dependent(self) -> bool:
         """Whether the price of a row depends on other rows."""
         return self.direction == "both" or self.axis == "official"
 

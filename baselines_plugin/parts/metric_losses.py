@@ -88,8 +88,8 @@ class TwoWayHinge:
     """
 
     scaled: ClassVar[bool] = False
-    coupled: ClassVar[bool] = True  # a row's price depends on the other rows
-    batch_only: ClassVar[bool] = True
+    batch_dependent: ClassVar[bool] = True  # a row's price depends on the other rows
+    in_batch_only: ClassVar[bool] = True
 
     def __init__(
         self, *, margin: float = 0.2, semi_hard: Literal["column", "row", "none"] = "column"

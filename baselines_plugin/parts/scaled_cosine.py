@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from baselines_plugin.backbones.resnet import refuse_levels
 from baselines_plugin.parts.metric_losses import draw_triplets, pair_negatives, soft_triplet
-from cir_plugins import Batch, Method, Parts, Plan, TrainSettings, unit
+from cir_plugins import Batch, Components, Method, Plan, TrainSettings, unit
 
 Objective = Literal["classification", "soft_triplet"]
 # Both repositories' settings for Fashion200k.
@@ -22,7 +22,7 @@ FASHION200K = TrainSettings(
     optimizer="sgd",
     schedule="step",
     milestones=(9, 19, 28),
-    known="target",
+    known_positives="target",
     select="last",
     precision="fp32",
 )
@@ -33,7 +33,7 @@ class ScaledCosine(Method):
     """Contrastive learning on s·v/|v| of queries and targets, s learned and shared by the two.
 
     Args:
-        parts: Backbone with feature maps and text vectors, loss and sampler.
+        components: Backbone with feature maps and text vectors, loss and sampler.
         objective: ``classification``: the loss part, on scores over 1/s². ``soft_triplet``: soft
             triplets drawn among the batch's queries and targets.
         gradient: Of soft triplets: ``half``, as the official code has it, or ``true``.
@@ -49,14 +49,14 @@ class ScaledCosine(Method):
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         objective: Objective = "classification",
         gradient: Literal["half", "true"] = "half",
         per_anchor: int = 3,
         trunk_rate: float = 0.1,
     ) -> None:
-        super().__init__(parts)
+        super().__init__(components)
         if per_anchor < 1:
             raise ValueError(f"per_anchor must be at least 1, not {per_anchor}")
         del self.log_temperature
@@ -67,7 +67,7 @@ class ScaledCosine(Method):
         self.trunk_rate = trunk_rate
 
     @staticmethod
-    def refuses(plan: Plan) -> str:
+    def check_compatibility(plan: Plan) -> str:
         """Why a plan makes no sense; "" where it does."""
         if plan.method.options.get("objective") == "soft_triplet":
             if plan.loss.name != "info_nce":
@@ -104,7 +104,7 @@ class ScaledCosine(Method):
             triplets = draw_triplets(pair_negatives(negatives[:, column]), self.per_anchor)
             return self.triplet_cost(query, target[column], triplets)
         scores = unit(query) @ unit(target).T
-        return self.price(self.loss, scores, column, negatives)
+        return self.reduce_loss(self.loss, scores, column, negatives)
 
     def batch_cost(self, composed: Tensor, target: Tensor, batch: Batch) -> Tensor:
         """The objective, a scalar, of a batch's compositions (B, D) and targets (C, D)."""

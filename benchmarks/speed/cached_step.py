@@ -31,7 +31,7 @@ from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.encoding.cache import FeatureCache, Shelf
 from cir_plugins.encoding.device import autocast, move_tokens
 from cir_plugins.features import select
-from cir_plugins.method import Method, Parts
+from cir_plugins.method import Components, Method
 from cir_plugins.training.loader import AHEAD, ahead
 from cir_plugins.types import Batch
 
@@ -178,7 +178,7 @@ class Steps:
             made["targets"] = method.embed_targets(select(made["features"], batch.candidates))
 
         def backward() -> None:
-            terms = method.terms_from(made["queries"], made["targets"], batch)
+            terms = method.loss_terms_from(made["queries"], made["targets"], batch)
             torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
 
         self.optimizer.zero_grad(set_to_none=True)
@@ -205,7 +205,7 @@ def made_up(case: str, batch_size: int, options: argparse.Namespace, folder: Pat
     device = torch.device(options.device)
     torch.manual_seed(0)
     backbone = make_backbone(case, options.image_size).to(device)
-    method = Method(Parts(backbone, InfoNCE(), InBatch(), "batch")).to(device)
+    method = Method(Components(backbone, InfoNCE(), InBatch(), "batch")).to(device)
     batch = make_batch(backbone, batch_size, device)
     batch.images = make_pixels(2 * batch_size, backbone.preprocess.size, device)
     method.eval()

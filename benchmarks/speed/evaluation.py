@@ -6,7 +6,7 @@ memory of each contender beyond its inputs in a process of its own. All start fr
 * ``streamed``: ``evaluate_encoded``, which is what ``cir eval`` does once images are encoded.
 * ``sort``: as the field's official repositories: distances of all queries and images, their
   argsort, the names of the images in that order, compared with the answer's name repeated for
-  each of them (further answers of a query are not repeated, which is kinder).
+  each of them (further positives of a query are not repeated, which is kinder).
 * ``bare``: the scores alone, by the same blocks.
 """
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from cir_plugins.bench.environment import hardware
 from cir_plugins.builtin.similarity import best_token, unit
 from cir_plugins.data.split import Query, Split
-from cir_plugins.method import Method, Parts
+from cir_plugins.method import Components, Method
 from cir_plugins.retrieval.evaluate import Encoded, evaluate_encoded
 
 CUTS = (1, 10, 50)
@@ -42,14 +42,14 @@ class Embedded(Method):
 
 
 def made_up_split(case: str, width: int, device: torch.device) -> Encoded:
-    """Embeddings of a split of so many queries and images in which each has so many answers."""
-    queries, gallery, answers = map(int, case.split("x"))
+    """Embeddings of a split of so many queries and images in which each has so many positives."""
+    queries, gallery, positives = map(int, case.split("x"))
     asked, targets, target = made_up(queries, gallery, width, 1)
     chance = torch.Generator().manual_seed(1)
     # Farther from their targets than where mining starts, or all would be found at once.
     asked = unit(asked + 2 * torch.randn(queries, width, generator=chance) / width**0.5)
     names = tuple(f"B{number:09d}" for number in range(gallery))  # as long as FashionIQ's
-    others = torch.randint(1, gallery, (queries, answers - 1), generator=chance)
+    others = torch.randint(1, gallery, (queries, positives - 1), generator=chance)
     columns = torch.cat([target[:, None], (target[:, None] + others) % gallery], dim=1)
     rows = [tuple(dict.fromkeys(names[column] for column in row)) for row in columns.tolist()]
     table = tuple(
@@ -62,7 +62,7 @@ def made_up_split(case: str, width: int, device: torch.device) -> Encoded:
 
 def streamed(encoded: Encoded) -> list[float]:
     """Recall at each cut as this project finds it."""
-    method = Embedded(Parts(None, None, None))
+    method = Embedded(Components(None, None, None))
     return list(evaluate_encoded(method, encoded).measures.values())
 
 
@@ -71,12 +71,12 @@ def full_sort(encoded: Encoded) -> list[float]:
     distances = 1 - encoded.queries @ encoded.targets.T
     order = torch.argsort(distances, dim=-1).cpu()
     names = np.array(encoded.split.gallery)[order.numpy()]
-    answers = [query.answers for query in encoded.split.queries]
-    named = np.array([row[0] for row in answers])
+    positives = [query.positives for query in encoded.split.queries]
+    named = np.array([row[0] for row in positives])
     right = names == np.repeat(named, names.shape[1]).reshape(names.shape)
-    for place in range(1, max(len(row) for row in answers)):
-        # A query with fewer answers is asked for its last one again.
-        right |= names == np.array([row[min(place, len(row) - 1)] for row in answers])[:, None]
+    for place in range(1, max(len(row) for row in positives)):
+        # A query with fewer positives is asked for its last one again.
+        right |= names == np.array([row[min(place, len(row) - 1)] for row in positives])[:, None]
     found = torch.tensor(right)
     return [float(found[:, :k].any(dim=1).double().mean()) for k in CUTS]
 
@@ -107,12 +107,12 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
     found = contenders(encoded)
     times = alternated(found, options.runs, device)
     shared = ["--width", str(options.width), "--device", options.device, "--cases", case]
-    queries, gallery, answers = map(int, case.split("x"))
+    queries, gallery, positives = map(int, case.split("x"))
     return {
         "case": "evaluation",
         "queries": queries,
         "gallery": gallery,
-        "answers": answers,
+        "positives": positives,
         "width": options.width,
         "seconds": {name: round(value, 4) for name, value in times.items()},
         "streamed_to_bare": round(times["streamed"] / times["bare"], 2),
@@ -132,7 +132,7 @@ def main() -> None:
     """Print a line per case."""
     parser = argparse.ArgumentParser(description=__doc__)
     cases = ["6000x15000x1", "6000x15000x8", "6000x6000x1"]
-    parser.add_argument("--cases", nargs="+", default=cases, help="queries x gallery x answers")
+    parser.add_argument("--cases", nargs="+", default=cases, help="queries x gallery x positives")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu")

@@ -25,9 +25,9 @@ from cir_plugins.builtin.blip2 import TinyBlip2
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.config.settings import TrainSettings
-from cir_plugins.distributed.process_group import World
+from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding
-from cir_plugins.method import Method, Parts
+from cir_plugins.method import Components, Method
 from cir_plugins.training.optim import set_rate
 from cir_plugins.training.step import Step
 from cir_plugins.types import Batch
@@ -40,7 +40,7 @@ def made_up(case: str, options: argparse.Namespace, device: torch.device) -> tup
     torch.manual_seed(0)
     trained = case == "tiny"
     backbone = TinyBlip2(start="random") if trained else make_backbone(case, options.image_size)
-    method = Method(Parts(backbone, InfoNCE(), InBatch(), "batch")).to(device)
+    method = Method(Components(backbone, InfoNCE(), InBatch(), "batch")).to(device)
     batch = make_batch(backbone, options.batch, device)
     pixels = make_pixels(2 * options.batch, backbone.preprocess.size, device)
     if trained:
@@ -55,7 +55,7 @@ def made_up(case: str, options: argparse.Namespace, device: torch.device) -> tup
 def through_host(method: Method, batch: Batch, settings: TrainSettings) -> Callable[[int], float]:
     """The host's step."""
     encoding = Encoding(batch.reference.device)
-    step = Step(method, settings, encoding, seed=0, world=World())
+    step = Step(method, settings, encoding, seed=0, processes=ProcessGroup())
 
     def run(number: int) -> float:
         set_rate(step.optimizer, settings, 0, number, STEPS)
@@ -79,8 +79,8 @@ def by_hand(method: Method, batch: Batch, settings: TrainSettings) -> Callable[[
         features: Tensor = (
             model.features(batch.images) if batch.features is None else batch.features
         )
-        queries = model.query(features[batch.reference], batch.tokens)
-        targets = model.target(features[batch.candidates])
+        queries = model.encode_query(features[batch.reference], batch.tokens)
+        targets = model.encode_gallery(features[batch.candidates])
         scores = torch.einsum("bd,ctd->bct", queries, targets).amax(dim=2)
         scaled = scores / log_temperature.exp()
         loss = torch.nn.functional.cross_entropy(scaled, batch.target)

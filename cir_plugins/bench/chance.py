@@ -20,28 +20,28 @@ def random_ranking(splits: Sequence[Split]) -> dict[str, float]:
     return {name: sum(table[name] for table in tables) / len(tables) for name in common}
 
 
-def random_average_precision(k: int, n: int, answers: int, known: int = 0) -> float:
+def random_average_precision(k: int, n: int, positives: int, known: int = 0) -> float:
     """Expected average precision of the first k of a random ranking of n images.
 
-    Position i holds an answer with chance answers/n, and each of the i-1 positions before it then
-    with chance (answers-1)/(n-1); the precision there is 1/i times the expected hits so far.
+    Position i holds an answer with chance positives/n, and each of the i-1 positions before it then
+    with chance (positives-1)/(n-1); the precision there is 1/i times the expected hits so far.
 
     Args:
         k: Cut-off.
         n: Images ranked.
-        answers: Right answers among them.
-        known: Right answers of the query, inside or outside the ranking; 0 for ``answers``.
+        positives: Right positives among them.
+        known: Right positives of the query, inside or outside the ranking; 0 for ``positives``.
     """
-    if not 1 <= answers <= n or k < 1:
-        raise ValueError(f"need 1 <= answers <= n and k >= 1, got {answers=}, {n=}, {k=}")
-    before = (answers - 1) / (n - 1) if n > 1 else 0.0
-    total = sum((1 + (i - 1) * before) / i for i in range(1, min(k, n) + 1)) * answers / n
-    return total / min(known or answers, k)
+    if not 1 <= positives <= n or k < 1:
+        raise ValueError(f"need 1 <= positives <= n and k >= 1, got {positives=}, {n=}, {k=}")
+    before = (positives - 1) / (n - 1) if n > 1 else 0.0
+    total = sum((1 + (i - 1) * before) / i for i in range(1, min(k, n) + 1)) * positives / n
+    return total / min(known or positives, k)
 
 
 def _split(split: Split, names: Iterable[str]) -> Mapping[str, float]:
     gallery = frozenset(split.gallery)
-    # Queries with as many images, answers and members share one value, so few are worked out.
+    # Queries with as many images, positives and members share one value, so few are worked out.
     kinds: dict[tuple[int, int, int, int], int] = {}
     for query in split.queries:
         kind = _kind(query, split, gallery)
@@ -54,19 +54,19 @@ def _split(split: Split, names: Iterable[str]) -> Mapping[str, float]:
 
 
 def _kind(query: Query, split: Split, gallery: frozenset[str]) -> tuple[int, int, int, int]:
-    """Images ranked, answers among them, answers known, members of the subset."""
-    answers = set(query.answers) | ({query.target} if query.target else set())
+    """Images ranked, positives among them, positives known, members of the subset."""
+    positives = set(query.positives) | ({query.target} if query.target else set())
     left = {query.reference} & gallery if split.drop_reference else set()
     ranked = len(gallery) - len(left)
-    return ranked, len((answers & gallery) - left), max(1, len(answers)), len(query.group)
+    return ranked, len((positives & gallery) - left), max(1, len(positives)), len(query.group)
 
 
-def _expected(name: str, ranked: int, answers: int, known: int, group: int) -> float:
+def _expected(name: str, ranked: int, positives: int, known: int, group: int) -> float:
     kind, k = parse_measure(name)
     if kind == "subset_recall":
         return random_recall(k, group) if group else 0.0
-    if not answers:
+    if not positives:
         return 0.0
     if kind == "map":
-        return random_average_precision(k, ranked, answers, known)
-    return random_recall(k, ranked, answers if kind == "any_recall" else 1)
+        return random_average_precision(k, ranked, positives, known)
+    return random_recall(k, ranked, positives if kind == "any_recall" else 1)

@@ -29,7 +29,7 @@ class Cell:
         name: Image id.
         picture: A data URI of a thumbnail, or "" where the file cannot be read.
         right: Whether it is an answer of the query.
-        target: Whether it is the named target.
+        target: Whether it is the target.
         reference: Whether it is the query's own reference.
     """
 
@@ -49,7 +49,7 @@ class Ranking:
 
     @property
     def right(self) -> int:
-        """How many of them are answers."""
+        """How many of them are positives."""
         return sum(cell.right for cell in self.cells)
 
 
@@ -61,8 +61,8 @@ class Grid:
         text: What to change.
         split: Name of the split.
         reference: The reference image.
-        target: The named target.
-        answers: How many images of the gallery are right answers.
+        target: The target.
+        positives: How many images of the gallery are positives.
         rankings: One per row.
     """
 
@@ -70,7 +70,7 @@ class Grid:
     split: str
     reference: Cell
     target: Cell
-    answers: int
+    positives: int
     rankings: tuple[Ranking, ...]
 
 
@@ -124,14 +124,14 @@ def grids(records: Sequence[RunRecord], splits: Sequence[Split]) -> list[Grid]:
 
 
 def _grid(query: Query, split: Split, records: Sequence[RunRecord], thumbnails: Thumbnails) -> Grid:
-    answers = {query.target, *query.answers} & frozenset(split.gallery)
+    positives = {query.target, *query.positives} & frozenset(split.gallery)
     triplet = triplet_of(query)
 
     def cell(name: str) -> Cell:
         return Cell(
             name,
             thumbnails[name],
-            right=name in answers,
+            right=name in positives,
             target=name == query.target,
             reference=name == query.reference,
         )
@@ -141,7 +141,7 @@ def _grid(query: Query, split: Split, records: Sequence[RunRecord], thumbnails: 
         split=split.name,
         reference=cell(query.reference),
         target=cell(query.target or ""),
-        answers=len(answers),
+        positives=len(positives),
         rankings=tuple(
             Ranking(record.label, tuple(cell(n) for n in record.rankings[split.name][triplet]))
             for record in records

@@ -11,14 +11,14 @@ from typing import Any
 
 from cir_plugins.bench import environment
 from cir_plugins.bench.records import one_line
-from cir_plugins.bench.suite import Suite, SuiteRow, run_name
+from cir_plugins.bench.suite import Suite, SuiteEntry, run_name
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
 from cir_plugins.config.toml import computed, merge, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.runs.load import plan_of_run, retarget
-from cir_plugins.runs.warm_start import start_layer
+from cir_plugins.runs.warm_start import warm_start_layer
 from cir_plugins.training.trainer import BEST
 
 
@@ -34,7 +34,7 @@ class Job:
         trained: Folder of the finished run that is evaluated instead of training, or None.
     """
 
-    row: SuiteRow
+    row: SuiteEntry
     seed: int
     plan: Plan | None
     reason: str = ""
@@ -50,7 +50,7 @@ class Job:
         """Depends on everything that the run depends on."""
         if self.plan is None:
             return ""
-        content: list[Any] = [write_config(computed(self.plan.tables())), environment.versions()]
+        content: list[Any] = [write_config(computed(self.plan.config())), environment.versions()]
         if self.trained is not None:
             weights = (self.trained / BEST).stat()
             content.append([weights.st_size, weights.st_mtime_ns])
@@ -76,11 +76,11 @@ def jobs(
                 if trains and runs is not None:
                     yield _evaluated(suite, registry, row, seed, run, runs)
                     continue
-                tables = merge(suite.tables(row, seed), {"run": run})
+                tables = merge(suite.config(row, seed), {"run": run})
                 if not trains:
                     # The suite's training settings are for the rows that train.
                     tables = merge(tables, {"train": {"epochs": 0}})
-                yield Job(row, seed, make_plan(registry, *start_layer([tables]), tables))
+                yield Job(row, seed, make_plan(registry, *warm_start_layer([tables]), tables))
             except CIRError as error:
                 yield Job(row, seed, None, one_line(error))
 
@@ -88,7 +88,7 @@ def jobs(
 def _evaluated(
     suite: Suite,
     registry: Registry,
-    row: SuiteRow,
+    row: SuiteEntry,
     seed: int,
     run: Mapping[str, Any],
     runs: Path,

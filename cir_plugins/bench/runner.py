@@ -31,14 +31,14 @@ from cir_plugins.bench.statistics import per_triplet
 from cir_plugins.bench.suite import Suite
 from cir_plugins.bench.tables import markdown, summary
 from cir_plugins.config.plan import Plan
-from cir_plugins.config.resolve import plan_part
+from cir_plugins.config.resolve import plan_component
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.runs.execute import Outcome, execute, read_splits
 from cir_plugins.runs.folder import CONFIG, same_run
-from cir_plugins.runs.load import judge_run
+from cir_plugins.runs.load import evaluate_outcome
 
 SHOWN = 10  # images per ranking that a record keeps, for the retrieval grid
 
@@ -123,7 +123,7 @@ def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) ->
         return folder
     name, options = next(iter(settings.items()))
     given = {key: options.pop(key) for key in ("images", "seed", "workers") if key in options}
-    generator = plan_part(registry, "generator", name, options).build()
+    generator = plan_component(registry, "generator", name, options).build()
     # The note comes first: with it and without the folder, which appears whole, all is drawn anew.
     write_json(note, suite.make)
     generator(folder, progress=progress, **given)
@@ -155,7 +155,7 @@ def _run(
             folder = _run_folder(job, job.plan, out / "runs")
             outcome = execute(job.plan, folder, resume=resume, progress=progress)
         else:
-            outcome = judge_run(job.trained, job.plan, progress=progress)
+            outcome = evaluate_outcome(job.trained, job.plan, progress=progress)
         with_rankings = job.seed == suite.seeds[0]
         return _record(job, outcome, with_rankings=with_rankings), outcome.splits
     except Exception as error:
@@ -189,7 +189,7 @@ def _record(job: Job, outcome: Outcome, *, with_rankings: bool) -> RunRecord:
         seconds=outcome.seconds,
         parameters=outcome.parameters,
         updates=outcome.updates,
-        config=json.loads(json.dumps(without_folders(outcome.plan.tables()))),
+        config=json.loads(json.dumps(without_folders(outcome.plan.config()))),
         report=outcome.report,
         curve=outcome.curve,
         rankings=_rankings(outcome) if with_rankings else {},

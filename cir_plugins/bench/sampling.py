@@ -11,7 +11,7 @@ HEADS = ("epoch", "pool", "quartiles", "fallback", "empty", "false negatives", "
 # Above these shares most of what is trained on no longer follows the sampler's rule.
 MOST_EMPTY = 0.5
 MOST_FALLBACK = 0.5
-# In crowd-sourced captions about every tenth candidate near the target is a right answer too; at
+# In crowd-sourced captions about every tenth candidate near the target is a positive too; at
 # twice that the negatives teach the wrong thing.
 MANY_FALSE = 0.2
 # A pool whose drops all lie within one hundredth of the score's range: every candidate scores like
@@ -75,7 +75,7 @@ def _alarms(report: Mapping[str, Any], wanted: int) -> Iterator[str]:
         yield f"half of the pools hold at most {median:,.0f} images where {wanted} are drawn"
     if report.get("false_negatives", 0.0) > MANY_FALSE:
         share = _percent(report["false_negatives"])
-        yield f"{share} of the pools are known right answers; raise the lower bound"
+        yield f"{share} of the pools are known positives; raise the lower bound"
     narrow = _narrowness(report)
     if narrow > NARROW_SHARE:
         yield (

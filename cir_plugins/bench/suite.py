@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cir_plugins.config.toml import Tables, as_tables, merge
+from cir_plugins.config.toml import Config, as_config, merge
 from cir_plugins.errors import CIRError, unknown_name
 
 SUITES = Path(__file__).parent / "suites"
@@ -19,7 +19,7 @@ _ROW = ("label", "method", "compare", *_DEFAULTS)
 
 
 @dataclass(frozen=True)
-class SuiteRow:
+class SuiteEntry:
     """One line of the comparison.
 
     Attributes:
@@ -29,7 +29,7 @@ class SuiteRow:
     """
 
     label: str
-    tables: Tables
+    tables: Config
     compare: str = ""
 
     @property
@@ -60,7 +60,7 @@ class Suite:
 
     name: str
     source: str
-    rows: tuple[SuiteRow, ...]
+    rows: tuple[SuiteEntry, ...]
     data: Mapping[str, Any]
     description: str = ""
     seeds: tuple[int, ...] = (0,)
@@ -101,11 +101,11 @@ class Suite:
         chosen = _seeds(list(seeds), "--seeds") if seeds else self.seeds
         return replace(self, rows=rows, seeds=chosen)
 
-    def tables(self, row: SuiteRow, seed: int) -> Tables:
+    def config(self, row: SuiteEntry, seed: int) -> Config:
         """The whole configuration of a row with a seed."""
         return merge(row.tables, {"data": self.data, "run": {"seed": seed}})
 
-    def reference(self, row: SuiteRow) -> SuiteRow:
+    def reference(self, row: SuiteEntry) -> SuiteEntry:
         """The row that a row is compared with: the one it names, or else the first."""
         named = [other for other in self.rows if row.compare and other.label == row.compare]
         return named[0] if named else self.rows[0]
@@ -152,7 +152,7 @@ def _suite(content: Mapping[str, Any], path: Path) -> Suite:
     _known_keys(content, _KEYS, where)
     defaults = _table(content.get("defaults", {}), f"'defaults' in {where}")
     _known_keys(defaults, _DEFAULTS, f"table [defaults] of {where}")
-    shared = as_tables(defaults, f"[defaults] of {where}")
+    shared = as_config(defaults, f"[defaults] of {where}")
     return Suite(
         name=_text(content.get("name", path.stem), f"'name' in {where}"),
         source=str(path),
@@ -165,7 +165,7 @@ def _suite(content: Mapping[str, Any], path: Path) -> Suite:
     )
 
 
-def _rows(given: Any, shared: Tables, where: str) -> tuple[SuiteRow, ...]:
+def _rows(given: Any, shared: Config, where: str) -> tuple[SuiteEntry, ...]:
     if not isinstance(given, list) or not given:
         raise CIRError(f"{where} has no rows; accepted: one table [[rows]] or more, with a method")
     rows = tuple(_row(row, number, shared, where) for number, row in enumerate(given, 1))
@@ -186,25 +186,25 @@ def _rows(given: Any, shared: Tables, where: str) -> tuple[SuiteRow, ...]:
     return rows
 
 
-def _row(given: Any, number: int, shared: Tables, where: str) -> SuiteRow:
+def _row(given: Any, number: int, shared: Config, where: str) -> SuiteEntry:
     row = _table(given, f"row {number} in {where}")
     named = row.get("label", row.get("method"))
     place = f"row {number} ('{named}') of {where}" if named else f"row {number} of {where}"
     _known_keys(row, _ROW, place)
-    method = as_tables({"method": row.get("method", {})}, place)["method"]
+    method = as_config({"method": row.get("method", {})}, place)["method"]
     name = method.get("name")
     if not name or not isinstance(name, str):
         raise CIRError(f'{place} names no method; accepted: method = "NAME"')
-    own = as_tables({key: row[key] for key in _DEFAULTS if key in row}, place)
+    own = as_config({key: row[key] for key in _DEFAULTS if key in row}, place)
     label = _text(row.get("label", name), f"'label' of {place}")
     if not slug(label):
         raise CIRError(f"label '{label}' of {place} has no letter and no digit")
     tables = merge(shared, {"method": method, **own})
-    return SuiteRow(label, tables, _text(row.get("compare", ""), f"'compare' of {place}"))
+    return SuiteEntry(label, tables, _text(row.get("compare", ""), f"'compare' of {place}"))
 
 
 def _data(given: Any, where: str) -> Mapping[str, Any]:
-    data = as_tables({"data": given if given is not None else {}}, where)["data"]
+    data = as_config({"data": given if given is not None else {}}, where)["data"]
     if not isinstance(data.get("name"), str):
         raise CIRError(f'{where} names no data set; accepted: [data] with name = "READER"')
     return data

@@ -108,14 +108,14 @@ class Blip2(ImageTextModel):
         ).last_hidden_state
         return Fused(hidden[:, : queries.shape[1]], hidden[:, queries.shape[1]])
 
-    def query(self, features: Tensor, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Tensor, tokens: Tokens) -> Tensor:
         """Mean of the projected query tokens (B, D), unit length.
 
         Source: Kwak et al., QuRe, ICML 2025, arXiv 2507.12416.
         """
         return unit(self.project_text(self.fuse(features, tokens).tokens).mean(dim=1))
 
-    def target(self, features: Tensor) -> Tensor:
+    def encode_gallery(self, features: Tensor) -> Tensor:
         """Projected query tokens of an image alone (C, T, D), each of unit length."""
         hidden = self.model.qformer(
             query_embeds=self._queries(features.shape[0]),
@@ -125,7 +125,7 @@ class Blip2(ImageTextModel):
 
     def image(self, features: Tensor) -> Tensor:
         """One vector per image (B, D): the mean of its target tokens at unit length."""
-        return unit(self.target(features).mean(dim=1))
+        return unit(self.encode_gallery(features).mean(dim=1))
 
     def text(self, tokens: Tokens) -> Tensor:
         """One vector per text (B, D): projected [CLS] of the text alone, unit length."""

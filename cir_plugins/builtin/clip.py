@@ -80,7 +80,7 @@ class Clip(nn.Module):
         embedded: Tensor = self.model.encode_image(images)
         return embedded
 
-    def query(self, features: Tensor, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Tensor, tokens: Tokens) -> Tensor:
         """Normalised sum (B, D) of the raw image and text embeddings.
 
         Source: Baldrati et al., CLIP4Cir, TOMM 2023, arXiv 2308.11485 (element-wise sum).
@@ -92,7 +92,7 @@ class Clip(nn.Module):
         embedded: Tensor = self.model.encode_text(tokens["ids"])
         return embedded
 
-    def target(self, features: Tensor) -> Tensor:
+    def encode_gallery(self, features: Tensor) -> Tensor:
         """Image embeddings (C, D), unit length."""
         return unit(features)
 

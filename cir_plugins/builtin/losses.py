@@ -1,4 +1,4 @@
-"""Losses of the literature: a price per query, from the scores of its target and its negatives.
+"""Losses of the literature: a per-query loss, from the scores of its target and its negatives.
 
 All take scores (B, C), target columns (B,) and negatives (B, C) bool, and give (B,), unreduced. A
 row without negatives costs 0; a batch without any is an error, since it would train nothing.

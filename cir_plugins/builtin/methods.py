@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cir_plugins.builtin.similarity import unit
 from cir_plugins.config.settings import Recipe, TrainSettings
-from cir_plugins.method import Method, Parts
+from cir_plugins.method import Components, Method
 from cir_plugins.types import Features, Tokens
 
 _UNTRAINED = TrainSettings(epochs=0)
@@ -25,10 +25,10 @@ class ImageOnly(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"image_embedding"})
     trained: ClassVar[bool] = False
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
+    def __init__(self, components: Components) -> None:
+        super().__init__(components)
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Image embeddings (B, D)."""
         embedded: Tensor = self.backbone.image(features)
         return embedded
@@ -41,10 +41,10 @@ class TextOnly(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"text_embedding"})
     trained: ClassVar[bool] = False
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
+    def __init__(self, components: Components) -> None:
+        super().__init__(components)
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Text embeddings (B, D)."""
         embedded: Tensor = self.backbone.text(tokens)
         return embedded
@@ -61,13 +61,13 @@ class ImageTextSum(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"image_embedding", "text_embedding"})
     trained: ClassVar[bool] = False
 
-    def __init__(self, parts: Parts, *, text_weight: float = 0.5) -> None:
-        super().__init__(parts)
+    def __init__(self, components: Components, *, text_weight: float = 0.5) -> None:
+        super().__init__(components)
         if not 0 <= text_weight <= 1:
             raise ValueError(f"text_weight must lie in [0, 1], not {text_weight}")
         self.text_weight = text_weight
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed embeddings (B, D)."""
         image: Tensor = self.backbone.image(features)
         text: Tensor = self.backbone.text(tokens)
@@ -84,10 +84,10 @@ class ImageTextProduct(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"image_embedding", "text_embedding"})
     trained: ClassVar[bool] = False
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
+    def __init__(self, components: Components) -> None:
+        super().__init__(components)
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Image and text embeddings (B, 2, D)."""
         return torch.stack([self.backbone.image(features), self.backbone.text(tokens)], dim=1)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cir_plugins.retrieval.ranking import leading
+from cir_plugins.retrieval.ranking import top_k
 
 
 def eligible(target: Tensor, excluded: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Hardest:
         """Negatives (Q, N) bool."""
         allowed = eligible(target, excluded)
         masked = scores.float().masked_fill(~allowed, -torch.inf)
-        columns = leading(masked, self.count)[1]
+        columns = top_k(masked, self.count)[1]
         return torch.zeros_like(allowed).scatter(1, columns, True) & allowed
 
 

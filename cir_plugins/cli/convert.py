@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cir_plugins.config.plan import Plan
-    from cir_plugins.config.toml import Tables
+    from cir_plugins.config.toml import Config
 
 # What a converted run is of where nothing else is said; ``cir eval`` names its own data.
 DATA, ROOT = "fashioniq", "."
@@ -49,7 +49,7 @@ def convert(
         raise CIRError(f"method '{method}' has no official checkpoints that could be converted")
     loaded, found = read_files(checkpoints, getattr(factory, "official_files", {}))
     differences = {**getattr(factory, "official_settings", RANDOM), **found}
-    named: Tables = {
+    named: Config = {
         "method": {"name": method},
         "data": {"name": data or DATA, "root": str(root or ROOT)},
     }
@@ -91,7 +91,7 @@ def read_files(
     return loaded, options
 
 
-def plan_converted(named: Tables, differences: Mapping[str, Any], given: Tables) -> Plan:
+def plan_converted(named: Config, differences: Mapping[str, Any], given: Config) -> Plan:
     """The plan of a converted run: the recipe, without weights of its own, and what was given.
 
     Raises:
@@ -100,7 +100,7 @@ def plan_converted(named: Tables, differences: Mapping[str, Any], given: Tables)
     from cir_plugins.config.resolve import make_plan
     from cir_plugins.plugins.registry import Registry
 
-    tables: Tables = {}
+    tables: Config = {}
     for key, value in differences.items():
         table, _, option = key.partition(".")
         tables.setdefault(table, {})[option] = value

@@ -31,11 +31,11 @@ def make_data(
     ] = None,
 ) -> None:
     """Draw a data set in a reader's layout."""
-    from cir_plugins.config.resolve import plan_part
+    from cir_plugins.config.resolve import plan_component
     from cir_plugins.config.toml import parse_options
     from cir_plugins.plugins.registry import Registry
 
-    planned = plan_part(Registry.load(), "generator", name, parse_options(sets or []))
+    planned = plan_component(Registry.load(), "generator", name, parse_options(sets or []))
     generated = planned.build()(out, images=images, seed=seed, workers=workers)
     for line in generated.lines:
         typer.echo(line)

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cir_plugins.cli.terminal import make_console, plain_table
-from cir_plugins.config.resolve import plan_part, recipe_of
-from cir_plugins.config.settings import Part, Recipe, RunSettings, TrainSettings
+from cir_plugins.config.resolve import plan_component, recipe_of
+from cir_plugins.config.settings import Component, Recipe, RunSettings, TrainSettings
 from cir_plugins.plugins.options import Option, options_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def show_part(registry: Registry, kind: Kind, name: str) -> None:
         CIRError: If there is no such part, or its factory is faulty.
     """
     offer = registry.offer(kind, name)
-    factory = plan_part(registry, kind, name, {}).factory
+    factory = plan_component(registry, kind, name, {}).factory
     options = options_of(factory)
     table = "data" if kind == "dataset" else kind
     console = make_console()
@@ -116,6 +116,6 @@ def _recipe(recipe: Recipe) -> Iterator[str]:
             yield f"  on {data}: {key} = {as_toml(value)}"
 
 
-def _part(part: Part) -> str:
+def _part(part: Component) -> str:
     options = ", ".join(f"{key}={as_toml(value)}" for key, value in part.options.items())
     return f"{part.name} ({options})" if options else part.name

@@ -43,12 +43,12 @@ def encode(
     folder = need(out, "--out DIR")
     if (images is None) == (not data):
         raise CIRError("accepted: --images DIR, or --data NAME with --root DIR")
-    from cir_plugins.distributed.rendezvous import share_of_environment
+    from cir_plugins.distributed.rendezvous import rank_and_world_size
     from cir_plugins.encoding import export as bulk
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.runs.load import images_of_data, open_run
 
-    rank, world = share_of_environment()
+    rank, processes = rank_and_world_size()
     bulk.spread_over_gpus()
     registry = Registry.load()
     files = (
@@ -58,7 +58,7 @@ def encode(
     )
     _, method, encoding = open_run(run, registry, progress=rank == 0)
     kind: Literal["targets", "features"] = "features" if what == "features" else "targets"
-    wanted = bulk.Bulk(kind, shard_size, dtype, skip_broken, rank, world)
+    wanted = bulk.Bulk(kind, shard_size, dtype, skip_broken, rank, processes)
     manifest = bulk.encode_images(method, files, folder, encoding, wanted)
     if manifest is not None:
         typer.echo(f"written: {manifest}")

@@ -10,7 +10,7 @@ import typer
 from cir_plugins.errors import CIRError
 
 if TYPE_CHECKING:
-    from cir_plugins.config.toml import Tables
+    from cir_plugins.config.toml import Config
 
 Data = Annotated[str, typer.Option("--data", help="Layout of the data set (cir list dataset).")]
 Root = Annotated[
@@ -55,7 +55,7 @@ def data_options(assignments: list[str] | None) -> dict[str, Any]:
     """
     from cir_plugins.config.toml import parse_set
 
-    tables: Tables = parse_set(assignments or [])
+    tables: Config = parse_set(assignments or [])
     given = tables.pop("data", {})
     if tables:
         raise CIRError(

@@ -1,4 +1,4 @@
-"""Tables on the terminal, in plain characters."""
+"""Config on the terminal, in plain characters."""
 
 from __future__ import annotations
 

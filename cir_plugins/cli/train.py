@@ -13,8 +13,8 @@ from cir_plugins.errors import SharedError
 
 if TYPE_CHECKING:
     from cir_plugins.config.plan import Plan
-    from cir_plugins.config.toml import Tables
-    from cir_plugins.distributed.rendezvous import Meeting
+    from cir_plugins.config.toml import Config
+    from cir_plugins.distributed.rendezvous import Rendezvous
 
 USAGE = 2
 
@@ -55,55 +55,55 @@ def train(
     Under torchrun the processes train one model together.
     """
     from cir_plugins.config.toml import parse_set, read_config
-    from cir_plugins.distributed.rendezvous import Meeting, share_of_environment
+    from cir_plugins.distributed.rendezvous import Rendezvous, rank_and_world_size
 
-    meeting = Meeting.of(*share_of_environment())
+    rendezvous = Rendezvous.of(*rank_and_world_size())
     try:
-        with meeting.agreed():
-            file: Tables = read_config(config) if config else {}
+        with rendezvous.synchronise_errors():
+            file: Config = read_config(config) if config else {}
             named = arguments_as_tables(method, data, root, seed, device, start, feature_cache)
             plan = planned((file, named, parse_set(sets or [])))
         if not dry_run:
-            together(plan, out, resume, meeting)
-        elif meeting.rank == 0:
+            together(plan, out, resume, rendezvous)
+        elif rendezvous.rank == 0:
             typer.echo(plan.text(), nl=False)
     except SharedError as error:
-        tell_once(error, meeting)
+        tell_once(error, rendezvous)
 
 
-def planned(layers: Sequence[Tables]) -> Plan:
+def planned(layers: Sequence[Config]) -> Plan:
     """The plan of the layers, the last of them of ``--set``, over the run that they start from."""
-    from cir_plugins.config.compatibility import refuse_unused
+    from cir_plugins.config.compatibility import check_unused
     from cir_plugins.config.resolve import make_plan
     from cir_plugins.plugins.registry import Registry
-    from cir_plugins.runs.warm_start import start_layer
+    from cir_plugins.runs.warm_start import warm_start_layer
 
-    plan = make_plan(Registry.load(), *start_layer(layers), *layers)
-    refuse_unused(plan, layers[-1])
+    plan = make_plan(Registry.load(), *warm_start_layer(layers), *layers)
+    check_unused(plan, layers[-1])
     return plan
 
 
-def together(plan: Plan, out: Path | None, resume: bool, meeting: Meeting) -> None:
-    """Run a plan with the processes of the meeting; the first one reports."""
+def together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezvous) -> None:
+    """Run a plan with the processes of the rendezvous; the first one reports."""
     from cir_plugins.cli.terminal import show_report
-    from cir_plugins.config.compatibility import refuse_whole_batches
-    from cir_plugins.distributed.process_group import join
+    from cir_plugins.config.compatibility import check_micro_batching
+    from cir_plugins.distributed.process_group import open_process_group
     from cir_plugins.encoding.device import resolve_device
     from cir_plugins.runs.execute import execute
 
-    with meeting.agreed():
+    with rendezvous.synchronise_errors():
         folder = need(out, "--out RUN")
-        if meeting.size > 1:
-            refuse_whole_batches(plan, f"{meeting.size} processes share it")
+        if rendezvous.size > 1:
+            check_micro_batching(plan, f"{rendezvous.size} processes share it")
         device = resolve_device(plan.run.device)
-    with join(meeting.rank, meeting.size, device, meeting) as world:
-        outcome = execute(plan, folder, resume=resume, world=world)
-        if world.first:
+    with open_process_group(rendezvous.rank, rendezvous.size, device, rendezvous) as processes:
+        outcome = execute(plan, folder, resume=resume, processes=processes)
+        if processes.is_main:
             show_report(outcome.report)
             typer.echo(f"run: {folder}")
 
 
-def tell_once(error: SharedError, meeting: Meeting) -> NoReturn:
+def tell_once(error: SharedError, rendezvous: Rendezvous) -> NoReturn:
     """End all processes with an error that all have, once the first one has told it.
 
     torchrun ends the others as soon as one has ended. One that has waited for them in vain was
@@ -111,14 +111,14 @@ def tell_once(error: SharedError, meeting: Meeting) -> NoReturn:
     """
     from cir_plugins.distributed.rendezvous import LEAVING
 
-    if meeting.size == 1:
+    if rendezvous.size == 1:
         raise error
-    if meeting.rank == 0:
+    if rendezvous.rank == 0:
         typer.echo(f"error: {error}", err=True)
     try:
-        meeting.listed(patience=LEAVING)
+        rendezvous.listed(patience=LEAVING)
     except RuntimeError:
-        if meeting.rank:
+        if rendezvous.rank:
             typer.echo(f"error: {error}", err=True)
     raise typer.Exit(USAGE) from error
 
@@ -131,7 +131,7 @@ def arguments_as_tables(
     device: str,
     start: Path | None,
     feature_cache: Path | None,
-) -> Tables:
+) -> Config:
     """The command's own arguments as tables; those left out are not in them."""
     given: dict[str, dict[str, Any]] = {
         "method": {"name": method},
@@ -139,7 +139,7 @@ def arguments_as_tables(
         "run": {
             "seed": "" if seed is None else seed,
             "device": device,
-            "start": str(start or ""),
+            "warm_start": str(start or ""),
             "feature_cache": str(feature_cache or ""),
         },
     }

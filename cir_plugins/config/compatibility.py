@@ -8,10 +8,10 @@ from cir_plugins.errors import CIRError
 
 if TYPE_CHECKING:
     from cir_plugins.config.plan import Plan
-    from cir_plugins.config.toml import Tables
+    from cir_plugins.config.toml import Config
 
 
-def refuse_nonsense(plan: Plan) -> None:
+def check_compatibility(plan: Plan) -> None:
     """Refuse combinations that cannot work, before anything is built.
 
     Raises:
@@ -25,19 +25,21 @@ def refuse_nonsense(plan: Plan) -> None:
             f"method '{plan.method.name}' needs {', '.join(missing)}, which backbone "
             f"'{plan.backbone.name}' does not offer (it offers: {', '.join(sorted(offers)) or '-'})"
         )
-    refuse = getattr(plan.method.factory, "refuses", None)
+    refuse = getattr(plan.method.factory, "check_compatibility", None)
     reason = refuse(plan) if refuse else ""
     if reason:
         raise CIRError(f"method '{plan.method.name}': {reason}")
     train = plan.train
-    if train.chunk:
-        refuse_whole_batches(plan, f"train.chunk is {train.chunk}")
-    if plan.run.start and not train.epochs:
-        raise CIRError("run.start is where training starts, but train.epochs is 0: see cir eval")
+    if train.micro_batch:
+        check_micro_batching(plan, f"train.micro_batch is {train.micro_batch}")
+    if plan.run.warm_start and not train.epochs:
+        raise CIRError(
+            "run.warm_start is where training starts, but train.epochs is 0: see cir eval"
+        )
     if not train.epochs:
         return
     if train.negatives != "batch":
-        if getattr(plan.loss.factory, "batch_only", False):
+        if getattr(plan.loss.factory, "in_batch_only", False):
             raise CIRError(
                 f"loss '{plan.loss.name}' asks back from each target to the batch's queries, and "
                 "mined negatives have none; accepted: train.negatives=batch, or another loss"
@@ -55,7 +57,7 @@ def refuse_nonsense(plan: Plan) -> None:
         )
 
 
-def refuse_unused(plan: Plan, given: Tables) -> None:
+def check_unused(plan: Plan, given: Config) -> None:
     """Refuse a loss or sampler that was asked for where the method has no use for it.
 
     Args:
@@ -73,15 +75,15 @@ def refuse_unused(plan: Plan, given: Tables) -> None:
         )
 
 
-def refuse_whole_batches(plan: Plan, cause: str) -> None:
-    """Refuse a method that needs its batches whole where they would be embedded by parts.
+def check_micro_batching(plan: Plan, cause: str) -> None:
+    """Refuse a method that needs its batches whole where they would be embedded in micro-batches.
 
     Raises:
         CIRError: With the cause.
     """
-    in_parts = getattr(plan.method.factory, "in_parts", None)
-    if in_parts is not None and not in_parts():
+    supports_micro_batches = getattr(plan.method.factory, "supports_micro_batches", None)
+    if supports_micro_batches is not None and not supports_micro_batches():
         raise CIRError(
             f"method '{plan.method.name}' computes its terms on a whole batch, but {cause}; "
-            "accepted: train.chunk=0 in one process, or a method that overrides terms_from only"
+            "accepted: train.micro_batch=0 in one process, or a method that overrides loss_terms_from only"
         )

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from cir_plugins.config.settings import RunSettings, TrainSettings
-from cir_plugins.config.toml import Tables, write_config
+from cir_plugins.config.toml import Config, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.registry import Kind
 
 
 @dataclass(frozen=True)
-class PlannedPart:
+class PlannedComponent:
     """A part whose name and options are known to be good.
 
     Attributes:
@@ -46,7 +46,7 @@ class Plan:
     """All that a run needs to know.
 
     Attributes:
-        method: The method; its factory still wants ``Parts``.
+        method: The method; its factory still wants ``Components``.
         backbone: The backbone.
         loss: The loss.
         sampler: The sampler.
@@ -56,19 +56,19 @@ class Plan:
         run: Where and how to run.
     """
 
-    method: PlannedPart
-    backbone: PlannedPart
-    loss: PlannedPart
-    sampler: PlannedPart
-    data: PlannedPart
+    method: PlannedComponent
+    backbone: PlannedComponent
+    loss: PlannedComponent
+    sampler: PlannedComponent
+    data: PlannedComponent
     root: Path
     train: TrainSettings
     run: RunSettings
 
-    def tables(self) -> Tables:
+    def config(self) -> Config:
         """The plan as tables: explicit, and itself a valid input."""
         parts = (self.method, self.backbone, self.loss, self.sampler)
-        tables: Tables = {part.kind: {"name": part.name, **part.options} for part in parts}
+        tables: Config = {part.kind: {"name": part.name, **part.options} for part in parts}
         tables["data"] = {"name": self.data.name, "root": str(self.root), **self.data.options}
         tables["train"] = asdict(self.train)
         tables["run"] = asdict(self.run)
@@ -76,4 +76,4 @@ class Plan:
 
     def text(self) -> str:
         """The plan as TOML."""
-        return write_config(self.tables())
+        return write_config(self.config())

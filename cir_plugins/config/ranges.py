@@ -43,7 +43,7 @@ _RANGES: Mapping[str, _Range] = MappingProxyType(
         "mine_every": _FROM_0,
         "mine_from": _Range(-1, _MOST, "-1, or 0 or more"),
         "validate_every": _FROM_0,
-        "chunk": _FROM_0,
+        "micro_batch": _FROM_0,
         "ema": _Range(0, 1 - 1e-9, "0 up to 1"),
         "seed": _Range(0, 2**31 - 1, "0 to 2147483647"),
         "workers": _Range(-1, 256, "-1 to 256"),

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from cir_plugins.config.compatibility import refuse_nonsense
-from cir_plugins.config.plan import Plan, PlannedPart
+from cir_plugins.config.compatibility import check_compatibility
+from cir_plugins.config.plan import Plan, PlannedComponent
 from cir_plugins.config.ranges import checked_settings
 from cir_plugins.config.settings import Recipe, RunSettings, TrainSettings
-from cir_plugins.config.toml import Tables, layer, merge
+from cir_plugins.config.toml import Config, layer, merge
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.plugins.options import check_options, options_of
 from cir_plugins.plugins.registry import KINDS, Kind, Registry
@@ -26,7 +26,7 @@ _TABLE_OF: Mapping[Kind, str] = MappingProxyType(
 _WORD_OF = MappingProxyType({"dataset": "data set"})
 
 
-def make_plan(registry: Registry, *layers: Tables) -> Plan:
+def make_plan(registry: Registry, *layers: Config) -> Plan:
     """The plan that the layers of tables describe, the last one uppermost.
 
     A method's recipe gives what they leave open; the recipe's differences for the data set come
@@ -38,7 +38,7 @@ def make_plan(registry: Registry, *layers: Tables) -> Plan:
     errors: list[str] = []
     data_name = _name_in(layers, "data")
     recipe = _recipe_named(registry, _name_in(layers, "method"), errors)
-    known = recipe_tables(recipe, data_name) if recipe else {}
+    known = recipe_config(recipe, data_name) if recipe else {}
     full = layer(known, layers)
     parts = {kind: _named_part(registry, kind, full, errors, bool(recipe)) for kind in _RUN_KINDS}
     train = checked_settings(TrainSettings, "train", full.get("train", {}), errors)
@@ -59,7 +59,7 @@ def make_plan(registry: Registry, *layers: Tables) -> Plan:
         train=_sure(train),
         run=_sure(run),
     )
-    refuse_nonsense(plan)
+    check_compatibility(plan)
     return plan
 
 
@@ -72,7 +72,7 @@ def _sure(value: V | None) -> V:
     return value
 
 
-def _name_in(layers: Sequence[Tables], table: str) -> str:
+def _name_in(layers: Sequence[Config], table: str) -> str:
     """The name that the uppermost layer which has one gives to a part; "" for none."""
     names = [given[table]["name"] for given in layers if "name" in given.get(table, {})]
     return names[-1] if names and isinstance(names[-1], str) else ""
@@ -90,8 +90,8 @@ def _recipe_named(registry: Registry, method: str, errors: list[str]) -> Recipe 
 
 
 def _named_part(
-    registry: Registry, kind: Kind, tables: Tables, errors: list[str], has_recipe: bool
-) -> PlannedPart | None:
+    registry: Registry, kind: Kind, tables: Config, errors: list[str], has_recipe: bool
+) -> PlannedComponent | None:
     """The part of a kind as the tables have it, or None with an error noted."""
     table = tables.get(_TABLE_OF[kind], {})
     name = table.get("name", "")
@@ -104,7 +104,7 @@ def _named_part(
             return None
         given = {key: value for key, value in table.items() if key not in DATA_KEYS}
         try:
-            return plan_part(registry, kind, name, given)
+            return plan_component(registry, kind, name, given)
         except CIRError as error:
             errors.append(str(error))
     elif has_recipe or kind in ("method", "dataset"):
@@ -112,7 +112,9 @@ def _named_part(
     return None
 
 
-def plan_part(registry: Registry, kind: Kind, name: str, given: Mapping[str, Any]) -> PlannedPart:
+def plan_component(
+    registry: Registry, kind: Kind, name: str, given: Mapping[str, Any]
+) -> PlannedComponent:
     """The part of this name with the given options checked and the others at their defaults.
 
     Raises:
@@ -127,22 +129,22 @@ def plan_part(registry: Registry, kind: Kind, name: str, given: Mapping[str, Any
         raise CIRError(f"{kind} '{name}' of plugin '{owner}' is faulty: {error}") from error
     checked = check_options(f"{kind} '{name}'", options, given)
     values = {key: checked.get(key, option.default) for key, option in options.items()}
-    return PlannedPart(kind, name, factory, values)
+    return PlannedComponent(kind, name, factory, values)
 
 
 def plan_reader(
     registry: Registry, name: str, given: Mapping[str, Any], protocol: str = ""
-) -> PlannedPart:
+) -> PlannedComponent:
     """The reader of a data set with a protocol's switches, over which the given options go.
 
     Raises:
-        CIRError: As ``plan_part``; and if the reader has no such protocol.
+        CIRError: As ``plan_component``; and if the reader has no such protocol.
     """
     presets = getattr(registry.factory("dataset", name), "protocols", {})
     if protocol and protocol not in presets:
         raise unknown_name("protocol", protocol, presets, hint=f"see cir show dataset {name}")
     preset = presets[protocol] if protocol else {}
-    return plan_part(registry, "dataset", name, {**preset, **given})
+    return plan_component(registry, "dataset", name, {**preset, **given})
 
 
 def recipe_of(method: Callable[..., Any]) -> Recipe:
@@ -157,16 +159,16 @@ def recipe_of(method: Callable[..., Any]) -> Recipe:
     return recipe
 
 
-def recipe_tables(recipe: Recipe, data: str) -> Tables:
+def recipe_config(recipe: Recipe, data: str) -> Config:
     """A recipe as tables, with its differences for a data set."""
-    tables: Tables = {
+    tables: Config = {
         "backbone": {"name": recipe.backbone.name, **recipe.backbone.options},
         "loss": {"name": recipe.loss.name, **recipe.loss.options},
         "sampler": {"name": recipe.sampler.name, **recipe.sampler.options},
         "data": {"name": data},
         "train": asdict(recipe.train),
     }
-    differences: Tables = {}
+    differences: Config = {}
     for key, value in recipe.datasets.get(data, {}).items():
         table, _, option = key.partition(".")
         differences.setdefault(table, {})[option or "name"] = value

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """A named part and the options it is given.
 
     Attributes:
@@ -50,9 +50,9 @@ class TrainSettings:
         mine_every: Epochs between refreshes of the mined negatives; 0 for max(1, epochs // 6).
         mine_from: First epoch mined with the model; before it negatives are drawn at random.
             -1 for ``mine_every``.
-        known: Which known images never are negatives. ``answers``: every right answer the data
+        known: Which known images never are negatives. ``positives``: every positive the data
             names, and the reference where the protocol removes it. ``target``: the target only, as
-            where nobody has annotated the other answers and in all official code.
+            where nobody has annotated the other positives and in all official code.
         pool: What negatives are mined from: the split's ``gallery``, or the ``targets`` of its
             training queries.
         augment: Augmentation of training images (see ``cir_plugins.data.images``); ``none`` allows
@@ -92,7 +92,7 @@ class TrainSettings:
     mined: int = 1
     mine_every: int = 0
     mine_from: int = -1
-    known: Literal["answers", "target"] = "answers"
+    known_positives: Literal["all", "target"] = "all"
     pool: Literal["gallery", "targets"] = "gallery"
     augment: Literal["none", "flip", "crop_flip", "shift_crop_flip", "rand_augment", "photo"] = (
         "none"
@@ -100,7 +100,7 @@ class TrainSettings:
     validate_every: int = 1
     select: Literal["best", "last"] = "best"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    chunk: int = 0
+    micro_batch: int = 0
     checkpointing: bool = False
     compile: bool = False
     fused: bool = False
@@ -131,9 +131,9 @@ class Recipe:
     """
 
     source: str
-    backbone: Part = field(default_factory=lambda: Part("blip2"))
-    loss: Part = field(default_factory=lambda: Part("info_nce"))
-    sampler: Part = field(default_factory=lambda: Part("in_batch"))
+    backbone: Component = field(default_factory=lambda: Component("blip2"))
+    loss: Component = field(default_factory=lambda: Component("info_nce"))
+    sampler: Component = field(default_factory=lambda: Component("in_batch"))
     train: TrainSettings = field(default_factory=TrainSettings)
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -159,6 +159,6 @@ class RunSettings:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: int = -1
     feature_cache_mb: int = 4096
-    start: str | None = None
+    warm_start: str | None = None
     feature_cache: str = ""
     feature_cache_dtype: Literal["same", "fp32", "fp16", "bf16"] = "same"

@@ -9,15 +9,15 @@ from typing import Any, TypeAlias
 
 from cir_plugins.errors import CIRError, unknown_name
 
-Tables: TypeAlias = dict[str, dict[str, Any]]
+Config: TypeAlias = dict[str, dict[str, Any]]
 
-PART_TABLES = ("method", "backbone", "loss", "sampler", "data")
-TABLES = (*PART_TABLES, "train", "run")
+COMPONENT_TABLES = ("method", "backbone", "loss", "sampler", "data")
+TABLES = (*COMPONENT_TABLES, "train", "run")
 VERSION = 1
 LOSSY = ("fp16", "bf16")  # values of run.feature_cache_dtype that round what is stored
 
 
-def read_config(path: Path) -> Tables:
+def read_config(path: Path) -> Config:
     """The tables of a TOML file.
 
     Raises:
@@ -36,20 +36,20 @@ def read_config(path: Path) -> Tables:
         raise CIRError(
             f"config file {path} has version {version}; this version of cir-plugins reads {VERSION}"
         )
-    return as_tables(content, str(path))
+    return as_config(content, str(path))
 
 
-def as_tables(content: Mapping[str, Any], where: str) -> Tables:
+def as_config(content: Mapping[str, Any], where: str) -> Config:
     """Nested tables; ``sampler = "random"`` is short for ``[sampler] name = "random"``.
 
     Raises:
         CIRError: If a table is not known or not a table; says where.
     """
-    tables: Tables = {}
+    tables: Config = {}
     for name, value in content.items():
         if name not in TABLES:
             raise unknown_name(f"table in {where}", name, TABLES)
-        if name in PART_TABLES and isinstance(value, str):
+        if name in COMPONENT_TABLES and isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping):
             raise CIRError(f"'{name}' in {where} must be a table, not {value!r}")
@@ -57,28 +57,28 @@ def as_tables(content: Mapping[str, Any], where: str) -> Tables:
     return tables
 
 
-def parse_set(assignments: Iterable[str]) -> Tables:
-    """Tables from ``key=value`` strings such as ``sampler=random`` or ``train.epochs=3``.
+def parse_set(assignments: Iterable[str]) -> Config:
+    """Config from ``key=value`` strings such as ``sampler=random`` or ``train.epochs=3``.
 
     A value is read as TOML (``3``, ``0.5``, ``true``, ``[1, 2]``) and, where it is none, as text.
 
     Raises:
         CIRError: If an assignment has no ``=`` or names no known table.
     """
-    tables: Tables = {}
+    tables: Config = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         table, _, option = key.strip().partition(".")
         if not equals or not table:
             raise CIRError(f"--set {assignment!r}; accepted: key=value, such as train.epochs=3")
         if not option:
-            if table not in PART_TABLES:
+            if table not in COMPONENT_TABLES:
                 raise CIRError(
                     f"--set {assignment!r} names no option; accepted: {table}.OPTION=value, "
-                    f"or NAME=value with one of {', '.join(PART_TABLES)}"
+                    f"or NAME=value with one of {', '.join(COMPONENT_TABLES)}"
                 )
             option = "name"
-        for name, given in as_tables({table: {option: _value(text.strip())}}, "--set").items():
+        for name, given in as_config({table: {option: _value(text.strip())}}, "--set").items():
             # Together they are one layer: a name and its options may come in any order.
             tables.setdefault(name, {}).update(given)
     return tables
@@ -106,33 +106,33 @@ def _value(text: str) -> Any:
         return text
 
 
-def merge(lower: Mapping[str, Mapping[str, Any]], upper: Mapping[str, Mapping[str, Any]]) -> Tables:
+def merge(lower: Mapping[str, Mapping[str, Any]], upper: Mapping[str, Mapping[str, Any]]) -> Config:
     """Both tables; where both speak, the upper one counts.
 
     A part table that names another part drops the options of the lower one, which belonged to
     the part it named; the folder of a data set stays.
     """
-    merged: Tables = {name: dict(table) for name, table in lower.items()}
+    merged: Config = {name: dict(table) for name, table in lower.items()}
     for name, table in upper.items():
         below = merged.get(name, {})
-        named = name in PART_TABLES and "name" in below and "name" in table
+        named = name in COMPONENT_TABLES and "name" in below and "name" in table
         if named and table["name"] != below["name"]:
             below = {key: value for key, value in below.items() if key == "root"}
         merged[name] = {**below, **table}
     return merged
 
 
-def layer(recipe: Mapping[str, Mapping[str, Any]], layers: Iterable[Tables]) -> Tables:
+def layer(recipe: Mapping[str, Mapping[str, Any]], layers: Iterable[Config]) -> Config:
     """A recipe's tables with layers put over it, the last one uppermost.
 
     Where the layers come back to the part that the recipe names, its options there count again.
     """
-    tables: Tables = {name: dict(table) for name, table in recipe.items()}
+    tables: Config = {name: dict(table) for name, table in recipe.items()}
     for upper in layers:
         for name, table in upper.items():
             below = merge(tables, {name: table})[name]
             home = recipe.get(name, {})
-            if name in PART_TABLES and home.get("name") == below.get("name"):
+            if name in COMPONENT_TABLES and home.get("name") == below.get("name"):
                 below = {**home, **below}
             tables[name] = below
     return tables
@@ -147,12 +147,12 @@ def write_config(tables: Mapping[str, Mapping[str, Any]]) -> str:
     return text
 
 
-def computed(tables: Mapping[str, Mapping[str, Any]]) -> Tables:
+def computed(tables: Mapping[str, Mapping[str, Any]]) -> Config:
     """The tables without what changes no number: loader processes, and where features are kept.
 
     Whether there is a feature cache stays where it rounds what it stores.
     """
-    found: Tables = {name: dict(table) for name, table in tables.items()}
+    found: Config = {name: dict(table) for name, table in tables.items()}
     run = found.get("run", {})
     for key in ("workers", "feature_cache_mb"):
         run.pop(key, None)

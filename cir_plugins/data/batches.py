@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cir_plugins.data.images import Augmentation, augment, open_image
 from cir_plugins.data.table import Row, TrainingTable, excluded_images
-from cir_plugins.distributed.process_group import World
+from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.errors import CIRError
 from cir_plugins.seeds import mix
 from cir_plugins.types import Backbone, Batch
@@ -81,13 +81,13 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         table: The training rows.
         backbone: Gives ``preprocess`` and ``tokenize``.
         seed: Seed of the run.
-        known: Which known images never are negatives (``TrainSettings.known``).
+        known: Which known images never are negatives (``TrainSettings.known_positives``).
         augmentation: Augmentation of the images.
         with_images: False where cached features replace the pixels.
-        views: Further readings of the captions, name -> edit of a raw caption.
-        edit: Edit of every raw caption, or None.
-        world: The processes that share a batch; images of other processes' rows are left out.
-        chunk: Rows of the batch that are embedded at once (``TrainSettings.chunk``).
+        text_variants: Further readings of the captions, name -> caption_edit of a raw caption.
+        caption_edit: Edit of every raw caption, or None.
+        processes: The processes that share a batch; images of other processes' rows are left out.
+        micro_batch: Rows of the batch that are embedded at once (``TrainSettings.micro_batch``).
     """
 
     def __init__(
@@ -96,25 +96,25 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         backbone: Backbone,
         *,
         seed: int,
-        known: str = "answers",
+        known_positives: str = "all",
         augmentation: Augmentation = "none",
         with_images: bool = True,
-        views: Mapping[str, Callable[[str], str]] | None = None,
-        edit: Callable[[str], str] | None = None,
-        world: World | None = None,
-        chunk: int = 0,
+        text_variants: Mapping[str, Callable[[str], str]] | None = None,
+        caption_edit: Callable[[str], str] | None = None,
+        processes: ProcessGroup | None = None,
+        micro_batch: int = 0,
     ) -> None:
         self.table = table
         self.preprocess = backbone.preprocess
         self.tokenize = backbone.tokenize
         self.seed = seed
-        self.known = known
+        self.known_positives = known_positives
         self.augmentation: Augmentation = augmentation
         self.with_images = with_images
-        self.views = dict(views or {})
-        self.edit = edit
-        self.world = world or World()
-        self.chunk = chunk
+        self.text_variants = dict(text_variants or {})
+        self.caption_edit = caption_edit
+        self.processes = processes or ProcessGroup()
+        self.micro_batch = micro_batch
 
     def __getitem__(self, plan: BatchPlan) -> Batch:
         """The batch of a plan."""
@@ -124,7 +124,7 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         references = [row.reference for row in rows]
         distinct = list(dict.fromkeys([*self._own(candidates), *self._own(references)]))
         place = {image: number for number, image in enumerate(distinct)}
-        text = self._texts(plan, rows, self.edit, "text")
+        text = self._texts(plan, rows, self.caption_edit, "text")
         return Batch(
             images=self._images(plan, distinct) if self.with_images else None,
             features=None,
@@ -135,9 +135,9 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
             text=text,
             tokens=self.tokenize(text),
             mined=_mined(plan.mined, column),
-            views={
-                name: self.tokenize(self._texts(plan, rows, edit, name))
-                for name, edit in self.views.items()
+            text_variants={
+                name: self.tokenize(self._texts(plan, rows, caption_edit, name))
+                for name, caption_edit in self.text_variants.items()
             },
             rows=torch.tensor(plan.rows),
             changed=[row.query.changed for row in rows],
@@ -145,7 +145,7 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         )
 
     def _own(self, images: Sequence[int]) -> Sequence[int]:
-        span = self.world.span(len(images), self.chunk)
+        span = self.processes.shard(len(images), self.micro_batch)
         return images[span.start : span.stop]
 
     def _images(self, plan: BatchPlan, images: Sequence[int]) -> Tensor:
@@ -160,21 +160,27 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         return torch.stack(pixels) if pixels else torch.empty(0)
 
     def _texts(
-        self, plan: BatchPlan, rows: Sequence[Row], edit: Callable[[str], str] | None, view: str
+        self,
+        plan: BatchPlan,
+        rows: Sequence[Row],
+        caption_edit: Callable[[str], str] | None,
+        view: str,
     ) -> list[str]:
         texts = []
         for index, row in zip(plan.rows, rows, strict=True):
             chance = random.Random(f"{self.seed} {plan.epoch} {index} {view}")
             captions = self.table.splits[row.split].captions
             query = row.query
-            texts.append(captions.draw(query.captions, query.category, row.order, chance, edit))
+            texts.append(
+                captions.draw(query.captions, query.category, row.order, chance, caption_edit)
+            )
         return texts
 
     def _excluded(self, rows: Sequence[Row], column: Mapping[int, int]) -> Tensor:
-        """(B, C): other answers, and the reference where the protocol removes it."""
+        """(B, C): other positives, and the reference where the protocol removes it."""
         excluded = torch.zeros(len(rows), len(column), dtype=torch.bool)
         for index, row in enumerate(rows):
-            images = excluded_images(row, self.table.splits[row.split], self.known)
+            images = excluded_images(row, self.table.splits[row.split], self.known_positives)
             excluded[index, [column[image] for image in images if image in column]] = True
         return excluded
 

@@ -50,16 +50,16 @@ class Captions:
         self,
         captions: Sequence[str],
         category: str = "",
-        edit: Callable[[str], str] | None = None,
+        caption_edit: Callable[[str], str] | None = None,
     ) -> tuple[str, ...]:
         """The texts asked of a triplet outside training: two for the two-query modes, else one.
 
         Args:
             captions: One or more; empty ones are left out where another is there to use.
             category: Needed by ``category_and_it``.
-            edit: Applied to every raw caption before anything else (direction tags, for example).
+            caption_edit: Applied to every raw caption before anything else (direction tags, for example).
         """
-        parts = self._parts(captions, edit)
+        parts = self._parts(captions, caption_edit)
         if len(parts) < 2:
             return (self._finish(parts, category),)
         if self.mode == "both_orders":
@@ -74,19 +74,21 @@ class Captions:
         category: str,
         order: int,
         chance: random.Random,
-        edit: Callable[[str], str] | None = None,
+        caption_edit: Callable[[str], str] | None = None,
     ) -> str:
         """The text of a training row; ``order`` says which of the triplet's texts the row is."""
-        parts = self._parts(captions, edit)
+        parts = self._parts(captions, caption_edit)
         if self.mode != "four_way" or len(parts) < 2:
-            texts = self.texts(captions, category, edit)
+            texts = self.texts(captions, category, caption_edit)
             return texts[order % len(texts)]
         choice = chance.randrange(4)
         chosen = (parts, parts[::-1], parts[:1], parts[1:])[choice]
         return self._finish(list(chosen), category)
 
-    def _parts(self, captions: Sequence[str], edit: Callable[[str], str] | None) -> list[str]:
-        edited = [edit(caption) if edit else caption for caption in captions]
+    def _parts(
+        self, captions: Sequence[str], caption_edit: Callable[[str], str] | None
+    ) -> list[str]:
+        edited = [caption_edit(caption) if caption_edit else caption for caption in captions]
         parts = [part.strip(_STRIPPED) if self.strip else part for part in edited]
         return [part for part in parts if part.strip()] or parts[:1]
 

@@ -36,7 +36,7 @@ class SplitCheck:
         missing: Distinct images without a file, of gallery and queries.
         broken: Image id -> why its file cannot be used.
         lost_references: Queries whose reference is missing or broken.
-        lost_targets: Other queries whose named target is missing or broken.
+        lost_targets: Other queries whose target is missing or broken.
     """
 
     name: str

@@ -22,8 +22,8 @@ class Query:
         reference: Image id of the reference.
         captions: The raw captions of the triplet, one or more.
         text: The captions joined the way the split's protocol joins them.
-        target: Image id of the named target; None in blind test splits.
-        answers: Image ids of every right answer, the named target first; empty in blind splits.
+        target: Image id of the target; None in blind test splits.
+        positives: Image ids of every positive, the target first; empty in blind splits.
         category: Category the data set files the triplet under, or "".
         group: Image ids of the subset that subset recall ranks (CIRR), reference excluded.
         changed: Names of the attributes that the text changes, where the data says so.
@@ -34,7 +34,7 @@ class Query:
     captions: tuple[str, ...]
     text: str
     target: str | None = None
-    answers: tuple[str, ...] = ()
+    positives: tuple[str, ...] = ()
     category: str = ""
     group: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ class Row:
         split: Which training split it belongs to; negatives come from that split's gallery.
         reference: Index of the reference image.
         target: Index of the target image.
-        answers: Indices of every known right answer.
+        positives: Indices of every known positive.
         order: Which of the triplet's texts this row is (0, or 1 in two-query modes).
     """
 
@@ -30,7 +30,7 @@ class Row:
     split: int
     reference: int
     target: int
-    answers: tuple[int, ...]
+    positives: tuple[int, ...]
     order: int
 
 
@@ -44,7 +44,7 @@ class TrainingTable:
         paths: The file of each image.
         rows: The training rows, split after split.
         pools: Per split the indices (N,) of the images that negatives are mined from.
-        flat: The rows' numbers.
+        arrays: The rows' numbers.
     """
 
     splits: tuple[Split, ...]
@@ -52,7 +52,7 @@ class TrainingTable:
     paths: tuple[Path, ...]
     rows: tuple[Row, ...]
     pools: tuple[Tensor, ...]
-    flat: FlatRows
+    arrays: TripletArrays
 
 
 def training_table(splits: Sequence[Split], pool: str = "gallery") -> TrainingTable:
@@ -82,36 +82,36 @@ def training_table(splits: Sequence[Split], pool: str = "gallery") -> TrainingTa
     pools = [[numbers[name] for name in split.gallery] for split in chosen]
     if pool == "targets":
         pools = [sorted({row.target for row in rows if row.split == n}) for n in range(len(chosen))]
-    members, flat = tuple(torch.tensor(images) for images in pools), FlatRows.of(rows)
+    members, flat = tuple(torch.tensor(images) for images in pools), TripletArrays.of(rows)
     return TrainingTable(chosen, tuple(numbers), tuple(paths), tuple(rows), members, flat)
 
 
 def _row(query: Query, split: Split, index: int, numbers: Mapping[str, int]) -> Row:
     if query.target is None:
         raise CIRError(f"training query '{query.id}' has no target")
-    answers = tuple(numbers[name] for name in query.answers if name in numbers)
+    positives = tuple(numbers[name] for name in query.positives if name in numbers)
     texts = split.captions.texts(query.captions, query.category)
     order = texts.index(query.text) if query.text in texts else 0
-    return Row(query, index, numbers[query.reference], numbers[query.target], answers, order)
+    return Row(query, index, numbers[query.reference], numbers[query.target], positives, order)
 
 
-def excluded_images(row: Row, split: Split, known: str) -> set[int]:
+def excluded_images(row: Row, split: Split, known_positives: str) -> set[int]:
     """Images that may never be a negative of the row, its target left aside."""
-    if known != "answers":
+    if known_positives != "all":
         return set()
-    images = {*row.answers, row.reference} if split.drop_reference else set(row.answers)
+    images = {*row.positives, row.reference} if split.drop_reference else set(row.positives)
     return images - {row.target}
 
 
 @dataclass(frozen=True)
-class FlatRows:
-    """The numbers of R training rows with M answers between them.
+class TripletArrays:
+    """The numbers of R training rows with M positives between them.
 
     Attributes:
         split: (R,) int64 split of each row.
         reference: (R,) int64 image.
         target: (R,) int64 image.
-        answered: (M,) int64 row of each known right answer, ascending.
+        answered: (M,) int64 row of each known positive, ascending.
         answer: (M,) int64 image of it; in a row each image appears once.
     """
 
@@ -122,12 +122,12 @@ class FlatRows:
     answer: Tensor
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> FlatRows:
+    def of(cls, rows: Sequence[Row]) -> TripletArrays:
         """The numbers of the rows."""
-        answers = [
-            (number, i) for number, row in enumerate(rows) for i in dict.fromkeys(row.answers)
+        positives = [
+            (number, i) for number, row in enumerate(rows) for i in dict.fromkeys(row.positives)
         ]
-        answered, answer = torch.tensor(answers).long().view(-1, 2).unbind(1)
+        answered, answer = torch.tensor(positives).long().view(-1, 2).unbind(1)
         return cls(
             torch.tensor([row.split for row in rows]),
             torch.tensor([row.reference for row in rows]),

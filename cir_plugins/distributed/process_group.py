@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cir_plugins.distributed.rendezvous import Meeting, agreement
+from cir_plugins.distributed.rendezvous import Rendezvous, agreement
 from cir_plugins.errors import CIRError, SharedError
 from cir_plugins.features import each
 
@@ -29,7 +29,7 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """This process among those that train together.
 
     Attributes:
@@ -43,32 +43,32 @@ class World:
     device: torch.device | None = None
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
-    def parts(self, count: int, chunk: int) -> list[range]:
+    def slices(self, count: int, chunk: int) -> list[range]:
         """Ranges of ``chunk`` of ``count`` rows; one per process where ``chunk`` is 0."""
         step = chunk or max(1, -(-count // self.size))
         return [range(start, min(start + step, count)) for start in range(0, count, step)]
 
     def counts(self, count: int, chunk: int = 0) -> list[int]:
         """How many of ``count`` rows each process has."""
-        parts = self.parts(count, chunk)
-        return [sum(map(len, self.own(parts, rank))) for rank in range(self.size)]
+        parts = self.slices(count, chunk)
+        return [sum(map(len, self.assigned(parts, rank))) for rank in range(self.size)]
 
-    def span(self, count: int, chunk: int = 0) -> range:
+    def shard(self, count: int, chunk: int = 0) -> range:
         """Which of ``count`` rows this process has."""
         counts = self.counts(count, chunk)
         start = sum(counts[: self.rank])
         return range(start, start + counts[self.rank])
 
-    def own(self, parts: Sequence[V], rank: int | None = None) -> Sequence[V]:
+    def assigned(self, parts: Sequence[V], rank: int | None = None) -> Sequence[V]:
         """The parts of a process, by default this one: a run of them, the runs in order of rank."""
         number = self.rank if rank is None else rank
         return parts[len(parts) * number // self.size : len(parts) * (number + 1) // self.size]
 
-    def gather(self, own: Any, counts: Sequence[int]) -> Any:
+    def all_gather(self, own: Any, counts: Sequence[int]) -> Any:
         """Rows of all processes in order of rank.
 
         Args:
@@ -85,7 +85,7 @@ class World:
     def _shaped(self, own: Any, source: int) -> Any:
         """Rows as they are, or no rows of the shape that process ``source`` has."""
         known = None if own is None else each(own, lambda part: part[:0].cpu())
-        empty = self.told(lambda: known, source)
+        empty = self.broadcast(lambda: known, source)
         return each(empty, lambda part: part.to(self.device)) if own is None else own
 
     def _gather(self, part: Tensor, counts: Sequence[int]) -> Tensor:
@@ -102,7 +102,7 @@ class World:
         ]
         return torch.cat(rows)
 
-    def highest(self, values: Tensor) -> Tensor:
+    def all_reduce_max(self, values: Tensor) -> Tensor:
         """The highest value of all processes in each place, on the CPU."""
         if self.size == 1:
             return values
@@ -110,7 +110,7 @@ class World:
         dist.all_reduce(shared, op=dist.ReduceOp.MAX)
         return shared.cpu()
 
-    def told(self, make: Callable[[], V], source: int = 0) -> V:
+    def broadcast(self, make: Callable[[], V], source: int = 0) -> V:
         """What ``make`` gives in process ``source``; it is called in no other.
 
         Raises:
@@ -131,7 +131,7 @@ class World:
         return value
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
+    def synchronise_errors(self) -> Iterator[None]:
         """A context without exchanges at whose end an error of one process is one of all.
 
         Raises:
@@ -147,22 +147,22 @@ class World:
         """The message of each process, in order of rank; none where all of them are empty."""
         bad = torch.tensor([int(bool(message))], device=self.device)
         dist.all_reduce(bad, op=dist.ReduceOp.MAX)
-        return self.listed(message) if int(bad) else []
+        return self.all_gather_object(message) if int(bad) else []
 
-    def in_step(self, items: Iterator[V]) -> Iterator[V]:
+    def synchronised(self, items: Iterator[V]) -> Iterator[V]:
         """The items, of which every process has as many.
 
         Raises:
             SharedError: In all processes, when making an item raises a ``CIRError`` in one.
         """
         while True:
-            with self.agreed():
+            with self.synchronise_errors():
                 item = list(islice(items, 1))
             if not item:
                 return
             yield item[0]
 
-    def listed(self, value: V) -> list[V]:
+    def all_gather_object(self, value: V) -> list[V]:
         """The value of each process, in order of rank."""
         if self.size == 1:
             return [value]
@@ -170,7 +170,7 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Make each gradient the sum of those of all processes; none where no process has one."""
         if self.size == 1:
             return
@@ -191,31 +191,31 @@ class World:
 
 
 @contextmanager
-def join(
-    rank: int, size: int, device: torch.device, meeting: Meeting | None = None
-) -> Iterator[World]:
+def open_process_group(
+    rank: int, size: int, device: torch.device, rendezvous: Rendezvous | None = None
+) -> Iterator[ProcessGroup]:
     """A context with the processes that ``torchrun`` started, on its address.
 
     Args:
         rank: Number of this process.
         size: How many there are; 1 for this one alone, without a process group.
         device: ``cuda``, where each process has the GPU of its local rank, or ``cpu``.
-        meeting: Where the processes have met already.
+        rendezvous: Where the processes have met already.
 
     Raises:
         CIRError: If there is no address, no GPU for this process, or no way to exchange tensors;
             where they have met, a ``SharedError`` in all processes.
     """
     if size == 1:
-        yield World()
+        yield ProcessGroup()
         return
-    with nullcontext() if meeting is None else meeting.agreed():
+    with nullcontext() if rendezvous is None else rendezvous.synchronise_errors():
         _take_device(rank, device)
-    met = meeting or Meeting.of(rank, size)
+    met = rendezvous or Rendezvous.of(rank, size)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=met.store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
-        yield World(rank, size, torch.device(device.type))
+        yield ProcessGroup(rank, size, torch.device(device.type))
     finally:
         dist.destroy_process_group()
 

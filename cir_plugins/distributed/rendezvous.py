@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed.rendezvous import rendezvous as torch_rendezvous
 
 from cir_plugins.errors import CIRError, SharedError
 
@@ -21,7 +21,7 @@ LEAVING = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """This process among those that ``torchrun`` started.
 
     Attributes:
@@ -36,15 +36,15 @@ class Meeting:
     _round: Iterator[int] = field(default_factory=count, compare=False, repr=False)
 
     @classmethod
-    def of(cls, rank: int, size: int) -> Meeting:
-        """The meeting on torchrun's address.
+    def of(cls, rank: int, size: int) -> Rendezvous:
+        """The rendezvous on torchrun's address.
 
         Args:
             rank: Number of this process.
             size: How many there are; 1 for this one alone.
 
         Raises:
-            CIRError: If there is no address, or no meeting there.
+            CIRError: If there is no address, or no rendezvous there.
         """
         if size == 1:
             return cls()
@@ -53,7 +53,7 @@ class Meeting:
             raise CIRError(f"WORLD_SIZE is {size} without {', '.join(missing)}; accepted: torchrun")
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         try:
-            store, _, _ = next(rendezvous("env://", rank, size, timeout=COMING))
+            store, _, _ = next(torch_rendezvous("env://", rank, size, timeout=COMING))
         except (ValueError, RuntimeError) as error:  # those of the address and of the network
             raise CIRError(
                 f"process {rank} of {size} cannot meet the others at {address}: {error}\n"
@@ -81,7 +81,7 @@ class Meeting:
         return found
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
+    def synchronise_errors(self) -> Iterator[None]:
         """A context that ends with an error in all processes when it does so in one.
 
         Raises:
@@ -114,13 +114,13 @@ def agreement(listed: Callable[[str], Iterable[str]]) -> Iterator[None]:
         raise SharedError(found)
 
 
-def share_of_environment() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """RANK and WORLD_SIZE as ``torchrun`` sets them; (0, 1) without it.
 
     Raises:
         CIRError: If they are no such numbers.
     """
-    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-    if not (rank.isdigit() and world.isdigit() and int(rank) < int(world)):
-        raise CIRError(f"RANK={rank} and WORLD_SIZE={world}; accepted: 0 <= RANK < WORLD_SIZE")
-    return int(rank), int(world)
+    rank, processes = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if not (rank.isdigit() and processes.isdigit() and int(rank) < int(processes)):
+        raise CIRError(f"RANK={rank} and WORLD_SIZE={processes}; accepted: 0 <= RANK < WORLD_SIZE")
+    return int(rank), int(processes)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cir_plugins.encoding.device import autocast
 from cir_plugins.encoding.fingerprint import (
-    backbone_key,
+    backbone_fingerprint,
     constant_tensors,
     content_hash,
     plain_options,
@@ -66,7 +66,7 @@ class FeatureCache:
             like = _probe_features(backbone, compute, device)
             shapes = [(part.dtype, tuple(part.shape)) for part in tensors_of(like)]
             extra = f"{compute} {self.dtype} {shapes}"
-            key = backbone_key(backbone, constant_tensors(backbone), extra)
+            key = backbone_fingerprint(backbone, constant_tensors(backbone), extra)
             if key not in self._shelves:
                 stored = DTYPES.get(self.dtype)
                 self._shelves[key] = Shelf(self.folder / key, stored, like)

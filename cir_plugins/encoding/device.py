@@ -82,8 +82,8 @@ def _mapped(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
         made[name] = None if tensor is None else function(tensor)
     features = None if batch.features is None else each(batch.features, function)
     tokens = {name: function(tensor) for name, tensor in batch.tokens.items()}
-    views = {
+    text_variants = {
         view: {name: function(tensor) for name, tensor in given.items()}
-        for view, given in batch.views.items()
+        for view, given in batch.text_variants.items()
     }
-    return replace(batch, features=features, tokens=tokens, views=views, **made)
+    return replace(batch, features=features, tokens=tokens, text_variants=text_variants, **made)

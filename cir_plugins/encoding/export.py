@@ -18,7 +18,12 @@ from tqdm import tqdm
 from cir_plugins.encoding.cache import DTYPES
 from cir_plugins.encoding.device import autocast
 from cir_plugins.encoding.features import Encoding, Guarded, ImageFiles
-from cir_plugins.encoding.fingerprint import backbone_key, content_hash, new_digest, plain_options
+from cir_plugins.encoding.fingerprint import (
+    backbone_fingerprint,
+    content_hash,
+    new_digest,
+    plain_options,
+)
 from cir_plugins.encoding.shards import SUFFIX, Shard, remove_stale, write_shard
 from cir_plugins.errors import CIRError
 from cir_plugins.features import narrowed, tensors_of
@@ -38,8 +43,8 @@ class Bulk:
         shard_size: Images per shard.
         dtype: ``same`` as computed, or ``fp32``, ``fp16``, ``bf16``.
         skip_broken: Leave out images that cannot be read, and name them in the manifest.
-        rank: This process among ``world``; shard k is its own where k % world == rank.
-        world: Number of processes.
+        rank: This process among ``processes``; shard k is its own where k % processes == rank.
+        processes: Number of processes.
     """
 
     what: Literal["targets", "features"] = "targets"
@@ -47,7 +52,7 @@ class Bulk:
     dtype: str = "same"
     skip_broken: bool = False
     rank: int = 0
-    world: int = 1
+    processes: int = 1
 
 
 def spread_over_gpus() -> None:
@@ -95,7 +100,7 @@ def encode_images(
     request = _request(method, names, encoding, bulk)
     remove_stale(out)
     total = -(-len(names) // bulk.shard_size)
-    own = range(bulk.rank, total, bulk.world)
+    own = range(bulk.rank, total, bulk.processes)
     for number in tqdm(own, desc="shards", disable=not encoding.progress):
         path = shard_path(out, number)
         part = _part(images, names, number, bulk)
@@ -117,7 +122,9 @@ def _request(method: Method, names: Sequence[str], encoding: Encoding, bulk: Bul
     digest = new_digest()
     # Options of the method too: what it makes of features may depend on them.
     extra = f"{extra} {plain_options(method)}"
-    digest.update(backbone_key(method.backbone, list(method.state_dict().items()), extra).encode())
+    digest.update(
+        backbone_fingerprint(method.backbone, list(method.state_dict().items()), extra).encode()
+    )
     digest.update(json.dumps(list(names)).encode())
     key: str = digest.hexdigest()
     return key
@@ -217,7 +224,7 @@ def _encoded(
 ) -> tuple[Tensor, ...]:
     with torch.no_grad(), autocast(encoding.device, encoding.dtype):
         features = method.backbone.features(pixels.to(encoding.device, non_blocking=True))
-        made = features if bulk.what == "features" else method.target(features).float()
+        made = features if bulk.what == "features" else method.encode_gallery(features).float()
     made = narrowed(made, DTYPES.get(bulk.dtype), f"{path}", "--dtype bf16 or same")
     return tuple(part.cpu() for part in tensors_of(made))
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
 from cir_plugins.data.images import open_image
-from cir_plugins.distributed.process_group import World
+from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.cache import FeatureCache, Shelf
 from cir_plugins.encoding.device import autocast
 from cir_plugins.encoding.filling import fill
@@ -158,7 +158,7 @@ class FeatureStore:
         paths: Sequence[Path],
         encoding: Encoding,
         limit_mb: int,
-        world: World | None = None,
+        processes: ProcessGroup | None = None,
     ) -> FeatureStore | None:
         """The store of the images, or None where it would exceed ``limit_mb`` MiB.
 
@@ -168,17 +168,17 @@ class FeatureStore:
         Raises:
             CIRError: If an image cannot be read; in all processes.
         """
-        world = world or World()
-        parts = world.parts(len(paths), encoding.batch_size)
-        runs = [world.own(parts, rank) for rank in range(world.size)]
-        own = world.span(len(paths), encoding.batch_size)
+        processes = processes or ProcessGroup()
+        parts = processes.slices(len(paths), encoding.batch_size)
+        runs = [processes.assigned(parts, rank) for rank in range(processes.size)]
+        own = processes.shard(len(paths), encoding.batch_size)
         chunks = _computed(backbone, paths[own.start : own.stop], encoding, "features")
         found: list[list[Features]] = [[] for _ in runs]
         for turn in range(max(map(len, runs))):
             counts = [len(run[turn]) if turn < len(run) else 0 for run in runs]
-            with world.agreed():
+            with processes.synchronise_errors():
                 mine = next(chunks, (None, None))[1]
-            shared = each(world.gather(mine, counts), lambda part: part.cpu())
+            shared = each(processes.all_gather(mine, counts), lambda part: part.cpu())
             if not turn and size_in_bytes(shared) / sum(counts) * len(paths) > limit_mb * 2**20:
                 return None
             first = 0
@@ -222,7 +222,7 @@ def training_store(
     encoding: Encoding,
     limit_mb: int,
     augment: str,
-    world: World | None = None,
+    processes: ProcessGroup | None = None,
 ) -> FeatureStore | None:
     """Features of the training images, or None where they must be computed in every step.
 
@@ -233,31 +233,33 @@ def training_store(
         limit_mb: Memory the features may take, in MiB; larger ones stay on disk where there is a
             cache.
         augment: Augmentation of the training images.
-        world: The processes that share the work; each of them has all features then.
+        processes: The processes that share the work; each of them has all features then.
 
     Raises:
         CIRError: If an image cannot be read or the disk is full; in all processes.
     """
-    world = world or World()
+    processes = processes or ProcessGroup()
     frozen = backbone.frozen_features
     if not frozen or augment != "none":
-        if encoding.cache is not None and world.first:
+        if encoding.cache is not None and processes.is_main:
             why = f"train.augment is '{augment}'" if frozen else "the backbone's tower is trained"
             _LOG.warning("feature cache not used for training: %s", why)
         return None
     cache = encoding.cache
     if cache is None:
-        return FeatureStore.build(backbone, paths, encoding, limit_mb, world) if limit_mb else None
+        return (
+            FeatureStore.build(backbone, paths, encoding, limit_mb, processes) if limit_mb else None
+        )
 
     def encode(some: Sequence[Path]) -> Iterator[tuple[Tensor, Features]]:
         return _computed(backbone, some, encoding, "features")
 
-    with world.agreed():
+    with processes.synchronise_errors():
         shelf = cache.shelf(backbone, encoding.dtype, encoding.device)
-    names = fill(cache, shelf, paths, encoding.batch_size, encode, world)
+    names = fill(cache, shelf, paths, encoding.batch_size, encode, processes)
     store = DiskStore(shelf, names)
     in_memory = size_in_bytes(shelf.like) * len(paths) <= limit_mb * 2**20
     if not in_memory:
         return store
-    with world.agreed():
+    with processes.synchronise_errors():
         return FeatureStore(store[torch.arange(len(paths))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cir_plugins.distributed.process_group import World
+from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.cache import Encode, FeatureCache, Shelf
 
 
@@ -15,7 +15,7 @@ def fill(
     paths: Sequence[Path],
     size: int,
     encode: Encode,
-    world: World,
+    processes: ProcessGroup,
 ) -> list[str]:
     """Content hash of each image, once the shelf holds the features of all.
 
@@ -29,24 +29,24 @@ def fill(
         paths: Images.
         size: Images per chunk.
         encode: Makes chunks of ``size`` of the paths it is given.
-        world: The processes; all have the same paths.
+        processes: The processes; all have the same paths.
 
     Raises:
         CIRError: In all processes, if an image cannot be read, or the first one's disk has less
             room than the missing features take.
     """
-    own = world.span(len(paths))
-    with world.agreed():
+    own = processes.shard(len(paths))
+    with processes.synchronise_errors():
         hashed = cache.contents(paths[own.start : own.stop])
-    names = [name for part in world.listed(hashed) for name in part]
+    names = [name for part in processes.all_gather_object(hashed) for name in part]
     chunks = [range(i, min(i + size, len(paths))) for i in range(0, len(paths), size)]
-    absent = world.told(lambda: _announced(shelf, names, chunks))
+    absent = processes.broadcast(lambda: _announced(shelf, names, chunks))
     keeper: dict[str, int] = {}
     for number in absent:
         for place in chunks[number]:
             keeper.setdefault(names[place], number)
-    with world.agreed():
-        mine = world.own(absent)
+    with processes.synchronise_errors():
+        mine = processes.assigned(absent)
         fresh = encode([paths[i] for number in mine for i in chunks[number]]) if mine else iter(())
         try:
             for number, (_, features) in zip(mine, fresh, strict=True):
@@ -54,7 +54,7 @@ def fill(
                 shelf.add(inside, features, {name for name in inside if keeper[name] == number})
         finally:
             shelf.flush()
-    with world.agreed():
+    with processes.synchronise_errors():
         shelf.refresh()
         if any(name not in shelf for name in names):
             for _ in cache.chunks(shelf, paths, size, encode):

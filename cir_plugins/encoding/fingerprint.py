@@ -56,7 +56,7 @@ def _plain(value: Any) -> bool:
     return isinstance(value, (bool, int, float, torch.dtype))
 
 
-def backbone_key(backbone: Any, tensors: Sequence[tuple[str, Tensor]], extra: str) -> str:
+def backbone_fingerprint(backbone: Any, tensors: Sequence[tuple[str, Tensor]], extra: str) -> str:
     """Hash of weights, architecture, options and transform.
 
     The transform is told by what it makes of two pictures, since a function has no description.

@@ -22,7 +22,7 @@ SLICE_CELLS = 1_300_000
 
 @dataclass(frozen=True)
 class Columns:
-    """Some columns for each row, such as its known answers.
+    """Some columns for each row, such as its known positives.
 
     Attributes:
         starts: (Q + 1,) int64, where each row's columns start and the last one's end.

@@ -16,13 +16,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cir_plugins.data.table import TrainingTable
-from cir_plugins.distributed.process_group import World
+from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding, FeatureStore, feature_chunks
 from cir_plugins.errors import SharedError
 from cir_plugins.method import Method
 from cir_plugins.mining.blocks import Columns, Pool, pools
 from cir_plugins.mining.draw import draw
-from cir_plugins.mining.report import Tally
+from cir_plugins.mining.report import PoolStatistics
 from cir_plugins.retrieval.embed import embed, query_text
 from cir_plugins.retrieval.scores import rows_per_block
 from cir_plugins.seeds import mix
@@ -60,18 +60,18 @@ def mine(
     epochs: int,
     count: int,
     seed: int,
-    known: str,
+    known_positives: str,
     with_model: bool,
     store: FeatureStore | None = None,
     previous: Mined | None = None,
-    world: World | None = None,
+    processes: ProcessGroup | None = None,
 ) -> Mined:
     """Negatives for the next ``epochs`` epochs, ``count`` per row and epoch.
 
     The report has ``pool`` (mean and quartiles of the pools' sizes), ``empty`` (share of rows
     without any negative), ``fallback`` (share of rows that the sampler filled from outside its
     rule, where it tells), ``kept`` (share of the previous draw that is still in the pools),
-    ``false_negatives`` (share of known right answers in the pools) and ``drop`` (a histogram of
+    ``false_negatives`` (share of known positives in the pools) and ``drop`` (a histogram of
     score drops from the target over the pools).
 
     Args:
@@ -82,24 +82,24 @@ def mine(
         epochs: Epochs until the next one.
         count: Negatives per row and epoch (K).
         seed: Seed of the run.
-        known: Which known images never are negatives.
+        known_positives: Which known images never are negatives.
         with_model: False to draw at random, before the model is worth asking.
         store: Cached features, or None to encode the images.
         previous: The previous refresh, for the overlap.
-        world: The processes that share the rows and the encoding; all get the same negatives.
+        processes: The processes that share the rows and the encoding; all get the same negatives.
 
     Raises:
         CIRError: If no row has a negative.
     """
-    world = world or World()
+    processes = processes or ProcessGroup()
     images = torch.full((len(table.rows), epochs * count), -1)
-    tally = Tally(len(table.rows))
+    tally = PoolStatistics(len(table.rows))
     for split in range(len(table.splits)):
-        known_columns = _known(table, split, known)
+        known_columns = _known(table, split, known_positives)
         embedded: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
         if with_model:
-            embedded = _embed(method, table, split, encoding, store, world)
-        own = world.span(len(known_columns.rows))
+            embedded = _embed(method, table, split, encoding, store, processes)
+        own = processes.shard(len(known_columns.rows))
         bar = _blocks(method, table, split, known_columns, embedded, encoding, own)
         for block in bar:
             rows = known_columns.rows[block.rows]
@@ -113,13 +113,13 @@ def mine(
             images[rows] = torch.where(drawn >= 0, pool[drawn.clamp(min=0)], -1)
             before = None if previous is None else known_columns.column[previous.images[rows]]
             _count(tally, block, known_columns, before)
-    images = world.highest(images)
+    images = processes.all_reduce_max(images)
     if bool((images < 0).all()):
         raise SharedError(
             f"sampler left no negative for any of the {len(table.rows)} training rows at epoch "
             f"{epoch}: widen its bounds"
         )
-    return Mined(images, epoch, Tally.joined(world.listed(tally)).report())
+    return Mined(images, epoch, PoolStatistics.joined(processes.all_gather_object(tally)).report())
 
 
 def _blocks(
@@ -162,19 +162,19 @@ class _Known:
             that it may be asked for image -1.
         target: (R,) column of the target.
         excluded: Columns that are no negatives.
-        answers: Columns of known right answers.
+        positives: Columns of known positives.
     """
 
     rows: Tensor
     column: Tensor
     target: Tensor
     excluded: Columns
-    answers: Columns
+    positives: Columns
 
 
-def _known(table: TrainingTable, split: int, known: str) -> _Known:
+def _known(table: TrainingTable, split: int, known_positives: str) -> _Known:
     """As ``excluded_images`` of every row, all at once."""
-    pool, flat = table.pools[split], table.flat
+    pool, flat = table.pools[split], table.arrays
     column = torch.full((len(table.images) + 1,), -1)
     column[pool] = torch.arange(len(pool))
     rows = (flat.split == split).nonzero().flatten()
@@ -183,20 +183,20 @@ def _known(table: TrainingTable, split: int, known: str) -> _Known:
     place[rows] = torch.arange(len(rows))
     row = place[flat.answered]
     row, image = row[row >= 0], flat.answer[row >= 0]
-    answers = Columns.gathered(row, column[image], len(rows))
-    if known != "answers":
+    positives = Columns.gathered(row, column[image], len(rows))
+    if known_positives != "all":
         row, image = row[:0], image[:0]
     elif table.splits[split].drop_reference:
         row, image = torch.cat([row, place[rows]]), torch.cat([image, flat.reference[rows]])
     out = torch.where(image == target[row], -1, column[image])
     excluded = Columns.gathered(row, out, len(rows))
-    return _Known(rows, column, column[target], excluded, answers)
+    return _Known(rows, column, column[target], excluded, positives)
 
 
-def _count(tally: Tally, block: Pool, known: _Known, before: Tensor | None) -> None:
+def _count(tally: PoolStatistics, block: Pool, known: _Known, before: Tensor | None) -> None:
     """Count a block; ``before`` (q, L) has the columns of the previous draw, -1 for none."""
     device = block.mask.device
-    row, column = known.answers.block(block.rows.start, block.rows.stop)
+    row, column = known.positives.block(block.rows.start, block.rows.stop)
     tally.add(block.mask, (row.to(device), column.to(device)))
     if block.scores is not None:
         tally.add_scores(block.scores, block.target, block.mask, block.outside)
@@ -210,7 +210,7 @@ def _embed(
     split: int,
     encoding: Encoding,
     store: FeatureStore | None,
-    world: World,
+    processes: ProcessGroup,
 ) -> tuple[Tensor, Tensor]:
     """Queries (Q, D) of a split's rows in their order, and targets of its pool.
 
@@ -218,13 +218,13 @@ def _embed(
     """
     pool = table.pools[split].tolist()
     rows = [row for row in table.rows if row.split == split]
-    span, shown = world.span(len(rows)), world.span(len(pool))
+    span, shown = processes.shard(len(rows)), processes.shard(len(pool))
     asked = rows[span.start : span.stop] or rows[:1]
     gallery = pool[shown.start : shown.stop] or pool[:1]
     names = list(dict.fromkeys([*gallery, *(row.reference for row in asked)]))
     place = {image: position for position, image in enumerate(names)}
     captions = table.splits[split].captions
-    with world.agreed():
+    with processes.synchronise_errors():
         chunks = (
             store.chunks(torch.tensor(names), encoding)
             if store is not None
@@ -241,6 +241,6 @@ def _embed(
             texts=[query_text(method, row.query, captions) for row in asked],
         )
     return (
-        world.gather(queries[: len(span)], world.counts(len(rows))),
-        world.gather(targets[: len(shown)], world.counts(len(pool))),
+        processes.all_gather(queries[: len(span)], processes.counts(len(rows))),
+        processes.all_gather(targets[: len(shown)], processes.counts(len(pool))),
     )

@@ -33,7 +33,7 @@ def mine_embeddings(
         count: Negatives per query (K).
         seed: Seed of the draw.
         similarity: Such as ``cir_plugins.best_token``.
-        excluded: Columns that are no negatives, such as other right answers.
+        excluded: Columns that are no negatives, such as other positives.
 
     Raises:
         ValueError: If there is no target.

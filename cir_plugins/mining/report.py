@@ -13,7 +13,7 @@ SPAN = 2.0  # cosines differ by at most 2
 MOST_ROWS = 4096  # whose score drops are counted: a histogram needs no more
 
 
-class Tally:
+class PoolStatistics:
     """Sizes, emptiness, overlap, false negatives and score drops of the pools of a refresh.
 
     Args:
@@ -30,15 +30,15 @@ class Tally:
         self._every = -(-rows // MOST_ROWS)
         self._seen = 0
 
-    def add(self, mask: Tensor, answers: tuple[Tensor, Tensor]) -> None:
-        """Count the pools (q, N) bool of a block, and the known right answers in them.
+    def add(self, mask: Tensor, positives: tuple[Tensor, Tensor]) -> None:
+        """Count the pools (q, N) bool of a block, and the known positives in them.
 
         Args:
             mask: (q, N).
-            answers: (M,) rows and columns of the answers.
+            positives: (M,) rows and columns of the positives.
         """
         self._sizes.append(_sizes(mask).cpu())
-        self._answers += int(mask[answers].sum())
+        self._answers += int(mask[positives].sum())
 
     def add_scores(
         self, scores: Tensor, target: Tensor, mask: Tensor, fallback: Tensor | None
@@ -60,7 +60,7 @@ class Tally:
         self._kept.append((inside / number)[number > 0].cpu())
 
     @classmethod
-    def joined(cls, tallies: Sequence[Tally]) -> Tally:
+    def joined(cls, tallies: Sequence[PoolStatistics]) -> PoolStatistics:
         """What several processes have counted, in their order."""
         if len(tallies) == 1:
             return tallies[0]

@@ -35,7 +35,7 @@ def cir_samplers() -> Factories:  # type: ignore[empty-body]
 
 @hookspec
 def cir_losses() -> Factories:  # type: ignore[empty-body]
-    """Losses: a price per query (``cir_plugins.types.Loss``)."""
+    """Losses: a per-query loss (``cir_plugins.types.Loss``)."""
 
 
 @hookspec

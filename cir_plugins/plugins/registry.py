@@ -73,7 +73,7 @@ class Registry:
     """All parts by kind and name. An object that is handed down, never a global.
 
     Args:
-        offers: Parts, no two of one kind with the same name.
+        offers: Components, no two of one kind with the same name.
         failures: Plugins that were left out.
     """
 
@@ -169,7 +169,7 @@ def hiding_folders(plugin: object) -> list[str]:
 
 
 class _Collected:
-    """Parts and failures while plugins are added one by one; a plugin is in whole or not at all."""
+    """Components and failures while plugins are added one by one; a plugin is in whole or not at all."""
 
     def __init__(self) -> None:
         self.offers: list[Offer] = []

@@ -51,7 +51,7 @@ def embed(
             inside = int((positions < gallery).sum())
             if inside:
                 kept = torch.arange(inside, device=encoding.device)
-                targets.append(method.target(select(features, kept)).float())
+                targets.append(method.encode_gallery(select(features, kept)).float())
             waiting = [
                 (place, number)
                 for place, position in enumerate(positions.tolist())
@@ -62,7 +62,7 @@ def embed(
                 places = torch.tensor([place for place, _ in chunk], device=encoding.device)
                 tokens = method.backbone.tokenize([texts[number] for _, number in chunk])
                 tokens = move_tokens(tokens, encoding.device)
-                queries.append(method.query(select(features, places), tokens).float())
+                queries.append(method.encode_query(select(features, places), tokens).float())
                 order += [number for _, number in chunk]
     place_of = torch.empty(len(order), dtype=torch.long)
     place_of[torch.tensor(order)] = torch.arange(len(order))
@@ -70,10 +70,10 @@ def embed(
 
 
 def query_text(method: Method, query: Query, captions: Captions) -> str:
-    """The text of a query as evaluation asks it, with the method's edit of raw captions."""
-    edit = type(method).edit
-    if edit is None:
+    """The text of a query as evaluation asks it, with the method's caption_edit of raw captions."""
+    caption_edit = type(method).caption_edit
+    if caption_edit is None:
         return query.text
     plain = captions.texts(query.captions, query.category)
     order = plain.index(query.text) if query.text in plain else 0
-    return captions.texts(query.captions, query.category, edit)[order]
+    return captions.texts(query.captions, query.category, caption_edit)[order]

@@ -14,8 +14,8 @@ from cir_plugins.encoding.features import Encoding, feature_chunks
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.retrieval.embed import embed, query_text
-from cir_plugins.retrieval.metrics import answer_ranks, per_query
-from cir_plugins.retrieval.ranking import leading
+from cir_plugins.retrieval.metrics import per_query, positive_ranks
+from cir_plugins.retrieval.ranking import top_k
 from cir_plugins.retrieval.scores import rows_per_block, score
 
 
@@ -115,13 +115,13 @@ def evaluate_encoded(method: Method, encoded: Encoded) -> SplitResult:
     """The measures of a split that has been encoded."""
     split = encoded.split
     number = {name: index for index, name in enumerate(split.gallery)}
-    answers = _padded([_answers(query, number) for query in split.queries])
-    answers = answers.to(encoded.queries.device)
-    counts = torch.tensor([max(1, len(query.answers)) for query in split.queries])
+    positives = _padded([_answers(query, number) for query in split.queries])
+    positives = positives.to(encoded.queries.device)
+    counts = torch.tensor([max(1, len(query.positives)) for query in split.queries])
     grouped = any(query.group for query in split.queries)
     ranks, subset = [], []
     for rows, scores in score_blocks(method, encoded):
-        ranks.append(answer_ranks(scores, answers[rows]).cpu())
+        ranks.append(positive_ranks(scores, positives[rows]).cpu())
         if grouped:
             subset.append(_subset_ranks(scores, split.queries[rows], number).cpu())
         del scores
@@ -133,8 +133,8 @@ def evaluate_encoded(method: Method, encoded: Encoded) -> SplitResult:
 
 
 def _answers(query: Query, number: Mapping[str, int]) -> list[int]:
-    """Gallery indices of the answers, the named target first; -1 for one that is not there."""
-    named = [query.target, *(name for name in query.answers if name != query.target)]
+    """Gallery indices of the positives, the target first; -1 for one that is not there."""
+    named = [query.target, *(name for name in query.positives if name != query.target)]
     return [number.get(name, -1) if name is not None else -1 for name in named]
 
 
@@ -144,7 +144,7 @@ def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _subset_ranks(scores: Tensor, queries: Sequence[Query], number: Mapping[str, int]) -> Tensor:
-    """Rank (q,) of the named target among its group, the reference left out."""
+    """Rank (q,) of the target among its group, the reference left out."""
     members = [
         sorted(number[name] for name in query.group if name in number and name != query.reference)
         for query in queries
@@ -160,7 +160,7 @@ def _subset_ranks(scores: Tensor, queries: Sequence[Query], number: Mapping[str,
         ],
         device=scores.device,
     )
-    return answer_ranks(part, place)[:, 0]
+    return positive_ranks(part, place)[:, 0]
 
 
 def rankings(
@@ -182,12 +182,12 @@ def rankings(
     found: dict[int, list[str]] = {}
     for block, scores in score_blocks(method, encoded):
         kept = sorted(set(wanted) & set(range(block.start, block.stop)))
-        best, order = leading(scores[[row - block.start for row in kept]], k)
+        best, order = top_k(scores[[row - block.start for row in kept]], k)
         for row, columns, values in zip(kept, order.tolist(), best.tolist(), strict=True):
             if groups:
                 members = {number.get(name, -1) for name in encoded.split.queries[row].group}
                 rest = torch.tensor(sorted(members - {-1, *columns}), dtype=torch.int64)
-                more, places = leading(scores[row - block.start, rest][None], len(rest))
+                more, places = top_k(scores[row - block.start, rest][None], len(rest))
                 columns += rest[places[0].cpu()].tolist()
                 values += more[0].tolist()
             pairs = zip(columns, values, strict=True)

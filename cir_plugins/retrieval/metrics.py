@@ -1,4 +1,4 @@
-"""Measures of a ranking: where the answers came in it, and what that is worth.
+"""Measures of a ranking: where the positives came in it, and what that is worth.
 
 Ranks are int64 and count from 1; 0 says that there is no such answer, or that it is not ranked.
 Every measure gives one fraction per query, float64, so that callers average or resample them.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.errors import CIRError
-from cir_plugins.retrieval.ranking import places
+from cir_plugins.retrieval.ranking import ranks_of
 
 KINDS = ("recall", "any_recall", "map", "subset_recall")
 
@@ -41,7 +41,7 @@ def parse_measure(name: str) -> Measure:
     return Measure(kind, int(cut))
 
 
-def answer_ranks(scores: Tensor, answers: Tensor) -> Tensor:
+def positive_ranks(scores: Tensor, positives: Tensor) -> Tensor:
     """Rank of every answer in its query's ranking, (q, A) int64; 0 for padding.
 
     Of equal scores the lower gallery index comes first. A score of -inf says that the image left
@@ -51,19 +51,19 @@ def answer_ranks(scores: Tensor, answers: Tensor) -> Tensor:
 
     Args:
         scores: (q, N), higher is closer.
-        answers: (q, A) gallery indices, -1 where a query has fewer.
+        positives: (q, A) gallery indices, -1 where a query has fewer.
 
     Raises:
         CIRError: A score is not a number.
         ValueError: Shapes do not fit, or an index is not in the gallery.
     """
-    if scores.ndim != 2 or answers.ndim != 2 or len(scores) != len(answers):
-        shapes = f"{tuple(scores.shape)} and {tuple(answers.shape)}"
-        raise ValueError(f"scores must be (q, N) and answers (q, A), got {shapes}")
+    if scores.ndim != 2 or positives.ndim != 2 or len(scores) != len(positives):
+        shapes = f"{tuple(scores.shape)} and {tuple(positives.shape)}"
+        raise ValueError(f"scores must be (q, N) and positives (q, A), got {shapes}")
     N = scores.shape[1]
-    if answers.numel() and not -1 <= int(answers.min()) <= int(answers.max()) < N:
-        raise ValueError(f"answers must be from -1 to {N - 1}")
-    found, broken = places(scores, answers)
+    if positives.numel() and not -1 <= int(positives.min()) <= int(positives.max()) < N:
+        raise ValueError(f"positives must be from -1 to {N - 1}")
+    found, broken = ranks_of(scores, positives)
     if bool(broken.any()):
         raise CIRError(
             f"{int(broken.sum())} of {len(scores)} queries have scores that are not numbers (NaN); "
@@ -71,12 +71,12 @@ def answer_ranks(scores: Tensor, answers: Tensor) -> Tensor:
         )
     if not N:
         return found
-    own = scores.gather(1, answers.clamp(min=0))
-    return found.masked_fill((answers < 0) | (own == -torch.inf), 0)
+    own = scores.gather(1, positives.clamp(min=0))
+    return found.masked_fill((positives < 0) | (own == -torch.inf), 0)
 
 
 def recall_at(ranks: Tensor, k: int) -> Tensor:
-    """Whether the named target, ranks (Q,), is among the first k: 1 or 0 per query."""
+    """Whether the target, ranks (Q,), is among the first k: 1 or 0 per query."""
     return ((ranks > 0) & (ranks <= k)).to(torch.float64)
 
 
@@ -86,7 +86,7 @@ def any_recall_at(ranks: Tensor, k: int) -> Tensor:
 
 
 def subset_recall_at(ranks: Tensor, k: int) -> Tensor:
-    """Whether the named target is among the first k of its group; ranks (Q,) within the group.
+    """Whether the target is among the first k of its group; ranks (Q,) within the group.
 
     Source: Liu et al., 2021, arXiv 2108.04024, section 5.
     """
@@ -94,15 +94,15 @@ def subset_recall_at(ranks: Tensor, k: int) -> Tensor:
 
 
 def average_precision_at(ranks: Tensor, counts: Tensor, k: int) -> Tensor:
-    """Average precision of the first k, (Q,): the precisions at the hits over min(answers, k).
+    """Average precision of the first k, (Q,): the precisions at the hits over min(positives, k).
 
     Args:
         ranks: (Q, A), in any order.
-        counts: (Q,) right answers of each query, at least 1.
+        counts: (Q,) positives of each query, at least 1.
         k: Cut-off.
 
     Raises:
-        ValueError: A query has no answers.
+        ValueError: A query has no positives.
 
     Source: Baldrati et al., 2023, arXiv 2303.15247, equation for mAP@K.
     """
@@ -125,9 +125,9 @@ def per_query(
 
     Args:
         measure: A name such as ``map@5``, or what ``parse_measure`` made of it.
-        ranks: (Q, A), the named target in the first column.
-        subset_ranks: (Q,) rank of the named target within the query's group.
-        counts: (Q,) right answers of each query; without it those that have a rank.
+        ranks: (Q, A), the target in the first column.
+        subset_ranks: (Q,) rank of the target within the query's group.
+        counts: (Q,) positives of each query; without it those that have a rank.
 
     Raises:
         CIRError: The measure is unknown, or needs groups that the data does not have.
@@ -144,11 +144,11 @@ def per_query(
     return subset_recall_at(subset_ranks, k)
 
 
-def random_recall(k: int, n: int, answers: int = 1) -> float:
-    """Chance that a random ranking of n images has one of the answers among the first k."""
-    if not 1 <= answers <= n or k < 1:
-        raise ValueError(f"need 1 <= answers <= n and k >= 1, got {answers=}, {n=}, {k=}")
-    return 1.0 - comb(n - answers, k) / comb(n, k) if k < n else 1.0
+def random_recall(k: int, n: int, positives: int = 1) -> float:
+    """Chance that a random ranking of n images has one of the positives among the first k."""
+    if not 1 <= positives <= n or k < 1:
+        raise ValueError(f"need 1 <= positives <= n and k >= 1, got {positives=}, {n=}, {k=}")
+    return 1.0 - comb(n - positives, k) / comb(n, k) if k < n else 1.0
 
 
 def mean_by_name(values: Tensor, names: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from torch import Tensor
 CELLS = 240_000
 
 
-def places(scores: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+def ranks_of(scores: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Places (q, A) int64 of columns in their rows' rankings, from 1, and rows (q,) bool with NaN.
 
     In a row with NaN the places mean nothing. Beside the result a CPU holds two bytes for each of
@@ -61,12 +61,12 @@ def _compared_on_cpu(scores: Tensor, own: Tensor, columns: Tensor) -> tuple[Tens
     """As ``_compared``, zeros where no column is asked for.
 
     A pass for each answer: sorting a row once costs as much as 14 of them at 15,000 columns, as 40
-    at 123,000, and looking every score up among the sorted answers as 70.
+    at 123,000, and looking every score up among the sorted positives as 70.
     """
     counts = np.zeros((2, *columns.shape), dtype=np.int64)
     width = scores.shape[1]
     step = max(1, CELLS // (width * len(columns)))
-    together = max(1, CELLS // (width * step))  # answers compared in one go
+    together = max(1, CELLS // (width * step))  # positives compared in one go
     asked, others = columns.numpy() >= 0, _array(own)
 
     def count(starts: Sequence[int]) -> None:
@@ -75,12 +75,12 @@ def _compared_on_cpu(scores: Tensor, own: Tensor, columns: Tensor) -> tuple[Tens
             rows = slice(first, first + step)
             part, wanted = _array(scores[rows]), np.flatnonzero(asked[:, rows].any(axis=1))
             for at in range(0, len(wanted), together):
-                answers = wanted[at : at + together]
-                other = others[answers, rows, None]
-                results = tally.results[:, : len(answers), : len(part)]
+                positives = wanted[at : at + together]
+                other = others[positives, rows, None]
+                results = tally.results[:, : len(positives), : len(part)]
                 np.greater(part, other, out=results[0])
                 np.less(part, other, out=results[1])
-                counts[:, answers, rows] = tally.count()[:, : len(answers), : len(part)]
+                counts[:, positives, rows] = tally.count()[:, : len(positives), : len(part)]
 
     starts = range(0, len(scores), step)
     threads = min(torch.get_num_threads(), len(starts))
@@ -134,7 +134,7 @@ def _array(scores: Tensor) -> Any:
     return (scores.float() if half else scores).numpy()
 
 
-def leading(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Scores and columns, each (q, min(k, N)), of the first k of each row's ranking, in order.
 
     What a full stable sort begins with, bit for bit (NaN first), for a fraction of its time.

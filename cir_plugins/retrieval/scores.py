@@ -33,7 +33,7 @@ def rows_per_block(candidates: int, device: torch.device) -> int:
 
 
 def score(queries: Tensor, targets: Tensor, similarity: Similarity) -> Tensor:
-    """Scores (q, N) of a block, by parts of the targets where they have several tokens."""
+    """Scores (q, N) of a block, in micro-batches of the targets where they have several tokens."""
     with torch.no_grad():
         if targets.dim() == 2:
             return similarity(queries, targets)

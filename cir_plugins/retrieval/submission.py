@@ -50,7 +50,7 @@ def submission(
         form: The server's form.
         rankings: Query id -> image ids, best first; the first ``form.count`` are taken. For
             ``in_group`` forms they may be a ranking of the whole gallery: others are passed over.
-        split: The queries that the file answers.
+        split: The queries that the file positives.
 
     Raises:
         CIRError: A query is missing or unknown, or a ranking is too short, repeats an image, or

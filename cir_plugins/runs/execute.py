@@ -19,14 +19,14 @@ from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.retrieval.evaluate import SplitResult, average, evaluate, main_value, report
 from cir_plugins.runs.folder import check_folder, make_folder, write_json
-from cir_plugins.method import Method, Parts
+from cir_plugins.method import Method, Components
 from cir_plugins.plugins.options import options_of
 from cir_plugins.config.plan import Plan
 from cir_plugins.data.readers.switches import CaptionSwitches
-from cir_plugins.runs.warm_start import check_start, load_kept, plan_of_start, save_kept, take_weights
+from cir_plugins.runs.warm_start import check_warm_start, load_kept, warm_start_plan, save_kept, take_weights
 from cir_plugins.training.trainer import BEST, LATEST, Trainer, Validate
 from cir_plugins.data.split import Split
-from cir_plugins.distributed.process_group import World
+from cir_plugins.distributed.process_group import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def execute(
     *,
     resume: bool = False,
     progress: bool = True,
-    world: World | None = None,
+    processes: ProcessGroup | None = None,
 ) -> Outcome:
     """Build, train and evaluate a plan; a run that was cut off goes on where it was.
 
@@ -73,25 +73,25 @@ def execute(
         folder: Run folder; must be new or empty unless ``resume``.
         resume: Go on in an existing folder of the same plan.
         progress: Whether bars are shown.
-        world: The processes that train together; the first one writes and evaluates, and has the
+        processes: The processes that train together; the first one writes and evaluates, and has the
             chosen weights at the end.
 
     Raises:
         CIRError: On whatever a user can mend, in all processes.
     """
     began = time.perf_counter()
-    world = world or World()
-    encoding = make_encoding(plan, progress and world.first)
-    with world.agreed():
-        check_start(plan, folder, resume=resume)
+    processes = processes or ProcessGroup()
+    encoding = make_encoding(plan, progress and processes.is_main)
+    with processes.synchronise_errors():
+        check_warm_start(plan, folder, resume=resume)
         splits = read_splits(plan, ("train", "val") if plan.train.epochs else ("val",))
         plan = learned(plan, splits)
-    world.told(lambda: check_folder(folder, plan, resume))
+    processes.broadcast(lambda: check_folder(folder, plan, resume))
     judged = tuple(split for split in splits if split.role == "val")
-    with world.agreed():
+    with processes.synchronise_errors():
         table = training_table(splits, plan.train.pool) if plan.train.epochs else None
         method = build(plan, encoding)
-        kept = load_start(method, plan, folder, resume=resume)
+        kept = load_warm_start(method, plan, folder, resume=resume)
     curve: tuple[dict[str, Any], ...] = ()
     updates = 0
     trainer = None
@@ -105,21 +105,21 @@ def execute(
             seed=plan.run.seed,
             validate=validation(judged, encoding) if judged else None,
             feature_cache_mb=plan.run.feature_cache_mb,
-            world=world,
+            processes=processes,
         )
     # Only now: what cannot be read or trained must not leave a folder that the next try trips over.
-    world.told(lambda: _make_folder(folder, plan, kept))
+    processes.broadcast(lambda: _make_folder(folder, plan, kept))
     if trainer is not None:
         done = trainer.fit(resume=resume)
         curve, updates = tuple(done.lines), done.updates
-    results = world.told(lambda: _judge(method, folder, table is not None, judged, encoding))
+    results = processes.broadcast(lambda: _judge(method, folder, table is not None, judged, encoding))
     made = report(plan.data.name, protocol_of(plan), results) if results else {}
     seconds = time.perf_counter() - began
     outcome = Outcome(
         plan, made, results, curve, seconds, method, judged, encoding, count(method), updates
     )
     written = {**made, "seconds": seconds, "updates": updates}
-    world.told(lambda: write_json(folder / "results.json", written))
+    processes.broadcast(lambda: write_json(folder / "results.json", written))
     return outcome
 
 
@@ -151,11 +151,11 @@ def make_encoding(plan: Plan, progress: bool) -> Encoding:
 def build(plan: Plan, encoding: Encoding) -> Method:
     """The plan's method on its device, the same for the same seed."""
     torch.manual_seed(plan.run.seed)
-    parts = Parts(
+    components = Components(
         plan.backbone.build(), plan.loss.build(), plan.sampler.build(), plan.train.negatives
     )
     try:
-        method: Method = plan.method.factory(parts, **plan.method.options)
+        method: Method = plan.method.factory(components, **plan.method.options)
     except ValueError as error:
         raise CIRError(f"method '{plan.method.name}': {error}") from error
     return method.to(encoding.device)
@@ -207,7 +207,7 @@ def validation(splits: Sequence[Split], encoding: Encoding) -> Validate:
     return validate
 
 
-def load_start(method: Method, plan: Plan, folder: Path, *, resume: bool) -> dict[str, Tensor]:
+def load_warm_start(method: Method, plan: Plan, folder: Path, *, resume: bool) -> dict[str, Tensor]:
     """The frozen weights to keep, once all weights of the run that the plan names are in a method.
 
     A run that goes on from its checkpoint takes the frozen ones that it kept and no others.
@@ -215,13 +215,13 @@ def load_start(method: Method, plan: Plan, folder: Path, *, resume: bool) -> dic
     Raises:
         CIRError: If the weights do not fit, with what does not.
     """
-    if not plan.run.start:
+    if not plan.run.warm_start:
         return {}
     if resume and (folder / LATEST).is_file():
         return load_kept(method, folder)
-    other = build(plan_of_start(plan), Encoding(torch.device("cpu")))
-    load_best(other, Path(plan.run.start))
-    return take_weights(method, other.state_dict(), plan.run.start)
+    other = build(warm_start_plan(plan), Encoding(torch.device("cpu")))
+    load_best(other, Path(plan.run.warm_start))
+    return take_weights(method, other.state_dict(), plan.run.warm_start)
 
 
 def load_best(method: Method, folder: Path) -> None:

@@ -50,7 +50,7 @@ def same_run(folder: Path, plan: Plan) -> bool:
         CIRError: If the configuration cannot be read.
     """
     there = read_config(folder / CONFIG)
-    return write_config(computed(there)) == write_config(computed(plan.tables()))
+    return write_config(computed(there)) == write_config(computed(plan.config()))
 
 
 def make_folder(folder: Path, plan: Plan) -> None:

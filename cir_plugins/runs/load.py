@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cir_plugins.config.toml import Tables, merge, read_config
+from cir_plugins.config.toml import Config, merge, read_config
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.retrieval.evaluate import encode_split, evaluate, rankings, report
@@ -17,14 +17,14 @@ from cir_plugins.runs.folder import CONFIG, check_record
 from cir_plugins.method import Method
 from cir_plugins.plugins.options import check_options, options_of
 from cir_plugins.config.plan import Plan
-from cir_plugins.config.resolve import make_plan, plan_reader, recipe_of, recipe_tables
+from cir_plugins.config.resolve import make_plan, plan_reader, recipe_of, recipe_config
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.runs.execute import Outcome, build, count, load_best, make_encoding, protocol_of, protocol_switches, read_splits
 from cir_plugins.training.trainer import METRICS
 from cir_plugins.data.split import Split
 
 
-def plan_of_run(folder: Path, registry: Registry, overrides: Tables) -> Plan:
+def plan_of_run(folder: Path, registry: Registry, overrides: Config) -> Plan:
     """The plan of a finished run, with some tables over its own.
 
     Raises:
@@ -35,7 +35,7 @@ def plan_of_run(folder: Path, registry: Registry, overrides: Tables) -> Plan:
 
 
 def open_run(
-    folder: Path, registry: Registry, *, overrides: Tables | None = None, progress: bool = True
+    folder: Path, registry: Registry, *, overrides: Config | None = None, progress: bool = True
 ) -> tuple[Plan, Method, Encoding]:
     """A finished run's plan, its method with the chosen weights, and where it computes.
 
@@ -55,7 +55,7 @@ def _opened(folder: Path, plan: Plan, progress: bool) -> tuple[Method, Encoding]
     return method, replace(encoding, finished=True)
 
 
-def read_run(folder: Path) -> tuple[Tables, list[dict[str, Any]]]:
+def read_run(folder: Path) -> tuple[Config, list[dict[str, Any]]]:
     """A run's resolved configuration and the lines of its ``metrics.jsonl``; none untrained.
 
     Raises:
@@ -78,8 +78,8 @@ def retarget(
     root: Path,
     protocol: str,
     options: Mapping[str, Any],
-) -> Tables:
-    """Tables that point a run at other data: the protocol's preset, then the given options.
+) -> Config:
+    """Config that point a run at other data: the protocol's preset, then the given options.
 
     A protocol leaves the text as the run has it where none of its reader's protocols is about it.
     On another data set what the method's recipe says of it counts, also for the method's options
@@ -98,18 +98,18 @@ def retarget(
     check_options(f"dataset '{data}'", known, options)
     config = read_config(folder / CONFIG)
     own = config.get("data", {})
-    tables: Tables = {"data": {**preset, **options, "name": data, "root": str(root)}}
+    tables: Config = {"data": {**preset, **options, "name": data, "root": str(root)}}
     if own.get("name") == data:
         tables["data"] = {**own, **tables["data"]}
         return tables
     method = registry.factory("method", config["method"]["name"])
-    said = recipe_tables(recipe_of(method), data).get("method", {})
-    judging = {
+    said = recipe_config(recipe_of(method), data).get("method", {})
+    eval_only_options = {
         name: said.get(name, option.default)
         for name, option in options_of(method).items()
-        if name in getattr(method, "judging", ())
+        if name in getattr(method, "eval_only_options", ())
     }
-    return {**tables, "method": judging} if judging else tables
+    return {**tables, "method": eval_only_options} if eval_only_options else tables
 
 
 def evaluate_run(
@@ -136,10 +136,10 @@ def evaluate_run(
     if feature_cache is not None:
         overrides["run"] = {"feature_cache": str(feature_cache)}
     plan = plan_of_run(folder, registry, overrides)
-    return judge_run(folder, plan, split=split, protocol=protocol, progress=progress).report
+    return evaluate_outcome(folder, plan, split=split, protocol=protocol, progress=progress).report
 
 
-def judge_run(
+def evaluate_outcome(
     folder: Path, plan: Plan, *, split: str = "val", protocol: str = "", progress: bool = True
 ) -> Outcome:
     """A finished run's outcome on the data of a plan of it; no curve, no updates.

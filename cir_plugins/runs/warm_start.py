@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.training.checkpoint import load_state, load_trained_state, save_state
-from cir_plugins.config.toml import Tables, read_config
+from cir_plugins.config.toml import Config, read_config
 from cir_plugins.errors import CIRError
 from cir_plugins.runs.folder import CONFIG, check_record
 from cir_plugins.method import Method
@@ -22,29 +22,29 @@ from cir_plugins.training.trainer import BEST, LATEST
 KEPT = "frozen.safetensors"
 
 
-def start_layer(layers: Iterable[Tables]) -> tuple[Tables, ...]:
-    """The tables ``[method]`` and ``[backbone]`` of the run that ``run.start`` names.
+def warm_start_layer(layers: Iterable[Config]) -> tuple[Config, ...]:
+    """The tables ``[method]`` and ``[backbone]`` of the run that ``run.warm_start`` names.
 
     Laid under the given ones they make the new run of the same shape (sizes, vocabulary) without
-    naming it again. () where no run is named, or where there is none: ``check_start`` tells that
+    naming it again. () where no run is named, or where there is none: ``check_warm_start`` tells that
     when it is needed.
     """
-    named = [given["run"]["start"] for given in layers if "start" in given.get("run", {})]
+    named = [given["run"]["warm_start"] for given in layers if "warm_start" in given.get("run", {})]
     if not named or not named[-1] or not (Path(str(named[-1])) / CONFIG).is_file():
         return ()
     tables = read_config(Path(named[-1]) / CONFIG)
     return ({name: tables[name] for name in ("method", "backbone") if name in tables},)
 
 
-def check_start(plan: Plan, folder: Path, *, resume: bool) -> None:
+def check_warm_start(plan: Plan, folder: Path, *, resume: bool) -> None:
     """Check that the plan's run can start from the one it names; nothing where it goes on.
 
     Raises:
         CIRError: If that is no run with weights, or one of another method or backbone.
     """
-    if not plan.run.start or (resume and (folder / LATEST).is_file()):
+    if not plan.run.warm_start or (resume and (folder / LATEST).is_file()):
         return
-    start = Path(plan.run.start)
+    start = Path(plan.run.warm_start)
     check_record(start)
     tables = read_config(start / CONFIG)
     wrong = [
@@ -58,13 +58,13 @@ def check_start(plan: Plan, folder: Path, *, resume: bool) -> None:
         raise CIRError(f"run {start} cannot be started from: it has no {BEST}")
 
 
-def plan_of_start(plan: Plan) -> Plan:
+def warm_start_plan(plan: Plan) -> Plan:
     """The plan with method, backbone and seed as the run that it starts from has them.
 
     Raises:
         CIRError: If that run's configuration cannot be read or is of another version.
     """
-    tables = read_config(Path(plan.run.start or "") / CONFIG)
+    tables = read_config(Path(plan.run.warm_start or "") / CONFIG)
     parts = []
     for part in (plan.method, plan.backbone):
         options = options_of(part.factory)
@@ -73,7 +73,7 @@ def plan_of_start(plan: Plan) -> Plan:
         whole = {key: checked.get(key, option.default) for key, option in options.items()}
         parts.append(replace(part, options=whole))
     seed = tables.get("run", {}).get("seed", plan.run.seed)
-    run = replace(plan.run, seed=seed, start=None)
+    run = replace(plan.run, seed=seed, warm_start=None)
     return replace(plan, method=parts[0], backbone=parts[1], run=run)
 
 
@@ -88,7 +88,7 @@ def take_weights(method: Method, state: Mapping[str, Tensor], start: str) -> dic
         for name, value in method.named_parameters()
         if not value.requires_grad
     }
-    load_trained_state(method, state, f"run.start: run {start}")
+    load_trained_state(method, state, f"run.warm_start: run {start}")
     return {
         name: state[name]
         for name, value in before.items()

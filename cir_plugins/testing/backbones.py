@@ -24,7 +24,7 @@ from cir_plugins.testing.contract import (
 )
 from cir_plugins.testing.offers import check_offers
 
-_METHODS = ("preprocess", "tokenize", "features", "query", "target", "similarity")
+_METHODS = ("preprocess", "tokenize", "features", "encode_query", "encode_gallery", "similarity")
 
 
 def check_backbone(backbone: Any, *, images: int = 3, seed: int = 0) -> None:
@@ -135,10 +135,10 @@ def _check_embeddings(
 ) -> None:
     images = len(pixels)
     given = f"the features and tokens of {images} images and texts"
-    with calling("query", given):
-        asked = backbone.query(features, tokens)
-    with calling("target", f"the features of {images} images"):
-        target = backbone.target(features)
+    with calling("encode_query", given):
+        asked = backbone.encode_query(features, tokens)
+    with calling("encode_gallery", f"the features of {images} images"):
+        target = backbone.encode_gallery(features)
     query = require_tensor("query", asked, (images, None))
     rank = target.dim() if isinstance(target, Tensor) else 0
     shape = (images, *([None] if rank == 3 else []), query.shape[-1])
@@ -150,13 +150,13 @@ def _check_embeddings(
         with calling("the backbone", "a single image and text"):
             one = backbone.features(pixels[index : index + 1])
             alone = backbone.tokenize(_texts(images)[index : index + 1])
-            found, composed = backbone.target(one)[0], backbone.query(one, alone)[0]
+            found, composed = backbone.encode_gallery(one)[0], backbone.encode_query(one, alone)[0]
         where = f"of image {index} alone and in a batch of {images}"
         require_close(f"target {where}", found, target[index], 1e-3)
         require_close(f"query {where}", composed, query[index], 1e-3)
     backwards = torch.arange(images - 1, -1, -1)
-    with calling("target", "the features in another order"):
-        moved = backbone.target(select(features, backwards))
+    with calling("encode_gallery", "the features in another order"):
+        moved = backbone.encode_gallery(select(features, backwards))
     require_close("targets in another order", moved, target[backwards], 1e-3)
 
 

@@ -29,7 +29,7 @@ def check_loss(loss: Any, *, seed: int = 0) -> None:
     It gives one value per query (B,); a row without negatives costs 0 and a batch without any is
     a ``ValueError``; gradients reach the scores of target and negatives alone, and a higher score
     of the target never costs more; rows are priced on their own unless the loss says otherwise
-    (``coupled = True``), whatever the order of columns; inputs stay as they are; ``scaled`` says
+    (``batch_dependent = True``), whatever the order of columns; inputs stay as they are; ``scaled`` says
     which scores it wants.
 
     Args:
@@ -109,7 +109,7 @@ def _check_gradient(loss: Any, scores: Tensor, target: Tensor, negatives: Tensor
 def _check_rows(
     loss: Any, values: Tensor, scores: Tensor, target: Tensor, negatives: Tensor
 ) -> None:
-    if not getattr(loss, "coupled", False):
+    if not getattr(loss, "batch_dependent", False):
         kept = torch.tensor([0, 2, _EMPTY])
         part = _price(loss, scores[kept], target[kept], negatives[kept])
         require_close("rows priced without the others", part, values[kept], 1e-5)

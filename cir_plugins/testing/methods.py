@@ -15,7 +15,7 @@ from cir_plugins.config.ranges import checked_settings
 from cir_plugins.config.settings import Recipe, TrainSettings
 from cir_plugins.config.toml import TABLES
 from cir_plugins.features import select
-from cir_plugins.method import Method, Parts
+from cir_plugins.method import Components, Method
 from cir_plugins.testing.contract import (
     TEXTS,
     calling,
@@ -71,12 +71,15 @@ def check_method(
     lacking = sorted(method_class.needs - getattr(backbone, "offers", frozenset()))
     require(not lacking, f"the backbone given to this check does not offer {', '.join(lacking)}")
     negatives = method_class.recipe.train.negatives
-    parts = Parts(backbone, loss or InfoNCE(), sampler or InBatch(), negatives)
+    parts = Components(backbone, loss or InfoNCE(), sampler or InBatch(), negatives)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with calling(method_class.__name__, f"the parts and the options {dict(options or {})}"):
             method = method_class(parts, **(options or {}))
-        with calling("preparing a batch", "the backbone's preprocess and tokenize, views and edit"):
+        with calling(
+            "preparing a batch",
+            "the backbone's preprocess and tokenize, text_variants and caption_edit",
+        ):
             batch = _batch(method, negatives != "batch", seed)
         _check_retrieval(method, batch)
         if method_class.trained:
@@ -87,7 +90,7 @@ def check_method(
 
 def check_recipe(method_class: type[Method]) -> None:
     """Check a method's declarations: recipe, needs and options; nothing is built."""
-    require_options(method_class, required=("parts",))
+    require_options(method_class, required=("components",))
     recipe = getattr(method_class, "recipe", None)
     if not isinstance(recipe, Recipe):
         require(False, f"{method_class.__name__}.recipe must be a Recipe, not {recipe!r}")
@@ -116,12 +119,12 @@ def _batch(method: Method, mined: bool, seed: int) -> Batch:
     """Four queries whose references, targets and further candidates share images."""
     backbone = method.backbone
     texts = [TEXTS[index % len(TEXTS)] for index in range(_ROWS)]
-    views = {
-        name: backbone.tokenize([edit(text) for text in texts])
-        for name, edit in type(method).views.items()
+    text_variants = {
+        name: backbone.tokenize([caption_edit(text) for text in texts])
+        for name, caption_edit in type(method).text_variants.items()
     }
-    edit = type(method).edit
-    texts = [edit(text) for text in texts] if edit else texts
+    caption_edit = type(method).caption_edit
+    texts = [caption_edit(text) for text in texts] if caption_edit else texts
     excluded = torch.zeros(_ROWS, _CANDIDATES, dtype=torch.bool)
     excluded[0, 1] = True
     drawn = torch.zeros(_ROWS, _CANDIDATES, dtype=torch.bool)
@@ -137,7 +140,7 @@ def _batch(method: Method, mined: bool, seed: int) -> Batch:
         text=texts,
         tokens=backbone.tokenize(texts),
         mined=drawn if mined else None,
-        views=views,
+        text_variants=text_variants,
         rows=torch.arange(_ROWS),
         changed=[("colour",), ("length", "shape"), (), ("pattern",)],
         image_index=torch.arange(_IMAGES),
@@ -150,11 +153,11 @@ def _check_retrieval(method: Method, batch: Batch) -> None:
         with calling("features", "a batch of images"):
             features = method.features(batch)
         asked = select(features, batch.reference)
-        with calling("query", f"features and tokens of {_ROWS} queries"):
-            query = method.query(asked, batch.tokens)
-            again = method.query(asked, batch.tokens)
-        with calling("target", f"features of {_CANDIDATES} candidates"):
-            target = method.target(select(features, batch.candidates))
+        with calling("encode_query", f"features and tokens of {_ROWS} queries"):
+            query = method.encode_query(asked, batch.tokens)
+            again = method.encode_query(asked, batch.tokens)
+        with calling("encode_gallery", f"features of {_CANDIDATES} candidates"):
+            target = method.encode_gallery(select(features, batch.candidates))
         for name, value in (("query", query), ("target", target)):
             require(isinstance(value, Tensor), f"{name} must be a tensor, not {value!r:.80}")
         shapes = f"query {tuple(query.shape)} and target {tuple(target.shape)}"
@@ -176,9 +179,9 @@ def _check_terms(method: Method, batch: Batch) -> frozenset[str]:
     with calling("on_epoch", "the first epoch"):
         method.on_epoch(0, max(1, method.recipe.train.epochs))
     kept = _tensors(batch)
-    with calling("terms", f"a batch of {_ROWS} queries with images"):
-        terms = method.terms(batch)
-    require_unchanged("terms", kept, _tensors(batch))
+    with calling("loss_terms", f"a batch of {_ROWS} queries with images"):
+        terms = method.loss_terms(batch)
+    require_unchanged("loss_terms", kept, _tensors(batch))
     require(isinstance(terms, dict) and bool(terms), "terms must be a dict with one term or more")
     for name, value in terms.items():
         require(isinstance(name, str), f"the name of a term must be a string, not {name!r}")
@@ -206,12 +209,14 @@ def _check_features(method: Method, batch: Batch) -> None:
     method.eval()
     with torch.no_grad():
         state = torch.random.get_rng_state()
-        with calling("terms", "a batch with images, in evaluation mode"):
-            expected = method.terms(batch)
+        with calling("loss_terms", "a batch with images, in evaluation mode"):
+            expected = method.loss_terms(batch)
             features = method.features(batch)
         torch.random.set_rng_state(state)
-        with calling("terms", "a batch that brings features instead of images (images is None)"):
-            found = method.terms(replace(batch, images=None, features=features))
+        with calling(
+            "loss_terms", "a batch that brings features instead of images (images is None)"
+        ):
+            found = method.loss_terms(replace(batch, images=None, features=features))
     for name, value in expected.items():
         require(name in found, f"term '{name}' is missing when the batch brings features")
         require_close(f"term '{name}' from features instead of pixels", found[name], value, 1e-3)

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from cir_plugins.config.resolve import make_plan, recipe_of
-from cir_plugins.config.toml import Tables
+from cir_plugins.config.toml import Config
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.registry import Offer, Registry, hiding_folders, is_factory
 from cir_plugins.testing.contract import ContractError, calling, require, require_options
@@ -60,7 +60,7 @@ def _check_offer(registry: Registry, offer: Offer) -> None:
         factory: Any = registry.factory(offer.kind, offer.name)
         require(is_factory(factory), f"{factory!r:.80} is no class or function that builds it")
         with calling("reading its options", "its signature"):
-            require_options(factory, required=("parts",) if offer.kind == "method" else ())
+            require_options(factory, required=("components",) if offer.kind == "method" else ())
         if offer.kind == "method":
             check_recipe(factory)
             _check_plans(registry, offer.name, factory)
@@ -90,7 +90,7 @@ def _check_plans(registry: Registry, name: str, factory: Any) -> None:
             _plan(what, registry, name, data)
             continue
         # Its reader is not installed, so that nothing can be said of the reader's options.
-        tables: Tables = {}
+        tables: Config = {}
         for key, value in differences.items():
             table, _, option = key.partition(".")
             if table != "data":
@@ -98,9 +98,9 @@ def _check_plans(registry: Registry, name: str, factory: Any) -> None:
         _plan(what, registry, name, silent, tables)
 
 
-def _plan(what: str, registry: Registry, name: str, data: str, *layers: Tables) -> None:
-    base: Tables = {"method": {"name": name}, "data": {"name": data, "root": "."}}
-    with calling("'refuses'", what):
+def _plan(what: str, registry: Registry, name: str, data: str, *layers: Config) -> None:
+    base: Config = {"method": {"name": name}, "data": {"name": data, "root": "."}}
+    with calling("'check_compatibility'", what):
         try:
             make_plan(registry, base, *layers)
         except CIRError as error:

@@ -19,7 +19,7 @@ _ROLES = ("train", "val", "test")
 def check_reader(reader: Any, root: Path) -> None:
     """Check that a reader gives splits as the host relies on.
 
-    Every image that is asked or ranked has a file; answers are in the gallery, the named target
+    Every image that is asked or ranked has a file; positives are in the gallery, the target
     first; ids do not repeat; measures are known; a second reading gives the same; a folder that
     is not there is a ``CIRError``.
 
@@ -96,13 +96,15 @@ def _check_query(where: str, query: Query, split: Split, gallery: frozenset[str]
     require(query.text in texts, f"{where}: text {query.text!r} is none of its captions': {texts}")
     if query.target is None:
         require(split.role == "test", f"{where} has no target, though its split is {split.role}")
-        require(not query.answers, f"{where} has answers but no target")
+        require(not query.positives, f"{where} has positives but no target")
         return
-    first = query.answers[:1]
-    require(first == (query.target,), f"{where}: answers must begin with the target, found {first}")
-    _require_distinct(f"{where}: answers", query.answers)
-    outside = [name for name in query.answers if name not in gallery]
-    require(not outside, f"{where}: answers {outside} are not in the gallery")
+    first = query.positives[:1]
+    require(
+        first == (query.target,), f"{where}: positives must begin with the target, found {first}"
+    )
+    _require_distinct(f"{where}: positives", query.positives)
+    outside = [name for name in query.positives if name not in gallery]
+    require(not outside, f"{where}: positives {outside} are not in the gallery")
     if split.drop_reference:
         same = query.reference == query.target
         require(not same, f"{where}: the target is the reference, which leaves the ranking")

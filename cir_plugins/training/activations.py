@@ -33,7 +33,7 @@ def checkpoint_activations(backbone: nn.Module) -> int:
     if not able:
         raise CIRError(
             f"backbone {type(backbone).__name__} has no network whose activations can be computed "
-            "again; accepted: train.checkpointing=false, or a smaller train.chunk"
+            "again; accepted: train.checkpointing=false, or a smaller train.micro_batch"
         )
     inside: set[nn.Module] = set()
     network: Any  # of another library
@@ -61,7 +61,7 @@ def compile_blocks(backbone: nn.Module) -> int:
 
     Blocks are what stands in lists of modules of one class, such as the layers of a transformer:
     far less to compile than whole networks, and equal blocks are compiled once. Parameters keep
-    their names. Random numbers are drawn as without compiling, so that a batch embedded by parts
+    their names. Random numbers are drawn as without compiling, so that a batch embedded in micro-batches
     meets the same dropout in both of its passes.
 
     Raises:

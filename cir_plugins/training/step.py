@@ -1,4 +1,4 @@
-"""One optimiser step: forward, backward, update; of a batch whole or embedded by parts.
+"""One optimiser step: forward, backward, update; of a batch whole or embedded in micro-batches.
 
 By parts means that the embeddings of all rows are computed first, the loss on all of them gives
 the gradient of each embedding, and every part is then embedded again (or was kept) and handed its
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cir_plugins.config.settings import TrainSettings
-from cir_plugins.distributed.process_group import World
+from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.device import autocast, move_batch
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError, SharedError
@@ -35,7 +35,7 @@ QUERIES, TARGETS, TERMS = 0, 1, 2  # what the random numbers of a step are drawn
 
 
 @dataclass(frozen=True)
-class Part:
+class Slice:
     """Rows of one side of a batch that are embedded together.
 
     Attributes:
@@ -57,7 +57,7 @@ class Step:
         settings: Optimiser, clipping, chunk, checkpointing, compile.
         encoding: Device and precision.
         seed: Seed of what is drawn while parts are embedded.
-        world: The processes that train together.
+        processes: The processes that train together.
 
     Raises:
         CIRError: If the method needs a batch whole and the settings have it in parts, or the
@@ -71,13 +71,13 @@ class Step:
         encoding: Encoding,
         *,
         seed: int,
-        world: World,
+        processes: ProcessGroup,
     ) -> None:
         self.method = method
         self.settings = settings
         self.encoding = encoding
         self.seed = seed
-        self.world = world
+        self.processes = processes
         if settings.checkpointing:
             checkpoint_activations(method.backbone)
         if settings.compile:
@@ -85,9 +85,9 @@ class Step:
         self.optimizer = make_optimizer(method, settings)
         fp16 = encoding.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(encoding.device.type, enabled=fp16)
-        self.by_parts = bool(settings.chunk) or world.size > 1
-        if self.by_parts:
-            refuse_whole_batches(method)
+        self.micro_batched = bool(settings.micro_batch) or processes.size > 1
+        if self.micro_batched:
+            check_micro_batching(method)
 
     def __call__(self, batch: Batch, epoch: int, number: int) -> dict[str, float]:
         """The terms of a batch, after an update that lowers their sum.
@@ -98,10 +98,10 @@ class Step:
         batch = move_batch(batch, self.encoding.device)
         self.optimizer.zero_grad(set_to_none=True)
         where = f"epoch {epoch}, step {number}"
-        if self.by_parts:
+        if self.micro_batched:
             terms = self._by_parts(batch, (epoch, number), where)
         else:
-            terms = self._backward(lambda: self.method.terms(batch), where)
+            terms = self._backward(lambda: self.method.loss_terms(batch), where)
         if self.settings.clip:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self._trained(), self.settings.clip)
@@ -117,7 +117,7 @@ class Step:
             try:
                 terms = make()
             except CIRError as error:
-                if self.world.size == 1:
+                if self.processes.size == 1:
                     raise
                 # Each process has the terms of the whole batch.
                 raise SharedError(str(error)) from error
@@ -134,29 +134,31 @@ class Step:
     def _by_parts(self, batch: Batch, place: tuple[int, int], where: str) -> dict[str, Tensor]:
         if self.method.backbone.frozen_features and batch.features is None:
             batch = replace(batch, features=self._frozen_features(batch), images=None)
-        chunk = self.settings.chunk
+        chunk = self.settings.micro_batch
         sides: list[Features] = []
-        kept: list[tuple[Part, Features]] = []
+        kept: list[tuple[Slice, Features]] = []
         for side, count in ((QUERIES, len(batch.reference)), (TARGETS, len(batch.candidates))):
-            ranges = self.world.parts(count, chunk)
+            ranges = self.processes.slices(count, chunk)
             seeds = [mix(self.seed, *place, side, number) for number in range(len(ranges))]
-            parts = [Part(side, rows, s) for rows, s in zip(ranges, seeds, strict=True)]
+            parts = [Slice(side, rows, s) for rows, s in zip(ranges, seeds, strict=True)]
             with torch.set_grad_enabled(not chunk):
-                own = [(part, self._embed(batch, part)) for part in self.world.own(parts)]
+                own = [(part, self._embed(batch, part)) for part in self.processes.assigned(parts)]
             kept += own
             whole = concatenate([each(f, torch.Tensor.detach) for _, f in own]) if own else None
-            sides.append(each(self.world.gather(whole, self.world.counts(count, chunk)), _leaf))
+            sides.append(
+                each(self.processes.all_gather(whole, self.processes.counts(count, chunk)), _leaf)
+            )
         torch.manual_seed(mix(self.seed, *place, TERMS))
         terms = self._backward(
-            lambda: self.method.terms_from(sides[QUERIES], sides[TARGETS], batch), where
+            lambda: self.method.loss_terms_from(sides[QUERIES], sides[TARGETS], batch), where
         )
-        if not self.world.first:
+        if not self.processes.is_main:
             # What the terms themselves are trained by has its gradient in every process.
             self.optimizer.zero_grad(set_to_none=True)
         for part, embedded in kept:
             again = self._embed(batch, part) if chunk else embedded
             _back(again, sides[part.side], part.rows)
-        self.world.sum_gradients(self._trained())
+        self.processes.all_reduce_gradients(self._trained())
         return terms
 
     def _frozen_features(self, batch: Batch) -> Features:
@@ -164,13 +166,13 @@ class Step:
             raise ValueError("a batch needs images or features")
         if not len(batch.images):  # a process without rows
             return batch.images
-        size = self.settings.chunk or len(batch.images)
+        size = self.settings.micro_batch or len(batch.images)
         with torch.no_grad(), autocast(self.encoding.device, self.encoding.dtype):
             return concatenate(
                 [self.method.backbone.features(i) for i in torch.split(batch.images, size)]
             )
 
-    def _embed(self, batch: Batch, part: Part) -> Features:
+    def _embed(self, batch: Batch, part: Slice) -> Features:
         # The same numbers are drawn when the part is embedded again, and by whichever process.
         torch.manual_seed(part.seed)
         rows = slice(part.rows.start, part.rows.stop)
@@ -199,23 +201,23 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
         excluded=batch.excluded[:0],
         text=batch.text[rows],
         tokens={name: tokens[rows] for name, tokens in batch.tokens.items()},
-        views={
+        text_variants={
             view: {name: tokens[rows] for name, tokens in given.items()}
-            for view, given in batch.views.items()
+            for view, given in batch.text_variants.items()
         },
         rows=None if batch.rows is None else batch.rows[rows],
         changed=batch.changed[rows],
     )
 
 
-def refuse_whole_batches(method: Method) -> None:
-    """Refuse a method whose batches cannot be embedded by parts.
+def check_micro_batching(method: Method) -> None:
+    """Refuse a method whose batches cannot be embedded in micro-batches.
 
     Raises:
         CIRError: With the reason.
     """
-    accepted = "accepted: train.chunk=0 in one process"
-    if not method.in_parts():
+    accepted = "accepted: train.micro_batch=0 in one process"
+    if not method.supports_micro_batches():
         name = type(method).__name__
         raise CIRError(f"method {name} computes its terms on a whole batch at once; {accepted}")
     method.train()

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cir_plugins.config.settings import TrainSettings
 from cir_plugins.data.batches import BatchSource, epoch_plans
 from cir_plugins.data.table import TrainingTable
-from cir_plugins.distributed.process_group import World
+from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding, FeatureStore, training_store
 from cir_plugins.files import write_atomically
 from cir_plugins.method import Method
@@ -72,7 +72,7 @@ class Trainer:
         seed: Seed of everything drawn.
         validate: Validation, or None to keep the last epoch.
         feature_cache_mb: Memory for features of a frozen tower, in MiB.
-        world: The processes that train together; the first one validates and writes.
+        processes: The processes that train together; the first one validates and writes.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Trainer:
         seed: int,
         validate: Validate | None,
         feature_cache_mb: int,
-        world: World | None = None,
+        processes: ProcessGroup | None = None,
     ) -> None:
         self.method = method
         self.table = table
@@ -96,9 +96,9 @@ class Trainer:
         self.seed = seed
         self.validate = validate
         self.progress = Progress()
-        self.world = world or World()
-        with self.world.agreed():
-            self.step = Step(method, settings, encoding, seed=seed, world=self.world)
+        self.processes = processes or ProcessGroup()
+        with self.processes.synchronise_errors():
+            self.step = Step(method, settings, encoding, seed=seed, processes=self.processes)
         self.optimizer, self.scaler = self.step.optimizer, self.step.scaler
         self.average = Average(method, settings.ema) if settings.ema else None
         self.store = self._store(feature_cache_mb)
@@ -110,12 +110,14 @@ class Trainer:
             CIRError: If the loss is no longer a finite number, or the disk is full.
         """
         path = self.folder / LATEST
-        there = resume and self.world.told(path.is_file)
+        there = resume and self.processes.broadcast(path.is_file)
         if there:
-            state = self.world.told(lambda: load_state(path))
-            with self.world.agreed():
+            state = self.processes.broadcast(lambda: load_state(path))
+            with self.processes.synchronise_errors():
                 self._load(state)
-            self.world.told(self._log)  # a run cut off after its checkpoint lacks the last line
+            self.processes.broadcast(
+                self._log
+            )  # a run cut off after its checkpoint lacks the last line
         loader = self._loader()
         for epoch in range(self.progress.epoch, self.settings.epochs):
             self._epoch(epoch, loader)
@@ -125,20 +127,20 @@ class Trainer:
         self.method.eval()
         backbone, augment = self.method.backbone, self.settings.augment
         given = backbone, self.table.paths, self.encoding, limit_mb, augment
-        return training_store(*given, self.world)
+        return training_store(*given, self.processes)
 
     def _loader(self) -> Loader:
         source = BatchSource(
             self.table,
             self.method.backbone,
             seed=self.seed,
-            known=self.settings.known,
+            known_positives=self.settings.known_positives,
             augmentation=self.settings.augment,
             with_images=self.store is None,
-            views=self.method.views,
-            edit=type(self.method).edit,
-            world=self.world,
-            chunk=self.settings.chunk,
+            text_variants=self.method.text_variants,
+            caption_edit=type(self.method).caption_edit,
+            processes=self.processes,
+            micro_batch=self.settings.micro_batch,
         )
         return Loader(source, self.encoding, self.store)
 
@@ -162,7 +164,7 @@ class Trainer:
         self.method.on_epoch(epoch, self.settings.epochs)
         sums: dict[str, float] = {}
         bar = tqdm(
-            self.world.in_step(loader.epoch(plans)),
+            self.processes.synchronised(loader.epoch(plans)),
             total=len(plans),
             desc=f"epoch {epoch + 1}/{self.settings.epochs}",
             disable=not self.encoding.progress,
@@ -173,8 +175,8 @@ class Trainer:
             for name, value in self._step(batch, epoch, step).items():
                 sums[name] = sums.get(name, 0.0) + value
             line["lr"] = self.settings.lr * factor
-        line["terms"] = {name: total / len(plans) for name, total in sums.items()}
-        line["loss"] = sum(line["terms"].values())
+        line["loss_terms"] = {name: total / len(plans) for name, total in sums.items()}
+        line["loss"] = sum(line["loss_terms"].values())
         line["seconds"] = time.perf_counter() - began
         self.progress.epoch = epoch + 1
         self._finish(epoch, line)
@@ -205,11 +207,11 @@ class Trainer:
             epochs=min(until, settings.epochs) - epoch,
             count=settings.mined,
             seed=self.seed,
-            known=settings.known,
+            known_positives=settings.known_positives,
             with_model=with_model,
             store=self.store,
             previous=self.progress.mined,
-            world=self.world,
+            processes=self.processes,
         )
         line["mining"] = dict(self.progress.mined.report)
 
@@ -222,16 +224,16 @@ class Trainer:
             weights = trained_state(self.method)
             validate = self.validate
             if due and validate is not None:
-                measures, main = self.world.told(lambda: validate(self.method))
+                measures, main = self.processes.broadcast(lambda: validate(self.method))
                 line["validation"], line["main"] = dict(measures), main
             better = line.get("main", -math.inf) > self.progress.best
             keep_last = self.settings.select == "last" or self.validate is None
             if better or (keep_last and last):
                 self.progress.best = max(self.progress.best, line.get("main", -math.inf))
                 best = {"epoch": epoch, "method": weights}
-                self.world.told(lambda: save_state(self.folder / BEST, best))
+                self.processes.broadcast(lambda: save_state(self.folder / BEST, best))
         self.progress.lines.append(line)
-        self.world.told(self._save)
+        self.processes.broadcast(self._save)
 
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.applied(self.method)

@@ -47,7 +47,7 @@ def listed(labels: Any) -> list[Hashable]:
 
 
 class Answers:
-    """The right answers of rows that some grouping puts together, a few rows of a mask at a time.
+    """The positives of rows that some grouping puts together, a few rows of a mask at a time.
 
     Args:
         groupings: Names (Q,) of each row's group, for each grouping.
@@ -69,7 +69,7 @@ class Answers:
             self._groups.append((group, size, size.cumsum(0) - size, pairs % columns))
 
     def __call__(self, rows: slice) -> Tensor:
-        """Mask (q, N) bool of the rows' right answers."""
+        """Mask (q, N) bool of the rows' positives."""
         right: Tensor | None = None
         for group, size, start, column in self._groups:
             own = group[rows]

@@ -32,7 +32,7 @@ class MinedTuples:
         anchors: One item for each row.
         positives: Likewise.
         corpus: Where negatives come from: the distinct positives, and these.
-        labels: Rows of equal label are right answers to one another.
+        labels: Rows of equal label are positives to one another.
         sampler: ``(scores, target, excluded) -> mask``; ``TargetRelative()`` if None. Its upper
             bound leaves out what is too easy, its lower what may be right.
         count: Negatives of a row; a short row repeats its own, one without any draws from outside

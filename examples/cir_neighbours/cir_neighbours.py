@@ -1,7 +1,7 @@
 """Contrastive learning that spares the answer's reciprocal neighbours.
 
 Two images that are among each other's nearest neighbours often show the same thing. As negatives
-of one another they push right answers away; this method takes them out of the negatives.
+of one another they push positives away; this method takes them out of the negatives.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from torch import Tensor
 from cir_plugins import (
     TEMPERATURE,
     Batch,
+    Components,
     Factories,
     Features,
     Method,
-    Parts,
     Recipe,
     TrainSettings,
     hookimpl,
@@ -45,7 +45,7 @@ class Neighbours(Method):
     """Contrastive learning whose negatives leave out the answer's reciprocal neighbours.
 
     Args:
-        parts: Backbone, loss and sampler.
+        components: Backbone, loss and sampler.
         temperature: Start value of the temperature that scores are divided by, above 0.
         learn_temperature: Whether the temperature is trained.
         neighbours: How many nearest candidates of the batch count, 0 or more; 0 leaves nothing out.
@@ -58,25 +58,27 @@ class Neighbours(Method):
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         *,
         temperature: float = TEMPERATURE,
         learn_temperature: bool = True,
         neighbours: int = 1,
     ) -> None:
-        super().__init__(parts, temperature=temperature, learn_temperature=learn_temperature)
+        super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)
         if neighbours < 0:
             raise ValueError(f"neighbours must be 0 or more, not {neighbours}")
         self.neighbours = neighbours
 
-    def terms_from(self, queries: Features, targets: Features, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms_from(
+        self, queries: Features, targets: Features, batch: Batch
+    ) -> dict[str, Tensor]:
         """The contrastive loss by name; queries (B, D) and targets (C, ...) of the whole batch."""
         scores = self.similarity(queries, targets)
         # A candidate of several tokens is compared by their mean.
         vectors = targets.detach() if targets.dim() == 2 else unit(targets.detach().mean(1))
         twins = reciprocal_neighbours(vectors, self.neighbours)[batch.target]
         negatives = self.negatives(scores, batch) & ~twins
-        return {"loss": self.price(self.loss, scores, batch.target, negatives)}
+        return {"loss": self.reduce_loss(self.loss, scores, batch.target, negatives)}
 
 
 @hookimpl

@@ -1,6 +1,6 @@
 """sentence-transformers: its mined negatives against target-relative ones, refreshed or not.
 
-Questions use other words than answers, and every answer word has a synonym. Ten answers say the
+Questions use other words than positives, and every answer word has a synonym. Ten positives say the
 same and one of them is marked: the other nine are false negatives. All ways start from the same
 model, which has learned from the batch alone.
 """
@@ -31,14 +31,14 @@ from dqe_plugin.sampler import TargetRelative
 
 TOPICS, DETAILS, FILLERS = 40, 12, 60
 COPIES, COUNT = 10, 4
-# Of 480 answers 9 are right and unmarked: the zone begins behind the nearest 10 and ends at 29.
+# Of 480 positives 9 are right and unmarked: the zone begins behind the nearest 10 and ends at 29.
 ZONE = TargetRelative(lower=0.02, upper=0.06)
 
 
 def texts(seed: int, *, split: int, families: int) -> tuple[list[str], list[str], list[int]]:
-    """Questions, answers, and what each is about: a family's three topics and a detail."""
+    """Questions, positives, and what each is about: a family's three topics and a detail."""
     chance = random.Random(2 * seed + split)
-    questions, answers, about = [], [], []
+    questions, positives, about = [], [], []
     for family in range(families):
         topics = chance.sample(range(TOPICS), 3)
         for place, detail in enumerate(chance.sample(range(DETAILS), 4)):
@@ -50,9 +50,9 @@ def texts(seed: int, *, split: int, families: int) -> tuple[list[str], list[str]
                     words += [f"f{chance.randrange(FILLERS)}" for _ in range(2)]
                     chance.shuffle(words)
                 questions.append(" ".join(asked))
-                answers.append(" ".join(said))
+                positives.append(" ".join(said))
                 about.append(4 * family + place)
-    return questions, answers, about
+    return questions, positives, about
 
 
 def encoder(seed: int) -> SentenceTransformer:
@@ -105,13 +105,13 @@ def fit(
 def train(way: str, seed: int, quick: bool) -> float:
     """Precision on new combinations after 8 epochs on the batch alone and 8 on what was mined."""
     model = encoder(seed)
-    questions, answers, _ = texts(seed, split=0, families=2 if quick else 12)
-    pairs = Dataset.from_dict({"anchor": questions, "positive": answers})
+    questions, positives, _ = texts(seed, split=0, families=2 if quick else 12)
+    pairs = Dataset.from_dict({"anchor": questions, "positive": positives})
     fit(model, pairs, [], 1 if quick else 8, seed)
     rows, callbacks = mined(way, model, pairs, seed)
     fit(model, rows, callbacks, 2 if quick else 8, seed + 1)
-    questions, answers, about = texts(seed, split=1, families=4 if quick else 36)
-    asked, held = (model.encode(part, convert_to_tensor=True) for part in (questions, answers))
+    questions, positives, about = texts(seed, split=1, families=4 if quick else 36)
+    asked, held = (model.encode(part, convert_to_tensor=True) for part in (questions, positives))
     return precision(asked, held, torch.tensor(about), torch.tensor(about))
 
 

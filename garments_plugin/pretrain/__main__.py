@@ -36,10 +36,10 @@ def objective(model: Blip2 | Clip, images: Tensor, step: Step) -> Tensor:
     """The summed loss of a batch; images (2B, 3, H, W) are references, then targets."""
     size = len(step.phrases)
     features = model.features(images)
-    target = model.target(features[size:])
+    target = model.encode_gallery(features[size:])
     phrases = model.similarity(model.text(model.tokenize(step.phrases)), target)
     loss = spread(phrases, step.fits) + spread(phrases.T, step.fits.T)
-    query = model.query(features[:size], model.tokenize(step.changes))
+    query = model.encode_query(features[:size], model.tokenize(step.changes))
     return loss + spread(model.similarity(query, target), step.results)
 
 

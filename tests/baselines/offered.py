@@ -8,7 +8,7 @@ from typing import Any
 
 from cir_plugins import Plan, Registry, hookimpl
 from cir_plugins.config.resolve import make_plan
-from cir_plugins.config.toml import Tables
+from cir_plugins.config.toml import Config
 
 METHODS = {
     "clip4cir": "baselines_plugin.methods.clip4cir:CLIP4Cir",
@@ -36,7 +36,7 @@ def registry() -> Registry:
 
 
 def plan_of(name: str, root: Path, dataset: str = "fashioniq", **tables: dict[str, Any]) -> Plan:
-    named: Tables = {
+    named: Config = {
         "method": {"name": name},
         "data": {"name": dataset, "root": str(root)},
         "run": {"device": "cpu", "workers": 0},

@@ -17,7 +17,7 @@ from baselines_plugin.methods.bi_blip4cir import (
     tag_forward,
 )
 from baselines_plugin.parts.combiner import Combiner, Composer
-from cir_plugins import Batch, Captions, CIRError, Parts
+from cir_plugins import Batch, Captions, CIRError, Components
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.runs.convert import converted_state
@@ -35,7 +35,7 @@ FOUR_WAY = Captions(mode="four_way", strip=True, capitalise=True)
 def method_of(**options: Any) -> BiBLIP4CIR:
     torch.manual_seed(0)
     backbone = TinyBlip(start="random", vision="frozen", dropout=0.0)
-    return BiBLIP4CIR(Parts(backbone, InfoNCE(), InBatch()), **{**SMALL, **options})
+    return BiBLIP4CIR(Components(backbone, InfoNCE(), InBatch()), **{**SMALL, **options})
 
 
 def batch_for(method: BiBLIP4CIR) -> Batch:
@@ -43,8 +43,8 @@ def batch_for(method: BiBLIP4CIR) -> Batch:
     texts = ["is red and long", "sandals", "has no sleeves"]
     side = method.backbone.preprocess.size
     tokens, back = (
-        method.backbone.tokenize([edit(text) for text in texts])
-        for edit in (tag_forward, tag_backward)
+        method.backbone.tokenize([caption_edit(text) for text in texts])
+        for caption_edit in (tag_forward, tag_backward)
     )
     return Batch(
         images=torch.randn(6, 3, side, side, generator=torch.Generator().manual_seed(3)),
@@ -55,7 +55,7 @@ def batch_for(method: BiBLIP4CIR) -> Batch:
         excluded=torch.zeros(3, 3, dtype=torch.bool),
         text=texts,
         tokens=tokens,
-        views={"backward": back},
+        text_variants={"backward": back},
     )
 
 
@@ -88,12 +88,13 @@ def test_tags_and_the_four_ways_are_those_of_the_official_code() -> None:
         pytest.skip(f"no case of bi_blip4cir in {folder}")
     for row in rows:
         captions = row.get("captions", [row.get("caption")])
-        for way, edit in (("forward", tag_forward), ("backward", tag_backward)):
+        for way, caption_edit in (("forward", tag_forward), ("backward", tag_backward)):
             told = row[way] if isinstance(row[way], list) else [row[way]]
-            assert [edit(caption) for caption in captions] == told
+            assert [caption_edit(caption) for caption in captions] == told
             if f"{way}_four_ways" in row:
                 drawn = {
-                    FOUR_WAY.draw(captions, "", 0, random.Random(seed), edit) for seed in range(60)
+                    FOUR_WAY.draw(captions, "", 0, random.Random(seed), caption_edit)
+                    for seed in range(60)
                 }
                 assert drawn == set(row[f"{way}_four_ways"])
 
@@ -133,12 +134,12 @@ def test_terms_are_the_two_cross_entropies(stage: Any, symmetric: bool) -> None:
         stage=stage, symmetric=symmetric, dropout=0.0, sum_weight=0.3, combiner_weight=0.7
     )
     batch = batch_for(method)
-    terms = method.terms(batch)
+    terms = method.loss_terms(batch)
     backbone = method.backbone
     assert batch.images is not None
     raw = backbone.raw_image(backbone.features(batch.images))
     forward, backward = (
-        backbone.raw_text(tokens) for tokens in (batch.tokens, batch.views["backward"])
+        backbone.raw_text(tokens) for tokens in (batch.tokens, batch.text_variants["backward"])
     )
     query = F.normalize(method.composer(raw[:3], forward), dim=1)
     logits = 100 * query @ F.normalize(raw[3:], dim=1).T
@@ -160,7 +161,7 @@ def test_terms_are_the_two_cross_entropies(stage: Any, symmetric: bool) -> None:
 
 def test_weight_0_leaves_the_reverse_direction_out() -> None:
     method = method_of(stage="sum", sum_weight=0.0)
-    assert list(method.terms(batch_for(method))) == ["forward"]
+    assert list(method.loss_terms(batch_for(method))) == ["forward"]
     with pytest.raises(ValueError, match="must be at least 0"):
         method_of(sum_weight=-0.1)
 
@@ -172,7 +173,7 @@ def test_the_image_encoder_never_learns_and_the_text_encoder_only_first() -> Non
         method.on_epoch(epoch, 2)
         assert method.backbone.model.text_encoder.training is (epoch == 0)
         method.zero_grad()
-        torch.autograd.backward(list(method.terms(batch_for(method)).values()))
+        torch.autograd.backward(list(method.loss_terms(batch_for(method)).values()))
         learned = {n for n, p in method.named_parameters() if p.grad is not None}
         assert not any("vision" in name for name in learned)
         assert any(name.startswith("backbone.model.text") for name in learned) is (epoch == 0)
@@ -207,7 +208,7 @@ def test_recipes_are_those_of_the_paper(tmp_path: Path) -> None:
 def full_size() -> tuple[BiBLIP4CIR, list[dict[str, Any]]]:
     with torch.device("meta"):
         backbone = Blip(model="blip_base", weights="random", patches=False)
-        method = BiBLIP4CIR(Parts(backbone, InfoNCE(), InBatch()))
+        method = BiBLIP4CIR(Components(backbone, InfoNCE(), InBatch()))
     text = blip_text(768, 12, 3072, 30524, 768, 256)
     image = blip_image(768, 12, 3072, 197, 16, 256)  # 224 pixels, interpolated to 384
     extras = {"temp": (), "itm_head.weight": (2, 768), "itm_head.bias": (2,)}
@@ -266,5 +267,5 @@ def test_two_stages_train_on_drawn_garments(garments_root: Path, tmp_path: Path)
     losses = [line["loss"] for line in outcome.curve]
     assert losses[1] < losses[0]
     assert losses[3] < losses[2]
-    assert set(outcome.curve[0]["terms"]) == {"forward", "backward"}
+    assert set(outcome.curve[0]["loss_terms"]) == {"forward", "backward"}
     assert 0 <= outcome.report["average"]["recall@10"] <= 1

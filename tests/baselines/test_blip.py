@@ -106,7 +106,7 @@ def test_the_class_token_alone_gives_the_same_vectors(tmp_path: Path) -> None:
     whole, alone = small(tmp_path), small(tmp_path, patches=False)
     features = alone.features(images)
     assert features.shape == (3, 1, 16)
-    assert torch.equal(alone.target(features), whole.target(whole.features(images)))
+    assert torch.equal(alone.encode_gallery(features), whole.encode_gallery(whole.features(images)))
 
 
 def test_another_image_size_interpolates_positions(tmp_path: Path) -> None:
@@ -222,8 +222,8 @@ def test_a_saved_folder_loads_the_same(tmp_path: Path) -> None:
     blip.model.save_pretrained(tmp_path / "two")
     again = Blip(model=str(tmp_path / "two")).eval()
     images, tokens = torch.randn(2, 3, 32, 32), some_tokens()
-    query = blip.query(blip.features(images), tokens)
-    assert torch.equal(again.query(again.features(images), tokens), query)
+    query = blip.encode_query(blip.features(images), tokens)
+    assert torch.equal(again.encode_query(again.features(images), tokens), query)
 
 
 def test_positions_of_another_grid_are_interpolated_as_when_an_image_is_larger(

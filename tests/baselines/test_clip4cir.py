@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from baselines_plugin.methods.clip4cir import CLIP4Cir, official_state
-from cir_plugins import Batch, CIRError, Parts
+from cir_plugins import Batch, CIRError, Components
 from cir_plugins.builtin.clip import Clip, TinyClip
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
@@ -25,7 +25,7 @@ SMALL = {"projection": 16, "hidden": 24}
 
 def method_of(**options: Any) -> CLIP4Cir:
     torch.manual_seed(0)
-    parts = Parts(TinyClip(start="random"), InfoNCE(), InBatch())
+    parts = Components(TinyClip(start="random"), InfoNCE(), InBatch())
     return CLIP4Cir(parts, **{**SMALL, **options})
 
 
@@ -57,7 +57,7 @@ def test_the_second_stage_trains_the_combiner_alone() -> None:
         method.train()
         method.on_epoch(epoch, 2)
         method.zero_grad()
-        torch.autograd.backward(method.terms(batch)["loss"])
+        torch.autograd.backward(method.loss_terms(batch)["loss"])
         learned = {n.partition(".")[0] for n, p in method.named_parameters() if p.grad is not None}
         assert learned == learning
 
@@ -91,7 +91,7 @@ def test_every_key_and_shape_of_the_full_size(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
     with torch.device("meta"):
         backbone = Clip(model=str(tmp_path), pretrained="random")
-        method = CLIP4Cir(Parts(backbone, InfoNCE(), InBatch()))
+        method = CLIP4Cir(Components(backbone, InfoNCE(), InBatch()))
     clip = clip_resnet(80, (4, 6, 10, 6), 288, 640, 640, 12, 49408)
     assert len(clip) == 669
     checkpoints: list[dict[str, Any]] = [

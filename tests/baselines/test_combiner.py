@@ -154,10 +154,12 @@ def plan_of(stage: str, sum_epochs: int, epochs: int) -> Any:
 
 
 def test_a_plan_without_an_epoch_for_the_combiner_is_refused() -> None:
-    assert "sum_epochs 3 of 3 epochs leave none" in TwoStages.refuses(plan_of("both", 3, 3))
-    assert TwoStages.refuses(plan_of("both", 2, 3)) == ""
-    assert TwoStages.refuses(plan_of("sum", 3, 3)) == ""
-    assert TwoStages.refuses(plan_of("both", 3, 0)) == ""
+    assert "sum_epochs 3 of 3 epochs leave none" in TwoStages.check_compatibility(
+        plan_of("both", 3, 3)
+    )
+    assert TwoStages.check_compatibility(plan_of("both", 2, 3)) == ""
+    assert TwoStages.check_compatibility(plan_of("sum", 3, 3)) == ""
+    assert TwoStages.check_compatibility(plan_of("both", 3, 0)) == ""
 
 
 def test_an_official_combiner_is_taken_key_by_key() -> None:

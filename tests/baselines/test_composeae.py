@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from baselines_plugin.backbones.resnet import MapBackbone, TinyResNet
 from baselines_plugin.methods.composeae import ComposeAE, from_official
 from baselines_plugin.parts.rotation import Composer, Rotation
-from cir_plugins import CIRError, Parts, Preprocess, Tokens
+from cir_plugins import CIRError, Components, Preprocess, Tokens
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.runs.convert import converted_state
@@ -38,7 +38,7 @@ class Given(nn.Module):
 def small(**options: Any) -> ComposeAE:
     torch.manual_seed(0)
     backbone = MapBackbone(nn.Identity(), Given(3), channels=4, width=4, preprocess=Preprocess())
-    return ComposeAE(Parts(backbone, InfoNCE(), InBatch()), **{"channels": 4, **options})
+    return ComposeAE(Components(backbone, InfoNCE(), InBatch()), **{"channels": 4, **options})
 
 
 def given(count: int = 6) -> tuple[Tensor, dict[str, Tensor]]:
@@ -89,7 +89,7 @@ def test_terms_are_the_weighted_costs() -> None:
     features, tokens = given()
     method = small(image_weight=0.5, text_weight=0.25, rotation_weight=2.0).eval()
     batch = batch_of(features, tokens)
-    costs, terms = method.costs(batch), method.terms(batch)
+    costs, terms = method.costs(batch), method.loss_terms(batch)
     weights = {"loss": 1.0, "decode_image": 0.5, "decode_text": 0.25, "rotation": 2.0}
     assert terms.keys() == weights.keys()
     for name, weight in weights.items():
@@ -163,7 +163,7 @@ def test_keys_and_shapes_of_the_released_checkpoints(variant: str) -> None:
         text = Given(768)
         text.frozen = nn.Linear(2, 2)
         backbone = MapBackbone(trunk, text, channels=512, width=512, preprocess=Preprocess())
-        method = ComposeAE(Parts(backbone, InfoNCE(), InBatch()), variant=variant)  # type: ignore[arg-type]
+        method = ComposeAE(Components(backbone, InfoNCE(), InBatch()), variant=variant)  # type: ignore[arg-type]
     shapes = released(variant)
     state = converted_state([{"model_state_dict": empty(shapes)}], method, from_official)
     unused = sum(key.startswith("text_model.") for key in shapes)

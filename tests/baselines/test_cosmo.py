@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from baselines_plugin.backbones.resnet import MapBackbone, ResNet, TinyResNet
 from baselines_plugin.backbones.text_encoders import LstmText
 from baselines_plugin.methods.cosmo import CoSMo, official_state
-from cir_plugins import Batch, Parts, Preprocess, hookimpl
+from cir_plugins import Batch, Components, Preprocess, hookimpl
 from cir_plugins.builtin.losses import InfoNCE, Margin
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.config.resolve import make_plan
@@ -41,7 +41,7 @@ def on_maps(loss: Any = None, **options: Any) -> CoSMo:
     torch.manual_seed(0)
     text = LstmText(WORDS, "cosmo", word_width=6, state_width=6, width=5, dropout=0.0)
     backbone = MapBackbone(nn.Identity(), text, channels=8, width=7, preprocess=Preprocess())
-    return CoSMo(Parts(backbone, loss or InfoNCE(), InBatch()), **{"heads": 2, **options})
+    return CoSMo(Components(backbone, loss or InfoNCE(), InBatch()), **{"heads": 2, **options})
 
 
 def batch_of_maps(rows: int = 4) -> Batch:
@@ -115,13 +115,13 @@ def test_it_keeps_the_contract_of_methods() -> None:
 def test_logits_are_sixteen_times_the_cosine() -> None:
     method, batch = on_maps(), batch_of_maps()
     references, targets = maps_of(batch)
-    query, target = method.query(references, batch.tokens), method.target(targets)
+    query, target = method.encode_query(references, batch.tokens), method.encode_gallery(targets)
     assert torch.allclose(query.norm(dim=1), torch.ones(4), atol=1e-5)
     expected = F.cross_entropy(16 * query @ target.T, torch.arange(4))
-    terms = method.terms(batch)
+    terms = method.loss_terms(batch)
     assert list(terms) == ["loss"]
     assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
-    louder = on_maps(norm_scale=2.0).terms(batch)["loss"].item()
+    louder = on_maps(norm_scale=2.0).loss_terms(batch)["loss"].item()
     quiet = F.cross_entropy(4 * query @ target.T, torch.arange(4)).item()
     assert louder == pytest.approx(quiet, rel=1e-5)
 
@@ -133,7 +133,7 @@ def test_the_query_is_the_composed_map_under_the_targets_head() -> None:
     maps = method.compositor(references, text).out
     head = method.backbone.head
     pooled = maps.flatten(2).mean(dim=2) @ head.weight.T + head.bias
-    query = method.query(references, batch.tokens)
+    query = method.encode_query(references, batch.tokens)
     assert torch.allclose(query, pooled / pooled.norm(dim=1, keepdim=True), atol=1e-6)
 
 
@@ -148,7 +148,7 @@ def test_there_is_no_temperature_to_learn() -> None:
 def test_another_loss_prices_the_same_scores() -> None:
     method, batch = on_maps(Margin(margin=0.3)), batch_of_maps()
     references, targets = maps_of(batch)
-    query, target = method.query(references, batch.tokens), method.target(targets)
+    query, target = method.encode_query(references, batch.tokens), method.encode_gallery(targets)
     scores = query @ target.T
     costs = [
         max(0.0, 0.3 - (scores[row, row] - scores[row, other]).item()) / 3
@@ -156,7 +156,7 @@ def test_another_loss_prices_the_same_scores() -> None:
         for other in range(4)
         if other != row
     ]
-    assert method.terms(batch)["loss"].item() == pytest.approx(sum(costs) / 4, rel=1e-4)
+    assert method.loss_terms(batch)["loss"].item() == pytest.approx(sum(costs) / 4, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_the_published_sizes_fit_an_official_checkpoint() -> None:
     options = CoSMo.recipe.backbone.options
     with torch.device("meta"):
         backbone = ResNet(weights="random", vocabulary=words, **options)
-        method = CoSMo(Parts(backbone, InfoNCE(), InBatch()))
+        method = CoSMo(Components(backbone, InfoNCE(), InBatch()))
     given = cosmo_files.checkpoint(
         {
             "text_encoder": cosmo_files.lstm_shapes(4676, 512, 512, 512),

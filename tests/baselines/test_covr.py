@@ -12,7 +12,7 @@ from baselines_plugin.checkpoints.covr import official_covr, official_covr2
 from baselines_plugin.methods.covr import CoVR, CoVR2
 from baselines_plugin.parts.losses import HardNegativeNCE
 from baselines_plugin.parts.untuned import best_pair, mean_score
-from cir_plugins import CIRError, Parts, unit
+from cir_plugins import CIRError, Components, unit
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.runs.convert import converted_state
@@ -34,13 +34,13 @@ from tests.baselines.tiny_runs import plan_of
 from tests.parity.triplets import batch_of
 
 
-def parts(backbone: Any) -> Parts:
-    return Parts(backbone, HardNegativeNCE(), InBatch())
+def components(backbone: Any) -> Components:
+    return Components(backbone, HardNegativeNCE(), InBatch())
 
 
 def tiny2(**options: Any) -> CoVR2:
     torch.manual_seed(0)
-    return CoVR2(parts(TinyBlip2(start="random", vision="frozen", dropout=0.0)), **options)
+    return CoVR2(components(TinyBlip2(start="random", vision="frozen", dropout=0.0)), **options)
 
 
 def test_keep_the_contract_of_methods() -> None:
@@ -104,18 +104,20 @@ def test_targets_stay_while_the_queries_learn() -> None:
     assert not [name for name in names if name.startswith("untuned.")]
     assert not [name for name in names if "word_embeddings" in name or "vision" in name]
     assert "backbone.model.embeddings.position_embeddings.weight" in names
-    before = method.eval().target(method.features(batch))
-    asked = method.query(
+    before = method.eval().encode_gallery(method.features(batch))
+    asked = method.encode_query(
         method.features(batch), {k: v.repeat(2, 1) for k, v in batch.tokens.items()}
     )
     method.train()
     assert not method.untuned.qformer.training
     optimizer = torch.optim.SGD(trained, lr=0.1)
-    torch.stack(list(method.terms(batch).values())).sum().backward()
+    torch.stack(list(method.loss_terms(batch).values())).sum().backward()
     optimizer.step()
     method.eval()
-    assert torch.equal(method.target(method.features(batch)), before)
-    now = method.query(method.features(batch), {k: v.repeat(2, 1) for k, v in batch.tokens.items()})
+    assert torch.equal(method.encode_gallery(method.features(batch)), before)
+    now = method.encode_query(
+        method.features(batch), {k: v.repeat(2, 1) for k, v in batch.tokens.items()}
+    )
     assert not torch.allclose(now, asked)
 
 
@@ -123,13 +125,15 @@ def test_captions_of_the_targets_are_a_second_term() -> None:
     method = tiny2(image_weight=0.5, caption_weight=0.5)
     batch = some_batch(method)
     with pytest.raises(ValueError, match="no tokens 'target_caption'"):
-        method.terms(batch)
-    batch.views = {"target_caption": method.backbone.tokenize(["a red dress", "a hat", "boots"])}
-    terms = method.terms(batch)
+        method.loss_terms(batch)
+    batch.text_variants = {
+        "target_caption": method.backbone.tokenize(["a red dress", "a hat", "boots"])
+    }
+    terms = method.loss_terms(batch)
     assert list(terms) == ["image", "caption"]
-    alone = tiny2().terms(batch)
+    alone = tiny2().loss_terms(batch)
     assert terms["image"].item() == pytest.approx(alone["image"].item() / 2)
-    only = tiny2(image_weight=0.0, caption_weight=1.0).terms(batch)
+    only = tiny2(image_weight=0.0, caption_weight=1.0).loss_terms(batch)
     assert list(only) == ["caption"]
     assert only["caption"].item() == pytest.approx(2 * terms["caption"].item())
     with pytest.raises(ValueError, match="at least 0, and one above"):
@@ -152,7 +156,7 @@ def test_what_would_move_the_targets_is_refused(garments_root: Path) -> None:
 
 def test_every_key_of_full_size_covr2_has_its_place() -> None:
     with torch.device("meta"):
-        method = CoVR2(parts(Blip2(model="vit_g", weights="random")))
+        method = CoVR2(components(Blip2(model="vit_g", weights="random")))
     shapes = {**visual(VIT_G), **qformer(1408)}
     start = {**shapes, **HEAD, **TEMP}
     files = [{"epoch": 5, "model": made(one, empty)} for one in (shapes, start)]
@@ -197,7 +201,7 @@ def blip_shapes() -> Shapes:
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_every_key_of_full_size_covr_has_its_place(prefix: str) -> None:
     with torch.device("meta"):
-        method = CoVR(parts(Blip(model="blip_large", weights="random")))
+        method = CoVR(components(Blip(model="blip_large", weights="random")))
     given = {prefix + key: value for key, value in made(blip_shapes(), empty).items()}
     state = converted_state([{"epoch": 5, "model": given}], method, official_covr)
     assert state["backbone.model.text_encoder.embeddings.word_embeddings.weight"].shape[0] == 30524

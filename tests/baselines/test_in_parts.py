@@ -1,4 +1,4 @@
-"""Methods of several readings of a query, embedded by parts and by two processes."""
+"""Methods of several readings of a query, embedded in micro-batches and by two processes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from baselines_plugin.methods.sprc import SPRC
 from cir_plugins import Batch, Method
 from cir_plugins.builtin.blip2 import TinyBlip2
 from cir_plugins.config.settings import TrainSettings
-from cir_plugins.distributed.process_group import World
+from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.training.step import Step
-from tests.fakes import CPU, parts
+from tests.fakes import CPU, components
 from tests.parity.triplets import batch_of
 from tests.processes import start
 
 
 def sprc(**options: Any) -> Method:
     backbone = TinyBlip2(start="random", vision="frozen", dropout=0.0)
-    return SPRC(parts(backbone), **options)
+    return SPRC(components(backbone), **options)
 
 
 def bi_blip(**options: Any) -> Method:
     small: dict[str, Any] = {"projection": 16, "hidden": 24, "dropout": 0.0, "temperature": 0.1}
     rates = {"combiner_lr": 1.0, "projection_lr_factor": 1.0}  # so that a step is the gradient
-    return BiBLIP4CIR(parts(TinyBlip(dropout=0.0)), **small, **rates, **options)
+    return BiBLIP4CIR(components(TinyBlip(dropout=0.0)), **small, **rates, **options)
 
 
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -48,14 +48,14 @@ def batch_for(method: Method) -> Batch:
     images = [torch.randn(5, 3, side, side, generator=chance) for _ in range(2)]
     texts = ["make it red", "longer and blue", "no", "is green", "a plain one"]
     batch = batch_of(images, method.backbone.tokenize(texts))
-    batch.views = {"backward": method.backbone.tokenize(texts[::-1])}
+    batch.text_variants = {"backward": method.backbone.tokenize(texts[::-1])}
     with torch.no_grad():
         batch.features, batch.images = method.backbone.features(batch.images), None
     return batch
 
 
 def stepped(
-    case: str, chunk: int = 0, world: World | None = None
+    case: str, micro_batch: int = 0, processes: ProcessGroup | None = None
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Terms and weights of a step of plain descent, whose changes are the gradients."""
     torch.manual_seed(0)
@@ -63,8 +63,8 @@ def stepped(
     method = make(**options)
     method.on_epoch(0, 4)
     plain = {"optimizer": "sgd", "lr": 1.0, "betas": (0.0, 0.0), "weight_decay": 0.0}
-    settings = TrainSettings(chunk=chunk, **plain)
-    step = Step(method, settings, CPU, seed=0, world=world or World())
+    settings = TrainSettings(micro_batch=micro_batch, **plain)
+    step = Step(method, settings, CPU, seed=0, processes=processes or ProcessGroup())
     batch = batch_for(method)
     method.train()
     terms = step(batch, 0, 0)
@@ -77,9 +77,11 @@ def assert_same(one: tuple[Any, Any], other: tuple[Any, Any]) -> None:
         assert torch.allclose(value, other[1][name], atol=1e-5, rtol=1e-5), name
 
 
-def both(world: World, folder: Path) -> None:
+def both(processes: ProcessGroup, folder: Path) -> None:
     """Every case, in a file of the process."""
-    torch.save({case: stepped(case, 0, world) for case in CASES}, folder / f"{world.rank}.pt")
+    torch.save(
+        {case: stepped(case, 0, processes) for case in CASES}, folder / f"{processes.rank}.pt"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,6 @@ def test_parts_and_processes_give_the_step_of_the_whole(
     before = make(**options).state_dict()
     changed = [name for name, value in whole[1].items() if not torch.equal(value, before[name])]
     assert changed
-    assert_same(stepped(case, chunk=2), whole)
+    assert_same(stepped(case, micro_batch=2), whole)
     for found in two:
         assert_same(found[case], whole)

@@ -93,7 +93,7 @@ def test_a_written_folder_is_a_backbone(tmp_path: Path, capsys: pytest.CaptureFi
         official = torch.load(model, weights_only=True)["model"]
         assert torch.equal(backbone.model.query_tokens, official["query_tokens"])
         with torch.no_grad():
-            target = backbone.target(backbone.features(torch.randn(2, 3, 8, 8)))
+            target = backbone.encode_gallery(backbone.features(torch.randn(2, 3, 8, 8)))
         assert target.shape == (2, 4, 8)
 
 

@@ -118,11 +118,11 @@ def test_large_scores_do_not_overflow() -> None:
 
 def test_rows_alone_keep_the_contract_of_losses() -> None:
     loss = HardNegativeNCE(axis="own", direction="query")
-    assert not loss.coupled
+    assert not loss.batch_dependent
     for seed in range(3):
         check_loss(loss, seed=seed)
-    assert HardNegativeNCE().coupled
-    assert HardNegativeNCE(axis="own").coupled
+    assert HardNegativeNCE().batch_dependent
+    assert HardNegativeNCE(axis="own").batch_dependent
 
 
 @pytest.mark.parametrize(

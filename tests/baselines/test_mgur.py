@@ -14,7 +14,7 @@ from baselines_plugin.backbones.resnet import MapBackbone, ResNet, TinyResNet
 from baselines_plugin.backbones.text_encoders import LstmText
 from baselines_plugin.methods.mgur import MGUR, official_state
 from baselines_plugin.parts.uncertainty import epoch_weight, noised, under_uncertainty
-from cir_plugins import Parts, Preprocess, hookimpl
+from cir_plugins import Components, Preprocess, hookimpl
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.config.resolve import make_plan
@@ -33,7 +33,7 @@ def on_maps(**options: Any) -> MGUR:
     text = LstmText(WORDS, "cosmo", word_width=6, state_width=6, width=5, dropout=0.0)
     backbone = MapBackbone(nn.Identity(), text, channels=8, width=7, preprocess=Preprocess())
     chosen = {"heads": 2, "text_width": 6, **options}
-    return MGUR(Parts(backbone, InfoNCE(), InBatch()), **chosen)
+    return MGUR(Components(backbone, InfoNCE(), InBatch()), **chosen)
 
 
 def registry_of() -> Registry:
@@ -137,7 +137,10 @@ def slow_terms(method: MGUR, noise: tuple[Tensor, Tensor], gamma: float) -> tupl
     """Both terms from published lengths and torch's own cross-entropy."""
     batch = batch_of_maps()
     references, targets = maps_of(batch)
-    query, target = 4 * method.query(references, batch.tokens), 4 * method.target(targets)
+    query, target = (
+        4 * method.encode_query(references, batch.tokens),
+        4 * method.encode_gallery(targets),
+    )
     blurred = noised(target, noise=noise)
     rows = torch.arange(4)
     doubt = F.cross_entropy(query @ blurred.out.T, rows)
@@ -152,7 +155,7 @@ def test_terms_follow_the_epoch(epoch: int) -> None:
     method = on_maps().eval()
     noise = (torch.randn(4, 7), torch.randn(4, 7))
     method.on_epoch(epoch, 60)
-    terms = method.terms(batch_of_maps(), noise=noise)
+    terms = method.loss_terms(batch_of_maps(), noise=noise)
     uncertain, plain = slow_terms(method, noise, math.exp(-epoch / 60))
     assert terms["uncertainty"].item() == pytest.approx(uncertain, rel=1e-4)
     assert terms["info"].item() == pytest.approx(plain, rel=1e-4)
@@ -166,9 +169,12 @@ def test_excluded_columns_cost_nothing_in_either_term() -> None:
     batch.excluded[:] = True
     batch.excluded[torch.arange(4), (torch.arange(4) + 1) % 4] = False
     noise = (torch.randn(4, 7), torch.randn(4, 7))
-    terms = method.terms(batch, noise=noise)
+    terms = method.loss_terms(batch, noise=noise)
     references, targets = maps_of(batch)
-    query, target = 4 * method.query(references, batch.tokens), 4 * method.target(targets)
+    query, target = (
+        4 * method.encode_query(references, batch.tokens),
+        4 * method.encode_gallery(targets),
+    )
     blurred = noised(target, noise=noise)
     plain, doubt = 0.0, 0.0
     for row in range(4):
@@ -255,7 +261,7 @@ def test_the_published_sizes_fit_an_official_checkpoint() -> None:
         trunk = backbone.trunk
         text = RobertaText(RobertaModel(config), WordPieceTokenizer("roberta-base", 77))
         whole = MapBackbone(trunk, text, channels=2048, width=512, preprocess=Preprocess())
-        method = MGUR(Parts(whole, InfoNCE(), InBatch()))
+        method = MGUR(Components(whole, InfoNCE(), InBatch()))
     given = cosmo_files.checkpoint(
         {
             "text_encoder": cosmo_files.roberta_shapes(50265, 514, 1, 768, 3072, 12),
@@ -276,10 +282,10 @@ def test_it_trains_and_evaluates_on_drawn_garments(garments_root: Path, tmp_path
     plan = make_plan(registry_of(), tables_of(garments_root, train=train))
     outcome = execute(plan, tmp_path / "run", progress=False)
     lines = [
-        line for line in outcome.curve if set(line.get("terms", {})) == {"uncertainty", "info"}
+        line for line in outcome.curve if set(line.get("loss_terms", {})) == {"uncertainty", "info"}
     ]
     assert len(lines) == 3
-    shares = [line["terms"]["info"] for line in lines]
+    shares = [line["loss_terms"]["info"] for line in lines]
     assert shares[0] == 0 < shares[1] < shares[2]
     moved = outcome.method.state_dict()["compositor.weights"]  # they start at 1
     assert not torch.allclose(moved, torch.ones(2), atol=1e-4)

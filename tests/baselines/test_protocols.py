@@ -31,7 +31,7 @@ def test_a_recipe_is_judged_as_its_repository_does(registry: Registry, method: s
     tables = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "somewhere"}}
     plan = make_plan(registry, tables)
     assert protocol_of(plan) == PROTOCOLS[method]
-    assert plan.train.known == "target"
+    assert plan.train.known_positives == "target"
 
 
 def test_qure_mines_among_the_training_targets(registry: Registry) -> None:

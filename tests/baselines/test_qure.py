@@ -7,7 +7,7 @@ import torch
 
 from baselines_plugin.methods.qure import QuRe, official_state
 from baselines_plugin.parts.samplers import TwoDrops
-from cir_plugins import CIRError, Parts
+from cir_plugins import CIRError, Components
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.losses import Pairwise
 from cir_plugins.builtin.samplers import InBatch
@@ -25,12 +25,12 @@ def test_keeps_the_contract_of_methods() -> None:
 
 def test_query_is_the_mean_of_the_projected_tokens_at_unit_length() -> None:
     backbone = TinyBlip2(start="random", vision="frozen").eval()
-    method = QuRe(Parts(backbone, Pairwise(), TwoDrops(), "mined")).eval()
+    method = QuRe(Components(backbone, Pairwise(), TwoDrops(), "mined")).eval()
     features = backbone.features(torch.randn(2, 3, 64, 64))
     tokens = backbone.tokenize(["red", "longer sleeves"])
     with torch.no_grad():
         raw = backbone.project_text(backbone.fuse(features, tokens).tokens)
-        found = method.query(features, tokens)
+        found = method.encode_query(features, tokens)
     for row in range(2):
         mean = torch.stack(list(raw[row])).sum(dim=0) / raw.shape[1]
         assert torch.allclose(found[row], mean / mean.norm(), atol=1e-6)
@@ -47,7 +47,7 @@ def test_negatives_are_redefined_in_the_published_epochs(garments_root: Path) ->
 
 def test_every_key_of_the_full_size_has_its_place() -> None:
     with torch.device("meta"):
-        method = QuRe(Parts(Blip2(model="vit_l", weights="random"), Pairwise(), InBatch()))
+        method = QuRe(Components(Blip2(model="vit_l", weights="random"), Pairwise(), InBatch()))
     given = made({**visual(VIT_L), **qformer(1024), **HEAD, **TEMP}, empty)
     state = converted_state([given], method, official_state)
     key = "backbone.model.vision_model.clip.encoder.layers.22.self_attn.v_proj.weight"
@@ -55,7 +55,7 @@ def test_every_key_of_the_full_size_has_its_place() -> None:
 
 
 def test_checkpoints_that_do_not_fit_are_refused() -> None:
-    method = QuRe(Parts(TinyBlip2(start="random"), Pairwise(), InBatch()))
+    method = QuRe(Components(TinyBlip2(start="random"), Pairwise(), InBatch()))
     with pytest.raises(CIRError, match="found 2"):
         official_state([{}, {}], method)
     with pytest.raises(CIRError, match="holds values that are no tensors: epoch"):

@@ -58,7 +58,7 @@ def test_texts_and_images_of_other_sizes_cannot_be_added() -> None:
     backbone = TinyResNet(start="random", vocabulary=WORDS, width=8, text_width=6)
     tokens = backbone.tokenize(["red"])
     with pytest.raises(CIRError, match="texts have 6 values and images 8"):
-        backbone.query(torch.zeros(1, 128, 8, 8), tokens)
+        backbone.encode_query(torch.zeros(1, 128, 8, 8), tokens)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from baselines_plugin.methods.sprc import ENTRY, SPRC, official_state
-from cir_plugins import CIRError, Parts
+from cir_plugins import CIRError, Components
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
@@ -35,7 +35,7 @@ PROMPT: Shapes = {"prompt_tokens": (1, 32, 768)}
 def tiny(**options: Any) -> SPRC:
     torch.manual_seed(0)
     backbone = TinyBlip2(start="random", vision="frozen", dropout=0.0)
-    return SPRC(Parts(backbone, InfoNCE(), InBatch()), **options)
+    return SPRC(Components(backbone, InfoNCE(), InBatch()), **options)
 
 
 def some_batch(method: SPRC, seed: int = 0) -> Any:
@@ -52,12 +52,12 @@ def test_keeps_the_contract_of_methods() -> None:
 def test_terms_are_weighted_and_those_of_weight_zero_are_left_out() -> None:
     once, twice = tiny(), tiny(text_weight=0.8, align_weight=1.2)
     batch = some_batch(once)
-    terms, more = once.terms(batch), twice.terms(batch)
+    terms, more = once.loss_terms(batch), twice.loss_terms(batch)
     assert list(terms) == ["contrast", "text", "align"]
     assert more["contrast"].item() == terms["contrast"].item()
     assert more["text"].item() == pytest.approx(2 * terms["text"].item())
     assert more["align"].item() == pytest.approx(3 * terms["align"].item())
-    assert list(tiny(text_weight=0.0, align_weight=0.0).terms(batch)) == ["contrast"]
+    assert list(tiny(text_weight=0.0, align_weight=0.0).loss_terms(batch)) == ["contrast"]
 
 
 def test_alignment_by_hand_moves_the_prompt_alone() -> None:
@@ -87,7 +87,7 @@ def test_padding_changes_nothing() -> None:
     features = method.backbone.features(torch.randn(1, 3, 64, 64))
     with torch.no_grad():
         assert torch.allclose(
-            method.query(features, tokens), method.query(features, padded), atol=1e-6
+            method.encode_query(features, tokens), method.encode_query(features, padded), atol=1e-6
         )
         assert torch.allclose(method.read_text(tokens), method.read_text(padded), atol=1e-6)
 
@@ -95,7 +95,7 @@ def test_padding_changes_nothing() -> None:
 def test_only_the_text_term_reaches_the_learned_prompts() -> None:
     for weights, reached in (({"text_weight": 0.0}, False), ({"align_weight": 0.0}, True)):
         method = tiny(**weights)
-        terms = method.terms(some_batch(method))
+        terms = method.loss_terms(some_batch(method))
         torch.stack(list(terms.values())).sum().backward()
         assert (method.prompt_tokens.grad is not None) is reached
 
@@ -115,7 +115,7 @@ def test_the_temperature_is_learned_as_it_is() -> None:
 )
 def test_every_key_of_the_full_size_has_its_place(model: str, vit: Shapes, width: int) -> None:
     with torch.device("meta"):
-        method = SPRC(Parts(Blip2(model=model, weights="random"), InfoNCE(), InBatch()))
+        method = SPRC(Components(Blip2(model=model, weights="random"), InfoNCE(), InBatch()))
     given = made({**visual(vit), **qformer(width), **HEAD, **TEMP, **PROMPT}, empty)
     state = converted_state([{"epoch": 3, ENTRY: given}], method, official_state)
     assert state["temp"].shape == ()

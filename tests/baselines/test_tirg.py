@@ -11,7 +11,7 @@ from torch import nn
 from baselines_plugin.backbones.resnet import MapBackbone, ResNet, TinyResNet
 from baselines_plugin.backbones.text_encoders import LstmText
 from baselines_plugin.methods.tirg import TIRG, from_official, map_composer, vector_composer
-from cir_plugins import CIRError, Parts, Preprocess
+from cir_plugins import CIRError, Components, Preprocess
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.runs.convert import converted_state
@@ -28,7 +28,7 @@ def small(**options: Any) -> TIRG:
     torch.manual_seed(0)
     text = LstmText(WORDS, "tirg", word_width=4, state_width=4, width=3, dropout=0.0)
     backbone = MapBackbone(nn.Identity(), text, channels=5, width=3, preprocess=Preprocess())
-    return TIRG(Parts(backbone, InfoNCE(), InBatch()), **options)
+    return TIRG(Components(backbone, InfoNCE(), InBatch()), **options)
 
 
 def maps(count: int = 6) -> torch.Tensor:
@@ -69,22 +69,22 @@ def test_the_map_variant_gives_every_place_the_same_text() -> None:
 
 def test_a_vector_alone_is_the_query() -> None:
     method = small(variant="image_only").eval()
-    assert torch.equal(method.query(maps()[:3], TOKENS), method.target(maps()[:3]))
+    assert torch.equal(method.encode_query(maps()[:3], TOKENS), method.encode_gallery(maps()[:3]))
     method = small(variant="text_only").eval()
     text = nn.functional.normalize(method.backbone.describe(TOKENS))
-    assert torch.allclose(method.query(maps()[:3], TOKENS), text)
+    assert torch.allclose(method.encode_query(maps()[:3], TOKENS), text)
     backbone = TinyResNet(start="random", width=8, text_width=4, vocabulary=WORDS)
     with pytest.raises(ValueError, match="compares texts of 4 values with images of 8; accepted"):
-        TIRG(Parts(backbone, InfoNCE(), InBatch()), variant="text_only")
+        TIRG(Components(backbone, InfoNCE(), InBatch()), variant="text_only")
 
 
 def test_logits_are_the_cosine_times_the_square_of_the_learned_scale() -> None:
     method = small().eval()
     assert method.temperature.item() == pytest.approx(1 / 16)
-    query, target = method.query(maps()[:3], TOKENS), method.target(maps()[3:])
+    query, target = method.encode_query(maps()[:3], TOKENS), method.encode_gallery(maps()[3:])
     logits = 16 * query @ target.T
     expected = nn.functional.cross_entropy(logits, torch.arange(3))
-    loss = method.terms(batch_of(maps(), TOKENS))["loss"]
+    loss = method.loss_terms(batch_of(maps(), TOKENS))["loss"]
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     with torch.no_grad():
         method.norm_s.fill_(2.0)
@@ -96,10 +96,10 @@ def test_known_answers_and_duplicates_of_the_target_are_no_negatives() -> None:
     method = small().eval()
     batch = batch_of(maps(), TOKENS)
     batch.excluded[0, 1] = True
-    scores = 16 * method.query(maps()[:3], TOKENS) @ method.target(maps()[3:]).T
+    scores = 16 * method.encode_query(maps()[:3], TOKENS) @ method.encode_gallery(maps()[3:]).T
     rows = [[0, 2], [0, 1, 2], [0, 1, 2]]
     costs = [scores[i, kept].logsumexp(0) - scores[i, i] for i, kept in enumerate(rows)]
-    assert method.terms(batch)["loss"].item() == pytest.approx(
+    assert method.loss_terms(batch)["loss"].item() == pytest.approx(
         torch.stack(costs).mean().item(), rel=1e-5
     )
 
@@ -109,7 +109,7 @@ def test_soft_triplets_draw_from_the_generator_of_torch() -> None:
     values = []
     for seed in (0, 0, 1, 2, 3):
         torch.manual_seed(seed)
-        values.append(method.terms(batch_of(maps(), TOKENS))["loss"].item())
+        values.append(method.loss_terms(batch_of(maps(), TOKENS))["loss"].item())
     assert values[0] == values[1]
     assert len(set(values)) > 1
     assert all(math.isfinite(value) for value in values)
@@ -117,7 +117,7 @@ def test_soft_triplets_draw_from_the_generator_of_torch() -> None:
 
 def test_the_resnet_learns_at_a_tenth_of_the_rate() -> None:
     backbone = TinyResNet(start="random", vocabulary=WORDS)
-    method = TIRG(Parts(backbone, InfoNCE(), InBatch()))
+    method = TIRG(Components(backbone, InfoNCE(), InBatch()))
     new, old = method.parameter_groups(0.01)
     assert (new["lr"], old["lr"]) == (0.01, pytest.approx(0.001))
     trunk = {id(parameter) for parameter in backbone.trunk.parameters()}
@@ -131,7 +131,7 @@ def test_keys_and_shapes_of_the_released_checkpoints(variant: str) -> None:
     words = tuple(f"word{index}" for index in range(39))
     with torch.device("meta"):
         backbone = ResNet(weights="random", vocabulary=words)
-        method = TIRG(Parts(backbone, InfoNCE(), InBatch()), variant=variant)  # type: ignore[arg-type]
+        method = TIRG(Components(backbone, InfoNCE(), InBatch()), variant=variant)  # type: ignore[arg-type]
     shapes = tirg_encoders(40, 512)
     if variant == "concat":
         shapes |= norm("composer.m.0", 1024) | norm("composer.m.3", 1024)

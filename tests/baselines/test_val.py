@@ -14,7 +14,7 @@ from baselines_plugin.backbones.trunks import Levels
 from baselines_plugin.backbones.vocabulary import seen_once
 from baselines_plugin.methods.val import VAL, AttentionComposer, NormedConv, SelfAttention
 from baselines_plugin.parts.metric_losses import TwoWayHinge
-from cir_plugins import CIRError, Parts, Preprocess
+from cir_plugins import CIRError, Components, Preprocess
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.runs.execute import learned, read_splits
@@ -33,7 +33,9 @@ def small(loss: Any = None, **options: Any) -> VAL:
     backbone = MapBackbone(
         nn.Identity(), text, channels=6, width=0, preprocess=Preprocess(), shapes=SHAPES
     )
-    return VAL(Parts(backbone, loss or TwoWayHinge(), InBatch()), **{"dropout": 0.0, **options})
+    return VAL(
+        Components(backbone, loss or TwoWayHinge(), InBatch()), **{"dropout": 0.0, **options}
+    )
 
 
 def levels(count: int = 6) -> Levels:
@@ -121,7 +123,7 @@ def test_a_kernel_as_large_as_the_map_keeps_its_size() -> None:
 def test_scores_are_the_mean_of_the_levels_cosines() -> None:
     method, x = small().eval(), levels()
     first, second = Levels(*(part[:3] for part in x)), Levels(*(part[3:] for part in x))
-    query, target = method.query(first, TOKENS), method.target(second)
+    query, target = method.encode_query(first, TOKENS), method.encode_gallery(second)
     assert query.shape == (3, 12)
     scores = method.similarity(query, target)
     own = zip(method.levels(first, TOKENS), method.levels(second), strict=True)
@@ -133,7 +135,7 @@ def test_scores_are_the_mean_of_the_levels_cosines() -> None:
 
 def test_terms_are_the_hinge_of_each_level() -> None:
     method, x = small().eval(), levels()
-    terms = method.terms(batch_of(x, TOKENS))
+    terms = method.loss_terms(batch_of(x, TOKENS))
     assert list(terms) == ["low", "mid", "high"]
     first, second = Levels(*(part[:3] for part in x)), Levels(*(part[3:] for part in x))
     negatives = ~torch.eye(3, dtype=torch.bool)
@@ -165,9 +167,9 @@ def test_published_maps_of_the_image_network() -> None:
     with torch.device("meta"):
         options = {**VAL.recipe.backbone.options, "weights": "random", "vocabulary": WORDS}
         backbone = ResNet(**options)
-        method = VAL(Parts(backbone, TwoWayHinge(), InBatch()))
+        method = VAL(Components(backbone, TwoWayHinge(), InBatch()))
         features = backbone.features(torch.empty(2, 3, 256, 256))
-        target: Tensor = method.target(features)
+        target: Tensor = method.encode_gallery(features)
     assert backbone.shapes == ((512, 16, 16), (1024, 8, 8), (2048, 8, 8))
     assert target.shape == (2, 3584)
 
@@ -190,7 +192,7 @@ def test_combinations_that_make_no_sense(
 def test_short_runs_can_hasten_every_new_norm() -> None:
     options = {"rule": "val", "levels": "three", "width": 0, "vocabulary": WORDS}
     backbone = TinyResNet(start="random", norm_momentum=0.1, **options)
-    method = VAL(Parts(backbone, InfoNCE(), InBatch()), norm_momentum=0.1)
+    method = VAL(Components(backbone, InfoNCE(), InBatch()), norm_momentum=0.1)
     norms = [m for m in method.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     assert len(norms) == 3 * 4 + 1
     assert {norm.momentum for norm in norms} == {0.1}

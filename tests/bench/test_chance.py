@@ -10,31 +10,31 @@ from cir_plugins.data.split import Query, Split
 from cir_plugins.retrieval.metrics import random_recall
 
 
-def plain(k: int, n: int, answers: int) -> float:
+def plain(k: int, n: int, positives: int) -> float:
     """Mean average precision over all rankings of n images."""
     total, rankings = 0.0, list(itertools.permutations(range(n)))
     for ranking in rankings:
         hits, value = 0, 0.0
         for place, image in enumerate(ranking[:k], 1):
-            if image < answers:
+            if image < positives:
                 hits += 1
                 value += hits / place
-        total += value / min(answers, k)
+        total += value / min(positives, k)
     return total / len(rankings)
 
 
-@pytest.mark.parametrize(("k", "n", "answers"), [(1, 4, 1), (3, 5, 2), (2, 6, 4), (9, 5, 3)])
-def test_average_precision_is_that_of_all_rankings(k: int, n: int, answers: int) -> None:
-    assert random_average_precision(k, n, answers) == pytest.approx(plain(k, n, answers))
+@pytest.mark.parametrize(("k", "n", "positives"), [(1, 4, 1), (3, 5, 2), (2, 6, 4), (9, 5, 3)])
+def test_average_precision_is_that_of_all_rankings(k: int, n: int, positives: int) -> None:
+    assert random_average_precision(k, n, positives) == pytest.approx(plain(k, n, positives))
 
 
 def test_average_precision_by_hand() -> None:
     # One answer of two images: at the first place in half of the rankings (1), else second (1/2).
     assert random_average_precision(2, 2, 1) == pytest.approx(0.75)
-    # With two answers known of which one can be found, the value is halved.
+    # With two positives known of which one can be found, the value is halved.
     assert random_average_precision(2, 2, 1, known=2) == pytest.approx(0.375)
     assert random_average_precision(1, 1, 1) == 1.0
-    with pytest.raises(ValueError, match="1 <= answers <= n"):
+    with pytest.raises(ValueError, match="1 <= positives <= n"):
         random_average_precision(1, 3, 4)
 
 
@@ -45,8 +45,8 @@ def split(name: str, queries: tuple[Query, ...], *, drop: bool, measures: tuple[
 
 
 def test_ranking_counts_answers_and_the_dropped_reference() -> None:
-    one = Query("0", "a", ("",), "", target="b", answers=("b", "c"))
-    other = Query("1", "x", ("",), "", target="d", answers=("d",))
+    one = Query("0", "a", ("",), "", target="b", positives=("b", "c"))
+    other = Query("1", "x", ("",), "", target="d", positives=("d",))
     measures = ("recall@1", "any_recall@2", "map@2")
     found = random_ranking([split("s", (one, other), drop=True, measures=measures)])
     # Query 0 ranks 4 images (its reference leaves), query 1 five (its reference is not there).
@@ -58,7 +58,7 @@ def test_ranking_counts_answers_and_the_dropped_reference() -> None:
 
 
 def test_ranking_averages_splits_over_common_measures() -> None:
-    query = Query("0", "a", ("",), "", target="b", answers=("b",), group=("b", "c", "d"))
+    query = Query("0", "a", ("",), "", target="b", positives=("b",), group=("b", "c", "d"))
     first = split("s", (query,), drop=False, measures=("recall@1", "subset_recall@1"))
     second = split("t", (query,), drop=True, measures=("subset_recall@1",))
     assert random_ranking([first, second]) == {"subset_recall@1": pytest.approx(1 / 3)}

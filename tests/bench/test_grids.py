@@ -14,8 +14,8 @@ from tests.bench.toy import record, val_split
 
 
 def query(number: int, reference: str, target: str | None) -> Query:
-    answers = (target,) if target else ()
-    return Query(str(number), reference, (f"x{number}",), "x", target=target, answers=answers)
+    positives = (target,) if target else ()
+    return Query(str(number), reference, (f"x{number}",), "x", target=target, positives=positives)
 
 
 def split(name: str, references: str) -> Split:
@@ -111,18 +111,22 @@ def test_grids_mark_answers_target_and_reference(tmp_path: Path) -> None:
     made = val_split(tmp_path)
     asked = made.queries[4]
     assert asked.target is not None
-    wrong = next(n for n in made.gallery if n not in (*asked.answers, asked.reference))
-    ranking = [asked.reference, wrong, *asked.answers]
+    wrong = next(n for n in made.gallery if n not in (*asked.positives, asked.reference))
+    ranking = [asked.reference, wrong, *asked.positives]
     runs = [
         record("shown", 0, {"s": [0.0]}, rankings={made.name: {triplet_of(asked): ranking}}),
         record("no rankings", 1, {"s": [0.0]}),
     ]
     (grid,) = grids(runs, [made])
-    assert (grid.text, grid.split, grid.answers) == (asked.text, made.name, len(asked.answers))
+    assert (grid.text, grid.split, grid.positives) == (asked.text, made.name, len(asked.positives))
     assert (grid.reference.name, grid.target.name) == (asked.reference, asked.target)
     (row,) = grid.rankings
-    assert (row.label, row.right) == ("shown", len(asked.answers))
-    assert [cell.reference for cell in row.cells] == [True, False, *(False for _ in asked.answers)]
-    assert [cell.right for cell in row.cells] == [False, False, *(True for _ in asked.answers)]
+    assert (row.label, row.right) == ("shown", len(asked.positives))
+    assert [cell.reference for cell in row.cells] == [
+        True,
+        False,
+        *(False for _ in asked.positives),
+    ]
+    assert [cell.right for cell in row.cells] == [False, False, *(True for _ in asked.positives)]
     assert [cell.target for cell in row.cells][2] is True
     assert all(cell.picture.startswith("data:image/jpeg") for cell in row.cells)

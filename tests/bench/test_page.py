@@ -54,7 +54,7 @@ class Links(HTMLParser):
 def runs(tmp_path: Path) -> tuple[list[RunRecord], Path]:
     made = val_split(tmp_path)
     asked = made.queries[0]
-    ranking = {made.name: {triplet_of(asked): [*asked.answers, asked.reference]}}
+    ranking = {made.name: {triplet_of(asked): [*asked.positives, asked.reference]}}
     curve = (
         {"epoch": 0, "loss": 1.0, "main": 0.5, "mining": AT_RANDOM},
         {"epoch": 1, "loss": 0.5, "main": 0.6, "mining": MINING},

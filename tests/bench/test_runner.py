@@ -137,13 +137,13 @@ def test_rankings_of_chosen_queries_are_those_of_the_evaluation(result: SuiteRes
     for record in result.finished:
         values = record.values["map@10"]["merged.val"]
         for name, images in record.rankings.get("merged.val", {}).items():
-            answers = set(split.queries[place[name]].answers)
+            positives = set(split.queries[place[name]].positives)
             hits, total = 0, 0.0
             for rank, image in enumerate(images, 1):
-                if image in answers:
+                if image in positives:
                     hits += 1
                     total += hits / rank
-            assert values[place[name]] == pytest.approx(total / min(len(answers), 10))
+            assert values[place[name]] == pytest.approx(total / min(len(positives), 10))
 
 
 def test_a_row_that_asks_both_orders_stands_in_the_grids_of_the_others(
@@ -246,7 +246,7 @@ def test_a_row_starts_from_the_run_it_names(
     (record,) = found.finished
     (whole,) = [r for r in result.finished if (r.label, r.seed) == ("dqe", 0)]
     assert record.curve[0]["loss"] < whole.curve[0]["loss"]
-    assert record.config["run"]["start"] == "dqe-seed0"
+    assert record.config["run"]["warm_start"] == "dqe-seed0"
     assert "it has method 'dqe', not 'contrastive'" in found.failed[0].error
 
 

@@ -83,7 +83,7 @@ def test_rows_take_the_defaults_under_their_own_settings(file: Path) -> None:
 
 def test_tables_of_a_row_hold_data_and_seed(file: Path) -> None:
     suite = read_suite(file)
-    tables = suite.tables(suite.rows[0], 1)
+    tables = suite.config(suite.rows[0], 1)
     assert tables["data"] == {"name": "fashioniq", "gallery": "merged"}
     assert tables["run"] == {"seed": 1}
 
@@ -207,7 +207,7 @@ def test_every_row_of_the_large_suites_can_be_planned(name: str) -> None:
     """Eleven methods, CoVR in both forms; one rule for gallery and reference in every row."""
     suite = read_suite(name).pointed_at(None, "somewhere")
     registry = Registry.load()
-    plans = [make_plan(registry, suite.tables(row, 0)) for row in suite.rows]
+    plans = [make_plan(registry, suite.config(row, 0)) for row in suite.rows]
     assert {plan.method.name for plan in plans} >= set(ELEVEN)
     assert len({protocol_switched(plan) for plan in plans}) == 1
 

@@ -1,4 +1,4 @@
-"""Parts for suites that run in a second, methods that fail in different ways, made-up results."""
+"""Components for suites that run in a second, methods that fail in different ways, made-up results."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from cir_plugins.bench.records import RunRecord, SuiteResult
 from cir_plugins.bench.results import document
-from cir_plugins.bench.suite import Suite, SuiteRow
+from cir_plugins.bench.suite import Suite, SuiteEntry
 from cir_plugins.builtin.methods import ImageOnly
-from cir_plugins.config.settings import Part, Recipe, TrainSettings
+from cir_plugins.config.settings import Component, Recipe, TrainSettings
 from cir_plugins.data.split import Split
-from cir_plugins.method import Method, Parts
+from cir_plugins.method import Components, Method
 from cir_plugins.plugins.hookspecs import hookimpl
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.types import Batch
@@ -35,12 +35,12 @@ ENVIRONMENT = {
 class Broken(Method):
     """Raises what a bug in a plugin might."""
 
-    recipe = Recipe(source="a test", backbone=Part("fake"), train=TrainSettings(epochs=1))
+    recipe = Recipe(source="a test", backbone=Component("fake"), train=TrainSettings(epochs=1))
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
+    def __init__(self, components: Components) -> None:
+        super().__init__(components)
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Nothing: it fails."""
         raise RuntimeError("out of memory in /home/somebody/plugin.py\nsecond line")
 
@@ -48,7 +48,7 @@ class Broken(Method):
 class Interrupted(Broken):
     """Is stopped from the keyboard."""
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Nothing: it is stopped."""
         raise KeyboardInterrupt
 
@@ -74,10 +74,10 @@ def registry() -> Registry:
     return Registry.load({"toy": plugin, "dqe": dqe_hooks, "garments": garments_hooks})
 
 
-def rows(*labels: str, **compare: str) -> tuple[SuiteRow, ...]:
+def rows(*labels: str, **compare: str) -> tuple[SuiteEntry, ...]:
     """Rows of method ``contrastive``."""
     return tuple(
-        SuiteRow(label, {"method": {"name": "contrastive"}}, compare.get(label, ""))
+        SuiteEntry(label, {"method": {"name": "contrastive"}}, compare.get(label, ""))
         for label in labels
     )
 

@@ -80,8 +80,8 @@ def embeddings(model: Blip2, side: int) -> dict[str, Tensor]:
     with torch.no_grad():
         features, tokens = model.features(pixels(side)), model.tokenize(texts)
         return {
-            "query": model.query(features, tokens),
-            "target": model.target(features),
+            "query": model.encode_query(features, tokens),
+            "target": model.encode_gallery(features),
             "image": model.image(features),
             "text": model.text(tokens),
         }
@@ -120,9 +120,9 @@ def test_embeddings_are_those_of_transformers_own_model(tmp_path: Path) -> None:
             use_image_text_matching_head=False,
         )
         features = model.features(pixels(28, 2))
-        assert torch.allclose(output.image_embeds, model.target(features), atol=1e-5)
+        assert torch.allclose(output.image_embeds, model.encode_gallery(features), atol=1e-5)
         assert torch.allclose(output.text_embeds, model.text(tokens), atol=1e-5)
-        scores = model.similarity(model.text(tokens), model.target(features))
+        scores = model.similarity(model.text(tokens), model.encode_gallery(features))
     assert torch.allclose(output.logits_per_image, scores.T, atol=1e-5)
 
 
@@ -134,7 +134,7 @@ def test_padding_does_not_change_embeddings(saved: tuple[Path, Blip2]) -> None:
         together, alone = model.tokenize(["is red", long]), model.tokenize(["is red"])
         assert together["ids"].shape[1] > alone["ids"].shape[1]
         pairs = [
-            (model.query(features, together)[0], model.query(features[:1], alone)[0]),
+            (model.encode_query(features, together)[0], model.encode_query(features[:1], alone)[0]),
             (model.text(together)[0], model.text(alone)[0]),
         ]
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
@@ -280,6 +280,6 @@ def test_the_tiny_model_starts_at_random_and_is_small(tmp_path: Path) -> None:
     tiny.eval()
     with torch.no_grad():
         features = tiny.features(tiny.preprocess(image)[None])
-        query = tiny.query(features, tiny.tokenize(["is blue with long sleeves"]))
+        query = tiny.encode_query(features, tiny.tokenize(["is blue with long sleeves"]))
     assert torch.allclose(query.norm(dim=1), torch.ones(1), atol=1e-5)
     assert pickle.loads(pickle.dumps(tiny.tokenizer))(["red"])["ids"].shape[0] == 1

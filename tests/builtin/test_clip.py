@@ -72,9 +72,9 @@ def test_embeddings_are_open_clips_and_the_query_their_sum(tmp_path: Path) -> No
         assert torch.equal(features, image)
         whole = image + text
         expected = whole / whole.norm(dim=1, keepdim=True)
-        assert torch.allclose(model.query(features, tokens), expected, atol=1e-6)
+        assert torch.allclose(model.encode_query(features, tokens), expected, atol=1e-6)
         unit = model.model.encode_image(pixels(16), normalize=True)
-        assert torch.allclose(model.target(features), unit, atol=1e-6)
+        assert torch.allclose(model.encode_gallery(features), unit, atol=1e-6)
         assert torch.allclose(model.image(features), unit, atol=1e-6)
         words = model.model.encode_text(tokens["ids"], normalize=True)
         assert torch.allclose(model.text(tokens), words, atol=1e-6)
@@ -123,7 +123,7 @@ def test_a_published_architecture_builds_without_weights() -> None:
     assert model.preprocess.size == 224
     assert model.tokenize(["is red"])["ids"].shape == (1, 77)
     with torch.no_grad():
-        assert model.target(model.features(pixels(224, 1))).shape == (1, 256)
+        assert model.encode_gallery(model.features(pixels(224, 1))).shape == (1, 256)
 
 
 def test_names_and_tags_that_are_not_there_are_told() -> None:
@@ -163,5 +163,5 @@ def test_the_tiny_model_starts_at_random_and_is_small() -> None:
     assert sum(parameter.numel() for parameter in tiny.parameters()) < 3_000_000
     with torch.no_grad():
         features = tiny.features(pixels(tiny.preprocess.size, 2))
-        query = tiny.query(features, tiny.tokenize(["is blue", "has long sleeves"]))
+        query = tiny.encode_query(features, tiny.tokenize(["is blue", "has long sleeves"]))
     assert query.shape == (2, 64)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cir_plugins.builtin.methods import ImageOnly, ImageTextProduct, ImageTextSum, TextOnly
-from tests.fakes import FakeBackbone, number_words, parts
+from tests.fakes import FakeBackbone, components, number_words
 
 
 @pytest.fixture(name="given")
@@ -18,21 +18,23 @@ def features_and_tokens() -> tuple[torch.Tensor, Any]:
 def test_each_alone(given: Any) -> None:
     features, tokens = given
     backbone = FakeBackbone()
-    assert torch.equal(ImageOnly(parts(backbone)).query(*given), backbone.image(features))
-    assert torch.equal(TextOnly(parts(backbone)).query(*given), backbone.text(tokens))
+    assert torch.equal(
+        ImageOnly(components(backbone)).encode_query(*given), backbone.image(features)
+    )
+    assert torch.equal(TextOnly(components(backbone)).encode_query(*given), backbone.text(tokens))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_sum_is_weighted_and_of_unit_length(given: Any, weight: float) -> None:
     features, tokens = given
     backbone = FakeBackbone()
-    found = ImageTextSum(parts(backbone), text_weight=weight).query(*given)
+    found = ImageTextSum(components(backbone), text_weight=weight).encode_query(*given)
     mixed = (1 - weight) * backbone.image(features) + weight * backbone.text(tokens)
     assert torch.allclose(found, mixed / mixed.norm(dim=1, keepdim=True), atol=1e-6)
 
 
 def test_product_of_scores_by_hand() -> None:
-    method = ImageTextProduct(parts())
+    method = ImageTextProduct(components())
     image, text = [1.0, 0.0], [0.0, 1.0]
     query = torch.tensor([[image, text]])
     target = torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]])
@@ -43,8 +45,8 @@ def test_product_of_scores_by_hand() -> None:
 def test_product_takes_the_best_token_of_each(given: Any) -> None:
     features, _ = given
     backbone = FakeBackbone(targets=3)
-    method = ImageTextProduct(parts(backbone))
-    query, target = method.query(*given), method.target(features)
+    method = ImageTextProduct(components(backbone))
+    query, target = method.encode_query(*given), method.encode_gallery(features)
     found = method.similarity(query, target)
     for b in range(3):
         for c in range(3):
@@ -58,9 +60,9 @@ def test_none_of_them_is_trained(method: Any) -> None:
     assert not method.trained
     assert method.recipe.train.epochs == 0
     assert method.needs <= {"image_embedding", "text_embedding"}
-    assert not any(parameter.grad is not None for parameter in method(parts()).parameters())
+    assert not any(parameter.grad is not None for parameter in method(components()).parameters())
 
 
 def test_text_weight_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"text_weight must lie in \[0, 1\], not 2"):
-        ImageTextSum(parts(), text_weight=2)
+        ImageTextSum(components(), text_weight=2)

@@ -18,7 +18,7 @@ from cir_plugins.runs.convert import load_untrusted
 from cir_plugins.runs.load import open_run
 from tests.baselines import offered
 from tests.command import Call
-from tests.fakes import parts
+from tests.fakes import components
 from tests.runs.test_convert import RunsCode
 from tests.runs.test_warm_start import loss_of_going_on
 
@@ -36,7 +36,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def source() -> CLIP4Cir:
     torch.manual_seed(5)
-    return CLIP4Cir(parts(TinyClip(start="random")), projection=16, hidden=24)
+    return CLIP4Cir(components(TinyClip(start="random")), projection=16, hidden=24)
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_a_converted_run_gives_the_official_numbers_and_is_evaluated(
     source.composer.start_epoch(source.composer.sum_epochs)
     pixels, tokens = torch.randn(2, 3, 64, 64), source.backbone.tokenize(["is red", "longer"])
     source.eval()
-    query = source.query(source.backbone.features(pixels), tokens)
-    assert torch.equal(method.query(method.backbone.features(pixels), tokens), query)
+    query = source.encode_query(source.backbone.features(pixels), tokens)
+    assert torch.equal(method.encode_query(method.backbone.features(pixels), tokens), query)
     report = tmp_path / "report.json"
     arguments = ("--data", "fashioniq", "--root", garments_root, "--json", report)
     assert cir("eval", run, *arguments, "--set", 'data.categories=["dress"]').code == 0
@@ -88,7 +88,7 @@ def test_training_goes_on_from_a_converted_run(
         arguments += ["--set", assignment]
     assert cir("train", "clip4cir", "--from", converted, *arguments).code == 0
     config = read_config(run / "config.toml")
-    assert config["run"]["start"] == str(converted)
+    assert config["run"]["warm_start"] == str(converted)
     assert (config["method"]["projection"], config["backbone"]["name"]) == (16, "tiny_clip")
     registry = Registry.load()
     plan = make_plan(registry, config)

@@ -9,7 +9,7 @@ HEAVY = (
     *("torch", "torchvision", "numpy", "PIL", "transformers"),
     *("open_clip", "timm", "matplotlib", "safetensors"),
 )
-# What `cir train` would import is not looked at, only what answers before any command runs.
+# What `cir train` would import is not looked at, only what positives before any command runs.
 AFTER = f"""
 import sys
 loaded = [name for name in {HEAVY!r} if name in sys.modules]

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from cir_plugins import Batch, Method, Part, Parts, Recipe, TrainSettings, hookimpl
+from cir_plugins import Batch, Component, Components, Method, Recipe, TrainSettings, hookimpl
 from cir_plugins.config.plan import Plan
-from cir_plugins.config.resolve import make_plan, plan_part, plan_reader
-from cir_plugins.config.toml import Tables, parse_set, read_config
+from cir_plugins.config.resolve import make_plan, plan_component, plan_reader
+from cir_plugins.config.toml import Config, parse_set, read_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.registry import Registry
 
@@ -20,14 +20,14 @@ class Small(Method):
 
     recipe = Recipe(
         source="nobody",
-        backbone=Part("clip", {"tower": "frozen"}),
-        sampler=Part("semi_hard", {"margin": 0.1}),
+        backbone=Component("clip", {"tower": "frozen"}),
+        sampler=Component("semi_hard", {"margin": 0.1}),
         train=TrainSettings(epochs=4, lr=1e-3),
         datasets={"cirr": {"train.epochs": 9, "data.lower": True, "sampler.margin": 0.3}},
     )
 
-    def __init__(self, parts: Parts, *, depth: int = 2, note: str | None = None) -> None:
-        super().__init__(parts)
+    def __init__(self, components: Components, *, depth: int = 2, note: str | None = None) -> None:
+        super().__init__(components)
         self.depth, self.note = depth, note
 
 
@@ -35,7 +35,7 @@ class Picky(Small):
     """Refuses a loss."""
 
     @staticmethod
-    def refuses(plan: Plan) -> str:
+    def check_compatibility(plan: Plan) -> str:
         """Why not, or nothing."""
         return "it wants another loss than 'margin'" if plan.loss.name == "margin" else ""
 
@@ -49,9 +49,9 @@ class NeedsTokens(Small):
 class Whole(Small):
     """Overrides its terms whole."""
 
-    def terms(self, batch: Batch) -> dict[str, Any]:
+    def loss_terms(self, batch: Batch) -> dict[str, Any]:
         """One term under another name."""
-        return {"own": super().terms(batch)["loss"]}
+        return {"own": super().loss_terms(batch)["loss"]}
 
 
 @hookimpl
@@ -79,7 +79,7 @@ def registry() -> Registry:
     return found
 
 
-def base(method: str = "small", data: str = "fashioniq") -> Tables:
+def base(method: str = "small", data: str = "fashioniq") -> Config:
     return {"method": {"name": method}, "data": {"name": data, "root": "/data"}}
 
 
@@ -129,7 +129,7 @@ def test_a_renamed_part_drops_the_old_options(registry: Registry) -> None:
 def test_a_data_set_named_in_a_lower_layer_does_not_cost_the_recipes_differences(
     registry: Registry,
 ) -> None:
-    file: Tables = {"data": {"name": "circo", "root": "/old", "drop_reference": False}}
+    file: Config = {"data": {"name": "circo", "root": "/old", "drop_reference": False}}
     plan = make_plan(registry, file, base(data="cirr"))
     assert plan.data.options["lower"] is True
     assert plan.data.options["drop_reference"] is True
@@ -177,7 +177,7 @@ def test_an_unknown_method_does_not_hide_the_other_errors(registry: Registry) ->
         ({"sampler": {"name": "faulty"}}, "sampler 'faulty' of plugin 'mine' is faulty: "),
     ],
 )
-def test_bad_tables_are_refused(registry: Registry, tables: Tables, message: str) -> None:
+def test_bad_tables_are_refused(registry: Registry, tables: Config, message: str) -> None:
     layers = (tables,) if not tables else (base(), tables)
     with pytest.raises(CIRError, match=re.escape(message)):
         make_plan(registry, *layers)
@@ -223,8 +223,8 @@ def test_settings_out_of_range_are_refused(
         ("small", ["train.batch_size=1"], "train.batch_size 1 leaves no negative in a batch"),
         (
             "whole",
-            ["train.chunk=8"],
-            "method 'whole' computes its terms on a whole batch, but train.chunk is 8; accepted:",
+            ["train.micro_batch=8"],
+            "method 'whole' computes its terms on a whole batch, but train.micro_batch is 8; accepted:",
         ),
     ],
 )
@@ -239,14 +239,14 @@ def test_what_is_nonsense_in_one_plan_is_fine_in_another(registry: Registry) -> 
     mined = parse_set(["train.negatives=mined", "train.batch_size=1", "sampler=random"])
     assert make_plan(registry, base(), mined).sampler.name == "random"
     assert make_plan(registry, base("picky")).loss.name == "info_nce"
-    assert make_plan(registry, base(), parse_set(["train.chunk=8"])).train.chunk == 8
-    assert make_plan(registry, base("whole")).train.chunk == 0
+    assert make_plan(registry, base(), parse_set(["train.micro_batch=8"])).train.micro_batch == 8
+    assert make_plan(registry, base("whole")).train.micro_batch == 0
     assert make_plan(registry, base("needs_tokens"), parse_set(["backbone=blip2"]))
 
 
 def test_what_a_factory_refuses_is_named(registry: Registry) -> None:
     with pytest.raises(CIRError, match="sampler 'strict': size must be even, not 3"):
-        plan_part(registry, "sampler", "strict", {}).build()
+        plan_component(registry, "sampler", "strict", {}).build()
 
 
 def test_a_protocol_lies_below_the_given_options(registry: Registry) -> None:

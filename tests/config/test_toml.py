@@ -7,8 +7,8 @@ import pytest
 
 from cir_plugins.config.toml import (
     VERSION,
-    Tables,
-    as_tables,
+    Config,
+    as_config,
     computed,
     layer,
     merge,
@@ -56,12 +56,12 @@ def test_set_refuses_what_it_cannot_place(text: str, message: str) -> None:
 
 
 def test_the_upper_table_counts_and_a_renamed_part_drops_the_options_below() -> None:
-    lower: Tables = {
+    lower: Config = {
         "sampler": {"name": "semi_hard", "margin": 0.1},
         "train": {"epochs": 3, "lr": 1.0},
         "data": {"name": "fashioniq", "root": "/d", "gallery": "val"},
     }
-    upper: Tables = {
+    upper: Config = {
         "sampler": {"name": "hardest"},
         "train": {"lr": 2.0},
         "data": {"name": "cirr"},
@@ -80,18 +80,18 @@ def test_the_upper_table_counts_and_a_renamed_part_drops_the_options_below() -> 
 
 
 def test_layers_that_come_back_to_the_recipes_part_get_its_options_back() -> None:
-    recipe: Tables = {"sampler": {"name": "semi_hard", "margin": 0.1}}
-    away: Tables = {"sampler": {"name": "hardest", "count": 3}}
-    back: Tables = {"sampler": {"name": "semi_hard"}}
+    recipe: Config = {"sampler": {"name": "semi_hard", "margin": 0.1}}
+    away: Config = {"sampler": {"name": "hardest", "count": 3}}
+    back: Config = {"sampler": {"name": "semi_hard"}}
     assert layer(recipe, [away])["sampler"] == {"name": "hardest", "count": 3}
     assert layer(recipe, [away, back])["sampler"] == {"name": "semi_hard", "margin": 0.1}
-    own: Tables = {"sampler": {"margin": 0.5}}
+    own: Config = {"sampler": {"margin": 0.5}}
     assert layer(recipe, [own])["sampler"] == {"name": "semi_hard", "margin": 0.5}
     assert layer(recipe, [own, {"sampler": {"name": "hardest"}}])["sampler"] == {"name": "hardest"}
 
 
 def test_written_text_reads_back(tmp_path: Path) -> None:
-    tables: Tables = {
+    tables: Config = {
         "sampler": {"name": "x", "bounds": (0.1, 0.2), "text": 'quo"te\n', "nothing": None},
         "data": {"name": "d", "root": Path("/a b")},
     }
@@ -129,7 +129,7 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
 
 
 def test_a_parts_name_alone_is_short_for_its_table() -> None:
-    assert as_tables({"sampler": "hardest"}, "here") == {"sampler": {"name": "hardest"}}
+    assert as_config({"sampler": "hardest"}, "here") == {"sampler": {"name": "hardest"}}
 
 
 def test_where_features_are_kept_changes_no_number_unless_they_are_rounded() -> None:

@@ -57,7 +57,7 @@ def test_an_image_of_several_splits_has_one_number(tmp_path: Path) -> None:
     table = training_table([first, replace(first, role="val"), second])
     assert table.images == ("a", "b", "c", "d", "e")
     assert [pool.tolist() for pool in table.pools] == [[0, 1, 2, 3, 4], [2, 0]]
-    assert [(r.split, r.reference, r.target, r.answers) for r in table.rows] == [
+    assert [(r.split, r.reference, r.target, r.positives) for r in table.rows] == [
         (0, 0, 1, (1, 2)),
         (1, 2, 0, (0,)),
     ]
@@ -71,14 +71,14 @@ def test_a_table_needs_training_rows_with_targets(tmp_path: Path) -> None:
         training_table([])
     with pytest.raises(CIRError, match="hold no query with a target and an image"):
         training_table([replace(split, queries=())])
-    blind = replace(split.queries[0], target=None, answers=())
+    blind = replace(split.queries[0], target=None, positives=())
     with pytest.raises(CIRError, match="training query 'q0' has no target"):
         training_table([replace(split, queries=(blind,))])
 
 
 def test_answers_without_a_picture_are_left_out(tmp_path: Path) -> None:
     table = training_table([small_split(tmp_path, [query(0, "a", "b", "gone")])])
-    assert table.rows[0].answers == (1,)
+    assert table.rows[0].positives == (1,)
 
 
 # the order of an epoch
@@ -159,10 +159,10 @@ def test_duplicate_targets_share_a_column_and_answers_are_excluded(tmp_path: Pat
 def test_known_target_alone_leaves_other_answers_in(tmp_path: Path) -> None:
     queries = [query(0, "a", "b", "c"), query(1, "e", "c")]
     table = training_table([small_split(tmp_path, queries)])
-    assert not source(table, known="target")[BatchPlan(0, 0, (0, 1))].excluded.any()
-    assert source(table, known="answers")[BatchPlan(0, 0, (0, 1))].excluded[0, 1]
+    assert not source(table, known_positives="target")[BatchPlan(0, 0, (0, 1))].excluded.any()
+    assert source(table, known_positives="all")[BatchPlan(0, 0, (0, 1))].excluded[0, 1]
     row, split = table.rows[0], table.splits[0]
-    assert excluded_images(row, split, "answers") == {2}
+    assert excluded_images(row, split, "all") == {2}
     assert excluded_images(row, split, "target") == set()
 
 
@@ -171,9 +171,9 @@ def test_a_removed_reference_is_excluded(tmp_path: Path) -> None:
     table = training_table([small_split(tmp_path, queries, drop_reference=True)])
     plan = BatchPlan(0, 0, (0, 1, 2))
     # columns b, a, d: each of the first two rows has its reference among them
-    excluded = source(table, known="answers")[plan].excluded
+    excluded = source(table, known_positives="all")[plan].excluded
     assert excluded.tolist() == [[False, True, False], [True, False, False], [False] * 3]
-    assert not source(table, known="target")[plan].excluded.any()
+    assert not source(table, known_positives="target")[plan].excluded.any()
 
 
 def test_negatives_can_be_mined_from_the_targets_of_a_split(tmp_path: Path) -> None:
@@ -343,12 +343,18 @@ def test_two_query_modes_ask_each_row_its_own_text(tmp_path: Path) -> None:
 
 def test_edits_and_views_are_tokenised_beside_the_text(tmp_path: Path) -> None:
     table = training_table([small_split(tmp_path, [query(0, "a", "b")])])
-    views = {"back": lambda text: f"back {text}"}
-    made = BatchSource(table, FakeBackbone(), seed=0, views=views, edit=lambda text: f"to {text}")
+    text_variants = {"back": lambda text: f"back {text}"}
+    made = BatchSource(
+        table,
+        FakeBackbone(),
+        seed=0,
+        text_variants=text_variants,
+        caption_edit=lambda text: f"to {text}",
+    )
     batch = made[BatchPlan(0, 0, (0,))]
     assert batch.text == ["to x"]
     expected: Tensor = FakeBackbone().tokenize(["back x"])["ids"]
-    assert torch.equal(batch.views["back"]["ids"], expected)
+    assert torch.equal(batch.text_variants["back"]["ids"], expected)
 
 
 def test_augmented_pictures_repeat_with_seed_and_epoch(tmp_path: Path) -> None:

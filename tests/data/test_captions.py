@@ -59,7 +59,9 @@ def test_braces_in_captions_are_harmless() -> None:
 
 def test_edit_comes_before_everything_else() -> None:
     rules = Captions(capitalise=True)
-    assert rules.texts(("is red.", "long"), edit="to ".__add__) == ("To is red and to long",)
+    assert rules.texts(("is red.", "long"), caption_edit="to ".__add__) == (
+        "To is red and to long",
+    )
 
 
 def test_four_way_draws_each_reading_equally_often() -> None:

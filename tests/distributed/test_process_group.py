@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cir_plugins.distributed.process_group import World, join
+from cir_plugins.distributed.process_group import ProcessGroup, open_process_group
 from cir_plugins.errors import CIRError
 from tests.fakes import make_trainer
 from tests.processes import (
@@ -23,7 +23,7 @@ from tests.processes import (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("world")
+    return tmp_path_factory.mktemp("processes")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_two_processes_train_as_one(case: str, folder: Path, two: list[dict[str,
     torch.set_num_threads(threads)
     for found in (run[case] for run in two):
         for line, other in zip(one["lines"], found["lines"], strict=True):
-            assert other["terms"] == pytest.approx(line["terms"], abs=1e-5)
+            assert other["loss_terms"] == pytest.approx(line["loss_terms"], abs=1e-5)
             assert other["validation"] == pytest.approx(line["validation"])
             assert other.get("mining", {}).keys() == line.get("mining", {}).keys()
         assert found["best"] == one["best"]
@@ -103,24 +103,26 @@ def test_exchanges_give_all_processes_the_same(two: list[dict[str, Any]]) -> Non
     [(7, 0, 2, [4, 3]), (7, 2, 2, [4, 3]), (8, 3, 2, [3, 5]), (5, 8, 3, [0, 0, 5]), (9, 2, 1, [9])],
 )
 def test_rows_are_shared_out_in_order(count: int, chunk: int, size: int, counts: list[int]) -> None:
-    worlds = [World(rank, size) for rank in range(size)]
-    assert [world.counts(count, chunk) for world in worlds] == [counts] * size
-    rows = [row for world in worlds for row in world.span(count, chunk)]
+    groups = [ProcessGroup(rank, size) for rank in range(size)]
+    assert [processes.counts(count, chunk) for processes in groups] == [counts] * size
+    rows = [row for processes in groups for row in processes.shard(count, chunk)]
     assert rows == list(range(count))
-    parts = worlds[0].parts(count, chunk)
-    assert [row for world in worlds for part in world.own(parts) for row in part] == rows
+    parts = groups[0].slices(count, chunk)
+    assert [
+        row for processes in groups for part in processes.assigned(parts) for row in part
+    ] == rows
     assert max(map(len, parts)) <= (chunk or -(-count // size))
 
 
 def test_one_process_alone_exchanges_nothing() -> None:
-    world, rows = World(), torch.ones(2, 3)
+    processes, rows = ProcessGroup(), torch.ones(2, 3)
     weight = nn.Parameter(torch.zeros(2))
-    world.sum_gradients([weight])
+    processes.all_reduce_gradients([weight])
     assert weight.grad is None
-    assert world.gather(rows, [2]) is rows
-    assert world.highest(rows) is rows
-    assert world.listed(5) == [5]
-    assert list(world.in_step(iter("ab"))) == ["a", "b"]
+    assert processes.all_gather(rows, [2]) is rows
+    assert processes.all_reduce_max(rows) is rows
+    assert processes.all_gather_object(5) == [5]
+    assert list(processes.synchronised(iter("ab"))) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -137,10 +139,10 @@ def test_processes_that_cannot_join_are_told(
         monkeypatch.delenv(name, raising=False)
     for name in names:
         monkeypatch.setenv(name, "1")
-    with pytest.raises(CIRError, match=message), join(0, 2, torch.device(device)):
+    with pytest.raises(CIRError, match=message), open_process_group(0, 2, torch.device(device)):
         pass
-    with join(0, 1, torch.device(device)) as world:
-        assert world == World()
+    with open_process_group(0, 1, torch.device(device)) as processes:
+        assert processes == ProcessGroup()
 
 
 def test_a_process_without_a_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,5 +150,5 @@ def test_a_process_without_a_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     message = "process 3 of this machine has no GPU; accepted: --nproc-per-node 2"
-    with pytest.raises(CIRError, match=message), join(7, 8, torch.device("cuda")):
+    with pytest.raises(CIRError, match=message), open_process_group(7, 8, torch.device("cuda")):
         pass

@@ -17,22 +17,22 @@ from dqe_plugin import hooks
 from dqe_plugin.attributes import speaks_of
 from dqe_plugin.method import DQE
 from dqe_plugin.sampler import TargetRelative
-from tests.fakes import FakeBackbone, parts, table_of
+from tests.fakes import FakeBackbone, components, table_of
 
 
 def made_up(folder: Path, mined: Tensor | None = None, **options: Any) -> tuple[DQE, Batch]:
     backbone = FakeBackbone(targets=3)
-    batch = BatchSource(table_of(folder, answers=1), backbone, seed=0)[
+    batch = BatchSource(table_of(folder, positives=1), backbone, seed=0)[
         BatchPlan(0, 0, (0, 1, 2, 3), mined)
     ]
     torch.manual_seed(1)
-    made = parts(backbone, sampler=TargetRelative(), loss=Pairwise(), negatives="mined")
+    made = components(backbone, sampler=TargetRelative(), loss=Pairwise(), negatives="mined")
     return DQE(made, **options), batch
 
 
 def mined_for(folder: Path) -> Tensor:
     """One negative per row that is not its target."""
-    return torch.tensor([[(row.target + 1) % 12] for row in table_of(folder, answers=1).rows[:4]])
+    return torch.tensor([[(row.target + 1) % 12] for row in table_of(folder, positives=1).rows[:4]])
 
 
 def test_without_attributes_it_is_qures_pairwise_loss(tmp_path: Path) -> None:
@@ -40,14 +40,14 @@ def test_without_attributes_it_is_qures_pairwise_loss(tmp_path: Path) -> None:
     method, batch = made_up(
         tmp_path, mined_for(tmp_path), attributes=(), margin_weight=0.0, temperature=0.2
     )
-    terms = method.terms(batch)
+    terms = method.loss_terms(batch)
     assert list(terms) == ["kl"]
     backbone = method.backbone
     assert batch.images is not None
     assert batch.mined is not None
     features = backbone.features(batch.images)
-    query = backbone.query(features[batch.reference], batch.tokens)
-    target = backbone.target(features[batch.candidates])
+    query = backbone.encode_query(features[batch.reference], batch.tokens)
+    target = backbone.encode_gallery(features[batch.candidates])
     scores = torch.stack([(target @ vector).amax(dim=1) for vector in query])
     temperature = method.temperature
     total = scores.new_zeros(())
@@ -69,11 +69,11 @@ def test_with_its_gates_at_zero_the_query_is_the_backbones_to_the_bit(tmp_path: 
     assert method.weighting is not None
     assert batch.images is not None
     features = method.backbone.features(batch.images)[batch.reference]
-    plain = method.backbone.query(features, batch.tokens)
-    assert not torch.equal(method.query(features, batch.tokens), plain)
+    plain = method.backbone.encode_query(features, batch.tokens)
+    assert not torch.equal(method.encode_query(features, batch.tokens), plain)
     with torch.no_grad():
         method.weighting.gate.bias.fill_(-200.0)
-    assert torch.equal(method.query(features, batch.tokens), plain)
+    assert torch.equal(method.encode_query(features, batch.tokens), plain)
 
 
 def test_query_is_the_gated_sum_at_unit_length(tmp_path: Path) -> None:
@@ -88,22 +88,22 @@ def test_query_is_the_gated_sum_at_unit_length(tmp_path: Path) -> None:
         whole = projected[row].mean(dim=0)
         for attribute in range(2):
             whole = whole + made.gates[row, attribute] * made.sub_queries[row, attribute]
-        query = method.query(features, batch.tokens)[row]
+        query = method.encode_query(features, batch.tokens)[row]
         assert torch.allclose(query, whole / whole.norm(), atol=1e-6)
 
 
 def test_terms_are_weighted_and_those_of_weight_zero_are_left_out(tmp_path: Path) -> None:
     mined = mined_for(tmp_path)
     method, batch = made_up(tmp_path, mined)
-    terms = method.terms(batch)
+    terms = method.loss_terms(batch)
     assert list(terms) == ["kl", "margin", "attribute"]
     doubled, _ = made_up(tmp_path, mined, margin_weight=2.0, attribute_weight=1.0)
-    twice = doubled.terms(batch)
+    twice = doubled.loss_terms(batch)
     assert twice["kl"].item() == terms["kl"].item()
     assert twice["margin"].item() == pytest.approx(2 * terms["margin"].item())
     assert twice["attribute"].item() == pytest.approx(2 * terms["attribute"].item())
     without, _ = made_up(tmp_path, mined, margin_weight=0.0, attribute_weight=0.0)
-    assert list(without.terms(batch)) == ["kl"]
+    assert list(without.loss_terms(batch)) == ["kl"]
 
 
 def test_attribute_term_counts_only_where_the_text_speaks_of_it(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_attribute_term_counts_only_where_the_text_speaks_of_it(tmp_path: Path) 
     fused = method.backbone.fuse(features[batch.reference], batch.tokens)
     projected = method.backbone.project_text(fused.tokens)
     made = method.weighting(fused.tokens, fused.text, projected)
-    target = method.backbone.target(features[batch.candidates])
+    target = method.backbone.encode_gallery(features[batch.candidates])
     costs = []
     for row, attribute in spoken.nonzero().tolist():
         own = made.sub_queries[row, attribute]
@@ -127,10 +127,10 @@ def test_attribute_term_counts_only_where_the_text_speaks_of_it(tmp_path: Path) 
         lead = scores[batch.target[row]] - scores[negative]
         costs.append(max(0.0, 0.5 - lead.item()))
     expected = method.attribute_weight * sum(costs) / 3
-    assert method.terms(batch)["attribute"].item() == pytest.approx(expected, rel=1e-5)
+    assert method.loss_terms(batch)["attribute"].item() == pytest.approx(expected, rel=1e-5)
     assert expected > 0
     batch.text = ["nothing of that"] * 4
-    assert method.terms(batch)["attribute"].item() == 0.0
+    assert method.loss_terms(batch)["attribute"].item() == 0.0
 
 
 def test_embeddings_of_attributes_start_at_their_words(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_repeated_attributes_are_refused(tmp_path: Path) -> None:
 
 def test_training_moves_every_part_of_it(tmp_path: Path) -> None:
     method, batch = made_up(tmp_path, mined_for(tmp_path), gate=0.3, attribute_margin=0.5)
-    sum(method.terms(batch).values()).backward()  # type: ignore[union-attr]
+    sum(method.loss_terms(batch).values()).backward()  # type: ignore[union-attr]
     silent = [
         name
         for name, parameter in method.named_parameters()

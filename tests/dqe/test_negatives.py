@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cir_plugins.mining.report import Tally
+from cir_plugins.mining.report import PoolStatistics
 from dqe_plugin.negatives import (
     NegativeTable,
     draw,
@@ -216,14 +216,14 @@ def test_nothing_asked_gives_nothing() -> None:
 def test_a_report_has_the_numbers_of_the_hosts() -> None:
     """Two accounts of one sampler that differ would be worse than none."""
     scores, target = units(0, 50) @ units(1, 60).T, torch.arange(50)
-    answers = torch.rand(50, 60, generator=torch.Generator().manual_seed(3)) < 0.1
+    all_positives = torch.rand(50, 60, generator=torch.Generator().manual_seed(3)) < 0.1
     excluded = torch.rand(50, 60, generator=torch.Generator().manual_seed(4)) < 0.2
     for sampler in (TargetRelative(), TargetRelative(lower=1, upper=1.1, unit="absolute")):
-        report = pool_report(scores, target, excluded, sampler, answers=answers)
+        report = pool_report(scores, target, excluded, sampler, all_positives=all_positives)
         barred = excluded.scatter(1, target[:, None], True)
         mask, outside = sampler.pools(scores, target, barred)
-        tally = Tally(50)
-        tally.add(mask, answers.nonzero(as_tuple=True))
+        tally = PoolStatistics(50)
+        tally.add(mask, all_positives.nonzero(as_tuple=True))
         tally.add_scores(scores, target, mask, outside)
         assert report == tally.report()
     plain = pool_report(scores, target, sampler=lambda s, t, e: torch.zeros_like(e))
@@ -232,8 +232,8 @@ def test_a_report_has_the_numbers_of_the_hosts() -> None:
     assert "false_negatives" not in plain
     with pytest.raises(ValueError, match=r"scores \(0, 5\) hold nothing to report on"):
         pool_report(torch.empty(0, 5), torch.empty(0).long())
-    with pytest.raises(ValueError, match="answers must be a mask of bool"):
-        pool_report(scores, target, answers=answers.long())
+    with pytest.raises(ValueError, match="all_positives must be a mask of bool"):
+        pool_report(scores, target, all_positives=all_positives.long())
 
 
 def test_complete_names_the_row_where_all_is_excluded() -> None:

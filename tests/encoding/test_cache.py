@@ -25,7 +25,7 @@ from cir_plugins.encoding.features import (
     feature_chunks,
     training_store,
 )
-from cir_plugins.encoding.fingerprint import backbone_key, constant_tensors
+from cir_plugins.encoding.fingerprint import backbone_fingerprint, constant_tensors
 from cir_plugins.errors import CIRError
 from cir_plugins.training.checkpoint import trained_state
 from tests.fakes import CPU, FakeBackbone, make_trainer, shrink, write_pictures
@@ -124,7 +124,7 @@ def test_the_second_run_does_not_read_the_files(
 
 def test_the_key_knows_weights_transform_and_precision() -> None:
     def key(backbone: Any, extra: str = "") -> str:
-        return backbone_key(backbone, constant_tensors(backbone), extra)
+        return backbone_fingerprint(backbone, constant_tensors(backbone), extra)
 
     usual = key(FakeBackbone(frozen=True))
     assert key(FakeBackbone(frozen=True)) == usual
@@ -141,9 +141,9 @@ def test_the_key_knows_options_that_are_plain_attributes(value: Any) -> None:
     found = set()
     for inside in (False, True):
         backbone = FakeBackbone(frozen=True)
-        found.add(backbone_key(backbone, constant_tensors(backbone), ""))
+        found.add(backbone_fingerprint(backbone, constant_tensors(backbone), ""))
         (backbone.dropout if inside else backbone).patches = value
-        found.add(backbone_key(backbone, constant_tensors(backbone), ""))
+        found.add(backbone_fingerprint(backbone, constant_tensors(backbone), ""))
     assert len(found) == 3
 
 
@@ -156,18 +156,18 @@ def test_the_key_knows_options_that_are_plain_attributes(value: Any) -> None:
 )
 def test_the_key_is_the_same_wherever_and_however_often_it_is_made(name: str, value: Any) -> None:
     backbone = FakeBackbone(frozen=True)
-    before = backbone_key(backbone, constant_tensors(backbone), "")
+    before = backbone_fingerprint(backbone, constant_tensors(backbone), "")
     setattr(backbone, name, value)
-    assert backbone_key(backbone, constant_tensors(backbone), "") == before
+    assert backbone_fingerprint(backbone, constant_tensors(backbone), "") == before
 
 
 def test_the_key_is_the_same_in_every_process() -> None:
     code = (
-        "from cir_plugins.encoding.fingerprint import backbone_key, constant_tensors\n"
+        "from cir_plugins.encoding.fingerprint import backbone_fingerprint, constant_tensors\n"
         "from tests.fakes import FakeBackbone\n"
         "backbone = FakeBackbone(frozen=True)\n"
         "backbone.patches = ('a', 0.1, True)\n"
-        "print(backbone_key(backbone, constant_tensors(backbone), ''))\n"
+        "print(backbone_fingerprint(backbone, constant_tensors(backbone), ''))\n"
     )
     root = Path(__file__).parents[2]
     found = {

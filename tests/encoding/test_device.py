@@ -62,14 +62,14 @@ def test_a_moved_batch_is_whole_and_leaves_the_old_one_alone() -> None:
         excluded=torch.zeros(2, 2, dtype=torch.bool),
         text=["a", "b"],
         tokens={"ids": index},
-        views={"back": {"ids": index}},
+        text_variants={"back": {"ids": index}},
         rows=index,
         changed=[("colour",), ()],
     )
     moved = move_batch(batch, torch.device("meta"))
     assert moved.images is not None
     tensors = [moved.images, moved.reference, moved.candidates, moved.target, moved.excluded]
-    tensors += [moved.tokens["ids"], moved.views["back"]["ids"]]
+    tensors += [moved.tokens["ids"], moved.text_variants["back"]["ids"]]
     assert all(tensor.device.type == "meta" for tensor in tensors)
     assert moved.mined is None
     assert moved.text == ["a", "b"]
@@ -91,10 +91,10 @@ def test_pinning_reaches_every_tensor_that_is_moved(monkeypatch: pytest.MonkeyPa
     mask = torch.zeros(2, 2, dtype=torch.bool)
     batch = Batch(
         *(None, torch.zeros(2, 5), index, index, index, mask, ["a", "b"], words, mask),
-        views={"back": words},
+        text_variants={"back": words},
     )
     pinned = pin_batch(batch)
     tensors = [pinned.features, pinned.reference, pinned.candidates, pinned.target, pinned.mined]
-    tensors += [pinned.excluded, pinned.tokens["ids"], pinned.views["back"]["ids"]]
+    tensors += [pinned.excluded, pinned.tokens["ids"], pinned.text_variants["back"]["ids"]]
     assert all(tensor is not None and tensor.device.type == "meta" for tensor in tensors)
     assert pinned.images is None

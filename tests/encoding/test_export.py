@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from cir_plugins.data.images import open_image
-from cir_plugins.distributed.rendezvous import share_of_environment
+from cir_plugins.distributed.rendezvous import rank_and_world_size
 from cir_plugins.encoding.export import Bulk, encode_images, images_of, shard_path, spread_over_gpus
 from cir_plugins.encoding.shards import Shard
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
-from tests.fakes import CPU, FakeBackbone, parts, write_pictures
+from tests.fakes import CPU, FakeBackbone, components, write_pictures
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def a_method(seed: int = 0) -> Method:
-    return Method(parts(FakeBackbone(targets=3, seed=seed)))
+    return Method(components(FakeBackbone(targets=3, seed=seed)))
 
 
 def rows(out: Path, shards: int) -> tuple[list[str], Tensor]:
@@ -57,7 +57,7 @@ def test_shards_hold_what_the_method_gives(
     assert (content["images"], content["broken"], content["what"]) == (11, {}, what)
     pixels = torch.stack([method.backbone.preprocess(open_image(path)) for path in files.values()])
     features = method.backbone.features(pixels)
-    expected = features if what == "features" else method.target(features)
+    expected = features if what == "features" else method.encode_gallery(features)
     names, found = rows(tmp_path / "out", 3)
     assert names == list(files)
     assert torch.allclose(found, expected.detach(), atol=1e-6)
@@ -115,7 +115,7 @@ def test_images_that_were_only_copied_keep_their_shards(
 def test_no_manifest_tells_of_shards_that_another_process_has_yet_to_redo(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
-    out, bulk = tmp_path / "out", Bulk(shard_size=4, world=2)
+    out, bulk = tmp_path / "out", Bulk(shard_size=4, processes=2)
     encode_images(a_method(), files, out, CPU, Bulk(shard_size=4))
     for name in ("deep/00.png", "deep/05.png"):
         files[name].write_bytes(files["deep/10.png"].read_bytes())
@@ -148,7 +148,7 @@ def test_two_ranks_share_the_shards_and_the_last_writes_the_manifest(
 ) -> None:
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     encode_images(a_method(), files, alone, CPU, Bulk(shard_size=4))
-    bulk = Bulk(shard_size=4, world=2)
+    bulk = Bulk(shard_size=4, processes=2)
     assert encode_images(a_method(), files, shared, CPU, replace(bulk, rank=1)) is None
     assert [path.name for path in shared.glob("*.safetensors")] == ["shard-000001.safetensors"]
     assert encode_images(a_method(), files, shared, CPU, bulk) == shared / "manifest.json"
@@ -174,14 +174,14 @@ def test_a_broken_image_is_named_or_left_out(files: dict[str, Path], tmp_path: P
     assert rows(tmp_path / "out", 1)[0] == [name for name in files if "05" not in name]
 
 
-@pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("x", "2")])
+@pytest.mark.parametrize(("rank", "processes"), [("2", "2"), ("x", "2")])
 def test_a_share_that_is_none_is_refused(
-    monkeypatch: pytest.MonkeyPatch, rank: str, world: str
+    monkeypatch: pytest.MonkeyPatch, rank: str, processes: str
 ) -> None:
     monkeypatch.setenv("RANK", rank)
-    monkeypatch.setenv("WORLD_SIZE", world)
+    monkeypatch.setenv("WORLD_SIZE", processes)
     with pytest.raises(CIRError, match="accepted: 0 <= RANK < WORLD_SIZE"):
-        share_of_environment()
+        rank_and_world_size()
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_answers_are_counted_within_the_gallery() -> None:
     assert {target for target, _ in pairs} == {"a", "b", "c"}
     assert {reference for target, reference in pairs if target != "c"} == {"c"}
     assert all(t.changed == ("colour",) for t in triplets)
-    # a and b have two answers each, c has one.
+    # a and b have two positives each, c has one.
     assert mean_positives(triplets, ids, attributes) == pytest.approx(5 / 3)
     assert mean_positives([], ids, attributes) == 0.0
 

@@ -90,10 +90,10 @@ def test_answers_by_brute_force(drawn: DrawnSet) -> None:
     for name, ids, triplets, _ in drawn.galleries():
         for triplet in triplets:
             target, reference = triplet["target"], triplet["candidate"]
-            answers = [i for i in ids if attributes[i] == attributes[target]]
-            assert target in answers
-            assert reference not in answers
-            counts[name.split(".")[1]].append(len(answers))
+            positives = [i for i in ids if attributes[i] == attributes[target]]
+            assert target in positives
+            assert reference not in positives
+            counts[name.split(".")[1]].append(len(positives))
     for split, found in counts.items():
         mean = sum(found) / len(found)
         assert drawn.summary.mean_positives[split] == pytest.approx(mean, abs=1e-3)

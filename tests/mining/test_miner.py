@@ -19,7 +19,7 @@ from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.mining.miner import Mined, mine
 from dqe_plugin.sampler import TargetRelative
-from tests.fakes import CPU, FakeBackbone, made_up_split, parts
+from tests.fakes import CPU, FakeBackbone, components, made_up_split
 from tests.reference_training import target_relative
 
 
@@ -32,7 +32,7 @@ def two_splits(folder: Path, **kwargs: Any) -> TrainingTable:
             query,
             reference=rename[query.reference],
             target=rename[query.target or ""],
-            answers=tuple(rename[name] for name in query.answers),
+            positives=tuple(rename[name] for name in query.positives),
         )
         for query in second.queries
     )
@@ -48,13 +48,15 @@ def run(method: Method, table: TrainingTable, **kwargs: Any) -> Mined:
         "epochs": 3,
         "count": 2,
         "seed": 4,
-        "known": "answers",
+        "known_positives": "all",
         "with_model": True,
     }
     return mine(method, table, CPU, **{**settings, **kwargs})
 
 
-def pools(method: Method, table: TrainingTable, sampler: Any, known: str) -> list[set[int]]:
+def pools(
+    method: Method, table: TrainingTable, sampler: Any, known_positives: str
+) -> list[set[int]]:
     """The negatives of each row, one query and one image at a time."""
     backbone = method.backbone
     made = []
@@ -67,16 +69,18 @@ def pools(method: Method, table: TrainingTable, sampler: Any, known: str) -> lis
         }
         with torch.no_grad():
             tokens = backbone.tokenize([row.query.text])
-            query = backbone.query(backbone.features(pictures[row.reference]), tokens)[0]
+            query = backbone.encode_query(backbone.features(pictures[row.reference]), tokens)[0]
             scores = [
                 max(
                     float(token @ query)
-                    for token in backbone.target(backbone.features(pictures[image])).view(-1, 8)
+                    for token in backbone.encode_gallery(backbone.features(pictures[image])).view(
+                        -1, 8
+                    )
                 )
                 for image in gallery
             ]
-        out = set(row.answers) if known == "answers" else set()
-        if split.drop_reference and known == "answers":
+        out = set(row.positives) if known_positives == "all" else set()
+        if split.drop_reference and known_positives == "all":
             out.add(row.reference)
         excluded = [image in out and image != row.target for image in gallery]
         chosen = sampler(scores, gallery.index(row.target), excluded)
@@ -91,31 +95,33 @@ def plain_zone(scores: list[float], target: int, excluded: list[bool]) -> list[b
 
 
 @pytest.mark.parametrize("drop_reference", [True, False])
-@pytest.mark.parametrize("known", ["answers", "target"])
+@pytest.mark.parametrize("known_positives", ["all", "target"])
 def test_what_is_known_is_that_of_each_row(
-    tmp_path: Path, known: str, drop_reference: bool
+    tmp_path: Path, known_positives: str, drop_reference: bool
 ) -> None:
     table = two_splits(tmp_path, drop_reference=drop_reference)
     for split, pool in enumerate(table.pools):
-        found = mining_module._known(table, split, known)
+        found = mining_module._known(table, split, known_positives)
         own = [(number, row) for number, row in enumerate(table.rows) if row.split == split]
         assert found.rows.tolist() == [number for number, _ in own]
         assert pool[found.target].tolist() == [row.target for _, row in own]
         for place, (_, row) in enumerate(own):
-            inside = [image for image in dict.fromkeys(row.answers) if image in pool.tolist()]
-            assert pool[found.answers.block(place, place + 1)[1]].tolist() == inside
-            out = excluded_images(row, table.splits[split], known) & set(pool.tolist())
+            inside = [image for image in dict.fromkeys(row.positives) if image in pool.tolist()]
+            assert pool[found.positives.block(place, place + 1)[1]].tolist() == inside
+            out = excluded_images(row, table.splits[split], known_positives) & set(pool.tolist())
             assert set(pool[found.excluded.block(place, place + 1)[1]].tolist()) == out
 
 
 @pytest.mark.parametrize("targets", [0, 3])
-@pytest.mark.parametrize("known", ["answers", "target"])
-def test_draws_from_what_a_plain_version_leaves(tmp_path: Path, known: str, targets: int) -> None:
-    table = two_splits(tmp_path, drop_reference=known == "answers")
+@pytest.mark.parametrize("known_positives", ["all", "target"])
+def test_draws_from_what_a_plain_version_leaves(
+    tmp_path: Path, known_positives: str, targets: int
+) -> None:
+    table = two_splits(tmp_path, drop_reference=known_positives == "all")
     sampler = TargetRelative(lower=0.1, upper=0.6, fallback=2)
-    method = Method(parts(FakeBackbone(targets=targets), sampler=sampler))
-    expected = pools(method, table, plain_zone, known)
-    many = run(method, table, epochs=20, known=known)
+    method = Method(components(FakeBackbone(targets=targets), sampler=sampler))
+    expected = pools(method, table, plain_zone, known_positives)
+    many = run(method, table, epochs=20, known_positives=known_positives)
     assert many.images.shape == (32, 40)
     for drawn, pool in zip(many.images.tolist(), expected, strict=True):
         if not pool:
@@ -128,10 +134,10 @@ def test_draws_from_what_a_plain_version_leaves(tmp_path: Path, known: str, targ
     assert many.report["pool"]["mean"] == pytest.approx(float(sizes.mean()))
     assert many.report["pool"]["quartiles"][1] == pytest.approx(float(sizes.quantile(0.5)))
     wrong = sum(
-        len(pool & set(row.answers)) for pool, row in zip(expected, table.rows, strict=True)
+        len(pool & set(row.positives)) for pool, row in zip(expected, table.rows, strict=True)
     )
     assert many.report["false_negatives"] == pytest.approx(wrong / float(sizes.sum()))
-    assert (wrong > 0) == (known == "target")
+    assert (wrong > 0) == (known_positives == "target")
     assert sum(many.report["drop"]["counts"]) == int(sizes.sum())
     assert many.report["empty"] == expected.count(set()) / 32
 
@@ -139,9 +145,9 @@ def test_draws_from_what_a_plain_version_leaves(tmp_path: Path, known: str, targ
 def test_never_the_target_the_excluded_or_another_splits_image(tmp_path: Path) -> None:
     table = two_splits(tmp_path, drop_reference=True)
     for with_model in (True, False):
-        mined = run(Method(parts()), table, epochs=30, with_model=with_model)
+        mined = run(Method(components()), table, epochs=30, with_model=with_model)
         for row, drawn in zip(table.rows, mined.images.tolist(), strict=True):
-            forbidden = {row.target, row.reference, *row.answers}
+            forbidden = {row.target, row.reference, *row.positives}
             assert not forbidden & set(drawn)
             assert set(drawn) == set(table.pools[row.split].tolist()) - forbidden
         assert ("drop" in mined.report) == with_model
@@ -152,7 +158,7 @@ def test_size_of_blocks_and_of_batches_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_model: bool
 ) -> None:
     table = two_splits(tmp_path)
-    method = Method(parts(sampler=TargetRelative()))
+    method = Method(components(sampler=TargetRelative()))
     whole = run(method, table, with_model=with_model)
     for block in (1, 5):
         monkeypatch.setattr(pools_module, "rows_per_block", lambda *_, rows=block: rows)
@@ -164,7 +170,7 @@ def test_size_of_blocks_and_of_batches_changes_nothing(
             epochs=3,
             count=2,
             seed=4,
-            known="answers",
+            known_positives="all",
             with_model=with_model,
         )
         assert torch.equal(found.images, whole.images)
@@ -172,7 +178,7 @@ def test_size_of_blocks_and_of_batches_changes_nothing(
 
 def test_draw_depends_on_seed_and_epoch(tmp_path: Path) -> None:
     table = two_splits(tmp_path)
-    method = Method(parts())
+    method = Method(components())
     first = run(method, table).images
     torch.manual_seed(99)
     assert torch.equal(run(method, table).images, first)
@@ -197,7 +203,7 @@ def test_rows_without_negatives_are_marked(tmp_path: Path) -> None:
         mask[1:] = False
         return mask
 
-    mined = run(Method(parts(sampler=first_row_only)), table)
+    mined = run(Method(components(sampler=first_row_only)), table)
     there = (mined.images >= 0).all(dim=1)
     assert int(there.sum()) == 2  # one block of each split
     assert (mined.images[~there] == -1).all()
@@ -206,7 +212,7 @@ def test_rows_without_negatives_are_marked(tmp_path: Path) -> None:
 
 def test_no_negatives_at_all_is_an_error(tmp_path: Path) -> None:
     table = two_splits(tmp_path)
-    method = Method(parts(sampler=SemiHard(margin=1e-12)))
+    method = Method(components(sampler=SemiHard(margin=1e-12)))
     with pytest.raises(CIRError, match="no negative for any of the 32 training rows at epoch 2"):
         run(method, table)
 
@@ -214,20 +220,20 @@ def test_no_negatives_at_all_is_an_error(tmp_path: Path) -> None:
 def test_a_samplers_mistake_cannot_draw_the_target(tmp_path: Path) -> None:
     """Plugins bring samplers: what they let through is held to the exclusions once more."""
     table = two_splits(tmp_path)
-    careless = Method(parts(sampler=lambda scores, target, excluded: excluded | True))
+    careless = Method(components(sampler=lambda scores, target, excluded: excluded | True))
     for row, drawn in zip(table.rows, run(careless, table, epochs=30).images.tolist(), strict=True):
-        assert not {row.target, *row.answers} & set(drawn)
+        assert not {row.target, *row.positives} & set(drawn)
 
 
 def test_report_of_the_previous_refresh_and_of_fallbacks(tmp_path: Path) -> None:
     table = two_splits(tmp_path)
-    hardest = Method(parts(sampler=Hardest(count=3)))
+    hardest = Method(components(sampler=Hardest(count=3)))
     before = run(hardest, table)
     assert "kept" not in before.report
     assert "fallback" not in before.report
     assert run(hardest, table, epoch=5, previous=before).report["kept"] == 1.0
     far = TargetRelative(unit="absolute", lower=5, upper=6, fallback=1)
-    method = Method(parts(sampler=far))
+    method = Method(components(sampler=far))
     report = run(method, table, previous=before).report
     assert report["fallback"] == 1.0
     assert 0 <= report["kept"] < 1
@@ -237,7 +243,7 @@ def test_cached_features_give_the_same_and_no_image_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = two_splits(tmp_path)
-    method = Method(parts(FakeBackbone(frozen=True), sampler=TargetRelative()))
+    method = Method(components(FakeBackbone(frozen=True), sampler=TargetRelative()))
     plain = run(method, table)
     store = FeatureStore.build(method.backbone, table.paths, CPU, 10)
     assert store is not None

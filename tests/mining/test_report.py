@@ -3,18 +3,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cir_plugins.mining.report import BINS, MOST_ROWS, Tally
+from cir_plugins.mining.report import BINS, MOST_ROWS, PoolStatistics
 
 NO_ANSWERS = (torch.empty(0).long(), torch.empty(0).long())
 
 
 def test_numbers_by_hand() -> None:
-    tally = Tally(3)
+    tally = PoolStatistics(3)
     mask = torch.tensor([[True, True, False, True], [False] * 4])
-    answers = (torch.tensor([0, 0, 1, 1]), torch.tensor([1, 2, 0, 3]))
+    positives = (torch.tensor([0, 0, 1, 1]), torch.tensor([1, 2, 0, 3]))
     scores = torch.tensor([[0.5, 0.25, 1.0, -0.5], [0.0] * 4])
     target = torch.tensor([2, 0])
-    tally.add(mask, answers)
+    tally.add(mask, positives)
     tally.add_scores(scores, target, mask, torch.tensor([True, False]))
     tally.add(torch.tensor([[True, False, False, False]]), NO_ANSWERS)
     # of the columns 1 and 2 drawn before only 1 is in
@@ -39,7 +39,7 @@ def test_sizes_of_any_width(columns: int) -> None:
     mask = torch.rand(5, columns, generator=torch.Generator().manual_seed(0)) < 0.9
     mask[0] = True
     mask[1] = False
-    tally = Tally(5)
+    tally = PoolStatistics(5)
     tally.add(mask, NO_ANSWERS)
     tally.add(mask[:, ::2], NO_ANSWERS)
     sizes = [float(row.sum()) for given in (mask, mask[:, ::2]) for row in given]
@@ -49,7 +49,7 @@ def test_sizes_of_any_width(columns: int) -> None:
 
 
 def test_what_was_not_counted_is_left_out() -> None:
-    tally = Tally(3)
+    tally = PoolStatistics(3)
     tally.add(torch.zeros(2, 3, dtype=torch.bool), NO_ANSWERS)
     assert tally.report() == {
         "pool": {"mean": 0.0, "quartiles": [0.0, 0.0, 0.0]},
@@ -61,7 +61,7 @@ def test_what_was_not_counted_is_left_out() -> None:
 def test_of_many_rows_some_stand_for_all() -> None:
     """A histogram of every pair would take longer than the mining."""
     rows = 2 * MOST_ROWS
-    tally = Tally(rows)
+    tally = PoolStatistics(rows)
     scores = torch.tensor([[1.0, 0.5]]).repeat(rows, 1)
     target = torch.zeros(rows, dtype=torch.long)
     mask = torch.tensor([[False, True]]).repeat(rows, 1)

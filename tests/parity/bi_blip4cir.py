@@ -8,7 +8,7 @@ from torch import Tensor
 from baselines_plugin.methods.bi_blip4cir import BiBLIP4CIR, official_state
 from baselines_plugin.parts.combiner import Combiner
 from cir_plugins import Batch
-from tests.fakes import parts
+from tests.fakes import components
 from tests.parity.blip_model import blip_backbone
 from tests.parity.cases import (
     Case,
@@ -33,7 +33,7 @@ def checkpoints(weights: State) -> list[dict[str, State]]:
 def outputs(case: Case) -> State:
     meta, sizes = case.meta, case.meta["combiner"]
     method = BiBLIP4CIR(
-        parts(blip_backbone(meta)),
+        components(blip_backbone(meta)),
         sum_weight=1.0,
         combiner_weight=1.0,
         projection=sizes["projection"],
@@ -57,7 +57,7 @@ def encoded(case: Case, method: BiBLIP4CIR) -> State:
         "vision_reference": reference,
         "reference_raw": backbone.raw_image(reference),
         "target_raw": backbone.raw_image(target),
-        "target": method.target(target),
+        "target": method.encode_gallery(target),
         **{f"text_states_{way}": backbone.text_states(tokens(case, way)) for way in WAYS},
         **{f"text_{way}": backbone.raw_text(tokens(case, way)) for way in WAYS},
     }
@@ -84,7 +84,7 @@ def batch_of(case: Case) -> Batch:
         excluded=torch.zeros(len(rows), len(rows), dtype=torch.bool),
         text=[""] * len(rows),
         tokens=tokens(case, "forward"),
-        views={"backward": tokens(case, "backward")},
+        text_variants={"backward": tokens(case, "backward")},
     )
 
 
@@ -110,12 +110,12 @@ def staged(case: Case, method: BiBLIP4CIR, stage: str) -> State:
     method.eval()
     batch = batch_of(case)
     backbone = method.backbone
-    query = method.query(backbone.features(case.inputs["reference_image"]), batch.tokens)
-    target = method.target(backbone.features(case.inputs["target_image"]))
+    query = method.encode_query(backbone.features(case.inputs["reference_image"]), batch.tokens)
+    target = method.encode_gallery(backbone.features(case.inputs["target_image"]))
     method.train()
     plain = method.loss
     method.loss = Recorder(plain)
-    terms = method.terms(batch)
+    terms = method.loss_terms(batch)
     forward, backward = method.loss.seen
     method.loss = plain
     weights = {"forward": 1.0, "backward": case.meta["backward_weight"][stage]}

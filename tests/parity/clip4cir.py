@@ -16,7 +16,7 @@ from baselines_plugin.parts.combiner import Combined, Combiner, Composer, take_c
 from cir_plugins import Batch, unit
 from cir_plugins.builtin.clip import Clip
 from cir_plugins.builtin.losses import InfoNCE
-from tests.fakes import parts
+from tests.fakes import components
 from tests.parity.cases import Case, State, load_official, official_gradients, split_entries
 
 
@@ -104,7 +104,7 @@ def clip_backbone(sizes: Mapping[str, Any]) -> Clip:
 def two_stages(case: Case) -> State:
     sizes = case.meta["settings"]
     method = CLIP4Cir(
-        parts(clip_backbone(sizes)),
+        components(clip_backbone(sizes)),
         projection=sizes["projection_dim"],
         hidden=sizes["hidden_dim"],
         dropout=0.0,
@@ -129,10 +129,10 @@ def two_stages(case: Case) -> State:
     found |= {f"stage2.{name}": value for name, value in described(combined).items()}
     for stage in (1, 2):
         method.composer.start_epoch(0 if stage == 1 else method.composer.sum_epochs)
-        query = method.query(image, tokens)
-        target = method.target(found["eval.target_features"])
+        query = method.encode_query(image, tokens)
+        target = method.encode_gallery(found["eval.target_features"])
         logits, stored = logits_of(query, target, sizes["logit_scale"])
-        (loss,) = method.terms(batch_of(case)).values()
+        (loss,) = method.loss_terms(batch_of(case)).values()
         found |= {f"stage{stage}.{name}": value for name, value in stored.items()}
         found |= {f"stage{stage}.logits": logits, f"loss.stage{stage}": loss}
         gradients = official_gradients(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from baselines_plugin.backbones.resnet import MapBackbone
 from baselines_plugin.methods.composeae import ComposeAE, from_official
 from baselines_plugin.parts.rotation import Composition, Rotated
-from cir_plugins import Batch, Parts, Preprocess, Tokens, unit
+from cir_plugins import Batch, Components, Preprocess, Tokens, unit
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from tests.parity.cases import Case, load_official, official_gradients, weighted_sum
@@ -48,7 +48,7 @@ def build(case: Case) -> ComposeAE:
         preprocess=Preprocess(),
     )
     method = ComposeAE(
-        Parts(backbone, InfoNCE(), InBatch()),
+        Components(backbone, InfoNCE(), InBatch()),
         variant=SPACES[settings["model"]],  # type: ignore[arg-type]
         image_weight=1.0,
         text_weight=1.0,
@@ -104,12 +104,12 @@ def in_evaluation(case: Case) -> dict[str, Tensor]:
     image = method.backbone.project(case.inputs["reference_map"])
     target = method.backbone.project(case.inputs["target_map"])
     composed = method.composer(image, batch.tokens["vector"])
-    query = method.query(case.inputs["reference_map"], batch.tokens)
+    query = method.encode_query(case.inputs["reference_map"], batch.tokens)
     found = {
         "image_features": image,
         "target": target,
         "query_normalised": query,
-        "target_normalised": method.target(case.inputs["target_map"]),
+        "target_normalised": method.encode_gallery(case.inputs["target_map"]),
         "scores": method.similarity(query, unit(target)),
         **steps(composed),
         **decoded(method, composed.out),

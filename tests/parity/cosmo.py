@@ -13,7 +13,7 @@ from baselines_plugin.backbones.text_encoders import LstmText
 from baselines_plugin.backbones.vocabulary import SPECIALS
 from baselines_plugin.methods.cosmo import CoSMo, official_state
 from baselines_plugin.parts.compositor import Attended, Composition
-from cir_plugins import Batch, Parts, Preprocess
+from cir_plugins import Batch, Components, Preprocess
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from tests.parity.cases import Case, load_official, official_gradients, split_entries
@@ -28,7 +28,7 @@ def outputs(case: Case) -> dict[str, Tensor]:
     text = method.backbone.describe(tokens)
     made = composed(method, case.inputs["reference_map"], text, case.inputs["target_map"])
     found = {f"eval.{name}": value for name, value in made.items()}
-    terms = method.terms(batch_of(case, tokens))
+    terms = method.loss_terms(batch_of(case, tokens))
     total = torch.stack(list(terms.values())).sum()
     found |= official_gradients(
         total,
@@ -72,9 +72,9 @@ def map_backbone(settings: dict[str, Any], text: nn.Module) -> MapBackbone:
     )
 
 
-def in_batch(backbone: nn.Module) -> Parts:
+def in_batch(backbone: nn.Module) -> Components:
     """Cross-entropy over the batch on a backbone."""
-    return Parts(backbone, InfoNCE(), InBatch())
+    return Components(backbone, InfoNCE(), InBatch())
 
 
 def checkpoint(weights: dict[str, Tensor]) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ def composed(method: Any, reference: Tensor, text: Tensor, target: Tensor) -> di
     backbone, scale = method.backbone, method.norm_scale
     made: Composition = method.compositor(reference, text)
     asked, wanted = backbone.project(made.out), backbone.project(target)
-    query, goal = scale * F.normalize(asked, dim=1), scale * backbone.target(target)
+    query, goal = scale * F.normalize(asked, dim=1), scale * backbone.encode_gallery(target)
     found = {
         "text_features": text,
         "normalised_map": made.plain,
@@ -123,7 +123,7 @@ def cross_entropy(method: Any, query: Tensor, target: Tensor) -> Tensor:
     scores = method.similarity(query, target) / method.norm_scale**2
     own = torch.arange(len(scores))
     negatives = ~torch.eye(len(scores), dtype=torch.bool)
-    price: Tensor = method.price(method.loss, scores, own, negatives)
+    price: Tensor = method.reduce_loss(method.loss, scores, own, negatives)
     return price
 
 

@@ -9,7 +9,7 @@ from baselines_plugin.checkpoints.covr import official_covr, official_covr2
 from baselines_plugin.methods.covr import CoVR, CoVR2
 from baselines_plugin.parts.losses import HardNegativeNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.method import Method, Parts
+from cir_plugins.method import Components, Method
 from tests.parity.blip_model import blip_backbone
 from tests.parity.cases import Case, load_official, official_gradients, weighted_sum
 from tests.parity.tiny_blip2 import build_blip2
@@ -56,7 +56,7 @@ def covr2_outputs(case: Case) -> dict[str, Tensor]:
     """CoVR-2's."""
     captioned = "caption_input_ids" in case.inputs
     method = CoVR2(
-        Parts(build_blip2(case.meta), loss_of(case), InBatch()),
+        Components(build_blip2(case.meta), loss_of(case), InBatch()),
         score="max",
         caption_weight=float(captioned),
         temperature=case.meta["temperature"],
@@ -68,8 +68,8 @@ def covr2_outputs(case: Case) -> dict[str, Tensor]:
     images = [case.inputs["reference_image"], case.inputs["target_image"]]
     batch = batch_of(images, tokens_of(case))
     if captioned:
-        batch.views = {"target_caption": tokens_of(case, "caption_")}
-    terms = method.terms(batch)
+        batch.text_variants = {"target_caption": tokens_of(case, "caption_")}
+    terms = method.loss_terms(batch)
     total = weighted_sum(terms, dict(zip(TERMS, case.meta["loss_weights"], strict=True)))
     found |= {f"loss_{name}": term for name, term in terms.items()} | {"loss_total": total}
     return found | official_gradients(
@@ -88,8 +88,8 @@ def covr2_embeddings(method: CoVR2, case: Case) -> dict[str, Tensor]:
     backbone = method.backbone
     reference = backbone.features(case.inputs["reference_image"])
     states = backbone.fuse(reference, tokens_of(case)).tokens
-    query = method.query(reference, tokens_of(case))
-    target = method.target(backbone.features(case.inputs["target_image"]))
+    query = method.encode_query(reference, tokens_of(case))
+    target = method.encode_gallery(backbone.features(case.inputs["target_image"]))
     best = method.similarity(query, target)
     method.score = "mean"
     scores = method.similarity(query, target)
@@ -113,7 +113,7 @@ def covr2_embeddings(method: CoVR2, case: Case) -> dict[str, Tensor]:
 def covr_outputs(case: Case) -> dict[str, Tensor]:
     """CoVR's."""
     method = CoVR(
-        Parts(blip_backbone(case.meta), loss_of(case), InBatch()),
+        Components(blip_backbone(case.meta), loss_of(case), InBatch()),
         temperature=case.meta["temperature"],
     )
     method.backbone.encode_token = case.meta["text_encoder"]["enc_token_id"]
@@ -121,7 +121,7 @@ def covr_outputs(case: Case) -> dict[str, Tensor]:
     found = covr_embeddings(method, case)
     method.train()
     images = [case.inputs["reference_image"], case.inputs["target_image"]]
-    (total,) = method.terms(batch_of(images, tokens_of(case))).values()
+    (total,) = method.loss_terms(batch_of(images, tokens_of(case))).values()
     found["loss_image"] = total
     found["loss_total"] = case.meta["loss_weights"][0] * total
     return found | official_gradients(
@@ -141,7 +141,7 @@ def covr_embeddings(method: CoVR, case: Case) -> dict[str, Tensor]:
     tokens = tokens_of(case)
     reference = backbone.features(case.inputs["reference_image"])
     features = backbone.features(case.inputs["target_image"])
-    query, target = method.query(reference, tokens), method.target(features)
+    query, target = method.encode_query(reference, tokens), method.encode_gallery(features)
     scores = method.similarity(query, target)
     return {
         "image_features_target": features,

@@ -107,7 +107,7 @@ def priced(
         "augmented_target": blurred.out,
         "augmented_scores": scale**2 * method.doubted_scores(made["query"] / scale, blurred),
     }
-    weighted = method.terms(batch_of(case, tokens_of(case)), noise=noise)
+    weighted = method.loss_terms(batch_of(case, tokens_of(case)), noise=noise)
     doubted = cross_entropy(method, made["query"], blurred.out)
     terms = {
         "augmented_cross_entropy": doubted,

@@ -9,7 +9,7 @@ from baselines_plugin.methods.qure import QuRe, official_state
 from baselines_plugin.parts.samplers import TwoDrops
 from cir_plugins.builtin.losses import Pairwise
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.method import Parts
+from cir_plugins.method import Components
 from tests.parity.cases import Case, load_official, official_gradients
 from tests.parity.tiny_blip2 import build_blip2
 from tests.parity.triplets import batch_of
@@ -23,7 +23,7 @@ def outputs(case: Case) -> dict[str, Tensor]:
 def model_outputs(case: Case) -> dict[str, Tensor]:
     """States, embeddings, scores, the loss and its gradients."""
     tempered = case.meta.get("use_temp", True)
-    parts = Parts(build_blip2(case.meta), Pairwise(), InBatch(), "mined")
+    parts = Components(build_blip2(case.meta), Pairwise(), InBatch(), "mined")
     method = QuRe(parts, learn_temperature=tempered)
     # Scores that the official code does not divide have a temperature of 1, whatever is stored.
     weights = case.weights if tempered else {**case.weights, "temp": torch.ones(())}
@@ -33,7 +33,7 @@ def model_outputs(case: Case) -> dict[str, Tensor]:
     method.train()
     names = ("reference_image", "target_image", "negative_image")
     batch = batch_of([case.inputs[name] for name in names], tokens)
-    (total,) = method.terms(batch).values()
+    (total,) = method.loss_terms(batch).values()
     found["loss_total"] = total
     return found | official_gradients(
         total, method, weights, lambda state: official_state([state], method), case.inputs
@@ -54,8 +54,8 @@ def embeddings(method: QuRe, case: Case, tokens: dict[str, Tensor]) -> dict[str,
     looked = backbone.model.qformer(
         query_embeds=queries, encoder_hidden_states=backbone.seen(target)
     ).last_hidden_state
-    query = method.query(reference, tokens)
-    right, wrong = method.target(target), method.target(negative)
+    query = method.encode_query(reference, tokens)
+    right, wrong = method.encode_gallery(target), method.encode_gallery(negative)
     scores, others = method.similarity(query, right), method.similarity(query, wrong)
     pairs = torch.stack([scores.diagonal(), others.diagonal()], dim=1)
     return {

@@ -8,7 +8,7 @@ from torch import Tensor
 from baselines_plugin.methods.sprc import ENTRY, SPRC, official_state
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.method import Parts
+from cir_plugins.method import Components
 from tests.parity.cases import Case, load_official, official_gradients, weighted_sum
 from tests.parity.tiny_blip2 import build_blip2
 from tests.parity.triplets import batch_of
@@ -18,7 +18,7 @@ TERMS = ("contrast", "text", "align")
 
 def build(case: Case) -> SPRC:
     """The method with the case's weights; all terms count alike."""
-    parts = Parts(build_blip2(case.meta), InfoNCE(), InBatch())
+    parts = Components(build_blip2(case.meta), InfoNCE(), InBatch())
     method = SPRC(parts, text_weight=1.0, align_weight=1.0)
     load_official(method, [{"epoch": 0, ENTRY: case.weights}], official_state)
     return method
@@ -30,7 +30,7 @@ def outputs(case: Case) -> dict[str, Tensor]:
     tokens = {"ids": case.inputs["input_ids"], "mask": case.inputs["attention_mask"]}
     found = embeddings(method, case, tokens)
     method.train()
-    terms = method.terms(
+    terms = method.loss_terms(
         batch_of([case.inputs["reference_image"], case.inputs["target_image"]], tokens)
     )
     total = weighted_sum(terms, dict(zip(TERMS, case.meta["loss_weights"], strict=True)))
@@ -62,9 +62,9 @@ def embeddings(method: SPRC, case: Case, tokens: dict[str, Tensor]) -> dict[str,
         query_embeds=queries, encoder_hidden_states=backbone.seen(target)
     ).last_hidden_state
     query, text, tokens_of_target = (
-        method.query(reference, tokens),
+        method.encode_query(reference, tokens),
         method.read_text(tokens),
-        method.target(target),
+        method.encode_gallery(target),
     )
     scores = method.similarity(query, tokens_of_target)
     return {

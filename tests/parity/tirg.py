@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from baselines_plugin.backbones.resnet import MapBackbone
 from baselines_plugin.backbones.text_encoders import LstmText
 from baselines_plugin.methods.tirg import TIRG, Gated, from_official
-from cir_plugins import Batch, Parts, Preprocess
+from cir_plugins import Batch, Components, Preprocess
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
 from tests.parity.cases import Case, load_official, official_gradients
@@ -44,7 +44,7 @@ def build(case: Case) -> TIRG:
         width=size,
         preprocess=Preprocess(),
     )
-    parts = Parts(backbone, InfoNCE(), InBatch())
+    parts = Components(backbone, InfoNCE(), InBatch())
     method = TIRG(parts, variant=VARIANTS[settings["model"]], dropout=0.0)  # type: ignore[arg-type]
     load_official(method, [case.weights], from_official)
     return method
@@ -82,7 +82,7 @@ def gate_of(method: TIRG, case: Case) -> dict[str, Tensor]:
 def in_evaluation(case: Case) -> dict[str, Tensor]:
     method = build(case).eval()
     reference, target = case.inputs["reference_map"], case.inputs["target_map"]
-    query, answer = method.query(reference, tokens_of(case)), method.target(target)
+    query, answer = method.encode_query(reference, tokens_of(case)), method.encode_gallery(target)
     found = {
         "query": method.compose(reference, tokens_of(case)),
         "target": method.backbone.project(target),
@@ -110,7 +110,7 @@ def in_training(case: Case) -> dict[str, Tensor]:
         **{f"train.{name}": value for name, value in gate_of(build(case).train(), case).items()},
     }
     stepped = build(case).train()
-    total = stepped.terms(batch_of(case, tokens_of(case)))["loss"]
+    total = stepped.loss_terms(batch_of(case, tokens_of(case)))["loss"]
     found |= {"loss.batch_classification": total, "loss.total": total}
     found |= gradients(total, stepped, case)
     return found | buffers(stepped, case)

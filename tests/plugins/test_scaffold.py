@@ -107,13 +107,13 @@ def test_every_kind_has_its_row_or_a_word_on_how_it_comes_in() -> None:
 
 
 def test_methods_that_teach_can_be_embedded_by_parts(tmp_path: Path) -> None:
-    """Whoever copies a method that overrides ``terms`` is refused under torchrun."""
+    """Whoever copies a method that overrides ``loss_terms`` is refused under torchrun."""
     root = Path(__file__).parents[2]
     guide = (root / "docs" / "plugins.md").read_text(encoding="utf-8")
     example = (root / "examples" / "cir_neighbours" / "cir_neighbours.py").read_text()
     for text in (guide, example, render("acme")["acme/method.py"]):
-        assert "def terms_from(self, queries" in text
-        assert "def terms(" not in text
+        assert re.search(r"def loss_terms_from\(\s*self, queries", text)
+        assert "def loss_terms(" not in text
 
 
 def test_the_parts_of_the_guide_keep_the_contract() -> None:
@@ -126,7 +126,7 @@ def test_the_parts_of_the_guide_keep_the_contract() -> None:
             exec(block, module.__dict__)
     check_plugin(module)
     check_sampler(module.Band())
-    assert module.Symmetric.in_parts()
+    assert module.Symmetric.supports_micro_batches()
     check_method(module.Symmetric, Toy())
 
 
@@ -179,7 +179,7 @@ def test_a_name_that_is_taken_is_refused(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["/proc/x", "/dev/null/x", "/" + "x" * 300])
 def test_a_folder_that_cannot_be_written_is_refused(folder: str) -> None:
-    """What the system answers differs by place (/proc has no such file): never a traceback."""
+    """What the system positives differs by place (/proc has no such file): never a traceback."""
     with pytest.raises(CIRError, match=f"{folder} cannot be written: "):
         write_plugin("acme", Path(folder), Registry.load({}))
 

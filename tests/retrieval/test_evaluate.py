@@ -31,7 +31,7 @@ from cir_plugins.retrieval.evaluate import (
     score_blocks,
 )
 from tests import reference
-from tests.fakes import CPU, FakeBackbone, made_up_split, parts
+from tests.fakes import CPU, FakeBackbone, components, made_up_split
 
 MEASURES = ("recall@1", "recall@3", "any_recall@2", "map@3", "map@50", "subset_recall@1")
 
@@ -46,7 +46,7 @@ def made_up(folder: Path, **kwargs: Any) -> Split:
         "images": 13,
         "queries": 40,
         "outside": 4,
-        "answers": 3,
+        "positives": 3,
         "groups": True,
         "measures": MEASURES,
     }
@@ -62,9 +62,9 @@ def plain_scores(method: Method, split: Split, query: Query, text: str) -> list[
         return made
 
     with torch.no_grad():
-        asked = method.query(features(query.reference), backbone.tokenize([text]))
+        asked = method.encode_query(features(query.reference), backbone.tokenize([text]))
         scores = [
-            float(method.similarity(asked, method.target(features(name)))[0, 0])
+            float(method.similarity(asked, method.encode_gallery(features(name)))[0, 0])
             for name in split.gallery
         ]
     if split.drop_reference and query.reference in split.gallery:
@@ -74,13 +74,13 @@ def plain_scores(method: Method, split: Split, query: Query, text: str) -> list[
 
 def plain_value(measure: str, scores: Sequence[float], query: Query, split: Split) -> float:
     kind, _, cut = measure.partition("@")
-    answers = [split.gallery.index(name) for name in query.answers]
+    positives = [split.gallery.index(name) for name in query.positives]
     group = [split.gallery.index(name) for name in query.group]
     return {
-        "recall": lambda k: reference.recall(scores, answers, k),
-        "any_recall": lambda k: reference.any_recall(scores, answers, k),
-        "map": lambda k: reference.average_precision(scores, answers, k),
-        "subset_recall": lambda k: reference.subset_recall(scores, answers[0], group, k),
+        "recall": lambda k: reference.recall(scores, positives, k),
+        "any_recall": lambda k: reference.any_recall(scores, positives, k),
+        "map": lambda k: reference.average_precision(scores, positives, k),
+        "subset_recall": lambda k: reference.subset_recall(scores, positives[0], group, k),
     }[kind](int(cut))
 
 
@@ -93,7 +93,7 @@ def test_every_value_is_that_of_a_plain_version(
     monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: block)
     split = made_up(tmp_path, drop_reference=drop_reference)
     backbone = FakeBackbone(targets=3 if kind == "tokens" else 0)
-    method = (ImageTextProduct if kind == "product" else Method)(parts(backbone))
+    method = (ImageTextProduct if kind == "product" else Method)(components(backbone))
     result = evaluate(method, split, CPU)
     assert tuple(result.measures) == MEASURES
     assert (result.queries, result.gallery) == (40, 13)
@@ -110,7 +110,7 @@ def test_every_value_is_that_of_a_plain_version(
 
 def test_a_query_may_be_several_vectors(tmp_path: Path) -> None:
     split = made_up(tmp_path)
-    encoded = encode_split(ImageTextProduct(parts()), split, CPU)
+    encoded = encode_split(ImageTextProduct(components()), split, CPU)
     assert encoded.queries.shape == (40, 2, 8)
     assert encoded.targets.shape == (13, 8)
 
@@ -119,7 +119,7 @@ def test_each_image_is_opened_once_and_queries_keep_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split = made_up(tmp_path)
-    method = Method(parts())
+    method = Method(components())
     opened: list[Path] = []
 
     def counted(path: Path) -> Any:
@@ -135,13 +135,13 @@ def test_each_image_is_opened_once_and_queries_keep_their_order(
         for row, query in enumerate(split.queries):
             pixels = method.backbone.preprocess(open_image(split.paths[query.reference]))[None]
             tokens = method.backbone.tokenize([query.text])
-            expected = method.query(method.backbone.features(pixels), tokens)[0]
+            expected = method.encode_query(method.backbone.features(pixels), tokens)[0]
             assert torch.allclose(encoded.queries[row], expected, atol=1e-6)
 
 
 def test_size_of_batches_changes_nothing_but_rounding(tmp_path: Path) -> None:
     split = made_up(tmp_path)
-    method = Method(parts())
+    method = Method(components())
     one = encode_split(method, split, Encoding(torch.device("cpu"), batch_size=1, progress=False))
     all_at_once = encode_split(method, split, replace(CPU, batch_size=100))
     assert torch.allclose(one.queries, all_at_once.queries, atol=1e-6)
@@ -151,14 +151,14 @@ def test_size_of_batches_changes_nothing_but_rounding(tmp_path: Path) -> None:
 def test_answers_outside_the_gallery_count_as_not_found(tmp_path: Path) -> None:
     split = made_up(tmp_path, groups=False, measures=("recall@50", "map@50"))
     query = split.queries[0]
-    target, kept = query.answers[0], query.answers[1]
+    target, kept = query.positives[0], query.positives[1]
     gallery = tuple(name for name in split.gallery if name != target)
-    asked = replace(query, answers=(target, kept))
+    asked = replace(query, positives=(target, kept))
     small = replace(split, queries=(asked,), gallery=gallery)
-    result = evaluate(Method(parts()), small, CPU)
+    result = evaluate(Method(components()), small, CPU)
     assert result.measures["recall@50"] == 0.0
-    (order,) = rankings(Method(parts()), encode_split(Method(parts()), small, CPU), 50)
-    # one of the two answers is found, at this rank
+    (order,) = rankings(Method(components()), encode_split(Method(components()), small, CPU), 50)
+    # one of the two positives is found, at this rank
     assert result.measures["map@50"] == pytest.approx(1 / (order.index(kept) + 1) / 2)
 
 
@@ -168,7 +168,7 @@ def test_equal_scores_rank_by_gallery_order(tmp_path: Path) -> None:
             return torch.zeros(len(query), len(target))
 
     split = made_up(tmp_path, groups=False, measures=("recall@1", "recall@3"))
-    method = Indifferent(parts())
+    method = Indifferent(components())
     result = evaluate(method, split, CPU)
     places = [split.gallery.index(query.target or "") for query in split.queries]
     assert result.values["recall@3"].tolist() == [float(place < 3) for place in places]
@@ -180,7 +180,7 @@ def test_rankings_are_the_first_of_a_sort_without_the_removed_reference(
 ) -> None:
     monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: 7)
     split = made_up(tmp_path, drop_reference=True)
-    method = Method(parts())
+    method = Method(components())
     encoded = encode_split(method, split, CPU)
     for k in (4, 50):
         found = rankings(method, encoded, k)
@@ -203,19 +203,19 @@ def test_several_tokens_are_scored_by_parts_of_the_gallery(
             return super().similarity(query, target)
 
     split = made_up(tmp_path)
-    method = Watched(parts(FakeBackbone(targets=3)))
+    method = Watched(components(FakeBackbone(targets=3)))
     encoded = encode_split(method, split, CPU)
     whole = torch.cat([scores for _, scores in score_blocks(method, encoded)])
     assert set(widths) == {13}
     widths.clear()
     monkeypatch.setattr(pools, "CELLS", 40 * 3 * 5)  # of 40 queries, 3 tokens and 5 images
-    by_parts = torch.cat([scores for _, scores in score_blocks(method, encoded)])
+    micro_batched = torch.cat([scores for _, scores in score_blocks(method, encoded)])
     assert max(widths) == 5
-    assert torch.allclose(by_parts, whole, atol=1e-6)
+    assert torch.allclose(micro_batched, whole, atol=1e-6)
 
 
 def test_an_encoded_split_is_measured_as_evaluate_does(tmp_path: Path) -> None:
-    split, method = made_up(tmp_path), Method(parts())
+    split, method = made_up(tmp_path), Method(components())
     measured = evaluate_encoded(method, encode_split(method, split, CPU))
     assert measured.measures == evaluate(method, split, CPU).measures
 
@@ -230,7 +230,7 @@ def test_the_rest_of_a_group_follows_in_the_order_of_its_ranks(
     first = split.queries[0]
     odd = replace(first, group=(*first.group[1:], "nowhere", first.reference))
     split = replace(split, queries=(odd, *split.queries[1:]))
-    method = Method(parts())
+    method = Method(components())
     encoded = encode_split(method, split, CPU)
     longer = 0
     for k in (0, 2, 5, 50):
@@ -243,17 +243,17 @@ def test_the_rest_of_a_group_follows_in_the_order_of_its_ranks(
 
 def test_blind_and_empty_splits_are_told_apart(tmp_path: Path) -> None:
     split = made_up(tmp_path)
-    blind = tuple(replace(query, target=None, answers=()) for query in split.queries)
+    blind = tuple(replace(query, target=None, positives=()) for query in split.queries)
     with pytest.raises(CIRError, match="split 'val-split' is blind: its targets are not public"):
-        evaluate(Method(parts()), replace(split, queries=blind), CPU)
+        evaluate(Method(components()), replace(split, queries=blind), CPU)
     with pytest.raises(CIRError, match="split 'val-split' has no queries"):
-        evaluate(Method(parts()), replace(split, queries=()), CPU)
+        evaluate(Method(components()), replace(split, queries=()), CPU)
     with pytest.raises(CIRError, match="split 'val-split' has no gallery"):
-        evaluate(Method(parts()), replace(split, gallery=()), CPU)
+        evaluate(Method(components()), replace(split, gallery=()), CPU)
 
 
 def test_diverged_weights_are_told(tmp_path: Path) -> None:
-    method = Method(parts())
+    method = Method(components())
     with torch.no_grad():
         method.backbone.words.fill_(float("nan"))
     with pytest.raises(CIRError, match="scores that are not numbers"):
@@ -262,22 +262,22 @@ def test_diverged_weights_are_told(tmp_path: Path) -> None:
 
 def test_subset_recall_needs_groups(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match="needs queries with a group"):
-        evaluate(Method(parts()), made_up(tmp_path, groups=False), CPU)
+        evaluate(Method(components()), made_up(tmp_path, groups=False), CPU)
 
 
 def test_a_methods_edit_reaches_the_texts(tmp_path: Path) -> None:
     class Tagged(Method):
-        edit = staticmethod(lambda text: f"[to] {text}")  # type: ignore[assignment]
+        caption_edit = staticmethod(lambda text: f"[to] {text}")  # type: ignore[assignment]
 
     split = made_up(tmp_path, mode="both_orders")
     first, second = split.queries[0].captions
     other = replace(split.queries[0], text=f"{second} and {first}")
     split = replace(split, queries=(split.queries[0], other))
-    assert texts_of(Tagged(parts()), split) == [
+    assert texts_of(Tagged(components()), split) == [
         f"[to] {first} and [to] {second}",
         f"[to] {second} and [to] {first}",
     ]
-    assert texts_of(Method(parts()), split) == [query.text for query in split.queries]
+    assert texts_of(Method(components()), split) == [query.text for query in split.queries]
 
 
 def result(name: str, queries: int, **measures: float) -> SplitResult:
@@ -301,7 +301,7 @@ def test_average_is_over_splits_and_report_is_json() -> None:
 
 def test_autocast_in_bf16_runs_and_gives_single_precision(tmp_path: Path) -> None:
     split = made_up(tmp_path)
-    encoded = encode_split(Method(parts()), split, replace(CPU, dtype=torch.bfloat16))
+    encoded = encode_split(Method(components()), split, replace(CPU, dtype=torch.bfloat16))
     assert encoded.queries.dtype == encoded.targets.dtype == torch.float32
-    exact = encode_split(Method(parts(FakeBackbone())), split, CPU)
+    exact = encode_split(Method(components(FakeBackbone())), split, CPU)
     assert torch.allclose(encoded.queries, exact.queries, atol=0.05)

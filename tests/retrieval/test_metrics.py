@@ -9,12 +9,12 @@ import torch
 from cir_plugins.errors import CIRError
 from cir_plugins.retrieval.metrics import (
     Measure,
-    answer_ranks,
     any_recall_at,
     average_precision_at,
     mean_by_name,
     parse_measure,
     per_query,
+    positive_ranks,
     random_recall,
     recall_at,
     subset_recall_at,
@@ -25,15 +25,15 @@ from tests import reference
 def drawn(
     seed: int, shape: tuple[int, int, int], levels: int
 ) -> tuple[torch.Tensor, torch.Tensor, list[list[int]]]:
-    """Scores with ties (few levels) and a dropped image per row, and 1 to A answers per query."""
+    """Scores with ties (few levels) and a dropped image per row, and 1 to A positives per query."""
     Q, N, A = shape
     chance = random.Random(seed)
     scores = [[chance.randrange(levels) / 7 for _ in range(N)] for _ in range(Q)]
-    answers = [chance.sample(range(N), chance.randint(1, A)) for _ in range(Q)]
-    for row, right in zip(scores, answers, strict=True):
+    positives = [chance.sample(range(N), chance.randint(1, A)) for _ in range(Q)]
+    for row, right in zip(scores, positives, strict=True):
         row[chance.choice([i for i in range(N) if i not in right])] = float("-inf")
-    padded = [[*right, *([-1] * (A - len(right)))] for right in answers]
-    return torch.tensor(scores), torch.tensor(padded), answers
+    padded = [[*right, *([-1] * (A - len(right)))] for right in positives]
+    return torch.tensor(scores), torch.tensor(padded), positives
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,9 @@ def test_measures_equal_the_plain_reference(
     seed: int, shape: tuple[int, int, int], levels: int
 ) -> None:
     Q, _, A = shape
-    scores, padded, answers = drawn(seed, shape, levels)
-    ranks = answer_ranks(scores, padded)
-    for row, right in enumerate(answers):
+    scores, padded, positives = drawn(seed, shape, levels)
+    ranks = positive_ranks(scores, padded)
+    for row, right in enumerate(positives):
         plain = reference.ranks(scores[row].tolist(), right)
         assert ranks[row].tolist() == plain + [0] * (A - len(right))
     for name, plain_measure in {
@@ -57,20 +57,20 @@ def test_measures_equal_the_plain_reference(
     }.items():
         for k in (1, 3, 10, 200):
             got = per_query(f"{name}@{k}", ranks)
-            want = [plain_measure(scores[r].tolist(), answers[r], k) for r in range(Q)]
+            want = [plain_measure(scores[r].tolist(), positives[r], k) for r in range(Q)]
             assert got.dtype == torch.float64
             assert got.tolist() == pytest.approx(want, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_subset_recall_equals_the_plain_reference(seed: int) -> None:
-    scores, padded, answers = drawn(seed, (12, 25, 1), 4)
+    scores, padded, positives = drawn(seed, (12, 25, 1), 4)
     chance = random.Random(seed)
-    for row, (target,) in enumerate(answers):
+    for row, (target,) in enumerate(positives):
         others = [i for i in range(25) if i != target]
         group = sorted([target, *chance.sample(others, 4)])
         place = torch.tensor([[group.index(target)]])
-        rank = answer_ranks(scores[row : row + 1, group], place)[:, 0]
+        rank = positive_ranks(scores[row : row + 1, group], place)[:, 0]
         for k in (1, 2, 3):
             want = reference.subset_recall(scores[row].tolist(), target, group, k)
             assert per_query(f"subset_recall@{k}", padded, rank).tolist() == [want]
@@ -78,70 +78,70 @@ def test_subset_recall_equals_the_plain_reference(seed: int) -> None:
 
 def test_ties_go_to_the_lower_gallery_index() -> None:
     scores = torch.tensor([[1.0, 2.0, 2.0, 2.0, 0.0]])
-    assert answer_ranks(scores, torch.tensor([[3, 1, 2, 0, 4]])).tolist() == [[3, 1, 2, 4, 5]]
+    assert positive_ranks(scores, torch.tensor([[3, 1, 2, 0, 4]])).tolist() == [[3, 1, 2, 4, 5]]
 
 
 def test_all_scores_equal_rank_in_gallery_order() -> None:
-    ranks = answer_ranks(torch.zeros(3, 4), torch.tensor([[0], [2], [3]]))
+    ranks = positive_ranks(torch.zeros(3, 4), torch.tensor([[0], [2], [3]]))
     assert ranks.flatten().tolist() == [1, 3, 4]
 
 
 def test_a_dropped_reference_outranks_nothing_and_has_no_rank() -> None:
     inf = float("inf")
     scores = torch.tensor([[-inf, -1e30, -inf, -2e38]])
-    assert answer_ranks(scores, torch.tensor([[1, 3, 0, 2]])).tolist() == [[1, 2, 0, 0]]
+    assert positive_ranks(scores, torch.tensor([[1, 3, 0, 2]])).tolist() == [[1, 2, 0, 0]]
 
 
 def test_half_precision_scores_are_ranked() -> None:
     scores = torch.tensor([[0.1, 0.5, 0.5]], dtype=torch.float16)
-    assert answer_ranks(scores, torch.tensor([[2, 0]])).tolist() == [[2, 3]]
+    assert positive_ranks(scores, torch.tensor([[2, 0]])).tolist() == [[2, 3]]
 
 
 def test_infinite_scores_are_no_nan() -> None:
     inf = float("inf")
     scores = torch.tensor([[inf, -inf, 0.0, inf], [1.0, 1.0, inf, -inf]])
-    assert answer_ranks(scores, torch.tensor([[3, 1], [1, -1]])).tolist() == [[2, 0], [3, 0]]
+    assert positive_ranks(scores, torch.tensor([[3, 1], [1, -1]])).tolist() == [[2, 0], [3, 0]]
 
 
 def test_an_empty_block_and_a_query_without_answers_have_no_ranks() -> None:
-    assert answer_ranks(torch.zeros(0, 3), torch.zeros(0, 2, dtype=torch.int64)).shape == (0, 2)
-    assert answer_ranks(torch.zeros(2, 3), torch.full((2, 2), -1)).tolist() == [[0, 0], [0, 0]]
-    assert answer_ranks(torch.zeros(2, 0), torch.full((2, 1), -1)).tolist() == [[0], [0]]
+    assert positive_ranks(torch.zeros(0, 3), torch.zeros(0, 2, dtype=torch.int64)).shape == (0, 2)
+    assert positive_ranks(torch.zeros(2, 3), torch.full((2, 2), -1)).tolist() == [[0, 0], [0, 0]]
+    assert positive_ranks(torch.zeros(2, 0), torch.full((2, 1), -1)).tolist() == [[0], [0]]
 
 
 def test_scores_and_answers_are_left_as_they_were() -> None:
-    scores, answers = torch.rand(4, 9), torch.tensor([[1, -1]] * 4)
-    before = scores.clone(), answers.clone()
-    answer_ranks(scores, answers)
+    scores, positives = torch.rand(4, 9), torch.tensor([[1, -1]] * 4)
+    before = scores.clone(), positives.clone()
+    positive_ranks(scores, positives)
     assert torch.equal(scores, before[0])
-    assert torch.equal(answers, before[1])
+    assert torch.equal(positives, before[1])
 
 
 def test_scores_that_are_not_numbers_are_refused() -> None:
     scores = torch.zeros(4, 3)
     scores[1, 2] = float("nan")
     with pytest.raises(CIRError, match=r"1 of 4 queries have scores that are not numbers"):
-        answer_ranks(scores, torch.tensor([[0]] * 4))
+        positive_ranks(scores, torch.tensor([[0]] * 4))
 
 
 @pytest.mark.parametrize("place", [0, 4])
-@pytest.mark.parametrize("answers", [[[0]] * 3, [[4, 0]] * 3, [[-1, 2]] * 3, [[-1, -1]] * 3])
-def test_no_place_of_a_nan_escapes(place: int, answers: list[list[int]]) -> None:
+@pytest.mark.parametrize("positives", [[[0]] * 3, [[4, 0]] * 3, [[-1, 2]] * 3, [[-1, -1]] * 3])
+def test_no_place_of_a_nan_escapes(place: int, positives: list[list[int]]) -> None:
     scores = torch.arange(15.0).view(3, 5)
     scores[1:, place] = float("nan")
     with pytest.raises(CIRError, match=r"2 of 3 queries have scores that are not numbers"):
-        answer_ranks(scores, torch.tensor(answers))
+        positive_ranks(scores, torch.tensor(positives))
 
 
-@pytest.mark.parametrize("answers", [[[3]], [[-2]]])
-def test_answers_outside_the_gallery_are_refused(answers: list[list[int]]) -> None:
-    with pytest.raises(ValueError, match="answers must be from -1 to 2"):
-        answer_ranks(torch.zeros(1, 3), torch.tensor(answers))
+@pytest.mark.parametrize("positives", [[[3]], [[-2]]])
+def test_answers_outside_the_gallery_are_refused(positives: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="positives must be from -1 to 2"):
+        positive_ranks(torch.zeros(1, 3), torch.tensor(positives))
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"got \(2, 3\) and \(1, 1\)"):
-        answer_ranks(torch.zeros(2, 3), torch.tensor([[0]]))
+        positive_ranks(torch.zeros(2, 3), torch.tensor([[0]]))
 
 
 def test_recall_by_hand() -> None:
@@ -183,12 +183,12 @@ def test_subset_recall_without_groups_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("k", "n", "answers"), [(1, 6, 1), (2, 6, 1), (3, 6, 2), (4, 6, 3), (9, 6, 2)]
+    ("k", "n", "positives"), [(1, 6, 1), (2, 6, 1), (3, 6, 2), (4, 6, 3), (9, 6, 2)]
 )
-def test_random_recall_equals_counting(k: int, n: int, answers: int) -> None:
+def test_random_recall_equals_counting(k: int, n: int, positives: int) -> None:
     tops = list(combinations(range(n), min(k, n)))
-    hits = sum(any(image < answers for image in top) for top in tops)
-    assert random_recall(k, n, answers) == pytest.approx(hits / len(tops))
+    hits = sum(any(image < positives for image in top) for top in tops)
+    assert random_recall(k, n, positives) == pytest.approx(hits / len(tops))
     assert random_recall(k, n) == pytest.approx(min(1, k / n))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.retrieval import ranking
-from cir_plugins.retrieval.ranking import leading, places
+from cir_plugins.retrieval.ranking import ranks_of, top_k
 from tests import reference
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -31,26 +31,26 @@ def sorted_first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("answers", [1, 4])
+@pytest.mark.parametrize("positives", [1, 4])
 @pytest.mark.parametrize("levels", [1, 6, 100_000])
 @pytest.mark.parametrize("cells", [1, 70, 240_000])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_places_are_those_of_a_plain_ranking(
     monkeypatch: pytest.MonkeyPatch,
     dtype: torch.dtype,
-    answers: int,
+    positives: int,
     levels: int,
     cells: int,
     threads: int,
 ) -> None:
     monkeypatch.setattr(ranking, "CELLS", cells)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    scores = scores_with_ties(levels + answers, 9, 37, levels, dtype)
-    chance = torch.Generator().manual_seed(answers)
-    columns = torch.rand(9, 37, generator=chance).argsort(dim=1)[:, :answers]
+    scores = scores_with_ties(levels + positives, 9, 37, levels, dtype)
+    chance = torch.Generator().manual_seed(positives)
+    columns = torch.rand(9, 37, generator=chance).argsort(dim=1)[:, :positives]
     columns[torch.rand(columns.shape, generator=chance) < 0.2] = -1
     columns[4] = -1
-    found, broken = places(scores, columns)
+    found, broken = ranks_of(scores, columns)
     assert not broken.any()
     for row, asked in enumerate(columns.tolist()):
         there = [place for place, column in enumerate(asked) if column >= 0]
@@ -67,8 +67,8 @@ def test_long_rows_are_counted_exactly() -> None:
         columns = torch.randint(0, width, (3, 2), generator=chance)
         order = scores.sort(dim=1, descending=True, stable=True).indices
         expected = (order[:, None] == columns[..., None]).int().argmax(dim=2) + 1
-        assert torch.equal(places(scores, columns)[0], expected)
-    assert places(torch.ones(1, 9000), torch.tensor([[8999, 0]]))[0].tolist() == [[9000, 1]]
+        assert torch.equal(ranks_of(scores, columns)[0], expected)
+    assert ranks_of(torch.ones(1, 9000), torch.tensor([[8999, 0]]))[0].tolist() == [[9000, 1]]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -93,12 +93,12 @@ def test_rows_with_nan_are_told() -> None:
     scores = torch.zeros(5, 4)
     scores[1, 3] = scores[2, 0] = scores[4, 2] = nan
     columns = torch.tensor([[0, 1], [0, -1], [0, -1], [2, 3], [-1, -1]])
-    assert places(scores, columns)[1].tolist() == [False, True, True, False, True]
+    assert ranks_of(scores, columns)[1].tolist() == [False, True, True, False, True]
 
 
 def test_scores_in_a_graph_and_transposed_ones_are_ranked() -> None:
     scores = torch.tensor([[1.0, 5.0], [3.0, 4.0], [2.0, 6.0]], requires_grad=True)
-    assert places(scores.T, torch.tensor([[0], [1]]))[0].tolist() == [[3], [3]]
+    assert ranks_of(scores.T, torch.tensor([[0], [1]]))[0].tolist() == [[3], [3]]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -111,7 +111,7 @@ def test_the_first_of_a_ranking_are_those_of_a_full_stable_sort(
         scores = scores_with_ties(seed, 12, 37, levels, dtype)
         scores[3, 5] = scores[4, 0] = scores[4, 36] = nan
         scores[6] = -inf
-        values, columns = leading(scores, k)
+        values, columns = top_k(scores, k)
         expected = sorted_first(scores, k)
         assert torch.equal(columns, expected[1])
         assert values.dtype == dtype
@@ -122,16 +122,16 @@ def test_the_first_of_a_ranking_are_those_of_a_full_stable_sort(
 def test_the_first_of_a_long_ranking_without_ties() -> None:
     scores = torch.randn(4, 3000, generator=torch.Generator().manual_seed(0))
     for k in (1, 10, 200):
-        values, columns = leading(scores, k)
+        values, columns = top_k(scores, k)
         assert torch.equal(columns, sorted_first(scores, k)[1])
         assert torch.equal(values, scores.gather(1, columns))
 
 
 def test_ties_across_the_end_go_to_the_lower_column() -> None:
     scores = torch.tensor([[0.0, 2.0, 2.0, 2.0, 3.0]])
-    assert leading(scores, 2)[1].tolist() == [[4, 1]]
-    assert leading(scores, 3)[1].tolist() == [[4, 1, 2]]
+    assert top_k(scores, 2)[1].tolist() == [[4, 1]]
+    assert top_k(scores, 3)[1].tolist() == [[4, 1, 2]]
 
 
 def test_no_row_has_no_first() -> None:
-    assert leading(torch.zeros(0, 5), 2)[1].shape == (0, 2)
+    assert top_k(torch.zeros(0, 5), 2)[1].shape == (0, 2)

@@ -18,7 +18,7 @@ from cir_plugins.training.checkpoint import load_state, load_trained_state
 from cir_plugins.runs.convert import Ledger, converted_state, entry, load_untrusted, need_entry, prefixed, write_converted
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
-from tests.fakes import parts
+from tests.fakes import components
 
 
 class RunsCode:
@@ -172,7 +172,7 @@ def state_of(method: Method) -> dict[str, Tensor]:
 
 
 def test_a_converted_state_is_whole_and_of_the_methods_kind_of_number() -> None:
-    method = Method(parts())
+    method = Method(components())
     half = {key: value.half() for key, value in state_of(method).items()}
     found = converted_state([half], method, lambda files, _: dict(files[0]))
     assert {value.dtype for value in found.values()} == {torch.float32}
@@ -180,7 +180,7 @@ def test_a_converted_state_is_whole_and_of_the_methods_kind_of_number() -> None:
 
 
 def test_what_does_not_fit_the_method_is_listed() -> None:
-    method = Method(parts())
+    method = Method(components())
     state = state_of(method)
     state["other"] = state.pop("log_temperature")
     state["backbone.words"] = torch.ones(2, 2)
@@ -193,7 +193,7 @@ def test_what_does_not_fit_the_method_is_listed() -> None:
 
 
 def test_written_weights_are_those_a_run_reads(tmp_path: Path) -> None:
-    method, other = Method(parts()), Method(parts())
+    method, other = Method(components()), Method(components())
     state = {key: value + 1 for key, value in state_of(method).items()}
     write_converted(state, tmp_path / "best.safetensors")
     load_trained_state(other, load_state(tmp_path / "best.safetensors")["method"], "it")

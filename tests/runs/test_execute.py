@@ -11,7 +11,7 @@ import torch
 
 from cir_plugins.runs import execute as run_module
 from cir_plugins.training.checkpoint import FORMAT, load_state
-from cir_plugins.config.toml import Tables, read_config
+from cir_plugins.config.toml import Config, read_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.hookspecs import hookimpl
 from cir_plugins.config.plan import Plan
@@ -46,7 +46,7 @@ def cir_backbones() -> dict[str, Any]:
 
 
 def plan_of(registry: Registry, root: Path, named: str = "contrastive", **tables: Any) -> Plan:
-    whole: Tables = {
+    whole: Config = {
         "method": {"name": named},
         "backbone": {"name": "fake"},
         "data": {"name": "fashioniq", "root": str(root), "gallery": "merged"},

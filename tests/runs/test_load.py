@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cir_plugins.config.toml import Tables, write_config
+from cir_plugins.config.toml import Config, write_config
 from cir_plugins.runs.folder import CONFIG
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.runs.load import retarget
@@ -17,10 +17,10 @@ def registry() -> Registry:
     return Registry.load({"dqe": hooks})
 
 
-def tables(registry: Registry, folder: Path, trained: str, data: str, protocol: str) -> Tables:
+def config(registry: Registry, folder: Path, trained: str, data: str, protocol: str) -> Config:
     """What points a run, trained on one data set in lower case, at another."""
-    config = {"data": {"name": trained, "lower": True}, "method": {"name": "dqe"}}
-    (folder / CONFIG).write_text(write_config(config))
+    trained_config = {"data": {"name": trained, "lower": True}, "method": {"name": "dqe"}}
+    (folder / CONFIG).write_text(write_config(trained_config))
     return retarget(registry, folder, data, Path("there"), protocol, {})
 
 
@@ -32,11 +32,11 @@ def test_options_of_evaluation_follow_the_data_set(
         dqe, "recipe", replace(dqe.recipe, datasets={"circo": {"method.gate": 0.5}})
     )
     # The gate is the trained model's.
-    assert "method" not in tables(registry, tmp_path, "cirr", "circo", "")
-    monkeypatch.setattr(dqe, "judging", frozenset({"gate"}))
-    assert tables(registry, tmp_path, "cirr", "circo", "")["method"] == {"gate": 0.5}
-    assert tables(registry, tmp_path, "circo", "cirr", "")["method"] == {"gate": 0.02}
-    assert "method" not in tables(registry, tmp_path, "circo", "circo", "")
+    assert "method" not in config(registry, tmp_path, "cirr", "circo", "")
+    monkeypatch.setattr(dqe, "eval_only_options", frozenset({"gate"}))
+    assert config(registry, tmp_path, "cirr", "circo", "")["method"] == {"gate": 0.5}
+    assert config(registry, tmp_path, "circo", "cirr", "")["method"] == {"gate": 0.02}
+    assert "method" not in config(registry, tmp_path, "circo", "circo", "")
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_options_of_evaluation_follow_the_data_set(
 def test_a_protocol_sets_the_text_where_it_is_about_texts(
     registry: Registry, tmp_path: Path, data: str, protocol: str, lower: bool
 ) -> None:
-    assert tables(registry, tmp_path, data, data, protocol)["data"]["lower"] is lower
-    assert tables(registry, tmp_path, data, data, "")["data"]["lower"] is True
+    assert config(registry, tmp_path, data, data, protocol)["data"]["lower"] is lower
+    assert config(registry, tmp_path, data, data, "")["data"]["lower"] is True
 
 
 def test_options_beat_the_protocol(registry: Registry, tmp_path: Path) -> None:
-    tables(registry, tmp_path, "circo", "circo", "")
+    config(registry, tmp_path, "circo", "circo", "")
     given = {"drop_reference": False}
     found = retarget(registry, tmp_path, "circo", Path("x"), "drop_reference", given)
     assert found["data"]["drop_reference"] is False

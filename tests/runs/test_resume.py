@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 CASES: dict[str, dict[str, Any]] = {
     "contrastive": {},
     "dqe": {"method": "dqe", "mine_every": 3, "mine_from": 1},
-    "chunks": {"method": "dqe", "chunk": 4},
+    "chunks": {"method": "dqe", "micro_batch": 4},
     "average": {"ema": 0.8, "schedule": "one_cycle", "warmup": 0.3, "clip": 1.0},
     "workers": {"workers": 2, "augment": "photo"},
     "momentum": {"optimizer": "sgd", "schedule": "one_cycle", "warmup": 0.3, "select": "last"},
@@ -120,9 +120,9 @@ trainer.fit()
 # Each says where the process dies; four steps an epoch.
 HARM = {
     "in the middle of an epoch": """
-terms = trainer.method.terms
+terms = trainer.method.loss_terms
 count = iter(range(100))
-trainer.method.terms = lambda batch: die() if next(count) == 10 else terms(batch)
+trainer.method.loss_terms = lambda batch: die() if next(count) == 10 else terms(batch)
 """,
     "in the middle of writing a checkpoint": """
 sync = os.fsync

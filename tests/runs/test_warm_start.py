@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.training.checkpoint import load_state
-from cir_plugins.config.toml import Tables, read_config
+from cir_plugins.config.toml import Config, read_config
 from cir_plugins.data.table import training_table
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.hookspecs import hookimpl
@@ -19,8 +19,8 @@ from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.runs.load import open_run
-from cir_plugins.runs.execute import Outcome, build, execute, load_start, make_encoding, read_splits
-from cir_plugins.runs.warm_start import KEPT, start_layer
+from cir_plugins.runs.execute import Outcome, build, execute, load_warm_start, make_encoding, read_splits
+from cir_plugins.runs.warm_start import KEPT, warm_start_layer
 from cir_plugins.training.trainer import BEST, LATEST, Trainer
 from dqe_plugin import hooks
 from tests.fakes import FakeBackbone
@@ -39,8 +39,8 @@ def registry() -> Registry:
     return Registry.load({"dqe": hooks, "fakes": SimpleNamespace(cir_backbones=cir_backbones)})
 
 
-def tables_of(root: Path, **tables: Any) -> Tables:
-    whole: Tables = {
+def tables_of(root: Path, **tables: Any) -> Config:
+    whole: Config = {
         "method": {"name": "contrastive"},
         "backbone": {"name": "fake"},
         "data": {"name": "fashioniq", "root": str(root), "gallery": "merged"},
@@ -52,7 +52,7 @@ def tables_of(root: Path, **tables: Any) -> Tables:
 
 def plan_of(registry: Registry, root: Path, **tables: Any) -> Plan:
     given = tables_of(root, **tables)
-    return make_plan(registry, *start_layer([given]), given)
+    return make_plan(registry, *warm_start_layer([given]), given)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def first_loss(outcome: Outcome) -> float:
 
 
 def loss_of_going_on(
-    registry: Registry, run: Path, plan: Plan, folder: Path, overrides: Tables | None = None
+    registry: Registry, run: Path, plan: Plan, folder: Path, overrides: Config | None = None
 ) -> float:
     """The first loss of a trainer that gets the run's method as it is opened for evaluation."""
     _, method, encoding = open_run(run, registry, overrides=overrides, progress=False)
@@ -93,15 +93,15 @@ def loss_of_going_on(
 def test_training_starts_from_the_chosen_weights(
     registry: Registry, first: Path, garments_root: Path, tmp_path: Path
 ) -> None:
-    plan = plan_of(registry, garments_root, run={"start": str(first)})
-    assert plan.tables()["run"]["start"] == str(first)
+    plan = plan_of(registry, garments_root, run={"warm_start": str(first)})
+    assert plan.config()["run"]["warm_start"] == str(first)
     outcome = execute(plan, tmp_path / "run", progress=False)
     assert first_loss(outcome) == loss_of_going_on(registry, first, plan, tmp_path / "same")
-    fresh = replace(plan, run=replace(plan.run, start=None))
+    fresh = replace(plan, run=replace(plan.run, warm_start=None))
     assert first_loss(outcome) < first_loss(execute(fresh, tmp_path / "new", progress=False)) - 0.1
     assert not (tmp_path / "run" / KEPT).exists()
-    assert read_config(tmp_path / "run" / "config.toml")["run"]["start"] == str(first)
-    assert "start" not in read_config(tmp_path / "new" / "config.toml")["run"]
+    assert read_config(tmp_path / "run" / "config.toml")["run"]["warm_start"] == str(first)
+    assert "warm_start" not in read_config(tmp_path / "new" / "config.toml")["run"]
 
 
 def test_a_run_that_goes_on_keeps_its_checkpoint_and_needs_the_other_no_more(
@@ -109,7 +109,7 @@ def test_a_run_that_goes_on_keeps_its_checkpoint_and_needs_the_other_no_more(
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(first, other)
-    plan = plan_of(registry, garments_root, run={"start": str(other)})
+    plan = plan_of(registry, garments_root, run={"warm_start": str(other)})
     execute(plan, tmp_path / "run", progress=False)
     checkpoint = (tmp_path / "run" / LATEST).read_bytes()
     shutil.rmtree(other)
@@ -123,7 +123,7 @@ def test_a_run_that_goes_on_keeps_its_checkpoint_and_needs_the_other_no_more(
 def test_another_method_or_backbone_is_refused_with_all_that_does_not_fit(
     registry: Registry, first: Path, garments_root: Path, tmp_path: Path
 ) -> None:
-    start = {"start": str(first)}
+    start = {"warm_start": str(first)}
     other = plan_of(
         registry, garments_root, method={"name": "dqe"}, backbone={"name": "fake2"}, run=start
     )
@@ -139,15 +139,15 @@ def test_weights_of_other_shapes_are_refused_and_leave_no_folder(
     one = {"name": "dqe", "attributes": ["colour"]}
     execute(plan_of(registry, garments_root, method=one), tmp_path / "one", progress=False)
     two = {"name": "dqe", "attributes": ["colour", "shape"]}
-    plan = plan_of(registry, garments_root, method=two, run={"start": str(tmp_path / "one")})
-    fault = r"run\.start: run .*one does not fit the model: shapes: weighting\.\w+ "
+    plan = plan_of(registry, garments_root, method=two, run={"warm_start": str(tmp_path / "one")})
+    fault = r"run\.warm_start: run .*one does not fit the model: shapes: weighting\.\w+ "
     with pytest.raises(CIRError, match=fault):
         execute(plan, tmp_path / "run", progress=False)
     none = plan_of(
         registry,
         garments_root,
         method={"name": "dqe", "attributes": []},
-        run={"start": str(tmp_path / "one")},
+        run={"warm_start": str(tmp_path / "one")},
     )
     with pytest.raises(CIRError, match=r"does not fit the model: unexpected: weighting\."):
         execute(none, tmp_path / "run", progress=False)
@@ -158,8 +158,8 @@ def test_weights_of_other_shapes_are_refused_and_leave_no_folder(
 
 
 def test_what_is_not_trained_has_no_start(registry: Registry, garments_root: Path) -> None:
-    with pytest.raises(CIRError, match=r"run\.start is where training starts, but train\.epochs"):
-        plan_of(registry, garments_root, train={"epochs": 0}, run={"start": "x"})
+    with pytest.raises(CIRError, match=r"run\.warm_start is where training starts, but train\.epochs"):
+        plan_of(registry, garments_root, train={"epochs": 0}, run={"warm_start": "x"})
 
 
 def test_options_of_the_run_hold_unless_others_are_given(
@@ -171,11 +171,11 @@ def test_options_of_the_run_hold_unless_others_are_given(
         registry,
         garments_root,
         method={"name": "dqe", "gate": 0.2},
-        run={"start": str(tmp_path)},
+        run={"warm_start": str(tmp_path)},
     )
     assert (plan.method.options["margin"], plan.method.options["gate"]) == (0.3, 0.2)
-    assert start_layer([{"run": {"start": str(tmp_path / "gone")}}]) == ()
-    assert start_layer([{"run": {"start": str(tmp_path)}}, {"run": {"start": ""}}]) == ()
+    assert warm_start_layer([{"run": {"warm_start": str(tmp_path / "gone")}}]) == ()
+    assert warm_start_layer([{"run": {"warm_start": str(tmp_path)}}, {"run": {"warm_start": ""}}]) == ()
 
 
 def test_frozen_weights_of_the_other_run_are_kept_in_the_new_one(
@@ -189,7 +189,7 @@ def test_frozen_weights_of_the_other_run_are_kept_in_the_new_one(
         return plan_of(registry, garments_root, backbone=backbone, train=train, run=run)
 
     execute(plan("trained", seed=1), tmp_path / "one", progress=False)
-    start = {"start": str(tmp_path / "one")}
+    start = {"warm_start": str(tmp_path / "one")}
     outcome = execute(plan("frozen", seed=2, **start), tmp_path / "two", progress=False)
     assert "backbone.model.visual.conv1.weight" in load_state(tmp_path / "one" / BEST)["method"]
     assert "backbone.model.visual.conv1.weight" not in load_state(tmp_path / "two" / BEST)["method"]
@@ -201,11 +201,11 @@ def test_frozen_weights_of_the_other_run_are_kept_in_the_new_one(
     assert_same(resumed.method.state_dict(), outcome.method.state_dict())
     assert (tmp_path / "two" / LATEST).read_bytes() == kept
     # And on: what was frozen is trained, from where it was.
-    start = {"start": str(tmp_path / "two")}
+    start = {"warm_start": str(tmp_path / "two")}
     third = plan("trained", seed=3, **start)
     encoding = make_encoding(third, progress=False)
     method = build(third, encoding)
-    assert load_start(method, third, tmp_path / "three", resume=False) == {}
+    assert load_warm_start(method, third, tmp_path / "three", resume=False) == {}
     assert_same(method.state_dict(), outcome.method.state_dict())
 
 

@@ -43,7 +43,7 @@ def test_mining() -> None:
 def test_evaluation() -> None:
     """The script ends with an error where the contenders find different recalls."""
     (found,) = lines("evaluation.py", "--cases", "400x900x3", "--width", "8", "--runs", "1")
-    assert (found["queries"], found["gallery"], found["answers"]) == (400, 900, 3)
+    assert (found["queries"], found["gallery"], found["positives"]) == (400, 900, 3)
     assert set(found["seconds"]) == set(found["extra_mib"]) == {"bare", "streamed", "sort"}
     assert 0 < found["recalls"]["any_recall@1"] < found["recalls"]["any_recall@50"] < 1
     # The sorted names alone are 400 x 900 x 10 characters of four bytes.

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from cir_plugins import (
     Batch,
+    Components,
     Features,
     Method,
-    Parts,
     Recipe,
     Tokens,
     TrainSettings,
@@ -25,40 +25,40 @@ class _Bare(Method):
 
 
 class _NotScalar(_Bare):
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": torch.ones(4)}
 
 
 class _Detached(_Bare):
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
-        return {name: term.detach() for name, term in super().terms(batch).items()}
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+        return {name: term.detach() for name, term in super().loss_terms(batch).items()}
 
 
 class _NotFinite(_Bare):
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
-        return {name: term / 0 for name, term in super().terms(batch).items()}
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+        return {name: term / 0 for name, term in super().loss_terms(batch).items()}
 
 
 class _Mutates(_Bare):
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         batch.excluded[:] = True
-        return super().terms(batch)
+        return super().loss_terms(batch)
 
 
 class _ReadsPixels(_Bare):
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         extra = 0.0 if batch.images is None else batch.images.mean()
-        return {name: term + extra for name, term in super().terms(batch).items()}
+        return {name: term + extra for name, term in super().loss_terms(batch).items()}
 
 
 class _LongQuery(_Bare):
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
-        return 2 * super().query(features, tokens)
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
+        return 2 * super().encode_query(features, tokens)
 
 
 class _Moody(_Bare):
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
-        return unit(super().query(features, tokens) + 0.1 * torch.rand(8))
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
+        return unit(super().encode_query(features, tokens) + 0.1 * torch.rand(8))
 
 
 class _NeedsMore(_Bare):
@@ -66,8 +66,8 @@ class _NeedsMore(_Bare):
 
 
 class _NoDefault(_Bare):
-    def __init__(self, parts: Parts, depth: int) -> None:
-        super().__init__(parts)
+    def __init__(self, components: Components, depth: int) -> None:
+        super().__init__(components)
         self.depth = depth
 
 
@@ -82,20 +82,20 @@ class _Forgets(_Bare):
 
 
 class _WantsPixels(_Bare):
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.images is not None
-        return super().terms(batch)
+        return super().loss_terms(batch)
 
 
 class _AsksForMore(_Bare):
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         result: Tensor = self.backbone.compose(features, tokens)
         return result
 
 
 class _Stubborn(_Bare):
-    def __init__(self, parts: Parts, *, depth: int = 0) -> None:
-        super().__init__(parts)
+    def __init__(self, components: Components, *, depth: int = 0) -> None:
+        super().__init__(components)
         raise KeyError(depth)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import cir_plugins.builtin
-from cir_plugins import Method, Part, Recipe, hookimpl
+from cir_plugins import Component, Method, Recipe, hookimpl
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.testing import ContractError, check_plugin
 
@@ -74,15 +74,15 @@ def with_method(recipe: Recipe, **members: Any) -> SimpleNamespace:
     ("plugin", "message"),
     [
         (
-            with_method(Recipe("nobody", loss=Part("infonce"))),
+            with_method(Recipe("nobody", loss=Component("infonce"))),
             "method 'made': the recipe: unknown loss 'infonce'; nearest: info_nce",
         ),
         (
-            with_method(Recipe("nobody", backbone=Part("tiny_blp2"))),
+            with_method(Recipe("nobody", backbone=Component("tiny_blp2"))),
             "the recipe: unknown backbone 'tiny_blp2'; nearest: tiny_blip2",
         ),
         (
-            with_method(Recipe("nobody", sampler=Part("target_relative", {"uper": 0.3}))),
+            with_method(Recipe("nobody", sampler=Component("target_relative", {"uper": 0.3}))),
             "the recipe: unknown sampler 'target_relative' option 'uper'; nearest: upper",
         ),
         (
@@ -102,7 +102,9 @@ def with_method(recipe: Recipe, **members: Any) -> SimpleNamespace:
             "the recipe for not_installed: unknown loss 'info_nce' option 'size'",
         ),
         (
-            with_method(Recipe("nobody", backbone=Part("clip")), needs=frozenset({"query_tokens"})),
+            with_method(
+                Recipe("nobody", backbone=Component("clip")), needs=frozenset({"query_tokens"})
+            ),
             "the recipe: method 'made' needs query_tokens, which backbone 'clip' does not offer",
         ),
         (
@@ -110,8 +112,10 @@ def with_method(recipe: Recipe, **members: Any) -> SimpleNamespace:
             "'needs' names 'query_token'; did you mean 'query_tokens'",
         ),
         (
-            with_method(Recipe("nobody"), refuses=staticmethod(lambda plan: plan.nothing)),
-            "'refuses' raises AttributeError on the recipe",
+            with_method(
+                Recipe("nobody"), check_compatibility=staticmethod(lambda plan: plan.nothing)
+            ),
+            "'check_compatibility' raises AttributeError on the recipe",
         ),
     ],
 )
@@ -122,7 +126,7 @@ def test_a_recipe_that_cannot_be_planned_is_told(plugin: Any, message: str) -> N
 
 
 def test_a_recipe_may_name_parts_of_other_plugins_and_data_sets_that_are_not_here() -> None:
-    sampler = Part("target_relative", {"upper": 0.3})
+    sampler = Component("target_relative", {"upper": 0.3})
     differences = {"not_installed": {"train.epochs": 3, "data.whole": True}, "cirr": {}}
     check_plugin(with_method(Recipe("nobody", sampler=sampler, datasets=differences)))
 

@@ -39,11 +39,11 @@ class Toy(nn.Module):
         """Features (U, 8)."""
         return self.pixels(images.flatten(1))
 
-    def query(self, features: Features, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Queries (B, 8)."""
         return unit(features + self.letters(tokens["counts"]))
 
-    def target(self, features: Features) -> Tensor:
+    def encode_gallery(self, features: Features) -> Tensor:
         """Targets (C, 8)."""
         return unit(features)
 

@@ -45,7 +45,7 @@ def small_blip2() -> tuple[nn.Module, Callable[[], Tensor]]:
 
     def loss() -> Tensor:
         features = backbone.features(pixels)
-        query, target = backbone.query(features, tokens), backbone.target(features)
+        query, target = backbone.encode_query(features, tokens), backbone.encode_gallery(features)
         return backbone.similarity(query, target).square().sum()
 
     return backbone, loss
@@ -99,7 +99,7 @@ def test_a_network_with_batch_norms_keeps_its_activations() -> None:
 
 
 def test_a_backbone_that_cannot_is_refused_by_the_trainer(tmp_path: Path) -> None:
-    accepted = r"accepted: train.checkpointing=false, or a smaller train.chunk"
+    accepted = r"accepted: train.checkpointing=false, or a smaller train.micro_batch"
     with pytest.raises(CIRError, match=rf"FakeBackbone has no network .*; {accepted}"):
         make_trainer(tmp_path / "run", tmp_path / "data", checkpointing=True)
     with pytest.raises(CIRError, match=r"no stack of blocks to compile; accepted: train\.compile="):
@@ -134,11 +134,11 @@ class Stacked(FakeBackbone):
         torch.manual_seed(1)
         self.blocks = nn.ModuleList([Block(), Block()])
 
-    def query(self, features: Tensor, tokens: Tokens) -> Tensor:
+    def encode_query(self, features: Tensor, tokens: Tokens) -> Tensor:
         """Of the features after the blocks."""
         for block in self.blocks:
             features = block(features)
-        return super().query(features, tokens)
+        return super().encode_query(features, tokens)
 
 
 def weights(trainer: Any) -> dict[str, Tensor]:
@@ -151,11 +151,11 @@ def weights(trainer: Any) -> dict[str, Tensor]:
 def test_compiled_steps_are_the_plain_ones_and_a_resumed_run_finds_its_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With dropout, whole and by parts; the checkpoint fits a run with and without compiling."""
+    """With dropout, whole and in micro-batches; the checkpoint fits a run with and without compiling."""
     monkeypatch.setattr("tests.fakes.FakeBackbone", Stacked)
     other: dict[str, Any] = {"optimizer": "sgd", "lr": 0.1, "epochs": 2, "validated": False}
     for chunk in (0, 3):
-        settings: dict[str, Any] = {**other, "chunk": chunk}
+        settings: dict[str, Any] = {**other, "micro_batch": chunk}
         plain = make_trainer(tmp_path / f"plain{chunk}", tmp_path / "data", **settings)
         folder = tmp_path / f"compiled{chunk}"
         compiled = make_trainer(folder, tmp_path / "data", compile=True, **settings)

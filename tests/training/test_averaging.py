@@ -6,13 +6,13 @@ from torch import nn
 
 from cir_plugins.method import Method
 from cir_plugins.training.averaging import Average
-from tests.fakes import FakeBackbone, parts
+from tests.fakes import FakeBackbone, components
 
 
 def made_up() -> Method:
     backbone = FakeBackbone(frozen=True)
     backbone.norm = nn.BatchNorm1d(2)
-    return Method(parts(backbone))
+    return Method(components(backbone))
 
 
 def test_average_moves_by_the_rest_of_its_decay() -> None:

@@ -11,7 +11,7 @@ from cir_plugins.config.settings import TrainSettings
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.training.optim import cycled_momentum, make_optimizer, rate_factor, set_rate
-from tests.fakes import FakeBackbone, parts
+from tests.fakes import FakeBackbone, components
 from tests.reference_training import one_cycle_factor
 
 
@@ -36,7 +36,7 @@ def test_one_cycle_is_torchs(warmup: float, start: float, optimizer: Any) -> Non
         optimizer=optimizer,
     )
     steps = 8
-    ours = make_optimizer(Method(parts()), settings)
+    ours = make_optimizer(Method(components()), settings)
     weight = nn.Parameter(torch.ones(1))
     theirs: Any = (
         torch.optim.SGD([weight], lr=1.0, momentum=0.9)
@@ -133,7 +133,7 @@ def test_constant_is_constant_and_groups_may_be_too() -> None:
             ]
 
     settings = TrainSettings(epochs=4, lr=1.0)
-    optimizer = make_optimizer(TwoRates(parts()), settings)
+    optimizer = make_optimizer(TwoRates(components()), settings)
     assert len(optimizer.param_groups) == 2
     assert set_rate(optimizer, settings, 2, 0, 5) == pytest.approx(0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(0.5), 0.1]
@@ -153,7 +153,7 @@ def test_constant_is_constant_and_groups_may_be_too() -> None:
 )
 def test_optimisers_get_their_settings(name: Any, kind: type) -> None:
     settings = TrainSettings(optimizer=name, lr=0.3, weight_decay=0.2, betas=(0.8, 0.9), eps=1e-5)
-    optimizer = make_optimizer(Method(parts(FakeBackbone(frozen=True))), settings)
+    optimizer = make_optimizer(Method(components(FakeBackbone(frozen=True))), settings)
     assert type(optimizer) is kind
     (group,) = optimizer.param_groups
     assert (group["lr"], group["peak"], group["weight_decay"]) == (0.3, 0.3, 0.2)
@@ -170,7 +170,7 @@ def test_optimisers_get_their_settings(name: Any, kind: type) -> None:
 def test_a_fused_update_is_the_plain_one_to_rounding(name: Any) -> None:
     found = []
     for fused in (False, True):
-        method = Method(parts(FakeBackbone()))
+        method = Method(components(FakeBackbone()))
         settings = TrainSettings(optimizer=name, lr=0.1, fused=fused)
         optimizer = make_optimizer(method, settings)
         assert optimizer.param_groups[0]["fused"] is fused
@@ -180,14 +180,14 @@ def test_a_fused_update_is_the_plain_one_to_rounding(name: Any) -> None:
                 parameter.grad = torch.randn(parameter.shape, generator=chance)
             optimizer.step()
         found.append([parameter.detach().clone() for parameter in method.parameters()])
-    start = list(Method(parts(FakeBackbone())).parameters())
+    start = list(Method(components(FakeBackbone())).parameters())
     for one, two, before in zip(*found, start, strict=True):
         assert torch.allclose(one, two, atol=1e-6)
         assert not torch.allclose(one, before, atol=1e-2)
 
 
 def test_a_method_without_anything_to_train_is_refused() -> None:
-    method = Method(parts())
+    method = Method(components())
     method.requires_grad_(False)
     with pytest.raises(CIRError, match="nothing of the method is trained"):
         make_optimizer(method, TrainSettings())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cir_plugins.config.settings import TrainSettings
 from cir_plugins.data.batches import BatchPlan, BatchSource
-from cir_plugins.distributed.process_group import World
+from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.errors import CIRError
 from cir_plugins.features import select
 from cir_plugins.method import Method
@@ -17,7 +17,7 @@ from cir_plugins.seeds import mix
 from cir_plugins.training.step import QUERIES, TARGETS, Step, rows_of
 from cir_plugins.training.trainer import Trainer
 from cir_plugins.types import Batch
-from tests.fakes import CPU, FakeBackbone, make_trainer, parts, table_of
+from tests.fakes import CPU, FakeBackbone, components, make_trainer, table_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,7 +30,7 @@ def trained(tmp_path: Path, name: str, **settings: Any) -> tuple[list[float], di
         tmp_path / name, tmp_path / "data", epochs=2, validated=False, **settings
     )
     trainer.fit()
-    losses = [value for line in trainer.progress.lines for value in line["terms"].values()]
+    losses = [value for line in trainer.progress.lines for value in line["loss_terms"].values()]
     return losses, {k: v.detach().clone() for k, v in trainer.method.state_dict().items()}
 
 
@@ -51,7 +51,7 @@ def test_a_batch_in_chunks_gives_the_losses_and_weights_of_the_whole(
     settings: dict[str, Any] = {"method": method, "optimizer": "sgd", "lr": 0.1, "clip": 1.0}
     settings["backbone"] = {**STILL, "frozen": frozen}
     whole = trained(tmp_path, "whole", **settings)
-    assert_close(trained(tmp_path, "parts", chunk=chunk, **settings), whole, 1e-6)
+    assert_close(trained(tmp_path, "micro", micro_batch=chunk, **settings), whole, 1e-6)
     start = make_trainer(tmp_path / "start", tmp_path / "data", **settings).method.state_dict()
     assert not torch.allclose(whole[1]["backbone.words"], start["backbone.words"], atol=1e-3)
 
@@ -63,10 +63,12 @@ def one_batch(folder: Path, backbone: Any, rows: int = 7) -> Batch:
 def test_with_dropout_the_second_pass_draws_what_the_first_drew(tmp_path: Path) -> None:
     """Against one graph over the same chunks, each embedded once under its own seed."""
     torch.manual_seed(0)
-    method = Method(parts(FakeBackbone(dropout=0.4)))
+    method = Method(components(FakeBackbone(dropout=0.4)))
     batch = one_batch(tmp_path, method.backbone)
-    settings = TrainSettings(lr=0.1, optimizer="sgd", betas=(0.0, 0.0), weight_decay=0.0, chunk=3)
-    step = Step(method, settings, CPU, seed=5, world=World())
+    settings = TrainSettings(
+        lr=0.1, optimizer="sgd", betas=(0.0, 0.0), weight_decay=0.0, micro_batch=3
+    )
+    step = Step(method, settings, CPU, seed=5, processes=ProcessGroup())
     method.train()
     before = {name: p.detach().clone() for name, p in method.named_parameters()}
     losses = step(batch, 2, 8)
@@ -85,21 +87,21 @@ def test_with_dropout_the_second_pass_draws_what_the_first_drew(tmp_path: Path) 
         torch.manual_seed(mix(5, 2, 8, TARGETS, number))
         seen = select(features, batch.candidates[first : first + 3])
         targets.append(method.embed_targets(seen))
-    terms = method.terms_from(torch.cat(queries), torch.cat(targets), batch)
+    terms = method.loss_terms_from(torch.cat(queries), torch.cat(targets), batch)
     terms["loss"].backward()  # type: ignore[no-untyped-call]
     assert losses["loss"] == pytest.approx(terms["loss"].item(), abs=1e-6)
     for name, parameter in method.named_parameters():
         if parameter.grad is not None:
             assert torch.allclose(given[name], parameter.grad, atol=1e-6), name
     torch.manual_seed(99)
-    assert method.terms(batch)["loss"].item() != pytest.approx(losses["loss"], abs=1e-4)
+    assert method.loss_terms(batch)["loss"].item() != pytest.approx(losses["loss"], abs=1e-4)
 
 
 def test_no_more_rows_than_a_chunk_are_embedded_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    for name in ("query", "target", "features"):
+    for name in ("encode_query", "encode_gallery", "features"):
         plain = getattr(FakeBackbone, name)
 
         def spied(self: Any, given: Tensor, *rest: Any, plain: Any = plain) -> Any:
@@ -107,9 +109,9 @@ def test_no_more_rows_than_a_chunk_are_embedded_at_once(
             return plain(self, given, *rest)
 
         monkeypatch.setattr(FakeBackbone, name, spied)
-    method = Method(parts(FakeBackbone()))
+    method = Method(components(FakeBackbone()))
     batch = one_batch(tmp_path, method.backbone)
-    Step(method, TrainSettings(chunk=3), CPU, seed=0, world=World())(batch, 0, 0)
+    Step(method, TrainSettings(micro_batch=3), CPU, seed=0, processes=ProcessGroup())(batch, 0, 0)
     assert max(seen) == 3
     queries, targets = 3, -(-len(batch.candidates) // 3)
     assert len(seen) == 2 * 2 * (queries + targets)  # features and embeddings, in two passes
@@ -117,11 +119,11 @@ def test_no_more_rows_than_a_chunk_are_embedded_at_once(
 
 def test_rows_of_a_batch_are_its_texts(tmp_path: Path) -> None:
     batch = one_batch(tmp_path, FakeBackbone())
-    batch.views = {"other": {"ids": batch.tokens["ids"] + 1}}
+    batch.text_variants = {"other": {"ids": batch.tokens["ids"] + 1}}
     some = rows_of(batch, slice(2, 5))
     assert some.text == batch.text[2:5]
     assert torch.equal(some.tokens["ids"], batch.tokens["ids"][2:5])
-    assert torch.equal(some.views["other"]["ids"], batch.tokens["ids"][2:5] + 1)
+    assert torch.equal(some.text_variants["other"]["ids"], batch.tokens["ids"][2:5] + 1)
     assert some.rows is not None
     assert some.rows.tolist() == [2, 3, 4]
     assert some.images is None
@@ -131,9 +133,9 @@ def test_rows_of_a_batch_are_its_texts(tmp_path: Path) -> None:
 class Whole(Method):
     """Its terms need the batch whole."""
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """One term."""
-        return {"loss": super().terms(batch)["loss"]}
+        return {"loss": super().loss_terms(batch)["loss"]}
 
 
 class Normed(Method):
@@ -149,18 +151,20 @@ class Normed(Method):
     [
         (
             Whole,
-            "method Whole computes its terms on a whole batch at once; accepted: train.chunk=0",
+            "method Whole computes its terms on a whole batch at once; accepted: train.micro_batch=0",
         ),
         (Normed, "batch norm 'norm' takes its statistics from a whole batch at once; accepted"),
     ],
 )
 def test_what_needs_a_batch_whole_is_refused_in_parts(kind: Any, message: str) -> None:
     with pytest.raises(CIRError, match=message):
-        Step(kind(parts()), TrainSettings(chunk=2), CPU, seed=0, world=World())
-    Step(kind(parts()), TrainSettings(), CPU, seed=0, world=World())
+        Step(
+            kind(components()), TrainSettings(micro_batch=2), CPU, seed=0, processes=ProcessGroup()
+        )
+    Step(kind(components()), TrainSettings(), CPU, seed=0, processes=ProcessGroup())
 
 
 def test_the_trainer_hands_its_chunk_on(tmp_path: Path) -> None:
-    trainer: Trainer = make_trainer(tmp_path / "run", tmp_path / "data", chunk=2)
-    assert trainer.step.by_parts
-    assert not make_trainer(tmp_path / "other", tmp_path / "data").step.by_parts
+    trainer: Trainer = make_trainer(tmp_path / "run", tmp_path / "data", micro_batch=2)
+    assert trainer.step.micro_batched
+    assert not make_trainer(tmp_path / "other", tmp_path / "data").step.micro_batched

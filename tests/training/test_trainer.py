@@ -29,7 +29,7 @@ def test_training_lowers_the_loss_and_logs_every_epoch(tmp_path: Path) -> None:
     assert log == progress.lines
     assert progress.updates == 6 * 4  # twenty rows in batches of six
     assert log[-1]["loss"] < log[0]["loss"]
-    assert log[0]["loss"] == log[0]["terms"]["loss"]
+    assert log[0]["loss"] == log[0]["loss_terms"]["loss"]
     assert 0 <= log[0]["main"] == log[0]["validation"]["recall@5"] <= 1
     # cosine by epochs, 0.01 at first
     assert log[0]["lr"] == pytest.approx(0.01)
@@ -52,7 +52,7 @@ def _mean_rank(trainer: Trainer) -> float:
     encoded = encode_split(trainer.method, split, trainer.encoding)
     found = rankings(trainer.method, encoded, 12)
     ranks = [
-        min(order.index(name) for name in query.answers) + 1
+        min(order.index(name) for name in query.positives) + 1
         for order, query in zip(found, split.queries, strict=True)
     ]
     return sum(ranks) / len(ranks)
@@ -161,7 +161,7 @@ def test_mining_comes_when_it_is_due(
     assert [line["epoch"] for line in log if "mining" in line] == mined
     at_random = [line["epoch"] for line in log if "mining" in line and "drop" not in line["mining"]]
     assert at_random == random
-    assert set(log[0]["terms"]) == {"kl", "margin", "attribute"}
+    assert set(log[0]["loss_terms"]) == {"kl", "margin", "attribute"}
 
 
 def test_no_negative_comes_twice_between_refreshes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Attributes of images: what else answers a query, and what its text changes."""
+"""Attributes of images: what else positives a query, and what its text changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Attributes:
     of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def with_answers(self, queries: Iterable[Query], gallery: Sequence[str]) -> tuple[Query, ...]:
-        """The queries with every right answer: target first, then its equals in gallery order.
+        """The queries with every positive: target first, then its equals in gallery order.
 
         Equals have the same attributes with the same values. A query's reference is never one.
         """
@@ -35,7 +35,7 @@ class Attributes:
             return query
         others = equals.get(frozenset(self.of.get(query.target, {}).items()), [])
         rest = [name for name in others if name not in (query.target, query.reference)]
-        return replace(query, answers=(query.target, *rest))
+        return replace(query, positives=(query.target, *rest))
 
     def changed(self, kind: str | None, reference: str, target: str | None) -> tuple[str, ...]:
         """Names of the attributes that a text changes.

@@ -141,7 +141,7 @@ def _either(files: Iterable[Path]) -> str:
 
 
 def _named(query: Query) -> tuple[str, ...]:
-    return (query.reference, *query.answers)
+    return (query.reference, *query.positives)
 
 
 def _pictures(root: Path) -> dict[str, Path]:
@@ -179,7 +179,7 @@ def _check_listed(
     listed = frozenset(gallery)
     for name, part in queries.items():
         for query in part:
-            for image in query.answers:
+            for image in query.positives:
                 if image not in listed:
                     raise CIRError(
                         f"{file} lacks image {image}, an answer of {name} query {query.id}"
@@ -192,15 +192,15 @@ def _queries(file: Path, name: Name, rules: Captions) -> Iterator[Query]:
     for entry in entries:
         caption = entry.text("relative_caption")
         blind = name == "test" and "target_img_id" not in entry.fields
-        answers = () if blind else _answers(entry)
+        positives = () if blind else _answers(entry)
         aspects = entry.texts("semantic_aspects") if entry.fields.get("semantic_aspects") else ()
         yield Query(
             id=str(entry.number("id")),
             reference=str(entry.number("reference_img_id")),
             captions=(caption,),
             text=rules.texts((caption,))[0],
-            target=answers[0] if answers else None,
-            answers=answers,
+            target=positives[0] if positives else None,
+            positives=positives,
             changed=aspects,
         )
 

@@ -174,7 +174,7 @@ def _queries(file: Path, role: str, places: Mapping[str, str], rules: Captions) 
             captions=(caption,),
             text=rules.texts((caption,))[0],
             target=target,
-            answers=() if target is None else (target,),
+            positives=() if target is None else (target,),
             group=tuple(name for name in members if name != reference),
         )
 

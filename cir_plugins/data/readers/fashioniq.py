@@ -196,7 +196,7 @@ class FashionIQ(CaptionSwitches):
 
 @dataclass(frozen=True)
 class _Part:
-    """One caption file's queries, without their further answers, and its gallery."""
+    """One caption file's queries, without their further positives, and its gallery."""
 
     name: str
     role: Role
@@ -245,7 +245,7 @@ def _queries(
             captions=captions,
             text=text,
             target=target,
-            answers=() if target is None else (target,),
+            positives=() if target is None else (target,),
             category=category,
             changed=changed,
         )

@@ -19,7 +19,7 @@ class Absence:
 
     Attributes:
         references: Queries without their reference.
-        targets: Queries that have their reference but not their named target.
+        targets: Queries that have their reference but not their target.
         images: Distinct image ids without a picture, of queries and gallery.
         first: First query that is lost and the image it lacks, or None.
     """
@@ -39,7 +39,7 @@ def image_ids(split: Split) -> list[str]:
     """Every distinct image id that a split names: the gallery, then those only queries name."""
     names = dict.fromkeys(split.gallery)
     for query in split.queries:
-        names.update(dict.fromkeys((query.reference, *query.answers, *query.group)))
+        names.update(dict.fromkeys((query.reference, *query.positives, *query.group)))
     return list(names)
 
 
@@ -116,7 +116,7 @@ def _triplet_error(split: Split, lack: Absence, where: Callable[[str], str]) -> 
 
 def _gallery_error(split: Split, images: tuple[str, ...], where: Callable[[str], str]) -> CIRError:
     found = f"{split.name}: image '{images[0]}' is missing: {where(images[0])}"
-    total = f"{len(images)} images of the gallery or the answers are missing, though no triplet's"
+    total = f"{len(images)} images of the gallery or the positives are missing, though no triplet's"
     return CIRError(f"{found}\n{total}; {_WAY_OUT}")
 
 
@@ -126,7 +126,7 @@ def _without(split: Split, lack: Absence) -> Split:
     absent = {
         "queries": len(split.queries) - len(queries),
         "gallery images": sum(name in gone for name in split.gallery),
-        "answers": sum(name in gone for query in queries for name in query.answers),
+        "positives": sum(name in gone for query in queries for name in query.positives),
         "group images": sum(name in gone for query in queries for name in query.group),
     }
     return replace(
@@ -142,9 +142,9 @@ def _names(query: Query) -> set[str]:
 
 
 def _trim(query: Query, gone: frozenset[str]) -> Query:
-    if gone.isdisjoint(query.answers) and gone.isdisjoint(query.group):
+    if gone.isdisjoint(query.positives) and gone.isdisjoint(query.group):
         return query
-    return replace(query, answers=_kept(query.answers, gone), group=_kept(query.group, gone))
+    return replace(query, positives=_kept(query.positives, gone), group=_kept(query.group, gone))
 
 
 def _kept(names: Iterable[str], gone: frozenset[str]) -> tuple[str, ...]:

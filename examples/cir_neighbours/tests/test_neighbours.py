@@ -8,7 +8,7 @@ import torch
 from cir_neighbours import Neighbours, reciprocal_neighbours
 from torch import Tensor
 
-from cir_plugins import Batch, Parts, Registry
+from cir_plugins import Batch, Components, Registry
 from cir_plugins.testing import check_method, check_plugin
 
 
@@ -45,12 +45,12 @@ def test_the_plugin_keeps_the_contract() -> None:
 
 
 def test_a_batch_may_be_embedded_by_parts() -> None:
-    """Overriding ``terms`` would refuse ``train.chunk`` and torchrun."""
-    assert Neighbours.in_parts()
+    """Overriding ``loss_terms`` would refuse ``train.micro_batch`` and torchrun."""
+    assert Neighbours.supports_micro_batches()
 
 
 def test_a_negative_number_of_neighbours_is_refused() -> None:
-    parts = Parts(torch.nn.Identity(), None, None)
+    parts = Components(torch.nn.Identity(), None, None)
     with pytest.raises(ValueError, match="neighbours must be 0 or more, not -1"):
         Neighbours(parts, neighbours=-1)
 
@@ -72,11 +72,11 @@ class Fixed(torch.nn.Module):
 
     frozen_features = False
 
-    def query(self, features: Tensor, tokens: object) -> Tensor:
+    def encode_query(self, features: Tensor, tokens: object) -> Tensor:
         """The features."""
         return features
 
-    def target(self, features: Tensor) -> Tensor:
+    def encode_gallery(self, features: Tensor) -> Tensor:
         """The features."""
         return features
 
@@ -103,5 +103,5 @@ def test_the_loss_never_sees_the_answers_twin(neighbours: int, expected: list[bo
     )
     loss = Seen()
     in_batch = Registry.load().factory("sampler", "in_batch")()
-    Neighbours(Parts(Fixed(), loss, in_batch), neighbours=neighbours).terms(batch)
+    Neighbours(Components(Fixed(), loss, in_batch), neighbours=neighbours).loss_terms(batch)
     assert loss.negatives.tolist() == [expected]

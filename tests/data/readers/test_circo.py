@@ -24,10 +24,10 @@ def test_splits_of_the_default_protocol(tmp_path: Path) -> None:
     assert val.main == ("map@5",)
     first, second = val.queries
     assert (first.id, first.reference, first.target) == ("0", "1", "5")
-    assert first.answers == ("5", "3")
+    assert first.positives == ("5", "3")
     assert first.text == "has two dogs"
     assert second.changed == ("negation", "addition")
-    assert (test.queries[1].target, test.queries[1].answers) == (None, ())
+    assert (test.queries[1].target, test.queries[1].positives) == (None, ())
 
 
 def test_the_reference_can_be_dropped(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_missing_pictures_are_an_error_or_dropped(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match=r"val: image '3' is missing: .*images/000000000003\.jpg"):
         CIRCO()(root)
     val = CIRCO(missing="drop")(root)[0]
-    assert val.queries[0].answers == ("5",)
-    assert val.absent == {"answers": 1}
+    assert val.queries[0].positives == ("5",)
+    assert val.absent == {"positives": 1}
     (root / "images" / "000000000002.jpg").unlink()
     with pytest.raises(CIRError, match=r"query 1 needs image '2', but .*000000000002\.jpg is miss"):
         CIRCO()(root)
@@ -108,7 +108,7 @@ def test_the_target_comes_first_wherever_it_stands(tmp_path: Path) -> None:
     entries = json.loads(file.read_text())
     entries[0]["gt_img_ids"] = [3, 5, 7]
     write_json(file, entries)
-    assert CIRCO()(root)[0].queries[0].answers == ("5", "3", "7")
+    assert CIRCO()(root)[0].queries[0].positives == ("5", "3", "7")
 
 
 def test_malformed_lists_of_images_are_named(tmp_path: Path) -> None:
@@ -140,9 +140,9 @@ def test_counts_of_the_official_annotations() -> None:
         pytest.skip(f"{DATA} is not there")
     val, test = CIRCO().annotations(DATA)
     assert (len(val.queries), len(test.queries)) == (220, 800)
-    counts = [len(query.answers) for query in val.queries]
+    counts = [len(query.positives) for query in val.queries]
     assert (min(counts), max(counts), round(sum(counts) / 220, 2)) == (1, 14, 4.16)
-    assert all(query.reference not in query.answers for query in val.queries)
+    assert all(query.reference not in query.positives for query in val.queries)
     aspects = [name for query in val.queries for name in query.changed]
     assert len(set(aspects)) == 9
     assert (aspects.count("statement_with_conjunction"), aspects.count("negation")) == (164, 21)

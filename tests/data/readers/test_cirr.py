@@ -32,10 +32,10 @@ def test_splits_of_the_default_protocol(tmp_path: Path) -> None:
     assert val.main == ("recall@5", "subset_recall@1")
     first, second = val.queries
     assert (first.id, first.reference, first.target) == ("40", "dev-0", "dev-1")
-    assert first.answers == ("dev-1",)
+    assert first.positives == ("dev-1",)
     assert first.text == "Make it, blue."
     assert second.group == ("dev-0", "dev-1", "dev-3", "dev-4", "dev-5")
-    assert (test.queries[0].target, test.queries[0].answers) == (None, ())
+    assert (test.queries[0].target, test.queries[0].positives) == (None, ())
 
 
 @pytest.mark.parametrize("folder", ["", "images", "img_raw"])

@@ -42,7 +42,7 @@ def test_splits_of_the_original_protocol(tmp_path: Path) -> None:
     assert val.main == ("recall@10", "recall@50")
     first = val.queries[0]
     assert (first.id, first.reference, first.target) == ("dress.val.0", "d1", "d2")
-    assert (first.answers, first.category) == (("d2",), "dress")
+    assert (first.positives, first.category) == (("d2",), "dress")
     assert first.captions == (" Is BLUE. ", "no sleeves; short")
     assert first.text == "Is blue and no sleeves; short"
 
@@ -54,7 +54,7 @@ def test_an_empty_caption_leaves_the_other(tmp_path: Path) -> None:
 
 def test_test_queries_are_blind(tmp_path: Path) -> None:
     test = by_name(FashionIQ()(small_fashioniq(tmp_path)))["dress.test"]
-    assert (test.role, test.queries[0].target, test.queries[0].answers) == ("test", None, ())
+    assert (test.role, test.queries[0].target, test.queries[0].positives) == ("test", None, ())
 
 
 def test_val_gallery_is_what_the_triplets_name(tmp_path: Path) -> None:
@@ -144,21 +144,21 @@ def test_attributes_add_answers_of_the_split(tmp_path: Path) -> None:
         {"d1": red, "d2": blue, "d4": blue, "s1": blue, "s2": {**blue, "sleeve": "long"}},
     )
     val = by_name(FashionIQ()(root))["dress.val"]
-    assert val.queries[0].answers == ("d2", "s1", "d4")
+    assert val.queries[0].positives == ("d2", "s1", "d4")
     assert val.queries[0].changed == ("colour",)
-    assert val.queries[1].answers == ("d3",)
+    assert val.queries[1].positives == ("d3",)
     assert val.queries[1].changed == ()
     assert val.main == ("map@10",)
     assert val.measures[4:] == ("any_recall@1", "any_recall@5", "any_recall@10", "map@5", "map@10")
     merged = by_name(FashionIQ(gallery="merged")(root))["merged.val"]
-    assert merged.queries[2].answers == ("s1", "d2", "d4")
+    assert merged.queries[2].positives == ("s1", "d2", "d4")
 
 
 def test_the_reference_is_never_an_answer(tmp_path: Path) -> None:
     root = small_fashioniq(tmp_path)
     write_json(root / "attributes.json", {name: {"colour": "red"} for name in ("d1", "d2", "d3")})
     val = by_name(FashionIQ()(root))["dress.val"]
-    assert val.queries[0].answers == ("d2", "d3")
+    assert val.queries[0].positives == ("d2", "d3")
 
 
 def test_kinds_say_what_changes(tmp_path: Path) -> None:
@@ -321,13 +321,13 @@ def test_answers_of_real_photographs(name: str, mean: float, gallery: Any) -> No
         inside = frozenset(split.gallery)
         for query in split.queries:
             assert query.target is not None
-            assert query.answers[0] == query.target
-            assert query.reference not in query.answers
-            assert len(set(query.answers)) == len(query.answers)
-            assert inside.issuperset(query.answers)
+            assert query.positives[0] == query.target
+            assert query.reference not in query.positives
+            assert len(set(query.positives)) == len(query.positives)
+            assert inside.issuperset(query.positives)
             assert query.changed
         assert split.absent == {}
     for split in splits:
         if split.name == "toptee.val":
-            counts = [len(query.answers) for query in split.queries]
+            counts = [len(query.positives) for query in split.queries]
             assert sum(counts) / len(counts) == pytest.approx(mean, abs=0.05)

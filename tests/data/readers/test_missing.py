@@ -45,9 +45,9 @@ def test_answers_and_groups_lose_missing_images() -> None:
     dropped = settle(split("abcd"), "drop", str)
     assert [query.id for query in dropped.queries] == ["0", "1", "2"]
     assert dropped.queries[1].group == ("c",)
-    assert dropped.queries[2].answers == ("b",)
+    assert dropped.queries[2].positives == ("b",)
     assert dropped.gallery == tuple("abcd")
-    assert dropped.absent == {"gallery images": 1, "answers": 1, "group images": 1}
+    assert dropped.absent == {"gallery images": 1, "positives": 1, "group images": 1}
 
 
 def test_errors_name_the_first_image_and_the_total() -> None:
