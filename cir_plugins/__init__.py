@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from cir_plugins.builtin.tokenizers import WordPieceTokenizer
     from cir_plugins.builtin.towers import ResNetTower
     from cir_plugins.config.plan import Plan
-    from cir_plugins.config.settings import Component, Recipe, TrainSettings
+    from cir_plugins.config.settings import (
+        Component,
+        MemorySettings,
+        MiningSettings,
+        Recipe,
+        ScheduleSettings,
+        TrainSettings,
+    )
     from cir_plugins.data.captions import Captions
     from cir_plugins.data.images import Preprocess, Resize, open_image
     from cir_plugins.data.split import Query, Split
@@ -66,7 +73,9 @@ __all__ = [
     "ImageTextModel",
     "Ledger",
     "Loss",
+    "MemorySettings",
     "Method",
+    "MiningSettings",
     "Official",
     "Plan",
     "Preprocess",
@@ -76,6 +85,7 @@ __all__ = [
     "ResNetTower",
     "Resize",
     "Sampler",
+    "ScheduleSettings",
     "Split",
     "Tokens",
     "TrainSettings",
@@ -109,7 +119,10 @@ _HOMES = MappingProxyType(
         "builtin.tokenizers": ("WordPieceTokenizer",),
         "builtin.towers": ("ResNetTower",),
         "config.plan": ("Plan",),
-        "config.settings": ("Component", "Recipe", "TrainSettings"),
+        "config.settings": (
+            *("Component", "MemorySettings", "MiningSettings"),
+            *("Recipe", "ScheduleSettings", "TrainSettings"),
+        ),
         "data.captions": ("Captions",),
         "data.images": ("Preprocess", "Resize", "open_image"),
         "data.split": ("Query", "Split"),

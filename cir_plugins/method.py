@@ -28,7 +28,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cir_plugins.config.settings import Component, Recipe, TrainSettings
+from cir_plugins.config.settings import (
+    Component,
+    Recipe,
+    ScheduleSettings,
+    TrainSettings,
+)
 from cir_plugins.features import select
 from cir_plugins.types import Batch, Features, Tokens
 
@@ -59,7 +64,7 @@ class Components:
         backbone: An ``nn.Module`` that satisfies ``cir_plugins.types.Backbone``.
         loss: A ``cir_plugins.types.Loss``.
         sampler: A ``cir_plugins.types.Sampler``.
-        negatives: Where negatives come from (``TrainSettings.negatives``).
+        negatives: Where negatives come from (``MiningSettings.negatives``).
     """
 
     backbone: Any
@@ -102,7 +107,8 @@ class Method(nn.Module):
     recipe: ClassVar[Recipe] = Recipe(
         source="van den Oord et al., Representation Learning with Contrastive Predictive Coding, "
         "arXiv 1807.03748, equation 4; CLIP's in-batch form",
-        train=TrainSettings(epochs=30, lr=5e-6, lr_floor=0.01),
+        train=TrainSettings(epochs=30, lr=5e-6),
+        schedule=ScheduleSettings(floor=0.01),
     )
     needs: ClassVar[frozenset[str]] = frozenset()
     trained: ClassVar[bool] = True

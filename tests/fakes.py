@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from cir_plugins.builtin.losses import InfoNCE, Pairwise
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.builtin.similarity import best_token, unit
-from cir_plugins.config.settings import TrainSettings
+from cir_plugins.config.settings import (
+    MemorySettings,
+    MiningSettings,
+    ScheduleSettings,
+    TrainingSettings,
+    TrainSettings,
+)
 from cir_plugins.data.captions import Captions
 from cir_plugins.data.split import Query, Split
 from cir_plugins.data.table import TrainingTable, training_table
@@ -201,18 +207,23 @@ def make_trainer(
     validated: bool = True,
     backbone: dict[str, Any] | None = None,
     cache: FeatureCache | None = None,
-    feature_cache_mb: int = 64,
+    schedule: dict[str, Any] | None = None,
+    mining: dict[str, Any] | None = None,
+    memory: dict[str, Any] | None = None,
     processes: ProcessGroup | None = None,
     **settings: Any,
 ) -> Trainer:
-    """A trainer over made-up data; equal arguments give equal trainers in every process."""
+    """A trainer over made-up data; equal arguments give equal trainers in every process.
+
+    ``schedule``, ``mining`` and ``memory`` are tables of settings; further keywords are [train]'s.
+    """
     table = training_table([made_up_split(data)])
     judged = made_up_split(data, role="val", images=9, queries=15, seed=1)
     encoding = Encoding(torch.device("cpu"), workers=workers, progress=False, cache=cache)
     torch.manual_seed(11)
     kwargs = {"batch_size": 6, "lr": 0.01, **settings}
     if method == "dqe":
-        kwargs = {"negatives": "mined", **kwargs}
+        mining = {"negatives": "mined", **(mining or {})}
         made: Method = DQE(
             components(
                 FakeBackbone(**{"dropout": 0.2, "targets": 3, **(backbone or {})}),
@@ -225,19 +236,23 @@ def make_trainer(
         made = Method(
             components(
                 FakeBackbone(**{"dropout": 0.2, **(backbone or {})}),
-                negatives=kwargs.get("negatives", "batch"),
+                negatives=(mining or {}).get("negatives", "batch"),
             )
         )
     folder.mkdir(parents=True, exist_ok=True)
     return Trainer(
         made,
         table,
-        TrainSettings(epochs=epochs, **kwargs),
+        TrainingSettings(
+            TrainSettings(epochs=epochs, **kwargs),
+            ScheduleSettings(**(schedule or {})),
+            MiningSettings(**(mining or {})),
+            MemorySettings(**{"feature_cache_mb": 64, **(memory or {})}),
+        ),
         folder,
         encoding,
         seed=3,
         validate=_validate(judged, encoding) if validated else None,
-        feature_cache_mb=feature_cache_mb,
         processes=processes,
     )
 

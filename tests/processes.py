@@ -25,14 +25,18 @@ STILL = {"dropout": 0.0}
 # Settings of runs that one process and two must agree on.
 RUNS: dict[str, dict[str, Any]] = {
     "contrastive": {"backbone": STILL, "ema": 0.5},
-    "mined": {"method": "dqe", "backbone": STILL, "mine_every": 1, "mine_from": 0, "mined": 2},
+    "mined": {
+        "method": "dqe",
+        "backbone": STILL,
+        "mining": {"every": 1, "start": 0, "per_query": 2},
+    },
     "frozen": {"method": "dqe", "backbone": {**STILL, "frozen": True}, "clip": 1.0},
     "dropout": {"method": "dqe", "micro_batch": 2, "known_positives": "target"},
-    "one_part": {"method": "dqe", "micro_batch": 6, "negatives": "both"},
+    "one_part": {"method": "dqe", "micro_batch": 6, "mining": {"negatives": "both"}},
     # One row a batch: the first of two processes has none of it.
     "disk": {
-        **{"backbone": {**STILL, "frozen": True}, "batch_size": 1, "negatives": "mined"},
-        **{"cached": True, "feature_cache_mb": 0},
+        **{"backbone": {**STILL, "frozen": True}, "batch_size": 1},
+        **{"mining": {"negatives": "mined"}, "cached": True, "memory": {"feature_cache_mb": 0}},
     },
 }
 
@@ -119,7 +123,9 @@ def store_of(case: str, folder: Path, processes: ProcessGroup | None = None) -> 
     encoding = CPU if before is None else replace(CPU, cache=FeatureCache(place))
     if before and encoding.cache is not None:
         first = processes or ProcessGroup()
-        first.broadcast(lambda: training_store(Company(), paths[:before], encoding, 1, "none") and None)
+        first.broadcast(
+            lambda: training_store(Company(), paths[:before], encoding, 1, "none") and None
+        )
     backbone = Company()
     store = training_store(backbone, paths, encoding, limit, "none", processes)
     features = None if store is None else store[torch.arange(len(paths))]

@@ -22,6 +22,7 @@ from cir_plugins import (
     Ledger,
     Method,
     Recipe,
+    ScheduleSettings,
     Tokens,
     TrainSettings,
     need_entry,
@@ -92,9 +93,9 @@ class CLIP4Cir(TwoStages):
             lr=2e-6,
             weight_decay=0.01,
             eps=1e-7,
-            schedule="constant",
             known_positives="target",
         ),
+        schedule=ScheduleSettings(name="constant"),
         datasets={"fashioniq": {"data.caption_mode": "four_way"}},
     )
     needs: ClassVar[frozenset[str]] = frozenset({"raw_embeddings"})

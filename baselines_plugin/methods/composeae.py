@@ -7,7 +7,6 @@ Retrieval, WACV 2021, arXiv 2006.11149, section 3.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +21,12 @@ from baselines_plugin.checkpoints.tirg import (
     renamed,
 )
 from baselines_plugin.parts.rotation import Composer, two_layers
-from baselines_plugin.parts.scaled_cosine import FASHION200K, Objective, ScaledCosine
+from baselines_plugin.parts.scaled_cosine import (
+    FASHION200K,
+    FASHION200K_SCHEDULE,
+    Objective,
+    ScaledCosine,
+)
 from cir_plugins import (
     Batch,
     Component,
@@ -71,7 +75,7 @@ _FASHIONIQ = {
     "method.variant": "real",
     "train.epochs": 178,
     "train.weight_decay": 1e-6,
-    "train.milestones": (14, 28, 43, 57, 71, 85, 100, 114, 128, 142, 156, 171),
+    "schedule.milestones": (14, 28, 43, 57, 71, 85, 100, 114, 128, 142, 156, 171),
     "data.gallery": "merged",
     "data.caption_mode": "category_and_it",
     "data.strip": False,
@@ -107,7 +111,8 @@ class ComposeAE(ScaledCosine):
         source="Anwaar et al., ComposeAE, WACV 2021, arXiv 2006.11149; settings for Fashion200k, "
         "160,000 steps of 32 of its 172,049 images",
         backbone=Component("resnet", {"text": "bert", "text_length": 25}),
-        train=replace(FASHION200K, weight_decay=5e-5),
+        train=FASHION200K.model_copy(update={"weight_decay": 5e-5}),
+        schedule=FASHION200K_SCHEDULE,
         datasets={"fashioniq": _FASHIONIQ},
     )
     official: ClassVar[Official] = staticmethod(from_official)

@@ -23,6 +23,7 @@ from cir_plugins import (
     Method,
     Plan,
     Recipe,
+    ScheduleSettings,
     Tokens,
     TrainSettings,
     unit,
@@ -76,12 +77,11 @@ class CoSMo(Method):
             lr=2e-4,
             weight_decay=5e-5,
             optimizer="radam",
-            schedule="step",
-            milestones=(30,),
             augment="crop_flip",
             known_positives="target",
             precision="fp32",
         ),
+        schedule=ScheduleSettings(name="step", milestones=(30,)),
         datasets={
             "fashioniq": {
                 "data.drop_reference": True,

@@ -19,6 +19,7 @@ from cir_plugins import (
     Method,
     Plan,
     Recipe,
+    ScheduleSettings,
     Tokens,
     TrainSettings,
     select,
@@ -89,13 +90,12 @@ class MGUR(Method):
             lr=2e-2,
             weight_decay=5e-5,
             optimizer="sgd",
-            schedule="step",
-            warmup=5 / 60,
-            start_factor=0.01,
-            milestones=(35, 42),
             augment="crop_flip",
             known_positives="target",
             precision="fp32",
+        ),
+        schedule=ScheduleSettings(
+            name="step", warmup=5 / 60, start_factor=0.01, milestones=(35, 42)
         ),
         datasets={
             "fashioniq": {

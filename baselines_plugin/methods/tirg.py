@@ -22,7 +22,12 @@ from baselines_plugin.checkpoints.tirg import (
     renamed,
 )
 from baselines_plugin.checkpoints.vocabulary import words_of_texts
-from baselines_plugin.parts.scaled_cosine import FASHION200K, Objective, ScaledCosine
+from baselines_plugin.parts.scaled_cosine import (
+    FASHION200K,
+    FASHION200K_SCHEDULE,
+    Objective,
+    ScaledCosine,
+)
 from cir_plugins import (
     Batch,
     Component,
@@ -235,6 +240,7 @@ class TIRG(ScaledCosine):
         "steps of 32 of its 172,049 images",
         backbone=Component("resnet"),
         train=FASHION200K,
+        schedule=FASHION200K_SCHEDULE,
     )
     official: ClassVar[Official] = staticmethod(from_official)
     official_files: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = MappingProxyType(

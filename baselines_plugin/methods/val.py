@@ -21,6 +21,7 @@ from cir_plugins import (
     Method,
     Plan,
     Recipe,
+    ScheduleSettings,
     Tokens,
     TrainSettings,
     select,
@@ -201,13 +202,13 @@ class VAL(Method):
             lr=2e-4,
             weight_decay=4e-5,
             optimizer="adam",
-            schedule="constant",
             augment="shift_crop_flip",
             known_positives="target",
             select="last",
             precision="fp32",
             ema=0.9999,
         ),
+        schedule=ScheduleSettings(name="constant"),
         datasets={
             "fashioniq": {
                 "data.gallery": "val",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from baselines_plugin.backbones.resnet import refuse_levels
 from baselines_plugin.parts.metric_losses import draw_triplets, pair_negatives, soft_triplet
-from cir_plugins import Batch, Components, Method, Plan, TrainSettings, unit
+from cir_plugins import Batch, Components, Method, Plan, ScheduleSettings, TrainSettings, unit
 
 Objective = Literal["classification", "soft_triplet"]
 # Both repositories' settings for Fashion200k.
@@ -20,12 +20,11 @@ FASHION200K = TrainSettings(
     lr=0.01,
     weight_decay=1e-6,
     optimizer="sgd",
-    schedule="step",
-    milestones=(9, 19, 28),
     known_positives="target",
     select="last",
     precision="fp32",
 )
+FASHION200K_SCHEDULE = ScheduleSettings(name="step", milestones=(9, 19, 28))
 _SCALE = 4.0  # start value of s; logits are s² times the cosine
 
 
@@ -75,10 +74,10 @@ class ScaledCosine(Method):
                     "objective 'soft_triplet' is a loss of its own, so loss "
                     f"'{plan.loss.name}' would not be used; accepted: objective 'classification'"
                 )
-            if plan.train.negatives != "batch":
+            if plan.mining.negatives != "batch":
                 return (
                     "objective 'soft_triplet' draws triplets from the batch alone; accepted: "
-                    "train.negatives=batch, or objective 'classification'"
+                    "mining.negatives=batch, or objective 'classification'"
                 )
         return refuse_levels(plan, "last")
 

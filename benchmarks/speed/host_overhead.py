@@ -24,11 +24,11 @@ from cir_plugins.bench.environment import hardware
 from cir_plugins.builtin.blip2 import TinyBlip2
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.config.settings import TrainSettings
+from cir_plugins.config.settings import ScheduleSettings, TrainingSettings, TrainSettings
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.method import Components, Method
-from cir_plugins.training.optim import set_rate
+from cir_plugins.training.optim import Schedule
 from cir_plugins.training.step import Step
 from cir_plugins.types import Batch
 
@@ -55,11 +55,14 @@ def made_up(case: str, options: argparse.Namespace, device: torch.device) -> tup
 def through_host(method: Method, batch: Batch, settings: TrainSettings) -> Callable[[int], float]:
     """The host's step."""
     encoding = Encoding(batch.reference.device)
-    step = Step(method, settings, encoding, seed=0, processes=ProcessGroup())
+    tables = TrainingSettings(settings, ScheduleSettings(name="constant"))
+    step = Step(method, tables, encoding, seed=0, processes=ProcessGroup())
+    schedule = Schedule(step.optimizer, tables, STEPS)
 
     def run(number: int) -> float:
-        set_rate(step.optimizer, settings, 0, number, STEPS)
-        return sum(step(batch, 0, number).values())
+        loss = sum(step(batch, 0, number).values())
+        schedule.step()
+        return loss
 
     return run
 
@@ -95,7 +98,7 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
     """The line of a case."""
     device = torch.device(options.device)
     method, batch = made_up(case, options, device)
-    settings = TrainSettings(lr=1e-5, schedule="constant", precision="fp32")
+    settings = TrainSettings(lr=1e-5, precision="fp32")
     steps = {
         "host": through_host(copy.deepcopy(method), batch, settings),
         "by_hand": by_hand(method, batch, settings),

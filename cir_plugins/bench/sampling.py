@@ -61,7 +61,7 @@ def sampler_report(curve: Sequence[Mapping[str, Any]], wanted: int = 1) -> Sampl
 
 def drawn(config: Mapping[str, Any]) -> int:
     """Negatives per query and epoch of a run's resolved configuration; 1 where it does not say."""
-    return int(config.get("train", {}).get("mined", 1))
+    return int(config.get("mining", {}).get("per_query", 1))
 
 
 def _alarms(report: Mapping[str, Any], wanted: int) -> Iterator[str]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cir_plugins.config.toml import Config, as_config, merge
+from cir_plugins.config.toml import SETTINGS_TABLES, Config, as_config, merge
 from cir_plugins.errors import CIRError, unknown_name
 
 SUITES = Path(__file__).parent / "suites"
 _KEYS = ("name", "description", "seeds", "show", "data", "make", "defaults", "rows")
-_DEFAULTS = ("backbone", "loss", "sampler", "train", "run")
+_DEFAULTS = ("backbone", "loss", "sampler", *SETTINGS_TABLES)
 _ROW = ("label", "method", "compare", *_DEFAULTS)
 
 

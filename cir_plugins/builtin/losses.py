@@ -30,7 +30,7 @@ def require_negatives(negatives: Tensor) -> Tensor:
         raise NoNegativesError(
             "no row of the batch has a negative: the loss would be zero\n"
             "accepted: a larger train.batch_size, a sampler that leaves more, or "
-            "train.negatives=mined"
+            "mining.negatives=mined"
         )
     return rows
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cir_plugins.cli.terminal import make_console, plain_table
 from cir_plugins.config.resolve import plan_component, recipe_of
-from cir_plugins.config.settings import Component, Recipe, RunSettings, TrainSettings
-from cir_plugins.plugins.options import Option, options_of
+from cir_plugins.config.settings import SETTINGS, Component, Recipe
+from cir_plugins.plugins.options import Option, described_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,11 +20,11 @@ _SECTIONS = ("Args:", "Attributes:", "Raises:", "Returns:")
 
 
 def show_settings(table: str) -> None:
-    """Print the options of the table ``train`` or ``run``."""
-    kind = TrainSettings if table == "train" else RunSettings
+    """Print the options of a table of settings, such as ``train`` or ``mining``."""
+    kind = SETTINGS[table]
     console = make_console()
     console.print(f"[{table}]  {description(kind)}\n")
-    console.print(option_table(options_of(kind), table))
+    console.print(option_table(kind.options(), table))
 
 
 def show_part(registry: Registry, kind: Kind, name: str) -> None:
@@ -36,7 +35,7 @@ def show_part(registry: Registry, kind: Kind, name: str) -> None:
     """
     offer = registry.offer(kind, name)
     factory = plan_component(registry, kind, name, {}).factory
-    options = options_of(factory)
+    options = described_options(factory)
     table = "data" if kind == "dataset" else kind
     console = make_console()
     console.print(f"{kind} {name}, plugin {offer.plugin}, {offer.where}\n")
@@ -107,10 +106,11 @@ def _recipe(recipe: Recipe) -> Iterator[str]:
         ("sampler", recipe.sampler),
     ):
         yield f"  {kind} = {_part(part)}"
-    default = asdict(TrainSettings())
-    for key, value in asdict(recipe.train).items():
-        if value != default[key]:
-            yield f"  train.{key} = {as_toml(value)}"
+    for table, settings in recipe.settings().items():
+        default = type(settings)()
+        for key, value in settings.model_dump().items():
+            if value != getattr(default, key):
+                yield f"  {table}.{key} = {as_toml(value)}"
     for data, differences in recipe.datasets.items():
         for key, value in differences.items():
             yield f"  on {data}: {key} = {as_toml(value)}"

@@ -38,22 +38,23 @@ def check_compatibility(plan: Plan) -> None:
         )
     if not train.epochs:
         return
-    if train.negatives != "batch":
+    negatives = plan.mining.negatives
+    if negatives != "batch":
         if getattr(plan.loss.factory, "in_batch_only", False):
             raise CIRError(
                 f"loss '{plan.loss.name}' asks back from each target to the batch's queries, and "
-                "mined negatives have none; accepted: train.negatives=batch, or another loss"
+                "mined negatives have none; accepted: mining.negatives=batch, or another loss"
             )
         return
     if plan.sampler.name == "random":
         raise CIRError(
-            "sampler 'random' draws from the training images, but train.negatives is 'batch'; "
-            "accepted: --set train.negatives=mined, or sampler 'in_batch'"
+            "sampler 'random' draws from the training images, but mining.negatives is 'batch'; "
+            "accepted: --set mining.negatives=mined, or sampler 'in_batch'"
         )
     if train.batch_size == 1:
         raise CIRError(
-            "train.batch_size 1 leaves no negative in a batch, but train.negatives is 'batch'; "
-            "accepted: train.batch_size of 2 or more, or train.negatives=mined"
+            "train.batch_size 1 leaves no negative in a batch, but mining.negatives is 'batch'; "
+            "accepted: train.batch_size of 2 or more, or mining.negatives=mined"
         )
 
 

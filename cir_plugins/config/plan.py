@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cir_plugins.config.settings import RunSettings, TrainSettings
+from cir_plugins.config.settings import (
+    MemorySettings,
+    MiningSettings,
+    RunSettings,
+    ScheduleSettings,
+    Settings,
+    TrainingSettings,
+    TrainSettings,
+)
 from cir_plugins.config.toml import Config, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.registry import Kind
@@ -15,12 +23,12 @@ from cir_plugins.plugins.registry import Kind
 
 @dataclass(frozen=True)
 class PlannedComponent:
-    """A part whose name and options are known to be good.
+    """A component whose name and options have been checked.
 
     Attributes:
         kind: What it is.
         name: Its name.
-        factory: What builds it.
+        factory: Class or function that builds it.
         options: Every option with its value, defaults included.
     """
 
@@ -30,10 +38,10 @@ class PlannedComponent:
     options: Mapping[str, Any]
 
     def build(self) -> Any:
-        """The part.
+        """The component.
 
         Raises:
-            CIRError: If the factory refuses a value.
+            CIRError: If the factory raises a ``ValueError`` for an option.
         """
         try:
             return self.factory(**self.options)
@@ -46,13 +54,16 @@ class Plan:
     """All that a run needs to know.
 
     Attributes:
-        method: The method; its factory still wants ``Components``.
+        method: The method; its factory takes ``Components`` beside the options.
         backbone: The backbone.
         loss: The loss.
         sampler: The sampler.
         data: The reader.
         root: Folder of the data set.
-        train: Training settings.
+        train: Length, batches, optimiser, validation.
+        schedule: The learning rate over the run.
+        mining: Where negatives come from.
+        memory: What is kept in memory.
         run: Where and how to run.
     """
 
@@ -63,16 +74,27 @@ class Plan:
     data: PlannedComponent
     root: Path
     train: TrainSettings
+    schedule: ScheduleSettings
+    mining: MiningSettings
+    memory: MemorySettings
     run: RunSettings
 
+    @property
+    def training(self) -> TrainingSettings:
+        """The tables that a trainer reads."""
+        return TrainingSettings(self.train, self.schedule, self.mining, self.memory)
+
+    @property
+    def settings(self) -> tuple[Settings, ...]:
+        """The tables of settings."""
+        return self.train, self.schedule, self.mining, self.memory, self.run
+
     def config(self) -> Config:
-        """The plan as tables: explicit, and itself a valid input."""
-        parts = (self.method, self.backbone, self.loss, self.sampler)
-        tables: Config = {part.kind: {"name": part.name, **part.options} for part in parts}
-        tables["data"] = {"name": self.data.name, "root": str(self.root), **self.data.options}
-        tables["train"] = asdict(self.train)
-        tables["run"] = asdict(self.run)
-        return tables
+        """The plan as a configuration: explicit, and itself a valid input."""
+        components = (self.method, self.backbone, self.loss, self.sampler)
+        config: Config = {c.kind: {"name": c.name, **c.options} for c in components}
+        config["data"] = {"name": self.data.name, "root": str(self.root), **self.data.options}
+        return config | {settings.table: settings.model_dump() for settings in self.settings}
 
     def text(self) -> str:
         """The plan as TOML."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from cir_plugins.config.compatibility import check_compatibility
 from cir_plugins.config.plan import Plan, PlannedComponent
-from cir_plugins.config.ranges import checked_settings
-from cir_plugins.config.settings import Recipe, RunSettings, TrainSettings
+from cir_plugins.config.settings import (
+    MemorySettings,
+    MiningSettings,
+    Recipe,
+    RunSettings,
+    ScheduleSettings,
+    Settings,
+    TrainSettings,
+)
 from cir_plugins.config.toml import Config, layer, merge
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.plugins.options import check_options, options_of
@@ -38,29 +44,48 @@ def make_plan(registry: Registry, *layers: Config) -> Plan:
     errors: list[str] = []
     data_name = _name_in(layers, "data")
     recipe = _recipe_named(registry, _name_in(layers, "method"), errors)
-    known = recipe_config(recipe, data_name) if recipe else {}
-    full = layer(known, layers)
-    parts = {kind: _named_part(registry, kind, full, errors, bool(recipe)) for kind in _RUN_KINDS}
-    train = checked_settings(TrainSettings, "train", full.get("train", {}), errors)
-    run = checked_settings(RunSettings, "run", full.get("run", {}), errors)
+    full = layer(recipe_config(recipe, data_name) if recipe else {}, layers)
+    components = {
+        kind: _planned_component(registry, kind, full, errors, bool(recipe)) for kind in _RUN_KINDS
+    }
+    train = _settings(TrainSettings, full, errors)
+    schedule = _settings(ScheduleSettings, full, errors)
+    mining = _settings(MiningSettings, full, errors)
+    memory = _settings(MemorySettings, full, errors)
+    run = _settings(RunSettings, full, errors)
     root = full.get("data", {}).get("root", "")
     if not isinstance(root, str) or not root:
-        found = f"data.root cannot be {root!r}" if root else "no data folder is named"
-        errors.append(f"{found}; accepted: --root DIR, or root in table [data]")
+        wrong = f"data.root cannot be {root!r}" if root else "no data folder is named"
+        errors.append(f"{wrong}; accepted: --root DIR, or root in table [data]")
     if errors:
         raise CIRError("\n".join(errors))
     plan = Plan(
-        method=_sure(parts["method"]),
-        backbone=_sure(parts["backbone"]),
-        loss=_sure(parts["loss"]),
-        sampler=_sure(parts["sampler"]),
-        data=_sure(parts["dataset"]),
+        method=_sure(components["method"]),
+        backbone=_sure(components["backbone"]),
+        loss=_sure(components["loss"]),
+        sampler=_sure(components["sampler"]),
+        data=_sure(components["dataset"]),
         root=Path(root),
         train=_sure(train),
+        schedule=_sure(schedule),
+        mining=_sure(mining),
+        memory=_sure(memory),
         run=_sure(run),
     )
     check_compatibility(plan)
     return plan
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def _settings(kind: type[S], config: Config, errors: list[str]) -> S | None:
+    """The settings of a table, or None with what is wrong added to the errors."""
+    try:
+        return kind(**config.get(kind.table, {}))
+    except CIRError as error:
+        errors.append(str(error))
+        return None
 
 
 V = TypeVar("V")
@@ -68,18 +93,18 @@ V = TypeVar("V")
 
 def _sure(value: V | None) -> V:
     if value is None:
-        raise ValueError("a part is missing although no error was found")
+        raise ValueError("a component is missing although no error was found")
     return value
 
 
 def _name_in(layers: Sequence[Config], table: str) -> str:
-    """The name that the uppermost layer which has one gives to a part; "" for none."""
-    names = [given[table]["name"] for given in layers if "name" in given.get(table, {})]
+    """The name of a component in the uppermost layer that has one; "" for none."""
+    names = [tables[table]["name"] for tables in layers if "name" in tables.get(table, {})]
     return names[-1] if names and isinstance(names[-1], str) else ""
 
 
 def _recipe_named(registry: Registry, method: str, errors: list[str]) -> Recipe | None:
-    """The method's recipe; without a method its error is found with the part's own."""
+    """The method's recipe, or None with an error added; a missing name is found later."""
     if not method:
         return None
     try:
@@ -89,10 +114,10 @@ def _recipe_named(registry: Registry, method: str, errors: list[str]) -> Recipe 
         return None
 
 
-def _named_part(
+def _planned_component(
     registry: Registry, kind: Kind, tables: Config, errors: list[str], has_recipe: bool
 ) -> PlannedComponent | None:
-    """The part of a kind as the tables have it, or None with an error noted."""
+    """The component of a kind as the tables have it, or None with an error added."""
     table = tables.get(_TABLE_OF[kind], {})
     name = table.get("name", "")
     if not isinstance(name, str):
@@ -102,9 +127,9 @@ def _named_part(
     elif name:
         if kind == "method" and not has_recipe:
             return None
-        given = {key: value for key, value in table.items() if key not in DATA_KEYS}
+        options = {key: value for key, value in table.items() if key not in DATA_KEYS}
         try:
-            return plan_component(registry, kind, name, given)
+            return plan_component(registry, kind, name, options)
         except CIRError as error:
             errors.append(str(error))
     elif has_recipe or kind in ("method", "dataset"):
@@ -113,9 +138,9 @@ def _named_part(
 
 
 def plan_component(
-    registry: Registry, kind: Kind, name: str, given: Mapping[str, Any]
+    registry: Registry, kind: Kind, name: str, values: Mapping[str, Any]
 ) -> PlannedComponent:
-    """The part of this name with the given options checked and the others at their defaults.
+    """The component of this name with these values checked and other options at their defaults.
 
     Raises:
         CIRError: If the name or an option is unknown, a value does not fit, or the plugin's
@@ -127,15 +152,15 @@ def plan_component(
     except ValueError as error:
         owner = registry.offer(kind, name).plugin
         raise CIRError(f"{kind} '{name}' of plugin '{owner}' is faulty: {error}") from error
-    checked = check_options(f"{kind} '{name}'", options, given)
-    values = {key: checked.get(key, option.default) for key, option in options.items()}
-    return PlannedComponent(kind, name, factory, values)
+    checked = check_options(f"{kind} '{name}'", options, values)
+    whole = {key: checked.get(key, option.default) for key, option in options.items()}
+    return PlannedComponent(kind, name, factory, whole)
 
 
 def plan_reader(
-    registry: Registry, name: str, given: Mapping[str, Any], protocol: str = ""
+    registry: Registry, name: str, values: Mapping[str, Any], protocol: str = ""
 ) -> PlannedComponent:
-    """The reader of a data set with a protocol's switches, over which the given options go.
+    """The reader of a data set with a protocol's switches, and these values over them.
 
     Raises:
         CIRError: As ``plan_component``; and if the reader has no such protocol.
@@ -144,7 +169,7 @@ def plan_reader(
     if protocol and protocol not in presets:
         raise unknown_name("protocol", protocol, presets, hint=f"see cir show dataset {name}")
     preset = presets[protocol] if protocol else {}
-    return plan_component(registry, "dataset", name, {**preset, **given})
+    return plan_component(registry, "dataset", name, {**preset, **values})
 
 
 def recipe_of(method: Callable[..., Any]) -> Recipe:
@@ -166,7 +191,7 @@ def recipe_config(recipe: Recipe, data: str) -> Config:
         "loss": {"name": recipe.loss.name, **recipe.loss.options},
         "sampler": {"name": recipe.sampler.name, **recipe.sampler.options},
         "data": {"name": data},
-        "train": asdict(recipe.train),
+        **{table: settings.model_dump() for table, settings in recipe.settings().items()},
     }
     differences: Config = {}
     for key, value in recipe.datasets.get(data, {}).items():

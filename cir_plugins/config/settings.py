@@ -1,19 +1,263 @@
-"""Training settings and recipes: the only home of a method's defaults."""
+"""Settings and recipes: the only home of a method's defaults.
+
+Each class of settings is one table of a configuration: ``TrainSettings`` is ``[train]`` and so on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from difflib import SequenceMatcher
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, ValidationError
+
+from cir_plugins.config.records import Record, first_errors, shown_value
+from cir_plugins.errors import CIRError, unknown_name
+
+Augmentation = Literal["none", "flip", "crop_flip", "shift_crop_flip", "rand_augment", "photo"]
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+_Epoch = Annotated[int, Field(ge=0)]
+_ALIKE = 0.75
+
+
+class Settings(Record):
+    """A table of settings, checked where it is made.
+
+    Raises:
+        CIRError: If a key is unknown or a value does not fit; one message for each.
+    """
+
+    table: ClassVar[str]
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise CIRError("\n".join(self._problems(error, values))) from error
+
+    @classmethod
+    def _problems(cls, error: ValidationError, values: Mapping[str, Any]) -> Iterator[str]:
+        options = cls.options()
+        for key, found in first_errors(error):
+            if found["type"] == "extra_forbidden":
+                yield _unknown(cls.table, key)
+            else:
+                shown = shown_value(values[key])
+                yield f"{cls.table}.{key} cannot be {shown}; accepted: {options[key].accepted}"
+
+
+class TrainSettings(Settings):
+    """How a method is trained: length, batches, optimiser, validation."""
+
+    table: ClassVar[str] = "train"
+
+    epochs: Annotated[int, Field(ge=0)] = 10
+    """Passes over the training triplets; 0 for methods that are not trained."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Queries per step, at most."""
+    drop_last: bool = False
+    """Whether an incomplete last batch is left out; where not, the triplets are shared out evenly
+    over the batches."""
+    optimizer: Literal["adamw", "adam", "radam", "sgd"] = "adamw"
+    """Optimiser; ``radam`` has decoupled decay."""
+    lr: Annotated[float, Field(gt=0, le=1000)] = 1e-4
+    """Peak learning rate."""
+    weight_decay: Annotated[float, Field(ge=0, le=1000)] = 0.05
+    """Decay of every trained parameter."""
+    betas: tuple[_Decay, _Decay] = (0.9, 0.999)
+    """Decay rates of the optimiser's moment estimates (Adam family); momentum is the first."""
+    eps: Annotated[float, Field(ge=0, le=1)] = 1e-8
+    """Term added to the denominator of the update (Adam family)."""
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    """Largest gradient norm; 0 for no clipping."""
+    fused: bool = False
+    """Whether ``adamw`` and ``adam`` update all weights in one kernel on the CPU too, as they do on
+    CUDA: faster for large models, other in the last bits."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of the forward pass; ``auto``: bf16 where the GPU has it, else fp32."""
+    augment: Augmentation = "none"
+    """Augmentation of training images (see ``cir_plugins.data.images``); ``none`` allows features
+    to be computed once where they are frozen."""
+    known_positives: Literal["all", "target"] = "all"
+    """Which known images never are negatives. ``all``: every positive in the data, and the
+    reference where the protocol removes it. ``target``: the annotated target only, as where nobody
+    has annotated the other positives and in all official code."""
+    micro_batch: Annotated[int, Field(ge=0)] = 0
+    """Queries, or candidates, that are embedded at once, with cached gradients; 0 for the whole
+    batch. The loss is that of the whole batch, whose embeddings are computed twice, in the memory
+    that a micro-batch takes."""
+    validate_every: Annotated[int, Field(ge=0)] = 1
+    """Epochs between validations; 0 for the last epoch only."""
+    select: Literal["best", "last"] = "best"
+    """The final checkpoint. ``best``: that with the highest main measure on the validation splits.
+    ``last``: the last epoch's."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of an exponential moving average of the weights that validation and the final
+    checkpoint use; 0 for none."""
+
+
+class ScheduleSettings(Settings):
+    """How the learning rate goes over a run, as a share of its peak ``train.lr``."""
+
+    table: ClassVar[str] = "schedule"
+
+    name: Literal["constant", "cosine", "cosine_steps", "one_cycle", "step"] = "cosine"
+    """``constant``, ``cosine`` (per epoch), ``cosine_steps`` (per step), ``one_cycle`` (per step)
+    or ``step`` (times ``gamma`` at each of ``milestones``)."""
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the peak at which the cosine schedules end."""
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs over which the schedule is laid out; 0 for ``train.epochs``."""
+    warmup: Annotated[float, Field(ge=0, le=0.99)] = 0.0
+    """Share of the run spent rising to the peak (``one_cycle``, ``cosine_steps``, ``step``)."""
+    start_factor: Annotated[float, Field(gt=0, le=1)] = 0.04
+    """Share of the peak from which ``one_cycle`` and ``step`` rise."""
+    milestones: tuple[_Epoch, ...] = ()
+    """Epochs at which ``step`` lowers the rate."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Factor of ``step``."""
+
+
+class MiningSettings(Settings):
+    """Where the negatives of a query come from."""
+
+    table: ClassVar[str] = "mining"
+
+    negatives: Literal["batch", "mined", "both"] = "batch"
+    """``batch``: the sampler filters the columns of the batch. ``mined``: each triplet has
+    negatives of its own, drawn from what the sampler leaves of the training images. ``both``: the
+    two together."""
+    per_query: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Negatives drawn per query and epoch (K)."""
+    every: Annotated[int, Field(ge=0)] = 0
+    """Epochs between refreshes of the mined negatives; 0 for max(1, ``train.epochs`` // 6)."""
+    start: Annotated[int, Field(ge=-1)] = -1
+    """First epoch mined with the model; before it negatives are drawn at random. -1 for the epochs
+    between two refreshes."""
+    from_images: Literal["gallery", "targets"] = "gallery"
+    """What negatives are mined from: the split's ``gallery``, or the ``targets`` of its training
+    queries."""
+
+
+class MemorySettings(Settings):
+    """What is kept in memory, and what is computed again instead."""
+
+    table: ClassVar[str] = "memory"
+
+    checkpointing: bool = False
+    """Whether the backbone's activations are computed again in the backward pass instead of
+    kept."""
+    compile: bool = False
+    """Whether the backbone's repeated blocks are compiled."""
+    feature_cache_mb: Annotated[int, Field(ge=0)] = 4096
+    """Memory that features of a frozen tower may take before they are computed anew in every epoch,
+    in MiB."""
+
+
+class RunSettings(Settings):
+    """Where and how a command runs.
+
+    Only ``seed``, ``warm_start`` and a lossy cache change results.
+    """
+
+    table: ClassVar[str] = "run"
+
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Seed of everything that is drawn."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """``auto`` takes CUDA, then MPS, then the CPU."""
+    workers: Annotated[int, Field(ge=-1, le=256)] = -1
+    """Loader processes; -1 for one less than the cores, at most 4."""
+    warm_start: str | None = None
+    """Folder of a run, of the same method and backbone, whose chosen weights training starts
+    from."""
+    feature_cache: str = ""
+    """Folder where features that do not change are kept for this and other runs; empty for none."""
+    feature_cache_dtype: Literal["same", "fp32", "fp16", "bf16"] = "same"
+    """How they are stored; ``same`` as computed, without loss."""
+
+
+SETTINGS: Mapping[str, type[Settings]] = MappingProxyType(
+    {
+        kind.table: kind
+        for kind in (TrainSettings, ScheduleSettings, MiningSettings, MemorySettings, RunSettings)
+    }
+)
+
+
+def similar_options(name: str, *, without: str = "") -> list[str]:
+    """The options ``table.option`` that a name most likely means, nearest first; mostly none.
+
+    Args:
+        name: Such as ``epochs``, ``mine_every`` or the name of a table.
+        without: A table to leave out.
+    """
+    nearest: dict[str, float] = {}
+    for table, kind in SETTINGS.items():
+        if table == without:
+            continue
+        for place, option in enumerate(kind.model_fields):
+            spellings = [option, f"{table}_{option}", *([table] if place == 0 else [])]
+            alike = max(SequenceMatcher(None, name, other).ratio() for other in spellings)
+            if alike >= _ALIKE:
+                nearest[f"{table}.{option}"] = alike
+    best = max(nearest.values(), default=0.0)
+    return [option for option, alike in nearest.items() if alike == best]
+
+
+def _unknown(table: str, key: str) -> str:
+    """The message for an option that its table does not have."""
+    own = SETTINGS[table].model_fields
+    elsewhere = similar_options(key, without=table)
+    nearest = max((SequenceMatcher(None, key, name).ratio() for name in own), default=0.0)
+    if elsewhere and nearest < _ALIKE:
+        return f"unknown option {table}.{key}; did you mean {' or '.join(elsewhere)}?"
+    others = ", ".join(other for other in SETTINGS if other != table)
+    hint = f"other tables of settings: {others}; see cir show {table}"
+    return str(unknown_name(f"[{table}] option", key, own, hint=hint))
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The four tables that a trainer reads.
+
+    Attributes:
+        train: Length, batches, optimiser, validation.
+        schedule: The learning rate over the run.
+        mining: Where negatives come from.
+        memory: What is kept in memory.
+    """
+
+    train: TrainSettings = field(default_factory=TrainSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    mining: MiningSettings = field(default_factory=MiningSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
+
+    @property
+    def schedule_epochs(self) -> int:
+        """Epochs over which the schedule is laid out."""
+        return self.schedule.epochs or self.train.epochs
+
+    @property
+    def refresh(self) -> int:
+        """Epochs between refreshes of mined negatives."""
+        return self.mining.every or max(1, self.train.epochs // 6)
+
+    @property
+    def first_refresh(self) -> int:
+        """First epoch whose negatives are mined with the model."""
+        return self.refresh if self.mining.start < 0 else self.mining.start
 
 
 @dataclass(frozen=True)
 class Component:
-    """A named part and the options it is given.
+    """A named component and the options it is given.
 
     Attributes:
-        name: Name under which a plugin offers the part.
-        options: Keyword parameters of the part's factory that differ from its defaults.
+        name: Name under which a plugin offers the component.
+        options: Keyword parameters of the component's factory that differ from its defaults.
     """
 
     name: str
@@ -21,112 +265,18 @@ class Component:
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """How a method is trained.
-
-    Attributes:
-        epochs: Passes over the training rows; 0 for methods that are not trained.
-        batch_size: Queries per step, at most.
-        drop_last: Whether an incomplete last batch is left out; where not, the rows are shared
-            out evenly over the batches.
-        lr: Peak learning rate.
-        weight_decay: Decay of every trained parameter.
-        betas: Decay rates of the optimiser's moment estimates (Adam family); momentum is the first.
-        eps: Term added to the denominator of the update (Adam family).
-        optimizer: ``adamw``, ``adam``, ``radam`` (decoupled decay) or ``sgd``.
-        schedule: ``constant``, ``cosine`` (per epoch), ``cosine_steps`` (per step), ``one_cycle``
-            (per step) or ``step`` (times ``gamma`` at each of ``milestones``).
-        lr_floor: Share of the peak at which the cosine schedules end.
-        schedule_epochs: Epochs over which the schedule is laid out; 0 for ``epochs``.
-        warmup: Share of the run spent rising to the peak (``one_cycle``, ``cosine_steps``).
-        start_factor: Share of the peak from which ``one_cycle`` rises.
-        milestones: Epochs at which ``step`` lowers the rate.
-        gamma: Factor of ``step``.
-        clip: Largest gradient norm; 0 for no clipping.
-        negatives: ``batch``: the sampler filters the columns of the batch. ``mined``: each row has
-            negatives of its own, drawn from what the sampler leaves of the training images.
-            ``both``: the two together.
-        mined: Negatives drawn per query and epoch (K).
-        mine_every: Epochs between refreshes of the mined negatives; 0 for max(1, epochs // 6).
-        mine_from: First epoch mined with the model; before it negatives are drawn at random.
-            -1 for ``mine_every``.
-        known: Which known images never are negatives. ``positives``: every positive the data
-            names, and the reference where the protocol removes it. ``target``: the target only, as
-            where nobody has annotated the other positives and in all official code.
-        pool: What negatives are mined from: the split's ``gallery``, or the ``targets`` of its
-            training queries.
-        augment: Augmentation of training images (see ``cir_plugins.data.images``); ``none`` allows
-            features to be computed once where they are frozen.
-        validate_every: Epochs between validations; 0 for the last epoch only.
-        select: ``best``: the checkpoint with the highest main measure on the validation splits.
-            ``last``: the last epoch's.
-        precision: ``auto`` (bf16 where the GPU has it, else fp32), ``fp32``, ``bf16``, ``fp16``.
-        chunk: Rows of a batch that are embedded at once; 0 for all. The loss is that of the whole
-            batch, whose embeddings are computed twice, in the memory that a chunk takes.
-        checkpointing: Whether the backbone's activations are computed again in the backward pass
-            instead of kept.
-        compile: Whether the backbone's repeated blocks are compiled.
-        fused: Whether ``adamw`` and ``adam`` update all weights in one kernel on the CPU too, as
-            they do on CUDA: faster for large models, other in the last bits.
-        ema: Decay of an exponential moving average of the weights that validation and the final
-            checkpoint use; 0 for none.
-    """
-
-    epochs: int = 10
-    batch_size: int = 32
-    drop_last: bool = False
-    lr: float = 1e-4
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    optimizer: Literal["adamw", "adam", "radam", "sgd"] = "adamw"
-    schedule: Literal["constant", "cosine", "cosine_steps", "one_cycle", "step"] = "cosine"
-    lr_floor: float = 0.0
-    schedule_epochs: int = 0
-    warmup: float = 0.0
-    start_factor: float = 0.04
-    milestones: tuple[int, ...] = ()
-    gamma: float = 0.1
-    clip: float = 0.0
-    negatives: Literal["batch", "mined", "both"] = "batch"
-    mined: int = 1
-    mine_every: int = 0
-    mine_from: int = -1
-    known_positives: Literal["all", "target"] = "all"
-    pool: Literal["gallery", "targets"] = "gallery"
-    augment: Literal["none", "flip", "crop_flip", "shift_crop_flip", "rand_augment", "photo"] = (
-        "none"
-    )
-    validate_every: int = 1
-    select: Literal["best", "last"] = "best"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    micro_batch: int = 0
-    checkpointing: bool = False
-    compile: bool = False
-    fused: bool = False
-    ema: float = 0.0
-
-    @property
-    def refresh(self) -> int:
-        """Epochs between refreshes of mined negatives."""
-        return self.mine_every or max(1, self.epochs // 6)
-
-    @property
-    def first_refresh(self) -> int:
-        """First epoch whose negatives are mined with the model."""
-        return self.refresh if self.mine_from < 0 else self.mine_from
-
-
-@dataclass(frozen=True)
 class Recipe:
-    """The parts and settings a method was published with.
+    """The components and settings a method was published with.
 
     Attributes:
         source: Authors, title, venue or arXiv id.
         backbone: Backbone of the published numbers.
         loss: Loss of the published method.
         sampler: Sampler of the published method.
-        train: Training settings.
+        train: Length, batches, optimiser, validation.
+        schedule: The learning rate over the run.
+        mining: Where negatives come from.
+        memory: What is kept in memory.
         datasets: Data set name -> differences, keyed ``train.epochs`` or ``data.caption_mode``.
     """
 
@@ -135,30 +285,16 @@ class Recipe:
     loss: Component = field(default_factory=lambda: Component("info_nce"))
     sampler: Component = field(default_factory=lambda: Component("in_batch"))
     train: TrainSettings = field(default_factory=TrainSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    mining: MiningSettings = field(default_factory=MiningSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class RunSettings:
-    """Where and how a command runs; only ``seed``, ``start`` and a lossy cache change results.
-
-    Attributes:
-        seed: Seed of everything that is drawn.
-        device: ``auto`` takes CUDA, then MPS, then the CPU.
-        workers: Loader processes; -1 for one less than the cores, at most 4.
-        feature_cache_mb: Memory that features of a frozen tower may take before they are computed
-            anew in every epoch, in MiB.
-        start: Folder of a run, of the same method and backbone, whose chosen weights training
-            starts from.
-        feature_cache: Folder where features that do not change are kept for this and other runs;
-            empty for none.
-        feature_cache_dtype: How they are stored; ``same`` as computed, without loss.
-    """
-
-    seed: int = 0
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    workers: int = -1
-    feature_cache_mb: int = 4096
-    warm_start: str | None = None
-    feature_cache: str = ""
-    feature_cache_dtype: Literal["same", "fp32", "fp16", "bf16"] = "same"
+    def settings(self) -> dict[str, Settings]:
+        """The tables of settings by name."""
+        return {
+            "train": self.train,
+            "schedule": self.schedule,
+            "mining": self.mining,
+            "memory": self.memory,
+        }

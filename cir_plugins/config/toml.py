@@ -12,7 +12,8 @@ from cir_plugins.errors import CIRError, unknown_name
 Config: TypeAlias = dict[str, dict[str, Any]]
 
 COMPONENT_TABLES = ("method", "backbone", "loss", "sampler", "data")
-TABLES = (*COMPONENT_TABLES, "train", "run")
+SETTINGS_TABLES = ("train", "schedule", "mining", "memory", "run")
+TABLES = (*COMPONENT_TABLES, *SETTINGS_TABLES)
 VERSION = 1
 LOSSY = ("fp16", "bf16")  # values of run.feature_cache_dtype that round what is stored
 
@@ -73,15 +74,28 @@ def parse_set(assignments: Iterable[str]) -> Config:
             raise CIRError(f"--set {assignment!r}; accepted: key=value, such as train.epochs=3")
         if not option:
             if table not in COMPONENT_TABLES:
-                raise CIRError(
-                    f"--set {assignment!r} names no option; accepted: {table}.OPTION=value, "
-                    f"or NAME=value with one of {', '.join(COMPONENT_TABLES)}"
-                )
+                raise _without_option(assignment, table)
             option = "name"
-        for name, given in as_config({table: {option: _value(text.strip())}}, "--set").items():
+        for name, options in as_config({table: {option: _value(text.strip())}}, "--set").items():
             # Together they are one layer: a name and its options may come in any order.
-            tables.setdefault(name, {}).update(given)
+            tables.setdefault(name, {}).update(options)
     return tables
+
+
+def _without_option(assignment: str, key: str) -> CIRError:
+    """The error for ``--set epochs=1`` or ``--set train=1``."""
+    from cir_plugins.config.settings import similar_options  # pydantic; cir --help needs it not
+
+    accepted = f"or NAME=value with one of {', '.join(COMPONENT_TABLES)}"
+    if key in SETTINGS_TABLES:
+        return CIRError(
+            f"--set {assignment!r} names no option; accepted: {key}.OPTION=value, {accepted}"
+        )
+    near = similar_options(key)
+    meant = f"; did you mean {' or '.join(near)}?\n" if near else "; "
+    return CIRError(
+        f"--set {assignment!r} names no table{meant}accepted: TABLE.OPTION=value, {accepted}"
+    )
 
 
 def parse_options(assignments: Iterable[str]) -> dict[str, Any]:
@@ -107,10 +121,10 @@ def _value(text: str) -> Any:
 
 
 def merge(lower: Mapping[str, Mapping[str, Any]], upper: Mapping[str, Mapping[str, Any]]) -> Config:
-    """Both tables; where both speak, the upper one counts.
+    """Both configurations in one; where both have a key, the upper one's value counts.
 
-    A part table that names another part drops the options of the lower one, which belonged to
-    the part it named; the folder of a data set stays.
+    Where the upper table names another component, the lower one's options, which belonged to its
+    own component, are left out; the folder of a data set stays.
     """
     merged: Config = {name: dict(table) for name, table in lower.items()}
     for name, table in upper.items():
@@ -125,7 +139,7 @@ def merge(lower: Mapping[str, Mapping[str, Any]], upper: Mapping[str, Mapping[st
 def layer(recipe: Mapping[str, Mapping[str, Any]], layers: Iterable[Config]) -> Config:
     """A recipe's tables with layers put over it, the last one uppermost.
 
-    Where the layers come back to the part that the recipe names, its options there count again.
+    Where the layers come back to the component of the recipe, the recipe's options count again.
     """
     tables: Config = {name: dict(table) for name, table in recipe.items()}
     for upper in layers:
@@ -148,18 +162,18 @@ def write_config(tables: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def computed(tables: Mapping[str, Mapping[str, Any]]) -> Config:
-    """The tables without what changes no number: loader processes, and where features are kept.
+    """The tables without settings that change no number: workers, and where features are kept.
 
     Whether there is a feature cache stays where it rounds what it stores.
     """
-    found: Config = {name: dict(table) for name, table in tables.items()}
-    run = found.get("run", {})
-    for key in ("workers", "feature_cache_mb"):
-        run.pop(key, None)
+    config: Config = {name: dict(table) for name, table in tables.items()}
+    config.get("memory", {}).pop("feature_cache_mb", None)
+    run = config.get("run", {})
+    run.pop("workers", None)
     cache = run.pop("feature_cache", "")
     if cache and run.get("feature_cache_dtype") in LOSSY:
         run["feature_cache"] = True
-    return found
+    return config
 
 
 def _plain(value: Any) -> Any:

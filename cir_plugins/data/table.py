@@ -56,7 +56,7 @@ class TrainingTable:
 
 
 def training_table(splits: Sequence[Split], pool: str = "gallery") -> TrainingTable:
-    """The table of the training splits among the given ones; ``pool`` as in ``TrainSettings``.
+    """The table of the training splits among the given ones; ``pool`` as ``mining.from_images``.
 
     Raises:
         CIRError: If there is no training split, or none of its queries has a target.

@@ -1,12 +1,12 @@
-"""The options of a part, read from its factory's signature, and values checked against them."""
+"""Options of a component, read from its factory's signature, and values checked against them."""
 
 from __future__ import annotations
 
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from cir_plugins.errors import CIRError, unknown_name
@@ -14,28 +14,30 @@ from cir_plugins.errors import CIRError, unknown_name
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a part.
+    """One option of a component.
 
     Attributes:
         name: Keyword of the factory.
         annotation: Its type.
         default: Its default value.
-        text: What it does, from the factory's docstring; empty where that says nothing.
+        text: What it does; empty unless ``described_options`` gave it.
+        bounds: Its bounds, as pydantic's ``Field`` holds them.
     """
 
     name: str
     annotation: Any
     default: Any
     text: str = ""
+    bounds: tuple[Any, ...] = ()
 
     @property
     def accepted(self) -> str:
-        """The type in words: ``integer``, ``one of 'a', 'b'`` and so on."""
-        return _accepted(self.annotation)
+        """The type in words: ``an integer of 1 or more``, ``one of 'a', 'b'`` and so on."""
+        return _accepted(self.annotation, self.bounds)
 
 
 def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
-    """The options of a part by name: its factory's keyword parameters that have a default.
+    """The options of a component by name: its factory's keyword parameters that have a default.
 
     Raises:
         ValueError: If the factory takes ``**kwargs``, or an option has no type that can be read.
@@ -44,16 +46,13 @@ def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
     if called is object.__init__ or _is_plain_module(called):
         return {}
     hints = _hints(factory, called)
-    texts = _texts(factory)
     if is_dataclass(factory) and isinstance(factory, type):
         return {
-            field.name: Option(
-                field.name, hints[field.name], _default(field), texts.get(field.name, "")
-            )
+            field.name: Option(field.name, hints[field.name], _default(field))
             for field in fields(factory)
             if field.init
         }
-    found = {}
+    options = {}
     for name, parameter in inspect.signature(called).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             raise ValueError(f"{factory!r} takes **{name}; options must be named")
@@ -61,8 +60,21 @@ def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
             continue
         if name not in hints:
             raise ValueError(f"option '{name}' of {factory!r} has no type")
-        found[name] = Option(name, hints[name], parameter.default, texts.get(name, ""))
-    return found
+        options[name] = Option(name, hints[name], parameter.default)
+    return options
+
+
+def described_options(factory: Callable[..., Any]) -> dict[str, Option]:
+    """The options of a component with their texts from the factory's docstring.
+
+    Raises:
+        ValueError: As ``options_of``.
+    """
+    texts = _texts(factory)
+    return {
+        name: replace(option, text=texts.get(name, ""))
+        for name, option in options_of(factory).items()
+    }
 
 
 def _is_plain_module(called: Callable[..., Any]) -> bool:
@@ -130,20 +142,24 @@ def convert(where: str, annotation: Any, value: Any) -> Any:
 
     adapter = TypeAdapter(annotation, config=ConfigDict(strict=True))
     try:
-        return adapter.validate_python(_tuples(value))
+        return adapter.validate_python(tuples(value))
     except ValidationError as error:
         raise CIRError(f"{where} cannot be {value!r}; accepted: {_accepted(annotation)}") from error
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def tuples(value: Any) -> Any:
+    """A value with its lists, at any depth, as tuples."""
+    return tuple(tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _accepted(annotation: Any) -> str:
+def _accepted(annotation: Any, bounds: Sequence[Any] = ()) -> str:
     names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     if annotation in names:
-        return names[annotation]
+        return names[annotation] + _range(bounds)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        inner = [item for extra in arguments[1:] for item in getattr(extra, "metadata", [extra])]
+        return _accepted(arguments[0], inner)
     if origin is typing.Literal:
         return "one of " + ", ".join(repr(choice) for choice in arguments)
     if origin in (typing.Union, types.UnionType):
@@ -151,8 +167,25 @@ def _accepted(annotation: Any) -> str:
     if origin is tuple:
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return f"a list, each {_accepted(arguments[0])}"
-        return f"a list of {len(arguments)}: " + ", ".join(_accepted(a) for a in arguments)
+        words = [_accepted(argument) for argument in arguments]
+        if len(set(words)) == 1:
+            return f"a list of {len(words)}, each {words[0]}"
+        return f"a list of {len(words)}: " + ", ".join(words)
     return "none" if annotation is type(None) else str(annotation)
+
+
+def _range(bounds: Sequence[Any]) -> str:
+    """Bounds in words, such as `` from 0 to 1``; "" for none."""
+    words = {"ge": "from {}", "gt": "above {}", "le": "up to {}", "lt": "below {}"}
+    limits = {
+        name: getattr(bound, name) for bound in bounds for name in words if hasattr(bound, name)
+    }
+    if list(limits) == ["ge"]:
+        return f" of {limits['ge']} or more"
+    if set(limits) == {"ge", "le"}:
+        return f" from {limits['ge']} to {limits['le']}"
+    text = ", ".join(words[name].format(limit) for name, limit in limits.items())
+    return f" {text}" if text else ""
 
 
 def _argument_texts(doc: str) -> dict[str, str]:

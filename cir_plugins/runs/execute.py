@@ -23,7 +23,13 @@ from cir_plugins.method import Method, Components
 from cir_plugins.plugins.options import options_of
 from cir_plugins.config.plan import Plan
 from cir_plugins.data.readers.switches import CaptionSwitches
-from cir_plugins.runs.warm_start import check_warm_start, load_kept, warm_start_plan, save_kept, take_weights
+from cir_plugins.runs.warm_start import (
+    check_warm_start,
+    load_kept,
+    warm_start_plan,
+    save_kept,
+    take_weights,
+)
 from cir_plugins.training.trainer import BEST, LATEST, Trainer, Validate
 from cir_plugins.data.split import Split
 from cir_plugins.distributed.process_group import ProcessGroup
@@ -89,7 +95,7 @@ def execute(
     processes.broadcast(lambda: check_folder(folder, plan, resume))
     judged = tuple(split for split in splits if split.role == "val")
     with processes.synchronise_errors():
-        table = training_table(splits, plan.train.pool) if plan.train.epochs else None
+        table = training_table(splits, plan.mining.from_images) if plan.train.epochs else None
         method = build(plan, encoding)
         kept = load_warm_start(method, plan, folder, resume=resume)
     curve: tuple[dict[str, Any], ...] = ()
@@ -99,12 +105,11 @@ def execute(
         trainer = Trainer(
             method,
             table,
-            plan.train,
+            plan.training,
             folder,
             encoding,
             seed=plan.run.seed,
             validate=validation(judged, encoding) if judged else None,
-            feature_cache_mb=plan.run.feature_cache_mb,
             processes=processes,
         )
     # Only now: what cannot be read or trained must not leave a folder that the next try trips over.
@@ -112,7 +117,9 @@ def execute(
     if trainer is not None:
         done = trainer.fit(resume=resume)
         curve, updates = tuple(done.lines), done.updates
-    results = processes.broadcast(lambda: _judge(method, folder, table is not None, judged, encoding))
+    results = processes.broadcast(
+        lambda: _judge(method, folder, table is not None, judged, encoding)
+    )
     made = report(plan.data.name, protocol_of(plan), results) if results else {}
     seconds = time.perf_counter() - began
     outcome = Outcome(
@@ -152,7 +159,7 @@ def build(plan: Plan, encoding: Encoding) -> Method:
     """The plan's method on its device, the same for the same seed."""
     torch.manual_seed(plan.run.seed)
     components = Components(
-        plan.backbone.build(), plan.loss.build(), plan.sampler.build(), plan.train.negatives
+        plan.backbone.build(), plan.loss.build(), plan.sampler.build(), plan.mining.negatives
     )
     try:
         method: Method = plan.method.factory(components, **plan.method.options)

@@ -73,7 +73,7 @@ def warm_start_plan(plan: Plan) -> Plan:
         whole = {key: checked.get(key, option.default) for key, option in options.items()}
         parts.append(replace(part, options=whole))
     seed = tables.get("run", {}).get("seed", plan.run.seed)
-    run = replace(plan.run, seed=seed, warm_start=None)
+    run = plan.run.model_copy(update={"seed": seed, "warm_start": None})
     return replace(plan, method=parts[0], backbone=parts[1], run=run)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.config.ranges import checked_settings
-from cir_plugins.config.settings import Recipe, TrainSettings
+from cir_plugins.config.resolve import recipe_config
+from cir_plugins.config.settings import Recipe
 from cir_plugins.config.toml import TABLES
+from cir_plugins.errors import CIRError
 from cir_plugins.features import select
 from cir_plugins.method import Components, Method
 from cir_plugins.testing.contract import (
@@ -70,7 +71,7 @@ def check_method(
     require_built("backbone", backbone)
     lacking = sorted(method_class.needs - getattr(backbone, "offers", frozenset()))
     require(not lacking, f"the backbone given to this check does not offer {', '.join(lacking)}")
-    negatives = method_class.recipe.train.negatives
+    negatives = method_class.recipe.mining.negatives
     parts = Components(backbone, loss or InfoNCE(), sampler or InBatch(), negatives)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -99,20 +100,22 @@ def check_recipe(method_class: type[Method]) -> None:
     needs = method_class.needs
     require(isinstance(needs, frozenset), f"'needs' must be a frozenset, not {needs!r}")
     require_known("'needs'", needs)
-    _check_settings("the recipe's settings", asdict(recipe.train))
     for data, differences in recipe.datasets.items():
         for key in differences:
             table, _, option = key.partition(".")
             good = table in TABLES and bool(option)
             require(good, f"recipe for {data}: '{key}' must be 'table.option', as 'train.epochs'")
-        own = {k.partition(".")[2]: v for k, v in differences.items() if k.startswith("train.")}
-        _check_settings(f"the recipe's settings for {data}", asdict(recipe.train) | own)
+        _check_settings(recipe, data)
 
 
-def _check_settings(what: str, settings: Mapping[str, Any]) -> None:
-    errors: list[str] = []
-    checked_settings(TrainSettings, "train", settings, errors)
-    require(not errors, f"{what}: {'; '.join(errors)}")
+def _check_settings(recipe: Recipe, data: str) -> None:
+    """Nothing, if the recipe's settings for a data set can be made; its others are made already."""
+    config = recipe_config(recipe, data)
+    for table, settings in recipe.settings().items():
+        try:
+            type(settings)(**config[table])
+        except CIRError as error:
+            require(False, f"the recipe's settings for {data}: {error}")
 
 
 def _batch(method: Method, mined: bool, seed: int) -> Batch:

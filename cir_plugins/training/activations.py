@@ -33,7 +33,7 @@ def checkpoint_activations(backbone: nn.Module) -> int:
     if not able:
         raise CIRError(
             f"backbone {type(backbone).__name__} has no network whose activations can be computed "
-            "again; accepted: train.checkpointing=false, or a smaller train.micro_batch"
+            "again; accepted: memory.checkpointing=false, or a smaller train.micro_batch"
         )
     inside: set[nn.Module] = set()
     network: Any  # of another library
@@ -72,14 +72,14 @@ def compile_blocks(backbone: nn.Module) -> int:
     compiler = os.environ.get("CXX") or _COMPILERS.get(sys.platform, "g++")
     if shutil.which(compiler) is None:
         raise CIRError(
-            f"train.compile needs a C++ compiler and '{compiler}' is not there; accepted: "
-            "train.compile=false, or the compiler's name in the environment variable CXX"
+            f"memory.compile needs a C++ compiler and '{compiler}' is not there; accepted: "
+            "memory.compile=false, or the compiler's name in the environment variable CXX"
         )
     blocks = list(_blocks(backbone))
     if not blocks:
         raise CIRError(
             f"backbone {type(backbone).__name__} has no stack of blocks to compile; "
-            "accepted: train.compile=false"
+            "accepted: memory.compile=false"
         )
     # Blocks of several networks, in training and not, with and without a text, share one code
     # object; beyond the limit they would quietly run uncompiled.

@@ -1,15 +1,22 @@
-"""Optimisers and learning-rate schedules by name, as settings describe them."""
+"""Optimisers, learning-rate schedules and the average of the weights, as settings describe them."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from cir_plugins.config.settings import TrainSettings
+from cir_plugins.config.settings import TrainingSettings, TrainSettings
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
+from cir_plugins.training.checkpoint import trained_state
 
 
 def make_optimizer(method: Method, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -25,7 +32,6 @@ def make_optimizer(method: Method, settings: TrainSettings) -> torch.optim.Optim
             "accepted: a trained tower, or train.epochs=0"
         )
     for group in groups:
-        group["peak"] = group["lr"]
         group.setdefault("weight_decay", settings.weight_decay)
     decay = settings.weight_decay
     adam: dict[str, Any] = {"betas": settings.betas, "eps": settings.eps, "weight_decay": decay}
@@ -41,65 +47,103 @@ def make_optimizer(method: Method, settings: TrainSettings) -> torch.optim.Optim
     return torch.optim.SGD(groups, momentum=settings.betas[0], weight_decay=decay)
 
 
-def set_rate(
-    optimizer: torch.optim.Optimizer, settings: TrainSettings, epoch: int, step: int, steps: int
-) -> float:
-    """Set each group's rate for a step, and return the factor on its peak.
+class Schedule(LambdaLR):
+    """The learning rate of each step: a group's first rate times ``rate_factor``.
+
+    A group with ``constant_rate`` keeps its rate. ``one_cycle`` also moves the momentum of all
+    groups. Rates follow from the number of the step alone, so that resuming needs no state.
 
     Args:
-        optimizer: Groups with their peak rate under ``peak``.
+        optimizer: Groups with their peak rate.
         settings: Schedule and length.
-        epoch: 0-based epoch.
-        step: 0-based step of the epoch.
+        steps: Steps per epoch.
+        done: Steps taken before.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        settings: TrainingSettings,
+        steps: int,
+        done: int = 0,
+    ) -> None:
+        self.settings, self.steps = settings, steps
+        fixed = settings.schedule.name == "constant"
+        factors: list[Callable[[int], float]] = [
+            self._constant if fixed or group.get("constant_rate") else self._factor
+            for group in optimizer.param_groups
+        ]
+        super().__init__(optimizer, factors, last_epoch=done - 1)
+
+    @property
+    def factor(self) -> float:
+        """The rate of the current step as a share of its peak."""
+        return self._factor(self.last_epoch)
+
+    def step(self, epoch: int | None = None) -> None:
+        """Move on to the next step's rates."""
+        with warnings.catch_warnings():
+            # In fp16 the scaler may leave out the first updates; they count all the same.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            super().step(epoch)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rates of the current step, whose momentum is set on the way, as in ``OneCycleLR``."""
+        if self.settings.schedule.name == "one_cycle":
+            momentum = cycled_momentum(self.settings, self.last_epoch, self.steps)
+            for group in self.optimizer.param_groups:
+                if "betas" in group:
+                    group["betas"] = (momentum, group["betas"][1])
+                else:
+                    group["momentum"] = momentum
+        return super().get_lr()
+
+    def _factor(self, done: int) -> float:
+        return rate_factor(self.settings, done, self.steps)
+
+    def _constant(self, _: int) -> float:
+        return 1.0
+
+
+def rate_factor(settings: TrainingSettings, done: int, steps: int) -> float:
+    """The learning rate of a step as a share of its peak.
+
+    Args:
+        settings: Schedule and length.
+        done: Steps taken before, over all epochs.
         steps: Steps per epoch.
     """
-    factor = rate_factor(settings, epoch, step, steps)
-    fixed = settings.schedule == "constant"
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * (1.0 if fixed or group.get("constant_rate") else factor)
-        if settings.schedule == "one_cycle":
-            momentum = cycled_momentum(settings, epoch, step, steps)
-            if "betas" in group:
-                group["betas"] = (momentum, group["betas"][1])
-            else:
-                group["momentum"] = momentum
-    return factor
-
-
-def rate_factor(settings: TrainSettings, epoch: int, step: int, steps: int) -> float:
-    """The learning rate of a step as a share of its peak."""
-    total = (settings.schedule_epochs or settings.epochs) * steps
-    done = epoch * steps + step
-    if settings.schedule == "cosine":
-        length = settings.schedule_epochs or settings.epochs
-        return _cosine(1.0, settings.lr_floor, epoch / length)
-    if settings.schedule == "cosine_steps":
-        rise = settings.warmup * total
+    schedule, epoch = settings.schedule, done // steps
+    total = settings.schedule_epochs * steps
+    if schedule.name == "cosine":
+        return _cosine(1.0, schedule.floor, epoch / settings.schedule_epochs)
+    if schedule.name == "cosine_steps":
+        rise = schedule.warmup * total
         if done < rise:
             return min(1.0, (done + 1) / rise)
-        return _cosine(1.0, settings.lr_floor, (done - rise) / max(1.0, total - rise))
-    if settings.schedule == "one_cycle":
-        # As torch's OneCycleLR: the start factor up to the peak, then down to 1e-4 of the start.
-        last = settings.start_factor * 1e-4
-        return _two_phases(settings, done, total, (settings.start_factor, 1.0, last))
-    if settings.schedule == "step":
-        warm = settings.warmup * settings.epochs
+        return _cosine(1.0, schedule.floor, (done - rise) / max(1.0, total - rise))
+    if schedule.name == "one_cycle":
+        # OneCycleLR's curve, which it computes from rates and not from shares: other last bits, and
+        # an error where a run goes on beyond the schedule's end.
+        last = schedule.start_factor * 1e-4
+        return _two_phases(settings, done, total, (schedule.start_factor, 1.0, last))
+    if schedule.name == "step":
+        warm = schedule.warmup * settings.train.epochs
         if epoch < warm:
-            return settings.start_factor + (1 - settings.start_factor) * epoch / warm
-        return math.prod(settings.gamma for milestone in settings.milestones if epoch >= milestone)
+            return schedule.start_factor + (1 - schedule.start_factor) * epoch / warm
+        return math.prod(schedule.gamma for milestone in schedule.milestones if epoch >= milestone)
     return 1.0
 
 
-def cycled_momentum(settings: TrainSettings, epoch: int, step: int, steps: int) -> float:
+def cycled_momentum(settings: TrainingSettings, done: int, steps: int) -> float:
     """First moment's decay, or SGD's momentum: 0.95, 0.85 at ``one_cycle``'s peak, 0.95."""
-    total = (settings.schedule_epochs or settings.epochs) * steps
-    return _two_phases(settings, epoch * steps + step, total, (0.95, 0.85, 0.95))
+    return _two_phases(settings, done, settings.schedule_epochs * steps, (0.95, 0.85, 0.95))
 
 
 def _two_phases(
-    settings: TrainSettings, done: int, total: int, values: tuple[float, float, float]
+    settings: TrainingSettings, done: int, total: int, values: tuple[float, float, float]
 ) -> float:
-    peak = settings.warmup * total - 1
+    peak = settings.schedule.warmup * total - 1
     start, middle, end = values
     if done <= peak:
         return _cosine(start, middle, done / peak if peak > 0 else 1.0)
@@ -109,3 +153,42 @@ def _two_phases(
 def _cosine(start: float, end: float, share: float) -> float:
     """From start to end along half a cosine, share in [0, 1] or beyond (it then comes back)."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+class Average:
+    """Exponential moving average of the trained weights; buffers are the model's own.
+
+    torch's ``AveragedModel`` would hold a second copy of the frozen weights too.
+
+    Args:
+        method: Start values.
+        decay: Share of the average that each update keeps, in (0, 1).
+    """
+
+    def __init__(self, method: Method, decay: float) -> None:
+        self.weights = {name: value.clone() for name, value in trained_state(method).items()}
+        self._move: Any = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+    def update(self, method: Method) -> None:
+        """Move the average towards the method's weights."""
+        buffers = {name for name, _ in method.named_buffers()}
+        state = trained_state(method)
+        for name in state.keys() & buffers:  # running statistics are averages already
+            self.weights[name].copy_(state[name])
+        trained = [name for name in state if name not in buffers]
+        averages = tuple(self.weights[name] for name in trained)
+        self._move(averages, tuple(state[name] for name in trained), 0)
+
+    def applied(self, method: Method) -> AbstractContextManager[None]:
+        """A context in which the method has the averaged weights."""
+
+        @contextmanager
+        def swap() -> Iterator[None]:
+            own = {name: value.clone() for name, value in trained_state(method).items()}
+            method.load_state_dict(self.weights, strict=False)
+            try:
+                yield
+            finally:
+                method.load_state_dict(own, strict=False)
+
+        return swap()

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cir_plugins.config.settings import TrainSettings
+from cir_plugins.config.settings import TrainingSettings
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.device import autocast, move_batch
 from cir_plugins.encoding.features import Encoding
@@ -54,7 +54,7 @@ class Step:
 
     Args:
         method: What is trained.
-        settings: Optimiser, clipping, chunk, checkpointing, compile.
+        settings: Optimiser, clipping, micro-batch, checkpointing, compile.
         encoding: Device and precision.
         seed: Seed of what is drawn while parts are embedded.
         processes: The processes that train together.
@@ -67,7 +67,7 @@ class Step:
     def __init__(
         self,
         method: Method,
-        settings: TrainSettings,
+        settings: TrainingSettings,
         encoding: Encoding,
         *,
         seed: int,
@@ -78,14 +78,14 @@ class Step:
         self.encoding = encoding
         self.seed = seed
         self.processes = processes
-        if settings.checkpointing:
+        if settings.memory.checkpointing:
             checkpoint_activations(method.backbone)
-        if settings.compile:
+        if settings.memory.compile:
             compile_blocks(method.backbone)
-        self.optimizer = make_optimizer(method, settings)
+        self.optimizer = make_optimizer(method, settings.train)
         fp16 = encoding.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(encoding.device.type, enabled=fp16)
-        self.micro_batched = bool(settings.micro_batch) or processes.size > 1
+        self.micro_batched = bool(settings.train.micro_batch) or processes.size > 1
         if self.micro_batched:
             check_micro_batching(method)
 
@@ -102,9 +102,9 @@ class Step:
             terms = self._by_parts(batch, (epoch, number), where)
         else:
             terms = self._backward(lambda: self.method.loss_terms(batch), where)
-        if self.settings.clip:
+        if self.settings.train.clip:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self._trained(), self.settings.clip)
+            nn.utils.clip_grad_norm_(self._trained(), self.settings.train.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return {name: float(value.detach()) for name, value in terms.items()}
@@ -134,7 +134,7 @@ class Step:
     def _by_parts(self, batch: Batch, place: tuple[int, int], where: str) -> dict[str, Tensor]:
         if self.method.backbone.frozen_features and batch.features is None:
             batch = replace(batch, features=self._frozen_features(batch), images=None)
-        chunk = self.settings.micro_batch
+        chunk = self.settings.train.micro_batch
         sides: list[Features] = []
         kept: list[tuple[Slice, Features]] = []
         for side, count in ((QUERIES, len(batch.reference)), (TARGETS, len(batch.candidates))):
@@ -166,7 +166,7 @@ class Step:
             raise ValueError("a batch needs images or features")
         if not len(batch.images):  # a process without rows
             return batch.images
-        size = self.settings.micro_batch or len(batch.images)
+        size = self.settings.train.micro_batch or len(batch.images)
         with torch.no_grad(), autocast(self.encoding.device, self.encoding.dtype):
             return concatenate(
                 [self.method.backbone.features(i) for i in torch.split(batch.images, size)]

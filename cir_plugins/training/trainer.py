@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from cir_plugins.config.settings import TrainSettings
+from cir_plugins.config.settings import TrainingSettings
 from cir_plugins.data.batches import BatchSource, epoch_plans
 from cir_plugins.data.table import TrainingTable
 from cir_plugins.distributed.process_group import ProcessGroup
@@ -23,7 +23,6 @@ from cir_plugins.files import write_atomically
 from cir_plugins.method import Method
 from cir_plugins.mining.miner import Mined, mine
 from cir_plugins.seeds import mix
-from cir_plugins.training.averaging import Average
 from cir_plugins.training.checkpoint import (
     load_state,
     load_trained_state,
@@ -31,7 +30,7 @@ from cir_plugins.training.checkpoint import (
     trained_state,
 )
 from cir_plugins.training.loader import Loader
-from cir_plugins.training.optim import set_rate
+from cir_plugins.training.optim import Average, Schedule
 from cir_plugins.training.step import Step
 from cir_plugins.types import Batch
 
@@ -66,12 +65,11 @@ class Trainer:
     Args:
         method: The method, on its device.
         table: Training rows.
-        settings: Training settings.
+        settings: The tables of training settings.
         folder: Run folder; checkpoints and ``metrics.jsonl`` go here.
         encoding: Device, precision and loader processes.
         seed: Seed of everything drawn.
         validate: Validation, or None to keep the last epoch.
-        feature_cache_mb: Memory for features of a frozen tower, in MiB.
         processes: The processes that train together; the first one validates and writes.
     """
 
@@ -79,13 +77,12 @@ class Trainer:
         self,
         method: Method,
         table: TrainingTable,
-        settings: TrainSettings,
+        settings: TrainingSettings,
         folder: Path,
         encoding: Encoding,
         *,
         seed: int,
         validate: Validate | None,
-        feature_cache_mb: int,
         processes: ProcessGroup | None = None,
     ) -> None:
         self.method = method
@@ -100,8 +97,9 @@ class Trainer:
         with self.processes.synchronise_errors():
             self.step = Step(method, settings, encoding, seed=seed, processes=self.processes)
         self.optimizer, self.scaler = self.step.optimizer, self.step.scaler
-        self.average = Average(method, settings.ema) if settings.ema else None
-        self.store = self._store(feature_cache_mb)
+        self.schedule: Schedule | None = None  # made when the number of steps is known
+        self.average = Average(method, settings.train.ema) if settings.train.ema else None
+        self.store = self._store(settings.memory.feature_cache_mb)
 
     def fit(self, *, resume: bool = False) -> Progress:
         """Train from the start, or go on from the latest checkpoint.
@@ -119,13 +117,13 @@ class Trainer:
                 self._log
             )  # a run cut off after its checkpoint lacks the last line
         loader = self._loader()
-        for epoch in range(self.progress.epoch, self.settings.epochs):
+        for epoch in range(self.progress.epoch, self.settings.train.epochs):
             self._epoch(epoch, loader)
         return self.progress
 
     def _store(self, limit_mb: int) -> FeatureStore | None:
         self.method.eval()
-        backbone, augment = self.method.backbone, self.settings.augment
+        backbone, augment = self.method.backbone, self.settings.train.augment
         given = backbone, self.table.paths, self.encoding, limit_mb, augment
         return training_store(*given, self.processes)
 
@@ -134,13 +132,13 @@ class Trainer:
             self.table,
             self.method.backbone,
             seed=self.seed,
-            known_positives=self.settings.known_positives,
-            augmentation=self.settings.augment,
+            known_positives=self.settings.train.known_positives,
+            augmentation=self.settings.train.augment,
             with_images=self.store is None,
             text_variants=self.method.text_variants,
             caption_edit=type(self.method).caption_edit,
             processes=self.processes,
-            micro_batch=self.settings.micro_batch,
+            micro_batch=self.settings.train.micro_batch,
         )
         return Loader(source, self.encoding, self.store)
 
@@ -151,35 +149,41 @@ class Trainer:
         mined = self.progress.mined
         plans = epoch_plans(
             len(self.table.rows),
-            batch_size=self.settings.batch_size,
-            drop_last=self.settings.drop_last,
+            batch_size=self.settings.train.batch_size,
+            drop_last=self.settings.train.drop_last,
             seed=self.seed,
             epoch=epoch,
-            mined=None if mined is None else mined.epoch(epoch, self.settings.mined),
+            mined=None if mined is None else mined.epoch(epoch, self.settings.mining.per_query),
         )
+        schedule = self._schedule(epoch, len(plans))
         # Dropout and a method's own noise draw from torch's generator: seeding it per epoch makes
         # a resumed run repeat the epoch to the bit.
         torch.manual_seed(mix(self.seed, epoch, 1))
         self.method.train()
-        self.method.on_epoch(epoch, self.settings.epochs)
+        self.method.on_epoch(epoch, self.settings.train.epochs)
         sums: dict[str, float] = {}
         bar = tqdm(
             self.processes.synchronised(loader.epoch(plans)),
             total=len(plans),
-            desc=f"epoch {epoch + 1}/{self.settings.epochs}",
+            desc=f"epoch {epoch + 1}/{self.settings.train.epochs}",
             disable=not self.encoding.progress,
             leave=False,
         )
         for step, batch in enumerate(bar):
-            factor = set_rate(self.optimizer, self.settings, epoch, step, len(plans))
             for name, value in self._step(batch, epoch, step).items():
                 sums[name] = sums.get(name, 0.0) + value
-            line["lr"] = self.settings.lr * factor
+            line["lr"] = self.settings.train.lr * schedule.factor
+            schedule.step()
         line["loss_terms"] = {name: total / len(plans) for name, total in sums.items()}
         line["loss"] = sum(line["loss_terms"].values())
         line["seconds"] = time.perf_counter() - began
         self.progress.epoch = epoch + 1
         self._finish(epoch, line)
+
+    def _schedule(self, epoch: int, steps: int) -> Schedule:
+        if self.schedule is None:
+            self.schedule = Schedule(self.optimizer, self.settings, steps, done=epoch * steps)
+        return self.schedule
 
     def _step(self, batch: Batch, epoch: int, step: int) -> dict[str, float]:
         terms = self.step(batch, epoch, step)
@@ -191,7 +195,7 @@ class Trainer:
     def _refresh(self, epoch: int, line: dict[str, Any]) -> None:
         """Mine anew where the epoch calls for it."""
         settings = self.settings
-        if settings.negatives == "batch":
+        if settings.mining.negatives == "batch":
             return
         every, first = settings.refresh, settings.first_refresh
         with_model = epoch >= first
@@ -204,10 +208,10 @@ class Trainer:
             self.table,
             self.encoding,
             epoch=epoch,
-            epochs=min(until, settings.epochs) - epoch,
-            count=settings.mined,
+            epochs=min(until, settings.train.epochs) - epoch,
+            count=settings.mining.per_query,
             seed=self.seed,
-            known_positives=settings.known_positives,
+            known_positives=settings.train.known_positives,
             with_model=with_model,
             store=self.store,
             previous=self.progress.mined,
@@ -217,8 +221,8 @@ class Trainer:
 
     def _finish(self, epoch: int, line: dict[str, Any]) -> None:
         """Validate where it is due, and write what a resumed run needs."""
-        last = epoch + 1 == self.settings.epochs
-        every = self.settings.validate_every
+        last = epoch + 1 == self.settings.train.epochs
+        every = self.settings.train.validate_every
         due = self.validate is not None and (last or (every and (epoch + 1) % every == 0))
         with self._averaged():
             weights = trained_state(self.method)
@@ -227,7 +231,7 @@ class Trainer:
                 measures, main = self.processes.broadcast(lambda: validate(self.method))
                 line["validation"], line["main"] = dict(measures), main
             better = line.get("main", -math.inf) > self.progress.best
-            keep_last = self.settings.select == "last" or self.validate is None
+            keep_last = self.settings.train.select == "last" or self.validate is None
             if better or (keep_last and last):
                 self.progress.best = max(self.progress.best, line.get("main", -math.inf))
                 best = {"epoch": epoch, "method": weights}

@@ -17,6 +17,7 @@ from cir_plugins import (
     Features,
     Method,
     Recipe,
+    ScheduleSettings,
     TrainSettings,
     hookimpl,
     unit,
@@ -53,7 +54,8 @@ class Neighbours(Method):
 
     recipe = Recipe(
         source="this example; k-reciprocal neighbours of Zhong et al. 2017, arXiv 1701.08398",
-        train=TrainSettings(epochs=30, lr=5e-6, lr_floor=0.01),
+        train=TrainSettings(epochs=30, lr=5e-6),
+        schedule=ScheduleSettings(floor=0.01),
     )
 
     def __init__(

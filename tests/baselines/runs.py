@@ -62,7 +62,8 @@ def plan_of(method: str, root: Path, /, **tables: dict[str, Any]) -> Plan:
     }
     if backbone.get("text") in ("bert", "roberta"):
         backbone["vocabulary"] = []
-    train = {"epochs": 1, "batch_size": 16, "schedule": "constant", "milestones": []}
+    train = {"epochs": 1, "batch_size": 16}
+    schedule = {"name": "constant", "milestones": []}
     registry = Registry.load({"tested": Offers(method)})
     if registry.failures:
         raise ValueError(str(registry.failures))
@@ -73,6 +74,7 @@ def plan_of(method: str, root: Path, /, **tables: dict[str, Any]) -> Plan:
             "backbone": backbone,
             "data": {"name": "fashioniq", "root": str(root), **tables.pop("data", {})},
             "train": {**train, **tables.pop("train", {})},
+            "schedule": {**schedule, **tables.pop("schedule", {})},
             "run": {"device": "cpu", "workers": 0},
             **tables,
         },

@@ -14,7 +14,7 @@ from baselines_plugin.methods.bi_blip4cir import BiBLIP4CIR
 from baselines_plugin.methods.sprc import SPRC
 from cir_plugins import Batch, Method
 from cir_plugins.builtin.blip2 import TinyBlip2
-from cir_plugins.config.settings import TrainSettings
+from cir_plugins.config.settings import TrainingSettings, TrainSettings
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.training.step import Step
 from tests.fakes import CPU, components
@@ -64,7 +64,9 @@ def stepped(
     method.on_epoch(0, 4)
     plain = {"optimizer": "sgd", "lr": 1.0, "betas": (0.0, 0.0), "weight_decay": 0.0}
     settings = TrainSettings(micro_batch=micro_batch, **plain)
-    step = Step(method, settings, CPU, seed=0, processes=processes or ProcessGroup())
+    step = Step(
+        method, TrainingSettings(settings), CPU, seed=0, processes=processes or ProcessGroup()
+    )
     batch = batch_for(method)
     method.train()
     terms = step(batch, 0, 0)

@@ -200,10 +200,11 @@ def test_the_text_encoder_learns_at_a_rate_of_its_own() -> None:
 
 
 def test_the_published_warm_up_and_steps() -> None:
+    from cir_plugins.config.settings import TrainingSettings
     from cir_plugins.training.optim import rate_factor
 
-    settings = MGUR.recipe.train
-    rates = [rate_factor(settings, epoch, 0, 10) for epoch in (0, 1, 4, 5, 34, 35, 41, 42, 59)]
+    settings = TrainingSettings(MGUR.recipe.train, MGUR.recipe.schedule)
+    rates = [rate_factor(settings, 10 * epoch, 10) for epoch in (0, 1, 4, 5, 34, 35, 41, 42, 59)]
     expected = [0.01, 0.208, 0.802, 1, 1, 0.1, 0.1, 0.01, 0.01]
     assert rates == pytest.approx(expected)
 
@@ -278,8 +279,8 @@ def test_the_published_sizes_fit_an_official_checkpoint() -> None:
 
 
 def test_it_trains_and_evaluates_on_drawn_garments(garments_root: Path, tmp_path: Path) -> None:
-    train = {"epochs": 3, "batch_size": 8, "warmup": 0.0, "validate_every": 0}
-    plan = make_plan(registry_of(), tables_of(garments_root, train=train))
+    train = {"epochs": 3, "batch_size": 8, "validate_every": 0}
+    plan = make_plan(registry_of(), tables_of(garments_root, train=train, schedule={"warmup": 0.0}))
     outcome = execute(plan, tmp_path / "run", progress=False)
     lines = [
         line for line in outcome.curve if set(line.get("loss_terms", {})) == {"uncertainty", "info"}

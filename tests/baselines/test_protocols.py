@@ -36,9 +36,9 @@ def test_a_recipe_is_judged_as_its_repository_does(registry: Registry, method: s
 
 def test_qure_mines_among_the_training_targets(registry: Registry) -> None:
     tables = {"method": {"name": "qure"}, "data": {"name": "fashioniq", "root": "somewhere"}}
-    assert make_plan(registry, tables).train.pool == "targets"
+    assert make_plan(registry, tables).mining.from_images == "targets"
     cirr = {**tables, "data": {"name": "cirr", "root": "somewhere"}}
-    assert make_plan(registry, cirr).train.pool == "gallery"
+    assert make_plan(registry, cirr).mining.from_images == "gallery"
 
 
 @pytest.mark.parametrize(

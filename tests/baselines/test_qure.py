@@ -11,6 +11,7 @@ from cir_plugins import CIRError, Components
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.losses import Pairwise
 from cir_plugins.builtin.samplers import InBatch
+from cir_plugins.config.settings import TrainingSettings
 from cir_plugins.runs.convert import converted_state
 from cir_plugins.runs.execute import execute
 from cir_plugins.testing import check_method
@@ -38,10 +39,10 @@ def test_query_is_the_mean_of_the_projected_tokens_at_unit_length() -> None:
 
 def test_negatives_are_redefined_in_the_published_epochs(garments_root: Path) -> None:
     plan = plan_of(garments_root, "qure", train={"epochs": 30})
-    train = plan.train
-    defined = [e for e in range(30) if e >= train.first_refresh and e % train.refresh == 0]
+    training = plan.training
+    defined = [e for e in range(30) if e >= training.first_refresh and e % training.refresh == 0]
     assert defined == [5, 10, 15, 20, 25]
-    recipe = QuRe.recipe.train
+    recipe = TrainingSettings(QuRe.recipe.train, mining=QuRe.recipe.mining)
     assert (recipe.first_refresh, recipe.refresh) == (8, 8)
 
 
@@ -69,7 +70,8 @@ def test_it_trains_and_evaluates_on_drawn_garments(garments_root: Path, tmp_path
         garments_root,
         "qure",
         backbone={"vision": "frozen"},
-        train={"epochs": 2, "mine_every": 1},
+        train={"epochs": 2},
+        mining={"every": 1},
     )
     assert (plan.sampler.name, plan.loss.name) == ("two_drops", "pairwise")
     outcome = execute(plan, tmp_path / "run", progress=False)

@@ -13,7 +13,7 @@ from cir_plugins.plugins.registry import Registry
 def test_a_loss_that_asks_back_wants_the_batch(method: str, negatives: str) -> None:
     registry = Registry.load()
     tables = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "somewhere"}}
-    sets = parse_set(["loss=two_way_hinge", f"train.negatives={negatives}"])
+    sets = parse_set(["loss=two_way_hinge", f"mining.negatives={negatives}"])
     with pytest.raises(CIRError, match="loss 'two_way_hinge' asks back from each target"):
         make_plan(registry, tables, sets)
-    assert make_plan(registry, tables, parse_set(["loss=two_way_hinge", "train.negatives=batch"]))
+    assert make_plan(registry, tables, parse_set(["loss=two_way_hinge", "mining.negatives=batch"]))

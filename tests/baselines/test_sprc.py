@@ -147,10 +147,10 @@ def test_checkpoints_that_do_not_fit_are_refused() -> None:
 
 
 def test_it_trains_and_evaluates_on_drawn_garments(garments_root: Path, tmp_path: Path) -> None:
-    plan = plan_of(garments_root, "sprc", backbone={"vision": "frozen"}, train={"warmup": 0.1})
+    plan = plan_of(garments_root, "sprc", backbone={"vision": "frozen"}, schedule={"warmup": 0.1})
     assert plan.data.options["caption_mode"] == "four_way"
     assert plan.method.options["text_weight"] == plan.method.options["align_weight"] == 1.0
-    assert (plan.train.schedule, plan.train.schedule_epochs) == ("one_cycle", 30)
+    assert (plan.schedule.name, plan.schedule.epochs) == ("one_cycle", 30)
     outcome = execute(plan, tmp_path / "run", progress=False)
     losses = [line["loss"] for line in outcome.curve if "loss" in line]
     assert losses[-1] < losses[0]

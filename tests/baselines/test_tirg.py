@@ -170,7 +170,7 @@ def test_checkpoints_that_do_not_fit_are_refused_with_their_keys() -> None:
             "a loss of its own",
         ),
         (
-            {"method": {"objective": "soft_triplet"}, "train": {"negatives": "mined"}},
+            {"method": {"objective": "soft_triplet"}, "mining": {"negatives": "mined"}},
             "triplets from the batch alone",
         ),
         ({"backbone": {"levels": "three"}}, "composes the last feature map"),

@@ -178,7 +178,7 @@ def test_published_maps_of_the_image_network() -> None:
     ("tables", "reason"),
     [
         ({"backbone": {"levels": "last"}}, "composes three levels of feature maps"),
-        ({"train": {"negatives": "both"}}, "mined negatives have none"),
+        ({"mining": {"negatives": "both"}}, "mined negatives have none"),
     ],
 )
 def test_combinations_that_make_no_sense(

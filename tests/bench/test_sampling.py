@@ -65,5 +65,5 @@ def test_document_holds_every_number() -> None:
 
 
 def test_number_drawn_comes_from_the_configuration() -> None:
-    assert drawn({"train": {"mined": 4}}) == 4
+    assert drawn({"mining": {"per_query": 4}}) == 4
     assert drawn({}) == 1

@@ -30,7 +30,7 @@ def test_show_prints_options_recipe_and_source(cir: Call) -> None:
     assert "Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037" in answer.out
     assert "method.margin_weight" in answer.out
     assert "  sampler = target_relative" in answer.out
-    assert '  train.negatives = "mined"' in answer.out
+    assert '  mining.negatives = "mined"' in answer.out
     assert "train.batch_size" not in answer.out  # as in the defaults
     assert "needs: query_tokens" in answer.out
     assert "Args:" not in answer.out
@@ -39,7 +39,7 @@ def test_show_prints_options_recipe_and_source(cir: Call) -> None:
 def test_show_prints_brackets_as_they_are(cir: Call) -> None:
     """Text in square brackets must not vanish as if it were the terminal's markup."""
     answer = cir("show", "train")
-    assert answer.out.startswith("[train]  How a method is trained.")
+    assert answer.out.startswith("[train]  How a method is trained: length")
     assert "[0.9, 0.999]" in answer.out
     assert "gallery" in cir("show", "dataset", "fashioniq").out
     assert "protocols" in cir("show", "dataset", "fashioniq").out

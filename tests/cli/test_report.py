@@ -24,7 +24,7 @@ MINING: dict[str, Any] = {
 def made_run(folder: Path, *minings: dict[str, Any]) -> Path:
     """A run folder with a line per epoch."""
     folder.mkdir()
-    (folder / CONFIG).write_text('method = "dqe"\n[train]\nmined = 2\n')
+    (folder / CONFIG).write_text('method = "dqe"\n[mining]\nper_query = 2\n')
     (folder / RECORD).write_text(json.dumps({"format": FORMAT, "method": "dqe"}))
     lines = [{"epoch": i, "loss": 1.0, "mining": mining} for i, mining in enumerate(minings)]
     (folder / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))

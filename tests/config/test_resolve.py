@@ -149,7 +149,7 @@ def test_all_errors_come_at_once(registry: Registry) -> None:
         "unknown loss 'info_nce' option 'margin'",
         "unknown sampler 'hardst'; nearest: hardest",
         "unknown dataset 'fashioniq' option 'galery'; nearest: gallery",
-        "option 'lr' of [train] cannot be 'fast'; accepted: a number",
+        "train.lr cannot be 'fast'; accepted: a number above 0, up to 1000",
         "unknown [run] option 'seeds'; nearest: seed",
         "no data folder is named; accepted: --root DIR",
     ):
@@ -186,18 +186,19 @@ def test_bad_tables_are_refused(registry: Registry, tables: Config, message: str
 @pytest.mark.parametrize(
     ("assignment", "accepted"),
     [
-        ("train.epochs=-1", "0 or more"),
-        ("train.batch_size=0", "1 or more"),
-        ("train.lr=0.0", "above 0, up to 1000"),
-        ("train.lr=nan", "above 0, up to 1000"),
-        ("train.betas=[0.9, 1.0]", "two numbers from 0 up to 1"),
-        ("train.warmup=1.0", "0 up to 0.99"),
-        ("train.ema=1.0", "0 up to 1"),
-        ("train.milestones=[2, -1]", "0 or more"),
-        ("train.mine_from=-2", "-1, or 0 or more"),
-        ("train.clip=-0.5", "0 or more"),
-        ("run.seed=-1", "0 to 2147483647"),
-        ("run.workers=-2", "-1 to 256"),
+        ("train.epochs=-1", "an integer of 0 or more"),
+        ("train.batch_size=0", "an integer of 1 or more"),
+        ("train.lr=0.0", "a number above 0, up to 1000"),
+        ("train.lr=nan", "a number above 0, up to 1000"),
+        ("train.betas=[0.9, 1.0]", "a list of 2, each a number from 0, below 1"),
+        ("schedule.warmup=1.0", "a number from 0 to 0.99"),
+        ("train.ema=1.0", "a number from 0, below 1"),
+        ("schedule.milestones=[2, -1]", "a list, each an integer of 0 or more"),
+        ("mining.start=-2", "an integer of -1 or more"),
+        ("train.clip=-0.5", "a number of 0 or more"),
+        ("train.clip=inf", "a number of 0 or more"),
+        ("run.seed=-1", "an integer from 0 to 2147483647"),
+        ("run.workers=-2", "an integer from -1 to 256"),
     ],
 )
 def test_settings_out_of_range_are_refused(
@@ -219,7 +220,7 @@ def test_settings_out_of_range_are_refused(
             "(it offers: image_embedding",
         ),
         ("picky", ["loss=margin"], "method 'picky': it wants another loss than 'margin'"),
-        ("small", ["sampler=random"], "but train.negatives is 'batch'"),
+        ("small", ["sampler=random"], "but mining.negatives is 'batch'"),
         ("small", ["train.batch_size=1"], "train.batch_size 1 leaves no negative in a batch"),
         (
             "whole",
@@ -236,7 +237,7 @@ def test_nonsense_is_refused(
 
 
 def test_what_is_nonsense_in_one_plan_is_fine_in_another(registry: Registry) -> None:
-    mined = parse_set(["train.negatives=mined", "train.batch_size=1", "sampler=random"])
+    mined = parse_set(["mining.negatives=mined", "train.batch_size=1", "sampler=random"])
     assert make_plan(registry, base(), mined).sampler.name == "random"
     assert make_plan(registry, base("picky")).loss.name == "info_nce"
     assert make_plan(registry, base(), parse_set(["train.micro_batch=8"])).train.micro_batch == 8

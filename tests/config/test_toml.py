@@ -135,14 +135,16 @@ def test_a_parts_name_alone_is_short_for_its_table() -> None:
 def test_where_features_are_kept_changes_no_number_unless_they_are_rounded() -> None:
     """--resume was refused when a cache was added, moved or given more memory."""
 
-    def run(**settings: Any) -> Any:
-        return computed({"run": {"seed": 1, "feature_cache": "", **settings}, "train": {}})
+    def run(memory: dict[str, Any] | None = None, **settings: Any) -> Any:
+        return computed(
+            {"run": {"seed": 1, "feature_cache": "", **settings}, "memory": memory or {}}
+        )
 
     plain = run(feature_cache_dtype="same")
-    assert run(feature_cache_dtype="same", feature_cache="a", feature_cache_mb=3) == plain
+    assert run({"feature_cache_mb": 3}, feature_cache_dtype="same", feature_cache="a") == plain
     assert run(feature_cache_dtype="same", workers=3) == plain
     assert run(feature_cache_dtype="same", seed=2) != plain
     rounded = run(feature_cache_dtype="fp16", feature_cache="a")
-    assert rounded == run(feature_cache_dtype="fp16", feature_cache="b", feature_cache_mb=3)
+    assert rounded == run({"feature_cache_mb": 3}, feature_cache_dtype="fp16", feature_cache="b")
     assert rounded != run(feature_cache_dtype="fp16")
     assert rounded != plain

@@ -32,7 +32,7 @@ def test_cir_train_in_two_processes_gives_the_run_of_one(
     arguments += ["--set", "train.eps=1e-5"]
     for setting in (
         *("backbone=tiny_clip", "backbone.tower=text", "train.epochs=2", "train.batch_size=16"),
-        *("run.device=cpu", "run.workers=0", "train.lr=1e-4", "run.feature_cache_mb=64"),
+        *("run.device=cpu", "run.workers=0", "train.lr=1e-4", "memory.feature_cache_mb=64"),
     ):
         arguments += ["--set", setting]
     two, one = tmp_path / "two", tmp_path / "one"

@@ -172,5 +172,5 @@ def test_a_backbone_without_query_tokens_is_refused_before_anything_is_built() -
         make_plan(registry, tables)
     plan = make_plan(registry, {**tables, "backbone": {"name": "tiny_blip2"}})
     assert (plan.sampler.name, plan.loss.name) == ("target_relative", "pairwise")
-    assert plan.train.negatives == "mined"
-    assert plan.train.mined == 1
+    assert plan.mining.negatives == "mined"
+    assert plan.mining.per_query == 1

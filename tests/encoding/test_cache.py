@@ -329,7 +329,7 @@ def test_training_and_validation_agree_to_the_bit(tmp_path: Path, negatives: str
             epochs=2,
             backbone={"frozen": True},
             cache=None if name == "plain" else FeatureCache(tmp_path / "c"),
-            negatives=negatives,
+            mining={"negatives": negatives},
         )
         lines = trainer.fit().lines
         logs.append([{k: v for k, v in line.items() if k != "seconds"} for line in lines])

@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from cir_plugins.errors import CIRError
-from cir_plugins.plugins.options import check_options, convert, options_of
+from cir_plugins.plugins.options import check_options, convert, described_options, options_of
 
 
 class Above:
@@ -34,7 +34,7 @@ class Below(Above):
 
 
 def test_options_are_the_parameters_with_defaults_and_their_texts() -> None:
-    options = options_of(Above)
+    options = described_options(Above)
     assert list(options) == ["width", "name", "when"]
     assert options["width"].default == 3
     assert options["width"].accepted == "an integer"
@@ -43,7 +43,7 @@ def test_options_are_the_parameters_with_defaults_and_their_texts() -> None:
 
 
 def test_texts_that_a_class_does_not_repeat_come_from_above() -> None:
-    options = options_of(Below)
+    options = described_options(Below)
     assert options["width"].text == "How wide, in pixels."
     assert options["name"].text == "Said here."
 
@@ -61,7 +61,7 @@ def test_options_of_a_dataclass_are_its_fields() -> None:
         rest: list[str] = field(default_factory=list)
         seen: int = field(default=0, init=False)
 
-    options = options_of(Settings)
+    options = described_options(Settings)
     assert list(options) == ["sizes", "rest"]
     assert options["sizes"].accepted == "a list, each an integer"
     assert options["sizes"].text == "Some sizes."
@@ -126,7 +126,7 @@ def test_values_are_converted(annotation: Any, value: Any, converted: Any) -> No
         (bool, 1, "true or false"),
         (str, 3, "a string"),
         (Literal["a", "b"], "c", "one of 'a', 'b'"),
-        (tuple[float, float], [1], "a list of 2: a number, a number"),
+        (tuple[float, float], [1], "a list of 2, each a number"),
         (tuple[int, ...], 3, "a list, each an integer"),
     ],
 )

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from cir_plugins.runs import execute as run_module
-from cir_plugins.training.checkpoint import FORMAT, load_state
+from cir_plugins.config.plan import Plan
+from cir_plugins.config.resolve import make_plan
 from cir_plugins.config.toml import Config, read_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.hookspecs import hookimpl
-from cir_plugins.config.plan import Plan
-from cir_plugins.config.resolve import make_plan
 from cir_plugins.plugins.registry import Registry
-from cir_plugins.runs.load import evaluate_run, open_run, rank_run
+from cir_plugins.runs import execute as run_module
 from cir_plugins.runs.execute import build, execute, make_encoding, protocol_of, read_splits
+from cir_plugins.runs.load import evaluate_run, open_run, rank_run
+from cir_plugins.training.checkpoint import FORMAT, load_state
 from cir_plugins.training.trainer import BEST
 from dqe_plugin import hooks
 from tests.fakes import FakeBackbone
@@ -245,7 +245,7 @@ def test_what_cannot_be_trained_leaves_no_folder(
         garments_root,
         "contrastive",
         backbone={"name": "tiny_clip"},
-        train={"checkpointing": True},
+        memory={"checkpointing": True},
     )
     with pytest.raises(CIRError, match="has no network whose activations can be computed again"):
         execute(plan, folder, progress=False)
@@ -256,8 +256,9 @@ def test_a_run_goes_on_with_its_features_kept_elsewhere(
     registry: Registry, done: tuple[Path, Any], garments_root: Path, tmp_path: Path
 ) -> None:
     folder, outcome = done
-    kept = {"feature_cache": str(tmp_path / "c"), "feature_cache_mb": 1}
-    plan = plan_of(registry, garments_root, "dqe", run=kept)
+    kept = {"feature_cache": str(tmp_path / "c")}
+    memory = {"feature_cache_mb": 1}
+    plan = plan_of(registry, garments_root, "dqe", run=kept, memory=memory)
     assert execute(plan, folder, resume=True, progress=False).report == outcome.report
     rounded = {**kept, "feature_cache_dtype": "fp16"}
     plan = plan_of(registry, garments_root, "dqe", run=rounded)
@@ -307,7 +308,7 @@ def test_building_is_the_same_for_the_same_seed(registry: Registry, garments_roo
     torch.manual_seed(6)
     second = build(plan, encoding).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    other = build(replace(plan, run=replace(plan.run, seed=1)), encoding).state_dict()
+    other = build(replace(plan, run=plan.run.model_copy(update={"seed": 1})), encoding).state_dict()
     assert not torch.equal(first["weighting.key.weight"], other["weighting.key.weight"])
 
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cir_plugins.training.checkpoint import load_state, save_state
 from cir_plugins.errors import CIRError
+from cir_plugins.training.checkpoint import load_state, save_state
 from cir_plugins.training.trainer import BEST, LATEST, METRICS
 from tests.fakes import make_trainer
 
@@ -25,11 +25,15 @@ ROOT = Path(__file__).parent.parent
 
 CASES: dict[str, dict[str, Any]] = {
     "contrastive": {},
-    "dqe": {"method": "dqe", "mine_every": 3, "mine_from": 1},
+    "dqe": {"method": "dqe", "mining": {"every": 3, "start": 1}},
     "chunks": {"method": "dqe", "micro_batch": 4},
-    "average": {"ema": 0.8, "schedule": "one_cycle", "warmup": 0.3, "clip": 1.0},
+    "average": {"ema": 0.8, "schedule": {"name": "one_cycle", "warmup": 0.3}, "clip": 1.0},
     "workers": {"workers": 2, "augment": "photo"},
-    "momentum": {"optimizer": "sgd", "schedule": "one_cycle", "warmup": 0.3, "select": "last"},
+    "momentum": {
+        "optimizer": "sgd",
+        "schedule": {"name": "one_cycle", "warmup": 0.3},
+        "select": "last",
+    },
 }
 
 

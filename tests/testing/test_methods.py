@@ -8,9 +8,11 @@ from torch import Tensor
 
 from cir_plugins import (
     Batch,
+    CIRError,
     Components,
     Features,
     Method,
+    MiningSettings,
     Recipe,
     Tokens,
     TrainSettings,
@@ -21,7 +23,7 @@ from tests.testing.toy import Toy
 
 
 class _Bare(Method):
-    recipe = Recipe(source="nobody", train=TrainSettings(negatives="mined"))
+    recipe = Recipe(source="nobody", mining=MiningSettings(negatives="mined"))
 
 
 class _NotScalar(_Bare):
@@ -107,16 +109,19 @@ class _NoSource(_Bare):
     recipe = Recipe(source=" ")
 
 
-class _BadSettings(_Bare):
-    recipe = Recipe(source="nobody", train=TrainSettings(lr=-1.0))
-
-
 class _BadDifference(_Bare):
     recipe = Recipe(source="nobody", datasets={"cirr": {"epochs": 3}})
 
 
 def test_the_plain_method_keeps_the_contract() -> None:
     check_method(Method, Toy())
+
+
+def test_settings_out_of_range_cannot_be_made() -> None:
+    """A plugin whose recipe has them is left out with this message as the reason."""
+    message = r"^train\.lr cannot be -1\.0; accepted: a number above 0, up to 1000$"
+    with pytest.raises(CIRError, match=message):
+        TrainSettings(lr=-1.0)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +150,6 @@ def test_the_plain_method_keeps_the_contract() -> None:
         (_Stubborn, "_Stubborn raises KeyError on the parts and the options {}: 0"),
         (_MisspeltSettings, r"settings for cirr: unknown \[train\] option 'epohs'"),
         (_NoSource, "the recipe's source is empty"),
-        (_BadSettings, "the recipe's settings: train.lr cannot be -1.0"),
         (_BadDifference, "'epochs' must be 'table.option'"),
     ],
 )

@@ -99,11 +99,13 @@ def test_a_network_with_batch_norms_keeps_its_activations() -> None:
 
 
 def test_a_backbone_that_cannot_is_refused_by_the_trainer(tmp_path: Path) -> None:
-    accepted = r"accepted: train.checkpointing=false, or a smaller train.micro_batch"
+    accepted = r"accepted: memory.checkpointing=false, or a smaller train.micro_batch"
     with pytest.raises(CIRError, match=rf"FakeBackbone has no network .*; {accepted}"):
-        make_trainer(tmp_path / "run", tmp_path / "data", checkpointing=True)
-    with pytest.raises(CIRError, match=r"no stack of blocks to compile; accepted: train\.compile="):
-        make_trainer(tmp_path / "run", tmp_path / "data", compile=True)
+        make_trainer(tmp_path / "run", tmp_path / "data", memory={"checkpointing": True})
+    with pytest.raises(
+        CIRError, match=r"no stack of blocks to compile; accepted: memory\.compile="
+    ):
+        make_trainer(tmp_path / "run", tmp_path / "data", memory={"compile": True})
 
 
 def test_a_missing_compiler_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +160,7 @@ def test_compiled_steps_are_the_plain_ones_and_a_resumed_run_finds_its_weights(
         settings: dict[str, Any] = {**other, "micro_batch": chunk}
         plain = make_trainer(tmp_path / f"plain{chunk}", tmp_path / "data", **settings)
         folder = tmp_path / f"compiled{chunk}"
-        compiled = make_trainer(folder, tmp_path / "data", compile=True, **settings)
+        compiled = make_trainer(folder, tmp_path / "data", memory={"compile": True}, **settings)
         assert isinstance(compiled.method.backbone, Stacked)
         one, two = weights(plain), weights(compiled)
         assert one.keys() == two.keys()

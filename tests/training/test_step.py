@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cir_plugins.config.settings import TrainSettings
+from cir_plugins.config.settings import TrainingSettings, TrainSettings
 from cir_plugins.data.batches import BatchPlan, BatchSource
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.errors import CIRError
@@ -68,7 +68,7 @@ def test_with_dropout_the_second_pass_draws_what_the_first_drew(tmp_path: Path) 
     settings = TrainSettings(
         lr=0.1, optimizer="sgd", betas=(0.0, 0.0), weight_decay=0.0, micro_batch=3
     )
-    step = Step(method, settings, CPU, seed=5, processes=ProcessGroup())
+    step = Step(method, TrainingSettings(settings), CPU, seed=5, processes=ProcessGroup())
     method.train()
     before = {name: p.detach().clone() for name, p in method.named_parameters()}
     losses = step(batch, 2, 8)
@@ -111,7 +111,8 @@ def test_no_more_rows_than_a_chunk_are_embedded_at_once(
         monkeypatch.setattr(FakeBackbone, name, spied)
     method = Method(components(FakeBackbone()))
     batch = one_batch(tmp_path, method.backbone)
-    Step(method, TrainSettings(micro_batch=3), CPU, seed=0, processes=ProcessGroup())(batch, 0, 0)
+    settings = TrainingSettings(TrainSettings(micro_batch=3))
+    Step(method, settings, CPU, seed=0, processes=ProcessGroup())(batch, 0, 0)
     assert max(seen) == 3
     queries, targets = 3, -(-len(batch.candidates) // 3)
     assert len(seen) == 2 * 2 * (queries + targets)  # features and embeddings, in two passes
@@ -157,11 +158,10 @@ class Normed(Method):
     ],
 )
 def test_what_needs_a_batch_whole_is_refused_in_parts(kind: Any, message: str) -> None:
+    settings = TrainingSettings(TrainSettings(micro_batch=2))
     with pytest.raises(CIRError, match=message):
-        Step(
-            kind(components()), TrainSettings(micro_batch=2), CPU, seed=0, processes=ProcessGroup()
-        )
-    Step(kind(components()), TrainSettings(), CPU, seed=0, processes=ProcessGroup())
+        Step(kind(components()), settings, CPU, seed=0, processes=ProcessGroup())
+    Step(kind(components()), TrainingSettings(), CPU, seed=0, processes=ProcessGroup())
 
 
 def test_the_trainer_hands_its_chunk_on(tmp_path: Path) -> None:

@@ -152,8 +152,7 @@ def test_mining_comes_when_it_is_due(
         tmp_path / "data",
         method="dqe",
         epochs=epochs,
-        mine_every=every,
-        mine_from=since,
+        mining={"every": every, "start": since},
         validated=False,
     )
     trainer.fit()
@@ -166,7 +165,11 @@ def test_mining_comes_when_it_is_due(
 
 def test_no_negative_comes_twice_between_refreshes(tmp_path: Path) -> None:
     trainer = make_trainer(
-        tmp_path / "run", tmp_path / "data", method="dqe", epochs=4, mine_every=4, mined=2
+        tmp_path / "run",
+        tmp_path / "data",
+        method="dqe",
+        epochs=4,
+        mining={"every": 4, "per_query": 2},
     )
     trainer.fit()
     mined = trainer.progress.mined
@@ -210,7 +213,6 @@ def test_lower_precisions_run_on_a_cpu(tmp_path: Path, precision: torch.dtype) -
         type(trainer.encoding)(torch.device("cpu"), precision, progress=False),
         seed=3,
         validate=trainer.validate,
-        feature_cache_mb=0,
     )
     assert lower.scaler.is_enabled() == (precision == torch.float16)
     before = lower.method.backbone.words.detach().clone()
@@ -229,7 +231,7 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
         batch_size=20,
         clip=0.25,
         optimizer="sgd",
-        schedule="constant",
+        schedule={"name": "constant"},
         weight_decay=0.0,
         lr=1.0,
     )
