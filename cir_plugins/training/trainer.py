@@ -150,7 +150,7 @@ class Trainer:
         self._refresh(epoch, line)
         mined = self.progress.mined
         plans = epoch_plans(
-            len(self.table.rows),
+            len(self.table.triplets),
             batch_size=self.settings.batch_size,
             drop_last=self.settings.drop_last,
             seed=self.seed,
