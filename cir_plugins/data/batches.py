@@ -58,7 +58,7 @@ def epoch_plans(
     generator = torch.Generator().manual_seed(mix(seed, epoch))
     order = torch.randperm(triplets, generator=generator)
     if drop_last:
-        batches = list(order[: triplets - triplets % batch_size].split(batch_size))
+        batches = list(torch.split(order[: triplets - triplets % batch_size], batch_size))
     else:
         # Shared out evenly: the one or two that may be left over would have no negatives.
         batches = list(order.tensor_split(-(-triplets // batch_size)))

@@ -41,8 +41,9 @@ def same(first: Batch, second: Batch) -> bool:
     pairs: list[tuple[Any, Any]] = [(first.text, second.text)]
     tensors = [
         (getattr(first, name), getattr(second, name))
-        for name in ("images", "reference", "candidates", "target", "excluded", "mined", "triplet_index")
+        for name in ("images", "reference", "candidates", "target", "excluded", "mined")
     ]
+    tensors += [(first.triplet_index, second.triplet_index)]
     tensors += [(first.tokens["ids"], second.tokens["ids"])]
     equal = all((a is None and b is None) or torch.equal(a, b) for a, b in tensors)
     return equal and all(a == b for a, b in pairs)

@@ -107,6 +107,7 @@ def test_what_is_known_is_that_of_each_row(
     tmp_path: Path, known_positives: str, drop_reference: bool
 ) -> None:
     table = two_splits(tmp_path, drop_reference=drop_reference)
+    lists = table.excluded_images(known_positives)
     for split, pool in enumerate(table.negative_images):
         found = mining_module._known(table, split, known_positives)
         own = [(number, row) for number, row in enumerate(table.triplets) if row.split == split]
@@ -116,7 +117,7 @@ def test_what_is_known_is_that_of_each_row(
             inside = [image for image in dict.fromkeys(row.positives) if image in pool.tolist()]
             assert pool[found.positives.block(place, place + 1)[1]].tolist() == inside
             out = excluded(row, drop_reference, known_positives) & set(pool.tolist())
-            assert set(table.excluded_images(known_positives)[number].tolist()) & set(pool.tolist()) == out
+            assert set(lists[number].tolist()) & set(pool.tolist()) == out
             assert set(pool[found.excluded.block(place, place + 1)[1]].tolist()) == out
 
 
