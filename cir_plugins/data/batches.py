@@ -1,7 +1,7 @@
 """The order of an epoch, and training batches in which every distinct image appears once.
 
-Everything drawn depends on (seed, epoch, triplet) alone, so that neither the number of loader workers
-nor a resumed run changes anything.
+Everything drawn depends on (seed, epoch, triplet) alone, so that neither the number of loader
+workers nor a resumed run changes anything.
 """
 
 from __future__ import annotations

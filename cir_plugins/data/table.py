@@ -1,4 +1,4 @@
-"""Training triplets over one numbering of their images, and what may never be a negative of each."""
+"""Training triplets over one numbering of their images, and what is never a negative of each."""
 
 from __future__ import annotations
 

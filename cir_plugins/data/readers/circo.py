@@ -10,12 +10,12 @@ Source: Baldrati et al., 2023, arXiv 2303.15247.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
 
-from cir_plugins.data.captions import Captions
+from cir_plugins.data.captions import Captions, CaptionSwitches
 from cir_plugins.data.readers.files import (
     Entry,
     list_pictures,
@@ -25,7 +25,6 @@ from cir_plugins.data.readers.files import (
     unique,
 )
 from cir_plugins.data.readers.missing import Missing, settle_all
-from cir_plugins.data.readers.switches import CaptionSwitches, Symbols
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
 
@@ -49,23 +48,12 @@ class CIRCO(CaptionSwitches):
             it.
         splits: The splits to read, or none for all that are there.
         missing: What to do about queries and gallery images without a picture.
-        strip: Remove ``.?,`` and blanks around the caption.
-        capitalise: Capitalise the caption.
-        lower: Lower-case the text.
-        symbols: Keep symbols, blank them, or write them as words.
-        max_words: Words kept, 0 for all.
-        prefix: Template with ``{}`` for the text, such as ``a photo of $ that {}``.
     """
 
     drop_reference: bool = False
     splits: tuple[Name, ...] = ()
     missing: Missing = "error"
-    strip: bool = False
-    capitalise: bool = False
-    lower: bool = False
-    symbols: Symbols = "keep"
-    max_words: int = 0
-    prefix: str = "{}"
+    strip: bool = field(default=False, kw_only=True)
 
     protocols: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType(
         {"default": {}, "drop_reference": {"drop_reference": True}}

@@ -9,12 +9,12 @@ Source: Liu et al., 2021, arXiv 2108.04024.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
 
-from cir_plugins.data.captions import Captions
+from cir_plugins.data.captions import Captions, CaptionSwitches
 from cir_plugins.data.readers.files import (
     Entry,
     need_folder,
@@ -24,7 +24,6 @@ from cir_plugins.data.readers.files import (
     walk_pictures,
 )
 from cir_plugins.data.readers.missing import Missing, settle_all
-from cir_plugins.data.readers.switches import CaptionSwitches, Symbols
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
 
@@ -50,23 +49,12 @@ class CIRR(CaptionSwitches):
             it. The subset never holds the reference.
         splits: The splits to read, or none for all that are there.
         missing: What to do about triplets and gallery images without a picture.
-        strip: Remove ``.?,`` and blanks around the caption.
-        capitalise: Capitalise the caption.
-        lower: Lower-case the text.
-        symbols: Keep symbols, blank them, or write them as words.
-        max_words: Words kept, 0 for all.
-        prefix: Template with ``{}`` for the text.
     """
 
     drop_reference: bool = True
     splits: tuple[Name, ...] = ()
     missing: Missing = "error"
-    strip: bool = False
-    capitalise: bool = False
-    lower: bool = False
-    symbols: Symbols = "keep"
-    max_words: int = 0
-    prefix: str = "{}"
+    strip: bool = field(default=False, kw_only=True)
 
     protocols: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({"default": {}})
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
 
-from cir_plugins.data.captions import Captions, JoinMode
+from cir_plugins.data.captions import Captions, CaptionSwitches, JoinMode
 from cir_plugins.data.readers.attributes import Attributes, read_attributes, read_kinds
 from cir_plugins.data.readers.files import (
     PICTURES,
@@ -26,7 +26,6 @@ from cir_plugins.data.readers.files import (
     read_names,
 )
 from cir_plugins.data.readers.missing import Missing, settle_all
-from cir_plugins.data.readers.switches import CaptionSwitches, Symbols
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError, unknown_name
 
@@ -53,12 +52,6 @@ class FashionIQ(CaptionSwitches):
         missing: What to do about triplets and gallery images without a picture.
         images: Folder of the pictures, below the data folder.
         caption_mode: How the captions of a triplet are joined (``cir_plugins.Captions``).
-        strip: Remove ``.?,`` and blanks around each caption.
-        capitalise: Capitalise the first caption.
-        lower: Lower-case the text.
-        symbols: Keep symbols, blank them, or write them as words.
-        max_words: Words kept, 0 for all.
-        prefix: Template with ``{}`` for the text.
     """
 
     gallery: Literal["original", "val", "merged"] = "original"
@@ -68,12 +61,7 @@ class FashionIQ(CaptionSwitches):
     missing: Missing = "error"
     images: str = "images"
     caption_mode: JoinMode = "and"
-    strip: bool = True
-    capitalise: bool = True
-    lower: bool = False
-    symbols: Symbols = "keep"
-    max_words: int = 0
-    prefix: str = "{}"
+    capitalise: bool = field(default=True, kw_only=True)
 
     protocols: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType(
         {
