@@ -55,7 +55,7 @@ class TrainSettings:
             where nobody has annotated the other positives and in all official code.
         pool: What negatives are mined from: the split's ``gallery``, or the ``targets`` of its
             training queries.
-        augment: Augmentation of training images (see ``cir_plugins.data.images``); ``none`` allows
+        augment: Augmentation of training images (see ``cir_plugins.data.augment``); ``none`` allows
             features to be computed once where they are frozen.
         validate_every: Epochs between validations; 0 for the last epoch only.
         select: ``best``: the checkpoint with the highest main measure on the validation splits.

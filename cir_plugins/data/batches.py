@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cir_plugins.data.images import Augmentation, augment, open_image
+from cir_plugins.data.augment import Augmentation, augment
+from cir_plugins.data.images import open_image
 from cir_plugins.data.table import TrainingTable, Triplet
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.errors import CIRError
