@@ -13,12 +13,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cir_plugins.errors import CIRError
+from cir_plugins.files import check_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_PIXELS = 64_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+MAX_SIDE = 16_000
+MAX_ASPECT = 200
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -37,19 +40,22 @@ def open_image(path: Path) -> Image.Image:
     """The picture of a file as RGB, fully decoded.
 
     As in the official repositories, an EXIF orientation is not applied and transparency is dropped
-    (the colours below it show). Of an animation the first frame counts. 16-bit grey is scaled to 8.
+    (the colours below it show). Of an animation the first frame counts. 16-bit grey is divided by
+    257, whatever its brightest value.
 
     Raises:
-        CIRError: The file is missing, empty, damaged, not an image, or would decompress to more
-            than ``MAX_PIXELS`` pixels.
+        CIRError: The file is missing, empty, damaged, not an image, or too large: it would
+            decompress to more than ``MAX_PIXELS`` pixels, or padding or resizing it would.
     """
     try:
+        check_regular(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise _too_big(path, f"{image.width} × {image.height} pixels")
+                _check_shape(path, *image.size)
                 return _rgb(image)
     except FileNotFoundError as error:
         raise CIRError(f"image {path} does not exist") from error
@@ -67,6 +73,14 @@ def _too_big(path: Path, size: str) -> CIRError:
     return CIRError(f"image {path} would decompress to {size}\n{limit}")
 
 
+def _check_shape(path: Path, width: int, height: int) -> None:
+    """Refuse small files that padding to a square or scaling the shorter side makes gigabytes."""
+    long, short = max(width, height), min(width, height)
+    if long > MAX_SIDE or long > MAX_ASPECT * short:
+        limits = f"sides of at most {MAX_SIDE:,} pixels, one at most {MAX_ASPECT} times the other"
+        raise CIRError(f"image {path} has {width} × {height} pixels\naccepted: {limits}")
+
+
 def _unreadable(path: Path) -> str:
     if path.stat().st_size == 0:
         return f"image {path} is empty (0 bytes)"
@@ -76,9 +90,8 @@ def _unreadable(path: Path) -> str:
 def _rgb(image: Image.Image) -> Image.Image:
     image.load()
     if image.mode.startswith("I"):
-        # Pillow would clip these at 255 and give a white picture.
-        grey = np.asarray(image).astype(np.float64)
-        scaled = grey / 257 if grey.max(initial=0) > 255 else grey
+        # 16 bits, which Pillow would clip at 255: a white picture.
+        scaled = np.asarray(image).astype(np.float64) / 257
         return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import random
 import struct
@@ -85,6 +86,36 @@ def test_open_scales_sixteen_bit_grey(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(encoded(Image.fromarray(grey)))
     assert np.asarray(open_image(file))[0, :, 0].tolist() == [0, 100, 255]
+
+
+def test_dark_sixteen_bit_grey_stays_dark(tmp_path: Path) -> None:
+    """Whether to scale was decided by the brightest value: 200 of 65,535 became 200 of 255."""
+    file = tmp_path / "a.png"
+    file.write_bytes(encoded(Image.fromarray(np.array([[0, 200, 130]], dtype=np.uint16))))
+    assert np.asarray(open_image(file))[0, :, 0].tolist() == [0, 1, 1]
+
+
+def test_open_reads_tiff(tmp_path: Path) -> None:
+    file = tmp_path / "a.tif"
+    file.write_bytes(encoded(noise(7, 5), "TIFF"))
+    assert np.array_equal(np.asarray(open_image(file)), np.asarray(noise(7, 5)))
+
+
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(CIRError, match=r"a\.jpg is a pipe, socket or device"):
+        open_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("size", [(2, 1_000_000), (64_000_000, 1), (16_001, 100), (201, 1)])
+def test_extreme_shapes_are_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Files of a few bytes that padding to a square or scaling made gigabytes."""
+    file = tmp_path / "thin.png"
+    file.write_bytes(png_header(*size))
+    with pytest.raises(
+        CIRError, match=r"thin\.png has .* pixels\naccepted: sides of at most 16,000"
+    ):
+        open_image(file)
 
 
 def test_open_drops_transparency_and_keeps_the_colours_below(tmp_path: Path) -> None:
