@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +39,20 @@ def write_atomically(path: Path, content: bytes, *, shared: bool = False) -> Non
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise disk_error(path, error) from error
+
+
+def check_regular(path: Path) -> None:
+    """Refuse a pipe, a socket or a device, whose reading would hang or never end.
+
+    What is not there or is a folder is left to whatever opens it.
+
+    Raises:
+        CIRError: If it is one of them.
+        OSError: If the path cannot be looked up.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise CIRError(f"{path} is a pipe, socket or device\naccepted: a file")
 
 
 def disk_error(path: Path, error: OSError) -> CIRError:

@@ -40,7 +40,7 @@ class Batch:
         tokens: Token tensors of ``text``, made by the backbone in the loader's worker.
         mined: (B, C) bool, columns mined for the row, or None when nothing was mined.
         text_variants: Token tensors of further readings of the text that a method asked for, by name.
-        rows: (B,) row of each query in the training table.
+        triplet_index: (B,) triplet of each query in the training table.
         changed: Names of the attributes that each text changes, where the data says so.
         image_index: (U,) index of each distinct image in the training table.
     """
@@ -55,7 +55,7 @@ class Batch:
     tokens: Tokens
     mined: Tensor | None = None
     text_variants: Mapping[str, Tokens] = field(default_factory=dict)
-    rows: Tensor | None = None
+    triplet_index: Tensor | None = None
     changed: list[tuple[str, ...]] = field(default_factory=list)
     image_index: Tensor | None = None
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-Answers = Sequence[int]
-
 
 def ranking(scores: Sequence[float]) -> list[int]:
     """Gallery indices, best first; equal scores in gallery order; -inf is not ranked."""
@@ -13,20 +11,20 @@ def ranking(scores: Sequence[float]) -> list[int]:
     return sorted(ranked, key=lambda index: (-scores[index], index))
 
 
-def ranks(scores: Sequence[float], positives: Answers) -> list[int]:
+def ranks(scores: Sequence[float], positives: Sequence[int]) -> list[int]:
     order = ranking(scores)
-    return [order.index(answer) + 1 if answer in order else 0 for answer in positives]
+    return [order.index(image) + 1 if image in order else 0 for image in positives]
 
 
-def recall(scores: Sequence[float], positives: Answers, k: int) -> float:
+def recall(scores: Sequence[float], positives: Sequence[int], k: int) -> float:
     return 1.0 if positives[0] in ranking(scores)[:k] else 0.0
 
 
-def any_recall(scores: Sequence[float], positives: Answers, k: int) -> float:
+def any_recall(scores: Sequence[float], positives: Sequence[int], k: int) -> float:
     return 1.0 if any(image in positives for image in ranking(scores)[:k]) else 0.0
 
 
-def average_precision(scores: Sequence[float], positives: Answers, k: int) -> float:
+def average_precision(scores: Sequence[float], positives: Sequence[int], k: int) -> float:
     """CIRCO's: the sum of precision times relevance over the first k, over min(positives, k)."""
     total = 0.0
     hits = 0

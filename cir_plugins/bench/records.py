@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cir_plugins.data.split import Split
 
 REPORT = ("dataset", "protocol", "splits", "average", "queries", "gallery")
+OPTIONAL = ("left_out", "blind", "unreachable")  # in a report where there is something to count
 # The folders of an absolute path, the last name left out; not the parts of a web address, except
 # for a path that was put after its host with a second slash.
 _FOLDERS = re.compile(
@@ -152,7 +153,8 @@ def read_record(name: str, out: Path) -> RunRecord | None:
         own = ("label", "method", "seed", "seconds", "parameters", "updates", "config")
         return RunRecord(
             **{key: content[key] for key in own},
-            report={key: content[key] for key in REPORT},
+            report={key: content[key] for key in REPORT}
+            | {key: content[key] for key in OPTIONAL if key in content},
             curve=tuple(content["curve"]),
             rankings=content["rankings"],
             fingerprint=content["fingerprint"],

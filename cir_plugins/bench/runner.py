@@ -196,7 +196,10 @@ def _record(job: Job, outcome: Outcome, *, with_rankings: bool) -> RunRecord:
         fingerprint=job.fingerprint,
         values={
             name: {
-                result.split: per_triplet(result.values[name].cpu().numpy(), split.queries)
+                result.split: per_triplet(
+                    result.values[name].cpu().numpy(),
+                    [query for query in split.queries if query.target is not None],
+                )
                 for result, split in zip(outcome.results, outcome.splits, strict=True)
             }
             for name in main

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cir_plugins.cli.options import Data, Root, Sets, data_options, need
 
+if TYPE_CHECKING:
+    from cir_plugins.data.check import CheckReport
+
 FOUND_ERRORS = 1
+_HEADER = ("split", "queries", "gallery", "references", "missing", "broken", "queries lost")
 
 
 def make_data(
@@ -52,10 +57,19 @@ def check(
     workers: Annotated[
         int | None, typer.Option("--workers", help="Processes that open images.")
     ] = None,
+    list_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--list",
+            metavar="FILE",
+            help="Write the id of every missing or broken image here, and what is wrong.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Count a data set and name missing or broken images.
 
-    Says what they cost in queries. Exit code 1 if anything is wrong.
+    Counts the queries that are lost with them. Exit code 1 if anything is wrong.
     """
     from cir_plugins.config.resolve import plan_reader
     from cir_plugins.data.check import check as check_data
@@ -64,7 +78,54 @@ def check(
     folder = need(root, "--root DIR")
     reader = plan_reader(Registry.load(), need(data, "--data NAME"), data_options(sets)).build()
     report = check_data(reader, folder, decode=decode, workers=workers)
-    for line in report.lines():
-        typer.echo(line)
+    show_check(report)
+    if list_file is not None:
+        _write_list(list_file, report)
     if not report.ok:
         raise typer.Exit(FOUND_ERRORS)
+
+
+def show_check(report: CheckReport) -> None:
+    """Print a table of the splits, then notes and errors."""
+    from cir_plugins.cli.terminal import make_console, plain_table
+
+    console = make_console()
+    if report.splits:
+        table = plain_table(*_HEADER)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in _rows(report):
+            table.add_row(*row)
+        console.print(table)
+        if not report.decoded:
+            console.print("pictures were looked for but not opened")
+    for label, messages in (("note", report.notes), ("error", report.errors)):
+        for message in messages:
+            console.print(f"{label}: {message}", soft_wrap=True)
+
+
+def _rows(report: CheckReport) -> Iterator[tuple[str, ...]]:
+    """The cells of each split, then sums of roles with several splits."""
+    for split in report.splits:
+        counts = (split.queries, split.gallery, split.references, split.missing, len(split.broken))
+        cells = (f"{count:,}" for count in counts)
+        yield split.name, *cells, _lost(split.lost, split.queries)
+    lost = report.lost()
+    for role, queries in report.queries().items():
+        if sum(split.role == role for split in report.splits) > 1:
+            yield f"all {role}", f"{queries:,}", "", "", "", "", _lost(lost[role], queries)
+
+
+def _lost(lost: int, queries: int) -> str:
+    from cir_plugins.data.check import percent
+
+    return f"{lost:,} ({percent(lost, queries)})" if lost else "0"
+
+
+def _write_list(file: Path, report: CheckReport) -> None:
+    from cir_plugins.files import write_atomically
+
+    images = report.unusable()
+    lines = "".join(f"{name}\t{reason}\n" for name, reason in images.items())
+    write_atomically(file, lines.encode())
+    typer.echo(f"written: {file}, {len(images):,} images")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -43,6 +43,23 @@ def show_report(report: Mapping[str, Any]) -> None:
         table.add_row(measure, *(_percent(given.get(measure)) for given in values))
     console.print(table)
     console.print(f"{report['queries']:,} queries, {report['gallery']:,} gallery images")
+    for line in _caveats(report):
+        console.print(line)
+
+
+def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
+    """Lines on what the measures are not about."""
+    if "left_out" in report:
+        total: Mapping[str, int] = report["left_out"]["total"]
+        counts = ", ".join(f"{count:,} {name}" for name, count in total.items())
+        yield f"left out, as images are missing: {counts}; cir check names the images"
+    if report.get("blind"):
+        yield f"{report['blind']:,} further queries are blind: they have no target"
+    if report.get("unreachable"):
+        yield (
+            f"{report['unreachable']:,} queries have their reference as target: the protocol "
+            "removes it, so that they are never hit"
+        )
 
 
 def _measures(splits: Sequence[Mapping[str, float]]) -> list[str]:

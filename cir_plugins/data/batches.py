@@ -1,7 +1,7 @@
-"""Training rows, the order of an epoch, and batches in which every distinct image appears once.
+"""The order of an epoch, and training batches in which every distinct image appears once.
 
-Everything drawn depends on (seed, epoch, row) alone, so that neither the number of loader workers
-nor a resumed run changes anything.
+Everything drawn depends on (seed, epoch, triplet) alone, so that neither the number of loader
+workers nor a resumed run changes anything.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cir_plugins.data.images import Augmentation, augment, open_image
-from cir_plugins.data.table import Row, TrainingTable, excluded_images
+from cir_plugins.data.augment import Augmentation, augment
+from cir_plugins.data.images import open_image
+from cir_plugins.data.table import TrainingTable, Triplet
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.errors import CIRError
 from cir_plugins.seeds import mix
@@ -23,54 +24,53 @@ from cir_plugins.types import Backbone, Batch
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What a batch is made of; sent to the worker that makes it.
+    """The contents of a batch, sent to the worker that makes it.
 
     Attributes:
         epoch: 0-based epoch.
         number: Position in the epoch.
-        rows: Indices of the training rows.
+        triplet_index: Indices of the training triplets.
         mined: (B, K) image indices of mined negatives, -1 where there is none; or None.
     """
 
     epoch: int
     number: int
-    rows: tuple[int, ...]
+    triplet_index: tuple[int, ...]
     mined: Tensor | None = None
 
 
 def epoch_plans(
-    rows: int, *, batch_size: int, drop_last: bool, seed: int, epoch: int, mined: Tensor | None
+    triplets: int, *, batch_size: int, drop_last: bool, seed: int, epoch: int, mined: Tensor | None
 ) -> list[BatchPlan]:
     """The batches of an epoch in a drawn order.
 
     Args:
-        rows: Number of training rows.
-        batch_size: Rows per batch, at most.
-        drop_last: Whether an incomplete last batch is left out; where not, the rows are shared out
-            so that batches differ by one row at most.
+        triplets: Number of training triplets.
+        batch_size: Triplets per batch, at most.
+        drop_last: Whether an incomplete last batch is left out; where not, the triplets are shared
+            out so that batches differ by one at most.
         seed: Seed of the run.
         epoch: 0-based epoch.
-        mined: (rows, K) mined negatives of the epoch, or None.
+        mined: (triplets, K) mined negatives of the epoch, or None.
 
     Raises:
         CIRError: If no batch is left.
     """
     generator = torch.Generator().manual_seed(mix(seed, epoch))
-    order = torch.randperm(rows, generator=generator)
+    order = torch.randperm(triplets, generator=generator)
     if drop_last:
-        kept = rows - rows % batch_size
-        chunks = [order[first : first + batch_size] for first in range(0, kept, batch_size)]
+        batches = list(torch.split(order[: triplets - triplets % batch_size], batch_size))
     else:
-        # Shared out evenly: the one or two rows that may be left over would have no negatives.
-        chunks = list(order.tensor_split(-(-rows // batch_size)))
-    if not chunks:
+        # Shared out evenly: the one or two that may be left over would have no negatives.
+        batches = list(order.tensor_split(-(-triplets // batch_size)))
+    if not batches or not len(batches[0]):
         raise CIRError(
-            f"train.batch_size {batch_size} exceeds the {rows} training rows and "
+            f"train.batch_size {batch_size} exceeds the {triplets} training triplets and "
             "train.drop_last leaves no batch; accepted: a smaller batch, or drop_last=false"
         )
     return [
-        BatchPlan(epoch, i, tuple(chunk.tolist()), None if mined is None else mined[chunk])
-        for i, chunk in enumerate(chunks)
+        BatchPlan(epoch, number, tuple(index.tolist()), None if mined is None else mined[index])
+        for number, index in enumerate(batches)
     ]
 
 
@@ -78,16 +78,16 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
     """Makes the batch of a plan; the data set behind the training loader.
 
     Args:
-        table: The training rows.
+        table: The training triplets.
         backbone: Gives ``preprocess`` and ``tokenize``.
         seed: Seed of the run.
-        known: Which known images never are negatives (``TrainSettings.known_positives``).
+        known_positives: Which images are never negatives (``TrainSettings.known_positives``).
         augmentation: Augmentation of the images.
         with_images: False where cached features replace the pixels.
         text_variants: Further readings of the captions, name -> caption_edit of a raw caption.
         caption_edit: Edit of every raw caption, or None.
-        processes: The processes that share a batch; images of other processes' rows are left out.
-        micro_batch: Rows of the batch that are embedded at once (``TrainSettings.micro_batch``).
+        processes: The processes that share a batch; images that another one has are left out.
+        micro_batch: Queries of the batch that are embedded at once (``TrainSettings.micro_batch``).
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         self.preprocess = backbone.preprocess
         self.tokenize = backbone.tokenize
         self.seed = seed
-        self.known_positives = known_positives
+        self.excluded = table.excluded_images(known_positives)
         self.augmentation: Augmentation = augmentation
         self.with_images = with_images
         self.text_variants = dict(text_variants or {})
@@ -118,33 +118,33 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
 
     def __getitem__(self, plan: BatchPlan) -> Batch:
         """The batch of a plan."""
-        rows = [self.table.rows[index] for index in plan.rows]
-        candidates = _candidates(rows, plan.mined)
-        column = {image: place for place, image in enumerate(candidates)}
-        references = [row.reference for row in rows]
-        distinct = list(dict.fromkeys([*self._own(candidates), *self._own(references)]))
+        triplets = [self.table.triplets[index] for index in plan.triplet_index]
+        candidates = _candidates(triplets, plan.mined)
+        column = {image: number for number, image in enumerate(candidates)}
+        references = [triplet.reference for triplet in triplets]
+        distinct = list(dict.fromkeys([*self._shard(candidates), *self._shard(references)]))
         place = {image: number for number, image in enumerate(distinct)}
-        text = self._texts(plan, rows, self.caption_edit, "text")
+        text = self._texts(plan, triplets, self.caption_edit, "text")
         return Batch(
             images=self._images(plan, distinct) if self.with_images else None,
             features=None,
             reference=torch.tensor([place.get(image, -1) for image in references]),
             candidates=torch.tensor([place.get(image, -1) for image in candidates]),
-            target=torch.tensor([column[row.target] for row in rows]),
-            excluded=self._excluded(rows, column),
+            target=torch.tensor([column[triplet.target] for triplet in triplets]),
+            excluded=self._excluded(plan, column),
             text=text,
             tokens=self.tokenize(text),
             mined=_mined(plan.mined, column),
             text_variants={
-                name: self.tokenize(self._texts(plan, rows, caption_edit, name))
+                name: self.tokenize(self._texts(plan, triplets, caption_edit, name))
                 for name, caption_edit in self.text_variants.items()
             },
-            rows=torch.tensor(plan.rows),
-            changed=[row.query.changed for row in rows],
+            triplet_index=torch.tensor(plan.triplet_index),
+            changed=[triplet.query.changed for triplet in triplets],
             image_index=torch.tensor(distinct, dtype=torch.long),
         )
 
-    def _own(self, images: Sequence[int]) -> Sequence[int]:
+    def _shard(self, images: Sequence[int]) -> Sequence[int]:
         span = self.processes.shard(len(images), self.micro_batch)
         return images[span.start : span.stop]
 
@@ -154,40 +154,40 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
             picture = open_image(self.table.paths[image])
             if self.augmentation != "none":
                 # Reference and target of one batch share a picture where they are the same image.
-                chance = random.Random(f"{self.seed} {plan.epoch} {plan.number} {image}")
-                picture = augment(picture, self.augmentation, chance)
+                rng = random.Random(f"{self.seed} {plan.epoch} {plan.number} {image}")
+                picture = augment(picture, self.augmentation, rng)
             pixels.append(self.preprocess(picture))
         return torch.stack(pixels) if pixels else torch.empty(0)
 
     def _texts(
         self,
         plan: BatchPlan,
-        rows: Sequence[Row],
+        triplets: Sequence[Triplet],
         caption_edit: Callable[[str], str] | None,
-        view: str,
+        variant: str,
     ) -> list[str]:
         texts = []
-        for index, row in zip(plan.rows, rows, strict=True):
-            chance = random.Random(f"{self.seed} {plan.epoch} {index} {view}")
-            captions = self.table.splits[row.split].captions
-            query = row.query
+        for index, triplet in zip(plan.triplet_index, triplets, strict=True):
+            rng = random.Random(f"{self.seed} {plan.epoch} {index} {variant}")
+            captions = self.table.splits[triplet.split].captions
+            query = triplet.query
             texts.append(
-                captions.draw(query.captions, query.category, row.order, chance, caption_edit)
+                captions.draw(query.captions, query.category, triplet.order, rng, caption_edit)
             )
         return texts
 
-    def _excluded(self, rows: Sequence[Row], column: Mapping[int, int]) -> Tensor:
-        """(B, C): other positives, and the reference where the protocol removes it."""
-        excluded = torch.zeros(len(rows), len(column), dtype=torch.bool)
-        for index, row in enumerate(rows):
-            images = excluded_images(row, self.table.splits[row.split], self.known_positives)
-            excluded[index, [column[image] for image in images if image in column]] = True
+    def _excluded(self, plan: BatchPlan, column: Mapping[int, int]) -> Tensor:
+        """The false-negative mask (B, C) bool."""
+        excluded = torch.zeros(len(plan.triplet_index), len(column), dtype=torch.bool)
+        for row, index in enumerate(plan.triplet_index):
+            images = self.excluded[index].tolist()
+            excluded[row, [column[image] for image in images if image in column]] = True
         return excluded
 
 
-def _candidates(rows: Sequence[Row], mined: Tensor | None) -> list[int]:
+def _candidates(triplets: Sequence[Triplet], mined: Tensor | None) -> list[int]:
     """Distinct images of the columns: the targets in order, then mined ones."""
-    images = [row.target for row in rows]
+    images = [triplet.target for triplet in triplets]
     if mined is not None:
         images += [image for image in mined.flatten().tolist() if image >= 0]
     return list(dict.fromkeys(images))
@@ -197,6 +197,6 @@ def _mined(mined: Tensor | None, column: Mapping[int, int]) -> Tensor | None:
     if mined is None:
         return None
     mask = torch.zeros(len(mined), len(column), dtype=torch.bool)
-    for index, images in enumerate(mined.tolist()):
-        mask[index, [column[image] for image in images if image >= 0]] = True
+    for row, images in enumerate(mined.tolist()):
+        mask[row, [column[image] for image in images if image >= 0]] = True
     return mask

@@ -1,4 +1,4 @@
-"""Whether a data folder is complete: counts, missing and broken pictures, and what they cost."""
+"""Completeness of a data folder: counts, missing and broken pictures, and lost queries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from cir_plugins.data.readers.missing import absence
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
 
-HEADER = ("split", "queries", "gallery", "references", "missing", "broken", "queries lost")
 _SHOWN = 10
 # Starting processes costs more than decoding this many pictures in this one.
 _WORTH_WORKERS = 400
@@ -25,7 +24,7 @@ _WORTH_WORKERS = 400
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """What was found out about one split.
+    """Counts of one split, and its images that cannot be used.
 
     Attributes:
         name: Name of the split.
@@ -33,10 +32,11 @@ class SplitCheck:
         queries: Queries, one per triplet unless the protocol asks two texts of each.
         gallery: Images that are ranked.
         references: Distinct reference images.
-        missing: Distinct images without a file, of gallery and queries.
+        missing_images: Distinct images without a file, of gallery and queries.
         broken: Image id -> why its file cannot be used.
         lost_references: Queries whose reference is missing or broken.
         lost_targets: Other queries whose target is missing or broken.
+        unreachable: Queries whose target is the reference that leaves their ranking.
     """
 
     name: str
@@ -44,26 +44,26 @@ class SplitCheck:
     queries: int
     gallery: int
     references: int
-    missing: int
+    missing_images: tuple[str, ...]
     broken: Mapping[str, str]
     lost_references: int
     lost_targets: int
+    unreachable: int = 0
+
+    @property
+    def missing(self) -> int:
+        """Number of images without a file."""
+        return len(self.missing_images)
 
     @property
     def lost(self) -> int:
-        """Queries that cannot be asked."""
+        """Number of queries without a usable reference or target."""
         return self.lost_references + self.lost_targets
-
-    def row(self) -> tuple[str, ...]:
-        """The cells of this split's line in the table."""
-        counts = (self.queries, self.gallery, self.references, self.missing, len(self.broken))
-        lost = f"{self.lost:,} ({_percent(self.lost, self.queries)})" if self.lost else "0"
-        return (self.name, *(f"{count:,}" for count in counts), lost)
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check of a data folder found.
+    """Result of checking a data folder.
 
     Attributes:
         root: The folder.
@@ -91,24 +91,19 @@ class CheckReport:
             totals[split.role] = totals.get(split.role, 0) + split.queries
         return totals
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """The table's cells under ``HEADER``: the splits, then sums of roles with several."""
-        rows = [split.row() for split in self.splits]
-        for role, queries in self.queries().items():
-            parts = [split for split in self.splits if split.role == role]
-            if len(parts) > 1:
-                lost = sum(part.lost for part in parts)
-                share = f"{lost:,} ({_percent(lost, queries)})" if lost else "0"
-                rows.append((f"all {role}", f"{queries:,}", "", "", "", "", share))
-        return rows
+    def lost(self) -> dict[str, int]:
+        """Lost queries of all splits of a role, by role."""
+        totals: dict[str, int] = {}
+        for split in self.splits:
+            totals[split.role] = totals.get(split.role, 0) + split.lost
+        return totals
 
-    def lines(self) -> list[str]:
-        """The report as plain text, a table and then notes and errors."""
-        lines = _table([HEADER, *self.rows()]) if self.splits else []
-        if self.splits and not self.decoded:
-            lines.append("pictures were looked for but not opened")
-        lines += [f"note: {note}" for note in self.notes]
-        return lines + [f"error: {error}" for error in self.errors]
+    def unusable(self) -> dict[str, str]:
+        """Every image that cannot be used, by id: ``missing``, or why its file is broken."""
+        images: dict[str, str] = {}
+        for split in self.splits:
+            images |= dict.fromkeys(split.missing_images, "missing") | dict(split.broken)
+        return dict(sorted(images.items()))
 
 
 def check(
@@ -123,24 +118,29 @@ def check(
     A training picture that no triplet needs may be missing: that is a note, not an error.
 
     Args:
-        reader: A reader; its ``annotations`` and ``notes`` are used where it has them.
+        reader: A reader; its ``annotations``, ``notes`` and ``looked_for`` are used where it has
+            them.
         root: Data folder.
         decode: Open every picture, with a progress bar on stderr.
         workers: Processes that open pictures; None for one per core, 8 at most.
     """
     root = Path(root)
     annotations: Callable[[Path], list[Split]] = getattr(reader, "annotations", reader)
-    notes: Callable[[Path], list[str]] = getattr(reader, "notes", lambda _: [])
+    notes_of: Callable[[Path], list[str]] = getattr(reader, "notes", lambda _: [])
+    looked_for: Callable[[Path], str] = getattr(reader, "looked_for", lambda _: "")
     try:
         splits = annotations(root)
-        found = notes(root)
+        notes = notes_of(root)
         paths = {path for split in splits for path in split.paths.values()}
         reasons = _broken(sorted(paths), workers) if decode else {}
     except CIRError as error:
         return CheckReport(root, decoded=False, errors=[str(error)])
     checks = tuple(_check_split(split, reasons) for split in splits)
-    found += [f"{split.name}: {_cost(split)}" for split in checks if _harmless(split)]
-    return CheckReport(root, checks, decode, _errors(root, checks, bool(paths)), found)
+    notes += [f"{split.name}: {_cost(split)}" for split in checks if _harmless(split)]
+    notes += [f"{split.name}: {_unreachable(split)}" for split in checks if split.unreachable]
+    if paths or not checks:
+        return CheckReport(root, checks, decode, _errors(root, checks), notes)
+    return CheckReport(root, checks, decode, [_no_picture(root, checks, looked_for(root))], notes)
 
 
 def _check_split(split: Split, reasons: Mapping[Path, str]) -> SplitCheck:
@@ -152,10 +152,13 @@ def _check_split(split: Split, reasons: Mapping[Path, str]) -> SplitCheck:
         queries=len(split.queries),
         gallery=len(split.gallery),
         references=len({query.reference for query in split.queries}),
-        missing=sum(name not in split.paths for name in lack.images),
+        missing_images=tuple(name for name in lack.images if name not in split.paths),
         broken={n: reasons[path] for n, path in split.paths.items() if path in reasons},
         lost_references=lack.references,
         lost_targets=lack.targets,
+        unreachable=sum(
+            split.drop_reference and query.target == query.reference for query in split.queries
+        ),
     )
 
 
@@ -164,30 +167,43 @@ def _harmless(split: SplitCheck) -> bool:
     return split.missing > 0 and split.role == "train" and not split.lost and not split.broken
 
 
-def _errors(root: Path, checks: Sequence[SplitCheck], pictures: bool) -> list[str]:
+def _errors(root: Path, checks: Sequence[SplitCheck]) -> list[str]:
     if not checks:
         return [f"no split was found in {root}"]
-    if not pictures:
-        lost, queries = (sum(getattr(c, name) for c in checks) for name in ("lost", "queries"))
-        return [
-            f"not one picture was found in {root}: "
-            f"{lost:,} of {queries:,} queries ({_percent(lost, queries)}) cannot be asked"
-        ]
     errors: list[str] = []
     for split in checks:
         if (split.missing or split.broken) and not _harmless(split):
             errors.append(f"{split.name}: {_cost(split)}")
+            if split.missing:
+                errors.append(f"{split.name}: missing: {_first(split.missing_images)}")
         errors += list(split.broken.values())[:_SHOWN]
         if len(split.broken) > _SHOWN:
             errors.append(f"{split.name}: {len(split.broken) - _SHOWN:,} more images are broken")
     return errors
 
 
+def _first(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + rest
+
+
+def _no_picture(root: Path, checks: Sequence[SplitCheck], looked_for: str) -> str:
+    lost, queries = sum(split.lost for split in checks), sum(split.queries for split in checks)
+    tried = f"\nlooked for: {looked_for}" if looked_for else ""
+    return f"not one picture was found in {root}: {share(lost, queries)} are lost{tried}"
+
+
+def _unreachable(split: SplitCheck) -> str:
+    return (
+        f"{split.unreachable:,} queries have their reference as target: the protocol removes it, "
+        "so that they are never hit"
+    )
+
+
 def _cost(split: SplitCheck) -> str:
-    share = f"{split.lost:,} of {split.queries:,} queries ({_percent(split.lost, split.queries)})"
     lack = f"{split.missing:,} images are missing and {len(split.broken):,} broken"
     whose = f"{split.lost_references:,} lack the reference, {split.lost_targets:,} only the target"
-    return f"{lack}, which costs {share}: {whose}"
+    return f"{lack}, which costs {share(split.lost, split.queries)}: {whose}"
 
 
 def _broken(paths: Sequence[Path], workers: int | None) -> dict[Path, str]:
@@ -222,14 +238,11 @@ def _reason(path: Path) -> str | None:
     return None
 
 
-def _percent(part: int, whole: int) -> str:
+def share(part: int, whole: int) -> str:
+    """A number of queries out of all of them, with their percentage."""
+    return f"{part:,} of {whole:,} queries ({percent(part, whole)})"
+
+
+def percent(part: int, whole: int) -> str:
+    """A share in percent, with one decimal."""
     return f"{part / whole:.1%}" if whole else "0.0%"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
-    return lines

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cir_plugins.data.captions import Captions
 
 if TYPE_CHECKING:
-    pass
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Split:
-    """Queries with the gallery they are asked of.
+    """Queries and the gallery to search for them.
 
     Attributes:
         name: For example ``dress.val``; unique among the splits a reader gives.
@@ -68,3 +69,72 @@ class Split:
     main: tuple[str, ...] = ("recall@10", "recall@50")
     captions: Captions = field(default_factory=Captions)
     absent: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def arrays(self) -> SplitArrays:
+        """The split's ids as indices, computed once."""
+        return SplitArrays.of(self)
+
+
+@dataclass(frozen=True)
+class SplitArrays:
+    """The ids of a split's Q queries as indices into its N gallery images; -1 is no image.
+
+    Attributes:
+        images: The gallery's ids, then those of references outside it.
+        reference: (Q,) int64 index of the reference among ``images``: N or more outside the
+            gallery.
+        positives: (Q, A) int64 gallery indices, the target first.
+        counts: (Q,) int64 number of positives, inside the gallery or not; at least 1.
+        blind: (Q,) bool, queries without a target.
+        group: (Q, G) int64 gallery indices of the subset, ascending; None where no query has one.
+    """
+
+    images: tuple[str, ...]
+    reference: Tensor
+    positives: Tensor
+    counts: Tensor
+    blind: Tensor
+    group: Tensor | None
+
+    @property
+    def target(self) -> Tensor:
+        """(Q,) int64 gallery index of the target."""
+        return self.positives[:, 0]
+
+    @classmethod
+    def of(cls, split: Split) -> SplitArrays:
+        """The indices of a split with one query or more."""
+        import torch  # reading and checking data does without
+
+        index = {name: number for number, name in enumerate(split.gallery)}
+        positives = [_positives(query, index) for query in split.queries]
+        groups = [
+            sorted({index[name] for name in query.group if name in index})
+            for query in split.queries
+        ]
+        grouped = any(query.group for query in split.queries)
+        for query in split.queries:
+            index.setdefault(query.reference, len(index))
+        return cls(
+            tuple(index),
+            torch.tensor([index[query.reference] for query in split.queries]),
+            _padded(positives),
+            torch.tensor([max(1, len(query.positives)) for query in split.queries]),
+            torch.tensor([query.target is None for query in split.queries]),
+            _padded(groups) if grouped else None,
+        )
+
+
+def _positives(query: Query, index: Mapping[str, int]) -> list[int]:
+    """Gallery indices of the positives, the target first; -1 for one that is not there."""
+    names = [query.target, *(name for name in query.positives if name != query.target)]
+    return [-1 if name is None else index.get(name, -1) for name in names]
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """The rows as one matrix of one column or more, -1 where a row is shorter."""
+    import torch
+
+    width = max([1, *map(len, rows)])
+    return torch.tensor([[*row, *([-1] * (width - len(row)))] for row in rows])

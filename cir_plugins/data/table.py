@@ -1,10 +1,11 @@
-"""Training rows over one numbering of their images, and what may never be a negative of each."""
+"""Training triplets over one numbering of their images, and what is never a negative of each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,8 +15,8 @@ from cir_plugins.errors import CIRError
 
 
 @dataclass(frozen=True)
-class Row:
-    """One training query with its images as numbers.
+class Triplet:
+    """One training query with its images as indices.
 
     Attributes:
         query: The query.
@@ -23,7 +24,7 @@ class Row:
         reference: Index of the reference image.
         target: Index of the target image.
         positives: Indices of every known positive.
-        order: Which of the triplet's texts this row is (0, or 1 in two-query modes).
+        order: Which of the query's texts this triplet has (0, or 1 in two-query modes).
     """
 
     query: Query
@@ -35,103 +36,155 @@ class Row:
 
 
 @dataclass(frozen=True)
-class TrainingTable:
-    """The rows of all training splits over one numbering of their images.
+class ImageLists:
+    """Some images for each of R triplets, in one array.
 
     Attributes:
-        splits: The training splits.
-        images: Image ids; an image of several splits appears once.
-        paths: The file of each image.
-        rows: The training rows, split after split.
-        pools: Per split the indices (N,) of the images that negatives are mined from.
-        arrays: The rows' numbers.
+        starts: (R + 1,) int64, where each triplet's images start and the last one's end.
+        images: (M,) int64 image indices, triplet after triplet.
     """
 
-    splits: tuple[Split, ...]
-    images: tuple[str, ...]
-    paths: tuple[Path, ...]
-    rows: tuple[Row, ...]
-    pools: tuple[Tensor, ...]
-    arrays: TripletArrays
+    starts: Tensor
+    images: Tensor
 
+    @classmethod
+    def of(cls, lists: Sequence[Sequence[int]]) -> ImageLists:
+        """The images listed for each triplet."""
+        sizes = torch.tensor([0, *map(len, lists)])
+        images = [image for images in lists for image in images]
+        return cls(sizes.cumsum(0), torch.tensor(images, dtype=torch.long))
 
-def training_table(splits: Sequence[Split], pool: str = "gallery") -> TrainingTable:
-    """The table of the training splits among the given ones; ``pool`` as ``mining.from_images``.
+    def __getitem__(self, triplet: int) -> Tensor:
+        """The images (m,) of one triplet."""
+        return self.images[self.starts[triplet] : self.starts[triplet + 1]]
 
-    Raises:
-        CIRError: If there is no training split, or none of its queries has a target.
-    """
-    chosen = tuple(split for split in splits if split.role == "train")
-    if not chosen:
-        names = ", ".join(split.name for split in splits) or "none"
-        raise CIRError(f"the data set has no training split; its splits: {names}")
-    numbers: dict[str, int] = {}
-    paths: list[Path] = []
-    for split in chosen:
-        for name, path in split.paths.items():
-            if name not in numbers:
-                numbers[name] = len(paths)
-                paths.append(path)
-    rows = [
-        _row(query, split, index, numbers)
-        for index, split in enumerate(chosen)
-        for query in split.queries
-    ]
-    if not rows:
-        raise CIRError("the training splits hold no query with a target and an image")
-    pools = [[numbers[name] for name in split.gallery] for split in chosen]
-    if pool == "targets":
-        pools = [sorted({row.target for row in rows if row.split == n}) for n in range(len(chosen))]
-    members, flat = tuple(torch.tensor(images) for images in pools), TripletArrays.of(rows)
-    return TrainingTable(chosen, tuple(numbers), tuple(paths), tuple(rows), members, flat)
-
-
-def _row(query: Query, split: Split, index: int, numbers: Mapping[str, int]) -> Row:
-    if query.target is None:
-        raise CIRError(f"training query '{query.id}' has no target")
-    positives = tuple(numbers[name] for name in query.positives if name in numbers)
-    texts = split.captions.texts(query.captions, query.category)
-    order = texts.index(query.text) if query.text in texts else 0
-    return Row(query, index, numbers[query.reference], numbers[query.target], positives, order)
-
-
-def excluded_images(row: Row, split: Split, known_positives: str) -> set[int]:
-    """Images that may never be a negative of the row, its target left aside."""
-    if known_positives != "all":
-        return set()
-    images = {*row.positives, row.reference} if split.drop_reference else set(row.positives)
-    return images - {row.target}
+    def triplets(self) -> Tensor:
+        """The triplet (M,) of each image, ascending."""
+        return torch.repeat_interleave(torch.arange(len(self.starts) - 1), self.starts.diff())
 
 
 @dataclass(frozen=True)
 class TripletArrays:
-    """The numbers of R training rows with M positives between them.
+    """The indices of R training triplets.
 
     Attributes:
-        split: (R,) int64 split of each row.
+        split: (R,) int64 split.
         reference: (R,) int64 image.
         target: (R,) int64 image.
-        answered: (M,) int64 row of each known positive, ascending.
-        answer: (M,) int64 image of it; in a row each image appears once.
+        positives: Every known positive of each triplet, without repeats.
+        excluded: What is never a negative of each triplet, the false-negative mask, where all
+            known positives are taken into account.
     """
 
     split: Tensor
     reference: Tensor
     target: Tensor
-    answered: Tensor
-    answer: Tensor
+    positives: ImageLists
+    excluded: ImageLists
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> TripletArrays:
-        """The numbers of the rows."""
-        positives = [
-            (number, i) for number, row in enumerate(rows) for i in dict.fromkeys(row.positives)
-        ]
-        answered, answer = torch.tensor(positives).long().view(-1, 2).unbind(1)
+    def of(cls, triplets: Sequence[Triplet], splits: Sequence[Split]) -> TripletArrays:
+        """The indices of the triplets."""
         return cls(
-            torch.tensor([row.split for row in rows]),
-            torch.tensor([row.reference for row in rows]),
-            torch.tensor([row.target for row in rows]),
-            answered.contiguous(),
-            answer.contiguous(),
+            torch.tensor([triplet.split for triplet in triplets]),
+            torch.tensor([triplet.reference for triplet in triplets]),
+            torch.tensor([triplet.target for triplet in triplets]),
+            ImageLists.of([list(dict.fromkeys(triplet.positives)) for triplet in triplets]),
+            ImageLists.of([_excluded(triplet, splits[triplet.split]) for triplet in triplets]),
         )
+
+
+def _excluded(triplet: Triplet, split: Split) -> list[int]:
+    """The positives, and the reference where it leaves the ranking; never the target."""
+    images = dict.fromkeys(triplet.positives)
+    if split.drop_reference:
+        images[triplet.reference] = None
+    images.pop(triplet.target, None)
+    return list(images)
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """The triplets of all training splits over one numbering of their images.
+
+    Attributes:
+        splits: The training splits.
+        images: Image ids; an image of several splits appears once.
+        paths: The file of each image.
+        triplets: The training triplets, split after split.
+        negative_images: Per split the indices (N,) of the images that negatives are mined from.
+        arrays: The triplets' indices.
+    """
+
+    splits: tuple[Split, ...]
+    images: tuple[str, ...]
+    paths: tuple[Path, ...]
+    triplets: tuple[Triplet, ...]
+    negative_images: tuple[Tensor, ...]
+    arrays: TripletArrays
+
+    def excluded_images(self, known_positives: str) -> ImageLists:
+        """Images that are never a negative of each triplet, its target left aside.
+
+        Args:
+            known_positives: ``all``: every known positive, and the reference where it leaves the
+                ranking. ``target``: none but the target.
+        """
+        if known_positives == "all":
+            return self.arrays.excluded
+        return ImageLists.of([()] * len(self.triplets))
+
+
+def training_table(
+    splits: Sequence[Split], from_images: Literal["gallery", "targets"] = "gallery"
+) -> TrainingTable:
+    """The table of the training splits among these.
+
+    Args:
+        splits: Splits of any role.
+        from_images: Images that negatives are mined from (``MiningSettings.from_images``).
+
+    Raises:
+        CIRError: If there is no training split, or none of its queries has a target.
+    """
+    training = tuple(split for split in splits if split.role == "train")
+    if not training:
+        names = ", ".join(split.name for split in splits) or "none"
+        raise CIRError(f"the data set has no training split; its splits: {names}")
+    index: dict[str, int] = {}
+    paths: list[Path] = []
+    for split in training:
+        for name, path in split.paths.items():
+            if name not in index:
+                index[name] = len(paths)
+                paths.append(path)
+    triplets = tuple(
+        _triplet(query, split, number, index)
+        for number, split in enumerate(training)
+        for query in split.queries
+    )
+    if not triplets:
+        raise CIRError("the training splits hold no query with a target and an image")
+    images = [[index[name] for name in split.gallery] for split in training]
+    if from_images == "targets":
+        targets: list[set[int]] = [set() for _ in training]
+        for triplet in triplets:
+            targets[triplet.split].add(triplet.target)
+        images = [sorted(members) for members in targets]
+    return TrainingTable(
+        training,
+        tuple(index),
+        tuple(paths),
+        triplets,
+        tuple(torch.tensor(members) for members in images),
+        TripletArrays.of(triplets, training),
+    )
+
+
+def _triplet(query: Query, split: Split, number: int, index: Mapping[str, int]) -> Triplet:
+    if query.target is None:
+        raise CIRError(f"training query '{query.id}' has no target")
+    positives = tuple(index[name] for name in query.positives if name in index)
+    texts = split.captions.texts(query.captions, query.category)
+    order = texts.index(query.text) if query.text in texts else 0
+    return Triplet(query, number, index[query.reference], index[query.target], positives, order)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cir_plugins.data.table import TrainingTable
+from cir_plugins.data.table import ImageLists, TrainingTable
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding, FeatureStore, feature_chunks
 from cir_plugins.errors import SharedError
@@ -92,8 +92,8 @@ def mine(
         CIRError: If no row has a negative.
     """
     processes = processes or ProcessGroup()
-    images = torch.full((len(table.rows), epochs * count), -1)
-    tally = PoolStatistics(len(table.rows))
+    images = torch.full((len(table.triplets), epochs * count), -1)
+    tally = PoolStatistics(len(table.triplets))
     for split in range(len(table.splits)):
         known_columns = _known(table, split, known_positives)
         embedded: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
@@ -109,14 +109,14 @@ def mine(
                 epochs * count,
                 mix(seed, epoch) & 0xFFFFFFFF,
             ).cpu()
-            pool = table.pools[split]
+            pool = table.negative_images[split]
             images[rows] = torch.where(drawn >= 0, pool[drawn.clamp(min=0)], -1)
             before = None if previous is None else known_columns.column[previous.images[rows]]
             _count(tally, block, known_columns, before)
     images = processes.all_reduce_max(images)
     if bool((images < 0).all()):
         raise SharedError(
-            f"sampler left no negative for any of the {len(table.rows)} training rows at epoch "
+            f"sampler left no negative for any of the {len(table.triplets)} training rows at epoch "
             f"{epoch}: widen its bounds"
         )
     return Mined(images, epoch, PoolStatistics.joined(processes.all_gather_object(tally)).report())
@@ -132,7 +132,7 @@ def _blocks(
     own: range,
 ) -> Iterable[Pool]:
     """Pools of a split's rows ``own``, under a progress bar."""
-    candidates = len(table.pools[split])
+    candidates = len(table.negative_images[split])
     bar: Iterable[Pool] = tqdm(
         pools(
             embedded[0],
@@ -173,24 +173,21 @@ class _Known:
 
 
 def _known(table: TrainingTable, split: int, known_positives: str) -> _Known:
-    """As ``excluded_images`` of every row, all at once."""
-    pool, flat = table.pools[split], table.arrays
+    """The exclusions and positives of a split's triplets, in columns."""
+    images, arrays = table.negative_images[split], table.arrays
     column = torch.full((len(table.images) + 1,), -1)
-    column[pool] = torch.arange(len(pool))
-    rows = (flat.split == split).nonzero().flatten()
-    target = flat.target[rows]
-    place = torch.full((len(flat.split),), -1)
-    place[rows] = torch.arange(len(rows))
-    row = place[flat.answered]
-    row, image = row[row >= 0], flat.answer[row >= 0]
-    positives = Columns.gathered(row, column[image], len(rows))
-    if known_positives != "all":
-        row, image = row[:0], image[:0]
-    elif table.splits[split].drop_reference:
-        row, image = torch.cat([row, place[rows]]), torch.cat([image, flat.reference[rows]])
-    out = torch.where(image == target[row], -1, column[image])
-    excluded = Columns.gathered(row, out, len(rows))
-    return _Known(rows, column, column[target], excluded, positives)
+    column[images] = torch.arange(len(images))
+    triplets = (arrays.split == split).nonzero().flatten()
+    place = torch.full((len(arrays.split),), -1)
+    place[triplets] = torch.arange(len(triplets))
+
+    def columns(lists: ImageLists) -> Columns:
+        row = place[lists.triplets()]
+        return Columns.gathered(row[row >= 0], column[lists.images[row >= 0]], len(triplets))
+
+    excluded = columns(table.excluded_images(known_positives))
+    target = column[arrays.target[triplets]]
+    return _Known(triplets, column, target, excluded, columns(arrays.positives))
 
 
 def _count(tally: PoolStatistics, block: Pool, known: _Known, before: Tensor | None) -> None:
@@ -216,8 +213,8 @@ def _embed(
 
     Each process embeds its share; one without a share embeds what is there first, for its shape.
     """
-    pool = table.pools[split].tolist()
-    rows = [row for row in table.rows if row.split == split]
+    pool = table.negative_images[split].tolist()
+    rows = [row for row in table.triplets if row.split == split]
     span, shown = processes.shard(len(rows)), processes.shard(len(pool))
     asked = rows[span.start : span.stop] or rows[:1]
     gallery = pool[shown.start : shown.stop] or pool[:1]

@@ -49,7 +49,8 @@ def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
     if is_dataclass(factory) and isinstance(factory, type):
         return {
             field.name: Option(field.name, hints[field.name], _default(field))
-            for field in fields(factory)
+            # As its constructor has them: those that are keywords only come last.
+            for field in sorted(fields(factory), key=lambda field: bool(field.kw_only))
             if field.init
         }
     options = {}

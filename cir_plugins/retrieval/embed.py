@@ -18,59 +18,59 @@ from cir_plugins.types import Features
 
 def embed(
     method: Method,
-    chunks: Iterator[tuple[Tensor, Features]],
+    batches: Iterator[tuple[Tensor, Features]],
     encoding: Encoding,
     *,
     gallery: int,
     references: Sequence[int],
     texts: Sequence[str],
 ) -> tuple[Tensor, Tensor]:
-    """Queries (Q, D) or (Q, S, D) in their order, and targets (gallery, ...), on the device.
+    """Query embeddings (Q, D) or (Q, S, D) in order, and those of the gallery, on the device.
 
     Queries are composed as soon as their reference's features are there, so that the features of
-    one chunk of images are all that is held.
+    one batch of images are all that is held.
 
     Args:
         method: Put into evaluation mode.
-        chunks: (positions, features on the device); the gallery has the first positions.
+        batches: (positions, features on the device); the gallery has the first positions.
         encoding: Device, precision and batch size.
         gallery: Number of images that are candidates.
         references: Position of each query's reference.
         texts: Text of each query.
     """
-    asked: dict[int, list[int]] = {}
+    queries_at: dict[int, list[int]] = {}
     for number, position in enumerate(references):
-        asked.setdefault(position, []).append(number)
-    targets: list[Tensor] = []
+        queries_at.setdefault(position, []).append(number)
+    images: list[Tensor] = []
     queries: list[Tensor] = []
     order: list[int] = []
     method.eval()
     with torch.no_grad(), autocast(encoding.device, encoding.dtype):
-        for positions, features in chunks:
-            # The gallery comes first, so its part of a chunk is a prefix.
+        for positions, features in batches:
+            # The gallery comes first, so its images are the first of a batch.
             inside = int((positions < gallery).sum())
             if inside:
-                kept = torch.arange(inside, device=encoding.device)
-                targets.append(method.encode_gallery(select(features, kept)).float())
-            waiting = [
+                first = torch.arange(inside, device=encoding.device)
+                images.append(method.encode_gallery(select(features, first)).float())
+            pairs = [
                 (place, number)
                 for place, position in enumerate(positions.tolist())
-                for number in asked.get(position, ())
+                for number in queries_at.get(position, ())
             ]
-            for first in range(0, len(waiting), encoding.batch_size):
-                chunk = waiting[first : first + encoding.batch_size]
-                places = torch.tensor([place for place, _ in chunk], device=encoding.device)
-                tokens = method.backbone.tokenize([texts[number] for _, number in chunk])
+            for start in range(0, len(pairs), encoding.batch_size):
+                batch = pairs[start : start + encoding.batch_size]
+                places = torch.tensor([place for place, _ in batch], device=encoding.device)
+                tokens = method.backbone.tokenize([texts[number] for _, number in batch])
                 tokens = move_tokens(tokens, encoding.device)
                 queries.append(method.encode_query(select(features, places), tokens).float())
-                order += [number for _, number in chunk]
+                order += [number for _, number in batch]
     place_of = torch.empty(len(order), dtype=torch.long)
     place_of[torch.tensor(order)] = torch.arange(len(order))
-    return torch.cat(queries)[place_of.to(encoding.device)], torch.cat(targets)
+    return torch.cat(queries)[place_of.to(encoding.device)], torch.cat(images)
 
 
 def query_text(method: Method, query: Query, captions: Captions) -> str:
-    """The text of a query as evaluation asks it, with the method's caption_edit of raw captions."""
+    """The text of a query in evaluation, with the method's edit of its raw captions."""
     caption_edit = type(method).caption_edit
     if caption_edit is None:
         return query.text

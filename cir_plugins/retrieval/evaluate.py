@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cir_plugins.data.split import Query, Split
+from cir_plugins.data.split import Split, SplitArrays
 from cir_plugins.encoding.features import Encoding, feature_chunks
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
@@ -17,6 +18,8 @@ from cir_plugins.retrieval.embed import embed, query_text
 from cir_plugins.retrieval.metrics import per_query, positive_ranks
 from cir_plugins.retrieval.ranking import top_k
 from cir_plugins.retrieval.scores import rows_per_block, score
+
+INCOMPLETE = "(images missing)"
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,17 @@ class Encoded:
 
 @dataclass(frozen=True)
 class SplitResult:
-    """What a split's queries reached.
+    """Measures of a split, over its Q queries with a target.
 
     Attributes:
         split: Name of the split.
         measures: Measure -> mean over the queries, a fraction.
-        values: Measure -> (Q,) value of each query.
-        queries: Number of queries with a target.
+        values: Measure -> (Q,) value of each query, in order.
+        queries: Number of queries with a target, Q.
         gallery: Number of images ranked.
+        blind: Number of further queries, without a target.
+        unreachable: Queries whose target is the reference that leaves their ranking.
+        left_out: Counts of what the split lacks because images are missing, by name.
     """
 
     split: str
@@ -51,28 +57,30 @@ class SplitResult:
     values: Mapping[str, Tensor] = field(repr=False)
     queries: int
     gallery: int
+    blind: int = 0
+    unreachable: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
     """Queries and gallery of a split; each distinct image is opened and encoded once.
 
     Queries are composed as soon as their reference's features are there, so that features of at
-    most one chunk of images are held.
+    most one batch of images are held.
 
     Raises:
         CIRError: If the split has no queries or no gallery.
     """
     if not split.queries or not split.gallery:
         raise CIRError(f"split '{split.name}' has no {'gallery' if split.queries else 'queries'}")
-    names = list(dict.fromkeys([*split.gallery, *(query.reference for query in split.queries)]))
-    number = {name: index for index, name in enumerate(names)}
-    paths = [split.paths[name] for name in names]
+    arrays = split.arrays
+    paths = [split.paths[name] for name in arrays.images]
     queries, targets = embed(
         method,
         feature_chunks(method.backbone, paths, encoding, split.name),
         encoding,
         gallery=len(split.gallery),
-        references=[number[query.reference] for query in split.queries],
+        references=arrays.reference.tolist(),
         texts=[query_text(method, query, split.captions) for query in split.queries],
     )
     return Encoded(split, queries, targets)
@@ -81,19 +89,18 @@ def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
 def score_blocks(method: Method, encoded: Encoded) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of (rows, scores (q, N)); a removed reference scores -inf.
 
-    A block is all that is kept of the score matrix.
+    One block of the score matrix is held at a time.
     """
     split = encoded.split
-    number = {name: index for index, name in enumerate(split.gallery)}
+    reference = split.arrays.reference.to(encoded.queries.device)
     step = rows_per_block(len(encoded.targets), encoded.queries.device)
     for first in range(0, len(encoded.queries), step):
         rows = slice(first, min(first + step, len(encoded.queries)))
         scores = score(encoded.queries[rows], encoded.targets, method.similarity)
         if split.drop_reference:
-            places = [number.get(query.reference, -1) for query in split.queries[rows]]
-            column = torch.tensor(places, device=scores.device)
-            row = torch.arange(len(places), device=scores.device)
-            scores[row[column >= 0], column[column >= 0]] = -torch.inf
+            column = reference[rows]
+            (row,) = torch.nonzero(column < scores.shape[1], as_tuple=True)
+            scores[row, column[row]] = -torch.inf
         yield rows, scores
         del scores  # the next block takes its place, in memory and in the processor's caches
 
@@ -112,55 +119,46 @@ def evaluate(method: Method, split: Split, encoding: Encoding) -> SplitResult:
 
 
 def evaluate_encoded(method: Method, encoded: Encoded) -> SplitResult:
-    """The measures of a split that has been encoded."""
-    split = encoded.split
-    number = {name: index for index, name in enumerate(split.gallery)}
-    positives = _padded([_answers(query, number) for query in split.queries])
-    positives = positives.to(encoded.queries.device)
-    counts = torch.tensor([max(1, len(query.positives)) for query in split.queries])
-    grouped = any(query.group for query in split.queries)
+    """The measures of an encoded split."""
+    split, arrays = encoded.split, encoded.split.arrays
+    positives = arrays.positives.to(encoded.queries.device)
     ranks, subset = [], []
     for rows, scores in score_blocks(method, encoded):
         ranks.append(positive_ranks(scores, positives[rows]).cpu())
-        if grouped:
-            subset.append(_subset_ranks(scores, split.queries[rows], number).cpu())
+        if arrays.group is not None:
+            subset.append(_subset_ranks(scores, arrays, rows).cpu())
         del scores
-    all_ranks = torch.cat(ranks)
-    subset_ranks = torch.cat(subset) if grouped else None
-    values = {name: per_query(name, all_ranks, subset_ranks, counts) for name in split.measures}
-    measures = {name: float(value.mean()) for name, value in values.items()}
-    return SplitResult(split.name, measures, values, len(split.queries), len(split.gallery))
-
-
-def _answers(query: Query, number: Mapping[str, int]) -> list[int]:
-    """Gallery indices of the positives, the target first; -1 for one that is not there."""
-    named = [query.target, *(name for name in query.positives if name != query.target)]
-    return [number.get(name, -1) if name is not None else -1 for name in named]
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    width = max(len(row) for row in rows)
-    return torch.tensor([[*row, *([-1] * (width - len(row)))] for row in rows])
-
-
-def _subset_ranks(scores: Tensor, queries: Sequence[Query], number: Mapping[str, int]) -> Tensor:
-    """Rank (q,) of the target among its group, the reference left out."""
-    members = [
-        sorted(number[name] for name in query.group if name in number and name != query.reference)
-        for query in queries
-    ]
-    columns = _padded([row or [-1] for row in members]).to(scores.device)
-    inside = columns >= 0
-    part = scores.gather(1, columns.clamp(min=0)).masked_fill(~inside, -torch.inf)
-    targets = [number.get(query.target or "", -2) for query in queries]
-    place = torch.tensor(
-        [
-            [row.index(target) if target in row else -1]
-            for row, target in zip(members, targets, strict=True)
-        ],
-        device=scores.device,
+    seen = ~arrays.blind
+    all_ranks = torch.cat(ranks)[seen]
+    subset_ranks = torch.cat(subset)[seen] if subset else None
+    values = {
+        name: per_query(name, all_ranks, subset_ranks, arrays.counts[seen])
+        for name in split.measures
+    }
+    removed = (arrays.reference == arrays.target) & seen & split.drop_reference
+    return SplitResult(
+        split.name,
+        measures={name: float(value.mean()) for name, value in values.items()},
+        values=values,
+        queries=int(seen.sum()),
+        gallery=len(split.gallery),
+        blind=int(arrays.blind.sum()),
+        unreachable=int(removed.sum()),
+        left_out=split.absent,
     )
-    return positive_ranks(part, place)[:, 0]
+
+
+def _subset_ranks(scores: Tensor, arrays: SplitArrays, rows: slice) -> Tensor:
+    """Rank (q,) of the target within its query's group, the reference left out."""
+    if arrays.group is None:
+        raise ValueError("the split has no groups")
+    group = arrays.group[rows]
+    inside = (group >= 0) & (group != arrays.reference[rows, None])
+    is_target = inside & (group == arrays.target[rows, None])
+    column = torch.where(is_target.any(dim=1), is_target.int().argmax(dim=1), -1)
+    group, inside = group.to(scores.device), inside.to(scores.device)
+    members = scores.gather(1, group.clamp(min=0)).masked_fill(~inside, -torch.inf)
+    return positive_ranks(members, column[:, None].to(scores.device))[:, 0]
 
 
 def rankings(
@@ -176,23 +174,22 @@ def rankings(
     A removed reference is not ranked. With ``groups`` the members of the query's group that are
     not among the first k follow, in the order in which they rank.
     """
-    gallery = encoded.split.gallery
-    number = {name: index for index, name in enumerate(gallery)}
-    wanted = range(len(encoded.queries)) if rows is None else rows
-    found: dict[int, list[str]] = {}
+    gallery, group = encoded.split.gallery, encoded.split.arrays.group
+    queries = range(len(encoded.queries)) if rows is None else rows
+    images: dict[int, list[str]] = {}
     for block, scores in score_blocks(method, encoded):
-        kept = sorted(set(wanted) & set(range(block.start, block.stop)))
-        best, order = top_k(scores[[row - block.start for row in kept]], k)
-        for row, columns, values in zip(kept, order.tolist(), best.tolist(), strict=True):
-            if groups:
-                members = {number.get(name, -1) for name in encoded.split.queries[row].group}
+        local = sorted(set(queries) & set(range(block.start, block.stop)))
+        best, order = top_k(scores[[row - block.start for row in local]], k)
+        for row, columns, values in zip(local, order.tolist(), best.tolist(), strict=True):
+            if groups and group is not None:
+                members = set(group[row].tolist())
                 rest = torch.tensor(sorted(members - {-1, *columns}), dtype=torch.int64)
                 more, places = top_k(scores[row - block.start, rest][None], len(rest))
                 columns += rest[places[0].cpu()].tolist()
                 values += more[0].tolist()
             pairs = zip(columns, values, strict=True)
-            found[row] = [gallery[column] for column, value in pairs if value > -torch.inf]
-    return [found[row] for row in wanted]
+            images[row] = [gallery[column] for column, value in pairs if value > -torch.inf]
+    return [images[row] for row in queries]
 
 
 def average(results: Sequence[SplitResult]) -> dict[str, float]:
@@ -204,15 +201,31 @@ def average(results: Sequence[SplitResult]) -> dict[str, float]:
 
 
 def report(dataset: str, protocol: str, results: Sequence[SplitResult]) -> dict[str, Any]:
-    """The JSON object of an evaluation."""
-    return {
+    """The JSON object of an evaluation.
+
+    Where images are missing, ``left_out`` has counts for each split and in total, and the
+    protocol's name is marked. ``blind`` and ``unreachable`` are there where such queries are.
+    """
+    left_out = {result.split: dict(result.left_out) for result in results if result.left_out}
+    name = f"{protocol or 'default'} {INCOMPLETE}" if left_out else protocol
+    document: dict[str, Any] = {
         "dataset": dataset,
-        "protocol": protocol,
+        "protocol": name,
         "splits": {result.split: dict(result.measures) for result in results},
         "average": average(results),
         "queries": sum(result.queries for result in results),
         "gallery": sum(result.gallery for result in results),
     }
+    if left_out:
+        total: Counter[str] = Counter()
+        for counts in left_out.values():
+            total.update(counts)
+        document["left_out"] = {"splits": left_out, "total": dict(total)}
+    for key in ("blind", "unreachable"):
+        count = sum(getattr(result, key) for result in results)
+        if count:
+            document[key] = count
+    return document
 
 
 def main_value(measures: Mapping[str, float], main: Sequence[str]) -> float:

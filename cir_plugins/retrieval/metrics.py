@@ -1,6 +1,6 @@
-"""Measures of a ranking: where the positives came in it, and what that is worth.
+"""Measures of a ranking, from the ranks of each query's positives.
 
-Ranks are int64 and count from 1; 0 says that there is no such answer, or that it is not ranked.
+Ranks are int64 and count from 1; 0 stands for no such image, or one that is not ranked.
 Every measure gives one fraction per query, float64, so that callers average or resample them.
 """
 
@@ -42,12 +42,12 @@ def parse_measure(name: str) -> Measure:
 
 
 def positive_ranks(scores: Tensor, positives: Tensor) -> Tensor:
-    """Rank of every answer in its query's ranking, (q, A) int64; 0 for padding.
+    """Rank of every positive in its query's ranking, (q, A) int64; 0 for padding.
 
-    Of equal scores the lower gallery index comes first. A score of -inf says that the image left
-    the ranking (a dropped reference): it comes after everything else, and as an answer it has no
-    rank (0). Nothing is sorted; the memory needed is that of a part of the scores that fits a
-    cache, on a GPU that of two bool (q, N).
+    Of equal scores the lower gallery index comes first. A score of -inf stands for an image that
+    left the ranking (a removed reference): it comes after everything else, and as a positive it
+    has no rank (0). Nothing is sorted; the memory needed is that of a slice of the scores that
+    fits a cache, on a GPU that of two bool (q, N).
 
     Args:
         scores: (q, N), higher is closer.
@@ -63,16 +63,16 @@ def positive_ranks(scores: Tensor, positives: Tensor) -> Tensor:
     N = scores.shape[1]
     if positives.numel() and not -1 <= int(positives.min()) <= int(positives.max()) < N:
         raise ValueError(f"positives must be from -1 to {N - 1}")
-    found, broken = ranks_of(scores, positives)
+    ranks, broken = ranks_of(scores, positives)
     if bool(broken.any()):
         raise CIRError(
             f"{int(broken.sum())} of {len(scores)} queries have scores that are not numbers (NaN); "
             "the weights have diverged or an input is broken"
         )
     if not N:
-        return found
-    own = scores.gather(1, positives.clamp(min=0))
-    return found.masked_fill((positives < 0) | (own == -torch.inf), 0)
+        return ranks
+    scores_of = scores.gather(1, positives.clamp(min=0))
+    return ranks.masked_fill((positives < 0) | (scores_of == -torch.inf), 0)
 
 
 def recall_at(ranks: Tensor, k: int) -> Tensor:
@@ -81,7 +81,7 @@ def recall_at(ranks: Tensor, k: int) -> Tensor:
 
 
 def any_recall_at(ranks: Tensor, k: int) -> Tensor:
-    """Whether any answer, ranks (Q, A), is among the first k: 1 or 0 per query."""
+    """Whether any positive, ranks (Q, A), is among the first k: 1 or 0 per query."""
     return ((ranks > 0) & (ranks <= k)).any(dim=1).to(torch.float64)
 
 
@@ -107,7 +107,7 @@ def average_precision_at(ranks: Tensor, counts: Tensor, k: int) -> Tensor:
     Source: Baldrati et al., 2023, arXiv 2303.15247, equation for mAP@K.
     """
     if bool((counts < 1).any()):
-        raise ValueError("average precision needs at least one answer per query")
+        raise ValueError("average precision needs at least one positive per query")
     beyond = torch.iinfo(torch.int64).max
     ordered = ranks.masked_fill(ranks <= 0, beyond).sort(dim=1).values
     hits = torch.arange(1, ranks.shape[1] + 1, device=ranks.device, dtype=torch.float64)
@@ -121,7 +121,7 @@ def per_query(
     subset_ranks: Tensor | None = None,
     counts: Tensor | None = None,
 ) -> Tensor:
-    """What each query is worth under a measure, (Q,) float64.
+    """Value of each query under a measure, (Q,) float64.
 
     Args:
         measure: A name such as ``map@5``, or what ``parse_measure`` made of it.
@@ -145,7 +145,7 @@ def per_query(
 
 
 def random_recall(k: int, n: int, positives: int = 1) -> float:
-    """Chance that a random ranking of n images has one of the positives among the first k."""
+    """Probability that a random ranking of n images has a positive among the first k."""
     if not 1 <= positives <= n or k < 1:
         raise ValueError(f"need 1 <= positives <= n and k >= 1, got {positives=}, {n=}, {k=}")
     return 1.0 - comb(n - positives, k) / comb(n, k) if k < n else 1.0
@@ -158,8 +158,8 @@ def mean_by_name(values: Tensor, names: Sequence[Sequence[str]]) -> dict[str, fl
     """
     if len(values) != len(names):
         raise ValueError(f"{len(values)} values for {len(names)} queries")
-    found: dict[str, list[int]] = {}
-    for row, carried in enumerate(names):
-        for name in set(carried):
-            found.setdefault(name, []).append(row)
-    return {name: float(values[found[name]].mean()) for name in sorted(found)}
+    rows: dict[str, list[int]] = {}
+    for row, of_query in enumerate(names):
+        for name in set(of_query):
+            rows.setdefault(name, []).append(row)
+    return {name: float(values[rows[name]].mean()) for name in sorted(rows)}

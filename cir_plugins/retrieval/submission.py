@@ -1,21 +1,21 @@
-"""Files for the test servers of CIRR and CIRCO, from rankings; and whether such a file is right."""
+"""Files for the test servers of CIRR and CIRCO, from rankings, and checks of such files."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cir_plugins.data.readers.files import read_table
+from cir_plugins.data.readers.files import read_table, short
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
+from cir_plugins.files import disk_error, write_atomically
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a test server wants of a file.
+    """The form of a test server's file.
 
     Attributes:
         name: For messages.
@@ -50,7 +50,7 @@ def submission(
         form: The server's form.
         rankings: Query id -> image ids, best first; the first ``form.count`` are taken. For
             ``in_group`` forms they may be a ranking of the whole gallery: others are passed over.
-        split: The queries that the file positives.
+        split: The queries of the file.
 
     Raises:
         CIRError: A query is missing or unknown, or a ranking is too short, repeats an image, or
@@ -75,7 +75,7 @@ def submission(
 def write_submission(
     file: Path, form: Form, rankings: Mapping[str, Sequence[str]], split: Split
 ) -> None:
-    """Writes a submission file, whole or not at all; the rest is as in ``submission``.
+    """Write a submission file, whole or not at all; the rest is as in ``submission``.
 
     Raises:
         CIRError: As in ``submission``; or the file would be larger than the server accepts, or
@@ -83,19 +83,11 @@ def write_submission(
     """
     text = json.dumps(submission(form, rankings, split), separators=(",", ":"))
     _check_size(form, file, len(text.encode()))
-    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with draft.open("w", encoding="utf-8") as handle:
-                handle.write(text)
-                handle.flush()
-                os.fsync(handle.fileno())
-            draft.replace(file)
-        finally:
-            draft.unlink(missing_ok=True)
     except OSError as error:
-        raise CIRError(f"{file} cannot be written: {error.strerror}") from error
+        raise disk_error(file, error) from error
+    write_atomically(file, text.encode())
 
 
 def check_submission(file: Path, form: Form, split: Split) -> None:
@@ -104,7 +96,7 @@ def check_submission(file: Path, form: Form, split: Split) -> None:
     _check_size(form, file, file.stat().st_size)
     for key, value in form.header.items():
         if table.get(key) != value:
-            raise CIRError(f"{file} has '{key}' = {table.get(key)!r:.60}\naccepted: '{value}'")
+            raise CIRError(f"{file} has '{key}' = {short(table.get(key))}\naccepted: '{value}'")
     rankings: dict[str, list[str]] = {}
     kind: type = int if form.whole_numbers else str
     for name, images in table.items():
@@ -112,7 +104,9 @@ def check_submission(file: Path, form: Form, split: Split) -> None:
             continue
         if not isinstance(images, list) or not all(type(image) is kind for image in images):
             what = "whole numbers" if form.whole_numbers else "image names as strings"
-            raise CIRError(f"{file}, query '{name}' has {images!r:.60}\naccepted: a list of {what}")
+            raise CIRError(
+                f"{file}, query '{name}' has {short(images)}\naccepted: a list of {what}"
+            )
         rankings[name] = [str(image) for image in images]
     _check_queries(form, rankings, split)
     gallery = frozenset(split.gallery)
@@ -130,19 +124,19 @@ def _check_size(form: Form, file: Path, size: int) -> None:
 
 
 def _check_queries(form: Form, rankings: Mapping[str, Sequence[str]], split: Split) -> None:
-    wanted = [query.id for query in split.queries]
-    if form.whole_numbers and wanted != [str(number) for number in range(len(wanted))]:
+    ids = [query.id for query in split.queries]
+    if form.whole_numbers and ids != [str(number) for number in range(len(ids))]:
         raise CIRError(
             f"{form.name}: the query ids of split '{split.name}' are not 0, 1, 2, ...\n"
             "accepted: all queries of the official file, in its order"
         )
-    lacking = [name for name in wanted if name not in rankings]
+    lacking = [name for name in ids if name not in rankings]
     if lacking:
         raise CIRError(
-            f"{form.name}: {len(lacking)} of {len(wanted)} queries have no ranking, "
+            f"{form.name}: {len(lacking)} of {len(ids)} queries have no ranking, "
             f"such as '{lacking[0]}'"
         )
-    extra = sorted(set(rankings) - set(wanted))
+    extra = sorted(set(rankings) - set(ids))
     if extra:
         raise CIRError(
             f"{form.name}: query '{extra[0]}' is not in split '{split.name}' "

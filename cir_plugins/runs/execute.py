@@ -22,14 +22,8 @@ from cir_plugins.runs.folder import check_folder, make_folder, write_json
 from cir_plugins.method import Method, Components
 from cir_plugins.plugins.options import options_of
 from cir_plugins.config.plan import Plan
-from cir_plugins.data.readers.switches import CaptionSwitches
-from cir_plugins.runs.warm_start import (
-    check_warm_start,
-    load_kept,
-    warm_start_plan,
-    save_kept,
-    take_weights,
-)
+from cir_plugins.data.captions import CAPTION_SWITCHES
+from cir_plugins.runs.warm_start import check_warm_start, load_kept, warm_start_plan, save_kept, take_weights
 from cir_plugins.training.trainer import BEST, LATEST, Trainer, Validate
 from cir_plugins.data.split import Split
 from cir_plugins.distributed.process_group import ProcessGroup
@@ -271,4 +265,4 @@ def protocol_switches(reader: Any) -> frozenset[str]:
     """Options of a reader that its protocols set: not those of the text if none names them."""
     presets: Mapping[str, Mapping[str, Any]] = getattr(reader, "protocols", {})
     named = {key for preset in presets.values() for key in preset}
-    return frozenset(options_of(reader)) - (CaptionSwitches.__annotations__.keys() - named)
+    return frozenset(options_of(reader)) - (frozenset(CAPTION_SWITCHES) - named)

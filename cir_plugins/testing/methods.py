@@ -144,7 +144,7 @@ def _batch(method: Method, mined: bool, seed: int) -> Batch:
         tokens=backbone.tokenize(texts),
         mined=drawn if mined else None,
         text_variants=text_variants,
-        rows=torch.arange(_ROWS),
+        triplet_index=torch.arange(_ROWS),
         changed=[("colour",), ("length", "shape"), (), ("pattern",)],
         image_index=torch.arange(_IMAGES),
     )

@@ -205,7 +205,7 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
             view: {name: tokens[rows] for name, tokens in given.items()}
             for view, given in batch.text_variants.items()
         },
-        rows=None if batch.rows is None else batch.rows[rows],
+        triplet_index=None if batch.triplet_index is None else batch.triplet_index[rows],
         changed=batch.changed[rows],
     )
 

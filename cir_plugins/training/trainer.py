@@ -148,7 +148,7 @@ class Trainer:
         self._refresh(epoch, line)
         mined = self.progress.mined
         plans = epoch_plans(
-            len(self.table.rows),
+            len(self.table.triplets),
             batch_size=self.settings.train.batch_size,
             drop_last=self.settings.train.drop_last,
             seed=self.seed,

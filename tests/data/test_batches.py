@@ -15,7 +15,7 @@ import cir_plugins.data.batches as data_module
 from cir_plugins.data.batches import BatchPlan, BatchSource, epoch_plans
 from cir_plugins.data.images import open_image
 from cir_plugins.data.split import Query, Split
-from cir_plugins.data.table import TrainingTable, excluded_images, training_table
+from cir_plugins.data.table import TrainingTable, training_table
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.seeds import mix
@@ -41,8 +41,9 @@ def same(first: Batch, second: Batch) -> bool:
     pairs: list[tuple[Any, Any]] = [(first.text, second.text)]
     tensors = [
         (getattr(first, name), getattr(second, name))
-        for name in ("images", "reference", "candidates", "target", "excluded", "mined", "rows")
+        for name in ("images", "reference", "candidates", "target", "excluded", "mined")
     ]
+    tensors += [(first.triplet_index, second.triplet_index)]
     tensors += [(first.tokens["ids"], second.tokens["ids"])]
     equal = all((a is None and b is None) or torch.equal(a, b) for a, b in tensors)
     return equal and all(a == b for a, b in pairs)
@@ -56,8 +57,8 @@ def test_an_image_of_several_splits_has_one_number(tmp_path: Path) -> None:
     second = replace(first, name="more", queries=(query(1, "c", "a"),), gallery=("c", "a"))
     table = training_table([first, replace(first, role="val"), second])
     assert table.images == ("a", "b", "c", "d", "e")
-    assert [pool.tolist() for pool in table.pools] == [[0, 1, 2, 3, 4], [2, 0]]
-    assert [(r.split, r.reference, r.target, r.positives) for r in table.rows] == [
+    assert [images.tolist() for images in table.negative_images] == [[0, 1, 2, 3, 4], [2, 0]]
+    assert [(r.split, r.reference, r.target, r.positives) for r in table.triplets] == [
         (0, 0, 1, (1, 2)),
         (1, 2, 0, (0,)),
     ]
@@ -78,7 +79,7 @@ def test_a_table_needs_training_rows_with_targets(tmp_path: Path) -> None:
 
 def test_answers_without_a_picture_are_left_out(tmp_path: Path) -> None:
     table = training_table([small_split(tmp_path, [query(0, "a", "b", "gone")])])
-    assert table.rows[0].positives == (1,)
+    assert table.triplets[0].positives == (1,)
 
 
 # the order of an epoch
@@ -88,30 +89,30 @@ def test_answers_without_a_picture_are_left_out(tmp_path: Path) -> None:
 def test_an_epoch_is_a_permutation_cut_into_batches(drop_last: bool) -> None:
     mined = torch.arange(23)[:, None] * torch.tensor([[10, 100]])
     plans = epoch_plans(23, batch_size=5, drop_last=drop_last, seed=1, epoch=2, mined=mined)
-    rows = [row for plan in plans for row in plan.rows]
+    rows = [row for plan in plans for row in plan.triplet_index]
     assert len(set(rows)) == len(rows) == (20 if drop_last else 23)
     assert set(rows) <= set(range(23))
     assert [plan.number for plan in plans] == list(range(len(plans)))
     for plan in plans:
         assert plan.mined is not None
-        assert plan.mined.tolist() == [[10 * row, 100 * row] for row in plan.rows]
+        assert plan.mined.tolist() == [[10 * row, 100 * row] for row in plan.triplet_index]
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int) -> list[tuple[int, ...]]:
         torch.manual_seed(epoch * 100 + seed)  # must not matter
         plans = epoch_plans(40, batch_size=8, drop_last=False, seed=seed, epoch=epoch, mined=None)
-        return [plan.rows for plan in plans]
+        return [plan.triplet_index for plan in plans]
 
     assert order(1, 2) == order(1, 2)
     assert len({str(order(seed, epoch)) for seed in range(4) for epoch in range(4)}) == 16
 
 
 def test_a_batch_larger_than_the_data_is_refused_where_it_would_be_dropped() -> None:
-    with pytest.raises(CIRError, match=r"train\.batch_size 9 exceeds the 8 training rows"):
+    with pytest.raises(CIRError, match=r"train\.batch_size 9 exceeds the 8 training triplets"):
         epoch_plans(8, batch_size=9, drop_last=True, seed=0, epoch=0, mined=None)
     (plan,) = epoch_plans(8, batch_size=9, drop_last=False, seed=0, epoch=0, mined=None)
-    assert len(plan.rows) == 8
+    assert len(plan.triplet_index) == 8
 
 
 @pytest.mark.parametrize(
@@ -127,8 +128,8 @@ def test_a_batch_larger_than_the_data_is_refused_where_it_would_be_dropped() -> 
 def test_no_batch_is_left_with_a_few_rows(rows: int, batch_size: int, sizes: list[int]) -> None:
     """CIRR's 28,225 training rows are 882 batches of 32 and one row, which has no negative."""
     plans = epoch_plans(rows, batch_size=batch_size, drop_last=False, seed=0, epoch=0, mined=None)
-    assert [len(plan.rows) for plan in plans] == sizes
-    assert sorted(row for plan in plans for row in plan.rows) == list(range(rows))
+    assert [len(plan.triplet_index) for plan in plans] == sizes
+    assert sorted(row for plan in plans for row in plan.triplet_index) == list(range(rows))
 
 
 def test_mix_depends_on_each_number_and_their_order() -> None:
@@ -152,8 +153,8 @@ def test_duplicate_targets_share_a_column_and_answers_are_excluded(tmp_path: Pat
     assert batch.reference.tolist() == [3, 4, 0, 3]
     assert batch.target.tolist() == [0, 0, 1, 2]
     assert batch.excluded.tolist() == [[False, True, False], [False] * 3, [False] * 3, [False] * 3]
-    assert batch.rows is not None
-    assert batch.rows.tolist() == [0, 1, 2, 3]
+    assert batch.triplet_index is not None
+    assert batch.triplet_index.tolist() == [0, 1, 2, 3]
 
 
 def test_known_target_alone_leaves_other_answers_in(tmp_path: Path) -> None:
@@ -161,9 +162,8 @@ def test_known_target_alone_leaves_other_answers_in(tmp_path: Path) -> None:
     table = training_table([small_split(tmp_path, queries)])
     assert not source(table, known_positives="target")[BatchPlan(0, 0, (0, 1))].excluded.any()
     assert source(table, known_positives="all")[BatchPlan(0, 0, (0, 1))].excluded[0, 1]
-    row, split = table.rows[0], table.splits[0]
-    assert excluded_images(row, split, "all") == {2}
-    assert excluded_images(row, split, "target") == set()
+    assert table.excluded_images("all")[0].tolist() == [2]
+    assert table.excluded_images("target")[0].tolist() == []
 
 
 def test_a_removed_reference_is_excluded(tmp_path: Path) -> None:
@@ -179,9 +179,9 @@ def test_a_removed_reference_is_excluded(tmp_path: Path) -> None:
 def test_negatives_can_be_mined_from_the_targets_of_a_split(tmp_path: Path) -> None:
     queries = [query(0, "a", "e"), query(1, "b", "c"), query(2, "b", "e")]
     split = small_split(tmp_path, queries)
-    assert training_table([split]).pools[0].tolist() == list(range(len(split.gallery)))
+    assert training_table([split]).negative_images[0].tolist() == list(range(len(split.gallery)))
     table = training_table([split], "targets")
-    assert [table.images[i] for i in table.pools[0].tolist()] == ["c", "e"]
+    assert [table.images[i] for i in table.negative_images[0].tolist()] == ["c", "e"]
 
 
 def test_a_target_that_is_the_reference_is_not_excluded(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_pictures_stand_where_the_indices_say(tmp_path: Path) -> None:
     backbone = FakeBackbone()
     batch = source(table)[BatchPlan(0, 0, tuple(range(10)))]
     assert batch.images is not None
-    for place, row in enumerate(table.rows):
+    for place, row in enumerate(table.triplets):
         for image, column in (
             (row.reference, int(batch.reference[place])),
             (row.target, int(batch.candidates[batch.target[place]])),
@@ -311,7 +311,7 @@ def test_drawn_captions_depend_on_seed_epoch_and_row_alone(tmp_path: Path) -> No
         return {
             row: text
             for plan in plans
-            for row, text in zip(plan.rows, made[plan].text, strict=True)
+            for row, text in zip(plan.triplet_index, made[plan].text, strict=True)
         }
 
     rows = tuple(range(40))
@@ -322,7 +322,7 @@ def test_drawn_captions_depend_on_seed_epoch_and_row_alone(tmp_path: Path) -> No
     assert texts(2, [BatchPlan(0, 0, rows)]) != forward
     kinds = set()
     for row, text in forward.items():
-        first, second = table.rows[row].query.captions
+        first, second = table.triplets[row].query.captions
         options = [f"{first} and {second}", f"{second} and {first}", first, second]
         kinds.add(options.index(text))
     assert kinds == {0, 1, 2, 3}
@@ -336,7 +336,7 @@ def test_two_query_modes_ask_each_row_its_own_text(tmp_path: Path) -> None:
         for n, text in enumerate(captions.texts(("is red", "longer")))
     )
     table = training_table([replace(split, captions=captions, queries=queries)])
-    assert [row.order for row in table.rows] == [0, 1]
+    assert [row.order for row in table.triplets] == [0, 1]
     text = source(table)[BatchPlan(0, 0, (0, 1))].text
     assert text == ["is red and longer", "longer and is red"]
 

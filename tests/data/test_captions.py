@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from cir_plugins.data.captions import Captions
+from cir_plugins.data.captions import CAPTION_SWITCHES, Captions, CaptionSwitches
+from cir_plugins.data.readers.circo import CIRCO
+from cir_plugins.data.readers.cirr import CIRR
+from cir_plugins.data.readers.fashioniq import FashionIQ
+from cir_plugins.plugins.options import options_of
 
 PAIR = (" Is Red. ", "has Sleeves?")
 
@@ -65,15 +69,33 @@ def test_edit_comes_before_everything_else() -> None:
 
 
 def test_four_way_draws_each_reading_equally_often() -> None:
-    rules, chance = Captions("four_way", capitalise=True), random.Random(0)
-    drawn = [rules.draw(("is red", "is long"), "", 0, chance) for _ in range(2000)]
+    rules, rng = Captions("four_way", capitalise=True), random.Random(0)
+    drawn = [rules.draw(("is red", "is long"), "", 0, rng) for _ in range(2000)]
     readings = ["Is red and is long", "Is long and is red", "Is red", "Is long"]
     assert set(drawn) == set(readings)
     assert all(430 < drawn.count(reading) < 570 for reading in readings)
 
 
-def test_other_modes_draw_the_rows_own_text() -> None:
-    rules, chance = Captions("both_orders"), random.Random(0)
+def test_other_modes_draw_the_triplets_own_text() -> None:
+    rules, rng = Captions("both_orders"), random.Random(0)
     texts = rules.texts(PAIR)
-    assert [rules.draw(PAIR, "", order, chance) for order in (0, 1)] == list(texts)
-    assert rules.draw(("is red", ""), "", 1, chance) == "is red"
+    assert [rules.draw(PAIR, "", order, rng) for order in (0, 1)] == list(texts)
+    assert rules.draw(("is red", ""), "", 1, rng) == "is red"
+
+
+@pytest.mark.parametrize("reader", [FashionIQ, CIRR, CIRCO])
+def test_every_reader_has_the_same_switches(reader: Any) -> None:
+    """Four lists of the same six options were kept in step by hand."""
+    options = options_of(reader)
+    assert tuple(options)[-len(CAPTION_SWITCHES) :] == CAPTION_SWITCHES
+    assert all(option.text for option in options.values())
+    rules = reader(lower=True, max_words=3).caption_rules("space")
+    assert rules == Captions(
+        "space", strip=reader().strip, capitalise=reader().capitalise, lower=True, max_words=3
+    )
+
+
+def test_a_readers_own_defaults_stay_its_own() -> None:
+    defaults = [(reader().strip, reader().capitalise) for reader in (FashionIQ, CIRR, CIRCO)]
+    assert defaults == [(True, True), (False, False), (False, False)]
+    assert CaptionSwitches().caption_rules() == Captions()

@@ -3,14 +3,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cir_plugins.data import check as module
-from cir_plugins.data.check import HEADER, check
+from cir_plugins.data.check import check
 from cir_plugins.data.readers.circo import CIRCO
 from cir_plugins.data.readers.cirr import CIRR
 from cir_plugins.data.readers.fashioniq import FashionIQ
 from cir_plugins.data.split import Query, Split
-from tests.layouts import small_circo, small_cirr, small_fashioniq, write_picture
+from tests.layouts import (
+    small_circo,
+    small_cirr,
+    small_fashioniq,
+    triplet,
+    write_circo_info,
+    write_fashioniq,
+    write_picture,
+)
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -26,17 +35,14 @@ def test_a_complete_folder_is_fine(tmp_path: Path) -> None:
     assert report.ok
     assert report.decoded
     assert report.queries() == {"train": 2, "val": 3, "test": 1}
-    assert report.rows() == [
-        ("dress.train", "2", "4", "2", "0", "0", "0"),
-        ("dress.val", "2", "5", "1", "0", "0", "0"),
-        ("shirt.val", "1", "2", "1", "0", "0", "0"),
-        ("dress.test", "1", "2", "1", "0", "0", "0"),
-        ("all val", "3", "", "", "", "", "0"),
+    assert report.lost() == {"train": 0, "val": 0, "test": 0}
+    assert report.unusable() == {}
+    assert [(s.name, s.queries, s.gallery, s.references, s.missing) for s in report.splits] == [
+        ("dress.train", 2, 4, 2, 0),
+        ("dress.val", 2, 5, 1, 0),
+        ("shirt.val", 1, 2, 1, 0),
+        ("dress.test", 1, 2, 1, 0),
     ]
-    lines = report.lines()
-    assert len(lines) == 6
-    assert lines[0].split("  ")[0] == HEADER[0]
-    assert lines[2].split() == ["dress.val", "2", "5", "1", "0", "0", "0"]
 
 
 def test_missing_and_broken_pictures_are_counted_with_their_cost(tmp_path: Path) -> None:
@@ -49,14 +55,18 @@ def test_missing_and_broken_pictures_are_counted_with_their_cost(tmp_path: Path)
     assert (dress.missing, list(dress.broken), dress.lost_targets) == (1, ["d3"], 2)
     assert (shirt.lost_references, shirt.lost) == (1, 1)
     assert not report.ok
-    assert dress.row()[-1] == "2 (100.0%)"
+    assert (dress.lost, dress.queries) == (2, 2)
+    assert dress.missing_images == ("d2",)
+    assert "dress.val: missing: d2" in report.errors
     assert (
         "dress.val: 1 images are missing and 1 broken, which costs 2 of 2 queries (100.0%): "
         "0 lack the reference, 2 only the target" in report.errors
     )
     assert any("s2.png is empty (0 bytes)" in error for error in report.errors)
     assert any("d3.png cannot be decoded" in error for error in report.errors)
-    assert report.rows()[-1] == ("all val", "3", "", "", "", "", "3 (100.0%)")
+    assert report.lost()["val"] == report.queries()["val"] == 3
+    assert list(report.unusable()) == ["d2", "d3", "s2"]
+    assert report.unusable()["d2"] == "missing"
 
 
 def test_without_decoding_broken_pictures_are_not_seen(tmp_path: Path) -> None:
@@ -64,7 +74,7 @@ def test_without_decoding_broken_pictures_are_not_seen(tmp_path: Path) -> None:
     (root / "images" / "s2.png").write_bytes(b"")
     report = check(FashionIQ(), root, decode=False)
     assert report.ok
-    assert "pictures were looked for but not opened" in report.lines()
+    assert not report.decoded
 
 
 def test_a_training_picture_that_no_triplet_needs_is_a_note(tmp_path: Path) -> None:
@@ -85,13 +95,48 @@ def test_long_lists_of_broken_pictures_are_cut(tmp_path: Path) -> None:
     assert len(report.errors) == 12
 
 
+def test_the_first_missing_pictures_are_named(tmp_path: Path) -> None:
+    root = small_cirr(tmp_path)
+    for number in range(1, 8):
+        (root / "dev" / f"dev-{number}.png").unlink()
+    report = check(CIRR(), root)
+    assert "val: missing: dev-1, dev-2, dev-3, dev-4, dev-5, dev-6, dev-7" in report.errors
+    root = small_circo(tmp_path / "circo")
+    write_circo_info(root, range(1, 30))
+    report = check(CIRCO(splits=("val",)), root)
+    assert report.errors[1] == "val: missing: 10, 11, 12, 13, 14, 15, 16, 17, 18, 19 and 10 more"
+    assert len(report.unusable()) == 20
+
+
+def test_without_pictures_the_places_are_named(tmp_path: Path) -> None:
+    report = check(FashionIQ(), small_fashioniq(tmp_path, pictures=False))
+    (error,) = report.errors
+    assert "6 of 6 queries (100.0%) are lost\nlooked for: " in error
+    assert f"{tmp_path / 'images'}/**/<image>.(jpg|jpeg|png|webp|bmp|gif|tif|tiff|jfif)" in error
+
+
+def test_targets_that_the_protocol_removes_are_noted(tmp_path: Path) -> None:
+    root = small_fashioniq(tmp_path)
+    write_fashioniq(root, "shirt.val", [triplet("s1", "s1", "is green")], ["s1", "s2"])
+    assert check(FashionIQ(), root).notes == []
+    (note,) = check(FashionIQ(drop_reference=True), root).notes
+    assert note.startswith("shirt.val: 1 queries have their reference as target")
+
+
+def test_pictures_of_extreme_shape_are_broken(tmp_path: Path) -> None:
+    root = small_fashioniq(tmp_path)
+    Image.new("RGB", (2, 16_002)).save(root / "images" / "d2.png")
+    report = check(FashionIQ(), root)
+    assert list(report.splits[1].broken) == ["d2"]
+    assert any("d2.png has 2 × 16002 pixels accepted: sides of" in e for e in report.errors)
+
+
 def test_unreadable_annotations_are_an_error_in_the_report(tmp_path: Path) -> None:
     root = small_fashioniq(tmp_path)
     (root / "captions" / "cap.dress.val.json").write_text('[{"candidate": ')
     report = check(FashionIQ(), root)
     assert not report.ok
     assert report.splits == ()
-    assert report.lines()[0].startswith("error: ")
     assert "cap.dress.val.json is not valid JSON" in report.errors[0]
 
 
@@ -125,8 +170,8 @@ def test_fashioniq_annotations_without_pictures() -> None:
     assert [split.missing for split in report.splits if split.role == "val"] == [3817, 6346, 5373]
     assert len(report.errors) == 1
     assert "not one picture was found" in report.errors[0]
-    assert "30,134 of 30,134 queries (100.0%) cannot be asked" in report.errors[0]
-    assert "6,016 (100.0%)" in "\n".join(report.lines())
+    assert "30,134 of 30,134 queries (100.0%) are lost" in report.errors[0]
+    assert report.lost()["val"] == 6_016
 
 
 def test_cirr_annotations_without_pictures() -> None:

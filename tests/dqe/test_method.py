@@ -32,7 +32,9 @@ def made_up(folder: Path, mined: Tensor | None = None, **options: Any) -> tuple[
 
 def mined_for(folder: Path) -> Tensor:
     """One negative per row that is not its target."""
-    return torch.tensor([[(row.target + 1) % 12] for row in table_of(folder, positives=1).rows[:4]])
+    return torch.tensor(
+        [[(row.target + 1) % 12] for row in table_of(folder, positives=1).triplets[:4]]
+    )
 
 
 def test_without_attributes_it_is_qures_pairwise_loss(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_moved_batch_is_whole_and_leaves_the_old_one_alone() -> None:
         text=["a", "b"],
         tokens={"ids": index},
         text_variants={"back": {"ids": index}},
-        rows=index,
+        triplet_index=index,
         changed=[("colour",), ()],
     )
     moved = move_batch(batch, torch.device("meta"))

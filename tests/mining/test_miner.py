@@ -13,7 +13,7 @@ import cir_plugins.mining.blocks as pools_module
 import cir_plugins.mining.miner as mining_module
 from cir_plugins.builtin.samplers import Hardest, InBatch, SemiHard
 from cir_plugins.data.images import open_image
-from cir_plugins.data.table import TrainingTable, excluded_images, training_table
+from cir_plugins.data.table import TrainingTable, Triplet, training_table
 from cir_plugins.encoding.features import FeatureStore
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
@@ -60,9 +60,9 @@ def pools(
     """The negatives of each row, one query and one image at a time."""
     backbone = method.backbone
     made = []
-    for row in table.rows:
+    for row in table.triplets:
         split = table.splits[row.split]
-        gallery = table.pools[row.split].tolist()
+        gallery = table.negative_images[row.split].tolist()
         pictures = {
             image: backbone.preprocess(open_image(table.paths[image]))[None]
             for image in {*gallery, row.reference}
@@ -94,21 +94,30 @@ def plain_zone(scores: list[float], target: int, excluded: list[bool]) -> list[b
     )
 
 
+def excluded(row: Triplet, drop_reference: bool, known_positives: str) -> set[int]:
+    """The false-negative mask of one triplet, the plain way."""
+    if known_positives == "target":
+        return set()
+    return {*row.positives, *([row.reference] if drop_reference else [])} - {row.target}
+
+
 @pytest.mark.parametrize("drop_reference", [True, False])
 @pytest.mark.parametrize("known_positives", ["all", "target"])
 def test_what_is_known_is_that_of_each_row(
     tmp_path: Path, known_positives: str, drop_reference: bool
 ) -> None:
     table = two_splits(tmp_path, drop_reference=drop_reference)
-    for split, pool in enumerate(table.pools):
+    lists = table.excluded_images(known_positives)
+    for split, pool in enumerate(table.negative_images):
         found = mining_module._known(table, split, known_positives)
-        own = [(number, row) for number, row in enumerate(table.rows) if row.split == split]
+        own = [(number, row) for number, row in enumerate(table.triplets) if row.split == split]
         assert found.rows.tolist() == [number for number, _ in own]
         assert pool[found.target].tolist() == [row.target for _, row in own]
-        for place, (_, row) in enumerate(own):
+        for place, (number, row) in enumerate(own):
             inside = [image for image in dict.fromkeys(row.positives) if image in pool.tolist()]
             assert pool[found.positives.block(place, place + 1)[1]].tolist() == inside
-            out = excluded_images(row, table.splits[split], known_positives) & set(pool.tolist())
+            out = excluded(row, drop_reference, known_positives) & set(pool.tolist())
+            assert set(lists[number].tolist()) & set(pool.tolist()) == out
             assert set(pool[found.excluded.block(place, place + 1)[1]].tolist()) == out
 
 
@@ -134,7 +143,7 @@ def test_draws_from_what_a_plain_version_leaves(
     assert many.report["pool"]["mean"] == pytest.approx(float(sizes.mean()))
     assert many.report["pool"]["quartiles"][1] == pytest.approx(float(sizes.quantile(0.5)))
     wrong = sum(
-        len(pool & set(row.positives)) for pool, row in zip(expected, table.rows, strict=True)
+        len(pool & set(row.positives)) for pool, row in zip(expected, table.triplets, strict=True)
     )
     assert many.report["false_negatives"] == pytest.approx(wrong / float(sizes.sum()))
     assert (wrong > 0) == (known_positives == "target")
@@ -146,10 +155,10 @@ def test_never_the_target_the_excluded_or_another_splits_image(tmp_path: Path) -
     table = two_splits(tmp_path, drop_reference=True)
     for with_model in (True, False):
         mined = run(Method(components()), table, epochs=30, with_model=with_model)
-        for row, drawn in zip(table.rows, mined.images.tolist(), strict=True):
+        for row, drawn in zip(table.triplets, mined.images.tolist(), strict=True):
             forbidden = {row.target, row.reference, *row.positives}
             assert not forbidden & set(drawn)
-            assert set(drawn) == set(table.pools[row.split].tolist()) - forbidden
+            assert set(drawn) == set(table.negative_images[row.split].tolist()) - forbidden
         assert ("drop" in mined.report) == with_model
 
 
@@ -221,7 +230,9 @@ def test_a_samplers_mistake_cannot_draw_the_target(tmp_path: Path) -> None:
     """Plugins bring samplers: what they let through is held to the exclusions once more."""
     table = two_splits(tmp_path)
     careless = Method(components(sampler=lambda scores, target, excluded: excluded | True))
-    for row, drawn in zip(table.rows, run(careless, table, epochs=30).images.tolist(), strict=True):
+    for row, drawn in zip(
+        table.triplets, run(careless, table, epochs=30).images.tolist(), strict=True
+    ):
         assert not {row.target, *row.positives} & set(drawn)
 
 

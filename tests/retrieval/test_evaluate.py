@@ -12,6 +12,7 @@ from torch import Tensor
 import cir_plugins.encoding.features as encode_module
 import cir_plugins.retrieval.evaluate as evaluation
 from cir_plugins.builtin.methods import ImageTextProduct
+from cir_plugins.cli.terminal import show_report
 from cir_plugins.data.images import open_image
 from cir_plugins.data.split import Query, Split
 from cir_plugins.encoding.features import Encoding
@@ -241,7 +242,83 @@ def test_the_rest_of_a_group_follows_in_the_order_of_its_ranks(
     assert longer
 
 
-def test_blind_and_empty_splits_are_told_apart(tmp_path: Path) -> None:
+def test_blind_queries_of_a_split_are_not_misses(tmp_path: Path) -> None:
+    """Half of the targets unknown: recall was halved, as if the queries had failed."""
+    split, method = made_up(tmp_path), Method(components())
+    blind = range(1, 40, 2)
+    queries = tuple(
+        replace(query, target=None, positives=()) if number in blind else query
+        for number, query in enumerate(split.queries)
+    )
+    half = evaluate(method, replace(split, queries=queries), CPU)
+    rest = evaluate(method, replace(split, queries=split.queries[::2]), CPU)
+    assert (half.queries, half.blind, rest.blind) == (20, 20, 0)
+    assert half.measures == rest.measures
+    assert all(torch.equal(half.values[name], rest.values[name]) for name in MEASURES)
+    assert report("set", "original", [half])["blind"] == 20
+
+
+def test_targets_that_leave_the_ranking_are_counted(tmp_path: Path) -> None:
+    split, method = made_up(tmp_path, groups=False, measures=("recall@50",)), Method(components())
+    first = split.queries[0]
+    same = replace(first, reference=first.target or "")
+    split = replace(split, queries=(same, *split.queries[1:]))
+    kept = evaluate(method, split, CPU)
+    removed = evaluate(method, replace(split, drop_reference=True), CPU)
+    assert (kept.unreachable, removed.unreachable) == (0, 1)
+    assert removed.values["recall@50"][0] == 0
+    assert report("set", "original", [removed, removed])["unreachable"] == 2
+    assert "unreachable" not in report("set", "original", [kept])
+
+
+def test_what_is_left_out_is_reported() -> None:
+    """With missing=drop nothing said that a fifth of the queries was gone."""
+    whole = result("a", 3, recall_at_1=0.2)
+    lacking = replace(whole, split="b", left_out={"queries": 2, "gallery images": 3})
+    again = replace(whole, split="c", left_out={"queries": 1})
+    found = report("set", "original", [whole, lacking, again])
+    assert found["protocol"] == "original (images missing)"
+    assert found["left_out"] == {
+        "splits": {"b": {"queries": 2, "gallery images": 3}, "c": {"queries": 1}},
+        "total": {"queries": 3, "gallery images": 3},
+    }
+    assert report("set", "", [lacking])["protocol"] == "default (images missing)"
+
+
+def test_the_report_of_an_incomplete_split_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = result("a", 3, recall_at_1=0.2)
+    show_report(report("set", "original", [whole]))
+    assert "left out" not in capsys.readouterr().out
+    odd = replace(whole, left_out={"queries": 2}, blind=4, unreachable=1)
+    show_report(report("set", "original", [odd]))
+    printed = capsys.readouterr().out
+    assert "set, protocol original (images missing), percent" in printed
+    assert "left out, as images are missing: 2 queries" in printed
+    assert "4 further queries are blind" in printed
+    assert "1 queries have their reference as target" in printed
+
+
+@pytest.mark.parametrize("outside", [0, 4])
+def test_ids_become_indices_once(tmp_path: Path, outside: int) -> None:
+    split = made_up(tmp_path, outside=outside)
+    arrays = split.arrays
+    assert arrays is split.arrays
+    assert arrays.images[:13] == split.gallery
+    assert len(set(arrays.images)) == len(arrays.images)
+    assert arrays.group is not None
+    for row, query in enumerate(split.queries):
+        assert arrays.images[arrays.reference[row]] == query.reference
+        assert split.gallery[arrays.target[row]] == query.target
+        positives = [split.gallery[index] for index in arrays.positives[row]]
+        assert tuple(positives) == query.positives
+        assert sorted(query.group, key=split.gallery.index) == [
+            split.gallery[index] for index in arrays.group[row] if index >= 0
+        ]
+    assert arrays.counts.tolist() == [3] * 40
+    assert not arrays.blind.any()
+
+
+def test_blind_and_empty_splits_are_errors(tmp_path: Path) -> None:
     split = made_up(tmp_path)
     blind = tuple(replace(query, target=None, positives=()) for query in split.queries)
     with pytest.raises(CIRError, match="split 'val-split' is blind: its targets are not public"):

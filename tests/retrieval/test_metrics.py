@@ -27,11 +27,11 @@ def drawn(
 ) -> tuple[torch.Tensor, torch.Tensor, list[list[int]]]:
     """Scores with ties (few levels) and a dropped image per row, and 1 to A positives per query."""
     Q, N, A = shape
-    chance = random.Random(seed)
-    scores = [[chance.randrange(levels) / 7 for _ in range(N)] for _ in range(Q)]
-    positives = [chance.sample(range(N), chance.randint(1, A)) for _ in range(Q)]
+    rng = random.Random(seed)
+    scores = [[rng.randrange(levels) / 7 for _ in range(N)] for _ in range(Q)]
+    positives = [rng.sample(range(N), rng.randint(1, A)) for _ in range(Q)]
     for row, right in zip(scores, positives, strict=True):
-        row[chance.choice([i for i in range(N) if i not in right])] = float("-inf")
+        row[rng.choice([i for i in range(N) if i not in right])] = float("-inf")
     padded = [[*right, *([-1] * (A - len(right)))] for right in positives]
     return torch.tensor(scores), torch.tensor(padded), positives
 
@@ -65,10 +65,10 @@ def test_measures_equal_the_plain_reference(
 @pytest.mark.parametrize("seed", range(4))
 def test_subset_recall_equals_the_plain_reference(seed: int) -> None:
     scores, padded, positives = drawn(seed, (12, 25, 1), 4)
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     for row, (target,) in enumerate(positives):
         others = [i for i in range(25) if i != target]
-        group = sorted([target, *chance.sample(others, 4)])
+        group = sorted([target, *rng.sample(others, 4)])
         place = torch.tensor([[group.index(target)]])
         rank = positive_ranks(scores[row : row + 1, group], place)[:, 0]
         for k in (1, 2, 3):
@@ -161,8 +161,8 @@ def test_average_precision_by_hand() -> None:
     assert average_precision_at(ranks, torch.tensor([4]), 5).item() == pytest.approx(5 / 12)
 
 
-def test_average_precision_needs_answers() -> None:
-    with pytest.raises(ValueError, match="at least one answer"):
+def test_average_precision_needs_positives() -> None:
+    with pytest.raises(ValueError, match="at least one positive"):
         average_precision_at(torch.tensor([[1], [0]]), torch.tensor([1, 0]), 5)
 
 

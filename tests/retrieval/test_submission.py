@@ -25,24 +25,24 @@ from tests.layouts import write_json
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
-def cirr(queries: int = 2) -> Split:
+def cirr(count: int = 2) -> Split:
     gallery = tuple(f"img{number}" for number in range(60))
-    asked = tuple(
+    queries = tuple(
         Query(str(70 + n), gallery[n], ("x",), "x", group=gallery[n + 1 : n + 6])
-        for n in range(queries)
+        for n in range(count)
     )
-    return Split("test1", "test", asked, gallery, {}, drop_reference=True)
+    return Split("test1", "test", queries, gallery, {}, drop_reference=True)
 
 
-def circo(queries: int = 2) -> Split:
+def circo(count: int = 2) -> Split:
     gallery = tuple(str(number) for number in range(100, 160))
-    asked = tuple(Query(str(n), gallery[n], ("x",), "x") for n in range(queries))
-    return Split("test", "test", asked, gallery, {})
+    queries = tuple(Query(str(n), gallery[n], ("x",), "x") for n in range(count))
+    return Split("test", "test", queries, gallery, {})
 
 
 def shuffled(split: Split) -> dict[str, list[str]]:
-    chance = random.Random(0)
-    return {query.id: chance.sample(split.gallery, len(split.gallery)) for query in split.queries}
+    rng = random.Random(0)
+    return {query.id: rng.sample(split.gallery, len(split.gallery)) for query in split.queries}
 
 
 def test_cirr_recall_takes_fifty_without_the_reference(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
         write_submission(file, replace(CIRR_RECALL, max_bytes=100), shuffled(split), split)
     assert file.read_text() == "old"
     (tmp_path / "folder").mkdir()
-    with pytest.raises(CIRError, match="folder cannot be written: Is a directory"):
+    with pytest.raises(CIRError, match=r"folder cannot be written: .*Is a directory"):
         write_submission(tmp_path / "folder", CIRR_RECALL, shuffled(split), split)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "out.json"]
 

@@ -125,8 +125,8 @@ def test_rows_of_a_batch_are_its_texts(tmp_path: Path) -> None:
     assert some.text == batch.text[2:5]
     assert torch.equal(some.tokens["ids"], batch.tokens["ids"][2:5])
     assert torch.equal(some.text_variants["other"]["ids"], batch.tokens["ids"][2:5] + 1)
-    assert some.rows is not None
-    assert some.rows.tolist() == [2, 3, 4]
+    assert some.triplet_index is not None
+    assert some.triplet_index.tolist() == [2, 3, 4]
     assert some.images is None
     assert some.features is None
 

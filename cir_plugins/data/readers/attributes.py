@@ -1,4 +1,4 @@
-"""Attributes of images: what else positives a query, and what its text changes."""
+"""Attributes of images: further positives of a query, and what its text changes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cir_plugins.data.readers.files import read_names_with_repeats, read_table
+from cir_plugins.data.readers.files import read_names_with_repeats, read_table, short
 from cir_plugins.data.split import Query
 from cir_plugins.errors import CIRError
 
@@ -17,7 +17,7 @@ class Attributes:
 
     of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def with_answers(self, queries: Iterable[Query], gallery: Sequence[str]) -> tuple[Query, ...]:
+    def with_positives(self, queries: Iterable[Query], gallery: Sequence[str]) -> tuple[Query, ...]:
         """The queries with every positive: target first, then its equals in gallery order.
 
         Equals have the same attributes with the same values. A query's reference is never one.
@@ -26,9 +26,9 @@ class Attributes:
         for name in gallery:
             if self.of.get(name):
                 equals.setdefault(frozenset(self.of[name].items()), []).append(name)
-        return tuple(self._answered(query, equals) for query in queries)
+        return tuple(self._with_positives(query, equals) for query in queries)
 
-    def _answered(
+    def _with_positives(
         self, query: Query, equals: Mapping[frozenset[tuple[str, str]], list[str]]
     ) -> Query:
         if query.target is None:
@@ -41,7 +41,7 @@ class Attributes:
         """Names of the attributes that a text changes.
 
         Args:
-            kind: What the data says: names joined by ``+``; ``both`` and None stand for all that
+            kind: What the data names: names joined by ``+``; ``both`` and None stand for all that
                 differ between the two images.
             reference: Image id.
             target: Image id, or None in blind splits.
@@ -62,7 +62,7 @@ def read_attributes(file: Path) -> Attributes:
     for name, values in read_table(file).items():
         if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
             accepted = 'accepted: an object of strings, such as {"colour": "red"}'
-            raise CIRError(f"{file}, image '{name}' has {values!r:.60}\n{accepted}")
+            raise CIRError(f"{file}, image '{name}' has {short(values)}\n{accepted}")
         table[name] = values
     return Attributes(table)
 

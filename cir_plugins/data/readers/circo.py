@@ -10,22 +10,22 @@ Source: Baldrati et al., 2023, arXiv 2303.15247.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
 
-from cir_plugins.data.captions import Captions
+from cir_plugins.data.captions import Captions, CaptionSwitches
 from cir_plugins.data.readers.files import (
     Entry,
-    list_pictures,
+    layout_hint,
     need_folder,
     read_entries,
     read_table,
     unique,
 )
-from cir_plugins.data.readers.missing import Missing, settle_all
-from cir_plugins.data.readers.switches import CaptionSwitches, Symbols
+from cir_plugins.data.readers.missing import Missing, image_ids, settle_all
+from cir_plugins.data.readers.pictures import ENDINGS, ambiguity_notes, walk_pictures
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
 
@@ -49,23 +49,12 @@ class CIRCO(CaptionSwitches):
             it.
         splits: The splits to read, or none for all that are there.
         missing: What to do about queries and gallery images without a picture.
-        strip: Remove ``.?,`` and blanks around the caption.
-        capitalise: Capitalise the caption.
-        lower: Lower-case the text.
-        symbols: Keep symbols, blank them, or write them as words.
-        max_words: Words kept, 0 for all.
-        prefix: Template with ``{}`` for the text, such as ``a photo of $ that {}``.
     """
 
     drop_reference: bool = False
     splits: tuple[Name, ...] = ()
     missing: Missing = "error"
-    strip: bool = False
-    capitalise: bool = False
-    lower: bool = False
-    symbols: Symbols = "keep"
-    max_words: int = 0
-    prefix: str = "{}"
+    strip: bool = field(default=False, kw_only=True)
 
     protocols: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType(
         {"default": {}, "drop_reference": {"drop_reference": True}}
@@ -77,9 +66,13 @@ class CIRCO(CaptionSwitches):
         Raises:
             CIRError: The folder or a file in it is not as it should be, or a picture is missing.
         """
-        folder = Path(root, _FOLDERS[0])
+        folders = [Path(root, folder) for folder in _FOLDERS]
+        folder = next((folder for folder in folders if folder.is_dir()), folders[-1])
         return settle_all(
-            self.annotations(root), self.missing, lambda name: f"{folder / name.zfill(12)}.jpg"
+            self.annotations(root),
+            self.missing,
+            lambda name: f"{folder / name.zfill(12)}.jpg",
+            self.looked_for(root),
         )
 
     def annotations(self, root: Path) -> list[Split]:
@@ -89,10 +82,16 @@ class CIRCO(CaptionSwitches):
         """
         root = Path(root)
         need_folder(root)
+        if "train" in self.splits:
+            raise CIRError(
+                "CIRCO has no training split\ntrain on another data set, such as --data cirr, and "
+                "evaluate that run: cir eval RUN --data circo --root DIR"
+            )
         files = {name: root / "annotations" / f"{name}.json" for name in self.splits or NAMES}
         there: dict[Name, Path] = {name: file for name, file in files.items() if file.exists()}
         if not there:
-            raise CIRError(f"nothing to read in {root}\nlooked for: {_either(files.values())}")
+            tried = f"looked for: {_either(files.values())}{layout_hint(root, 'circo')}"
+            raise CIRError(f"nothing to read in {root}\n{tried}")
         rules = self.caption_rules()
         queries = {name: tuple(_queries(file, name, rules)) for name, file in there.items()}
         pictures = _pictures(root)
@@ -107,11 +106,19 @@ class CIRCO(CaptionSwitches):
         return [self._split(name, part, gallery, pictures, rules) for name, part in queries.items()]
 
     def notes(self, root: Path) -> list[str]:
-        """What a user should know about the folder although it is no error."""
+        """Facts about the folder that are no errors."""
+        files = _files(Path(root))
+        names = dict.fromkeys(name for split in self.annotations(root) for name in image_ids(split))
+        used = [name for name in names if name in files]
+        notes = ambiguity_notes(used, files, "move the others away")
         if (Path(root) / _INFO).exists():
-            return []
-        source = "the pictures there are" if _pictures(Path(root)) else "what the annotations name"
-        return [f"{Path(root) / _INFO} is not there: the gallery is {source}"]
+            return notes
+        source = "the pictures there are" if files else "what the annotations name"
+        return [f"{Path(root) / _INFO} is not there: the gallery is {source}", *notes]
+
+    def looked_for(self, root: Path) -> str:
+        """Where pictures are looked for."""
+        return _either(Path(root, folder, f"<12 digits>.{ENDINGS}") for folder in _FOLDERS[::-1])
 
     def _split(
         self,
@@ -144,14 +151,19 @@ def _named(query: Query) -> tuple[str, ...]:
     return (query.reference, *query.positives)
 
 
-def _pictures(root: Path) -> dict[str, Path]:
-    """Image id -> file; files that are not named by a number are none of CIRCO's."""
-    found: dict[str, Path] = {}
+def _files(root: Path) -> dict[str, list[Path]]:
+    """Image id -> its files; files that are not named by a number are none of CIRCO's."""
+    files: dict[str, list[Path]] = {}
     for folder in _FOLDERS:
-        for stem, path in list_pictures(root / folder).items():
-            if stem.isascii() and stem.isdigit():
-                found.setdefault(str(int(stem)), path)
-    return dict(sorted(found.items(), key=lambda item: int(item[0])))
+        for path in walk_pictures(root / folder):
+            if path.stem.isascii() and path.stem.isdigit():
+                files.setdefault(str(int(path.stem)), []).append(path)
+    return dict(sorted(files.items(), key=lambda item: int(item[0])))
+
+
+def _pictures(root: Path) -> dict[str, Path]:
+    """Image id -> file."""
+    return {name: paths[0] for name, paths in _files(root).items()}
 
 
 def _gallery(root: Path, pictures: Mapping[str, Path]) -> tuple[str, ...]:
@@ -166,7 +178,8 @@ def _gallery(root: Path, pictures: Mapping[str, Path]) -> tuple[str, ...]:
     ids: list[str] = []
     for entry in entries:
         number, stem = entry.number("id"), PurePosixPath(entry.text("file_name")).stem
-        if not stem.isdigit() or int(stem) != number:
+        digits = stem.isascii() and stem.isdigit()
+        if not digits or stem.lstrip("0") != str(number).lstrip("0"):
             raise entry.wrong("file_name", f"the number {number:012d} and an ending")
         ids.append(str(number))
     unique(zip(entries, ids, strict=True), "id")
@@ -182,7 +195,7 @@ def _check_listed(
             for image in query.positives:
                 if image not in listed:
                     raise CIRError(
-                        f"{file} lacks image {image}, an answer of {name} query {query.id}"
+                        f"{file} lacks image {image}, a positive of {name} query {query.id}"
                     )
 
 
@@ -192,7 +205,7 @@ def _queries(file: Path, name: Name, rules: Captions) -> Iterator[Query]:
     for entry in entries:
         caption = entry.text("relative_caption")
         blind = name == "test" and "target_img_id" not in entry.fields
-        positives = () if blind else _answers(entry)
+        positives = () if blind else _positives(entry)
         aspects = entry.texts("semantic_aspects") if entry.fields.get("semantic_aspects") else ()
         yield Query(
             id=str(entry.number("id")),
@@ -205,7 +218,7 @@ def _queries(file: Path, name: Name, rules: Captions) -> Iterator[Query]:
         )
 
 
-def _answers(entry: Entry) -> tuple[str, ...]:
+def _positives(entry: Entry) -> tuple[str, ...]:
     target = entry.number("target_img_id")
     others = entry.numbers("gt_img_ids")
     if target not in others:

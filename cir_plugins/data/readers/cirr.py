@@ -1,7 +1,8 @@
 """Reads CIRR, version rc2, and every data set laid out like it.
 
-Files: ``captions/cap.rc2.<train|val|test1>.json`` and ``image_splits/split.rc2.<...>.json``, whose
-paths are looked for in the data folder and in its ``images`` and ``img_raw``.
+Files: ``captions/cap.rc2.<train|val|test1>.json`` and ``image_splits/split.rc2.<...>.json``, in the
+data folder or its ``cirr``. Their paths are looked for in the data folder and in its ``images`` and
+``img_raw``; names are unique, so that a picture elsewhere or with another ending is found by name.
 
 Source: Liu et al., 2021, arXiv 2108.04024.
 """
@@ -9,22 +10,23 @@ Source: Liu et al., 2021, arXiv 2108.04024.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
 
-from cir_plugins.data.captions import Captions
+from cir_plugins.data.captions import Captions, CaptionSwitches
 from cir_plugins.data.readers.files import (
     Entry,
+    layout_hint,
     need_folder,
     read_entries,
     read_table,
+    short,
     unique,
-    walk_pictures,
 )
 from cir_plugins.data.readers.missing import Missing, settle_all
-from cir_plugins.data.readers.switches import CaptionSwitches, Symbols
+from cir_plugins.data.readers.pictures import ENDINGS, ambiguity_notes, walk_pictures
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
 
@@ -34,6 +36,7 @@ _ROLES: Mapping[Name, Literal["train", "val", "test"]] = MappingProxyType(
     {"train": "train", "val": "val", "test1": "test"}
 )
 _FOLDERS = ("images", "img_raw")
+_INNER = "cirr"
 _RECALLS = ("recall@1", "recall@5", "recall@10", "recall@50")
 _SUBSET_RECALLS = ("subset_recall@1", "subset_recall@2", "subset_recall@3")
 
@@ -50,23 +53,12 @@ class CIRR(CaptionSwitches):
             it. The subset never holds the reference.
         splits: The splits to read, or none for all that are there.
         missing: What to do about triplets and gallery images without a picture.
-        strip: Remove ``.?,`` and blanks around the caption.
-        capitalise: Capitalise the caption.
-        lower: Lower-case the text.
-        symbols: Keep symbols, blank them, or write them as words.
-        max_words: Words kept, 0 for all.
-        prefix: Template with ``{}`` for the text.
     """
 
     drop_reference: bool = True
     splits: tuple[Name, ...] = ()
     missing: Missing = "error"
-    strip: bool = False
-    capitalise: bool = False
-    lower: bool = False
-    symbols: Symbols = "keep"
-    max_words: int = 0
-    prefix: str = "{}"
+    strip: bool = field(default=False, kw_only=True)
 
     protocols: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({"default": {}})
 
@@ -78,7 +70,9 @@ class CIRR(CaptionSwitches):
         """
         root = Path(root)
         splits = self.annotations(root)
-        return settle_all(splits, self.missing, lambda name: _where(root, splits, name))
+        return settle_all(
+            splits, self.missing, lambda name: _where(root, splits, name), self.looked_for(root)
+        )
 
     def annotations(self, root: Path) -> list[Split]:
         """The same splits, whole, with ``paths`` of no more than the pictures that are there."""
@@ -87,21 +81,37 @@ class CIRR(CaptionSwitches):
         names = [name for name in self.splits or NAMES if _caption_file(root, name).exists()]
         if not names:
             which = "|".join(self.splits or NAMES)
-            raise CIRError(f"nothing to read in {root}\nlooked for: {_caption_file(root, which)}")
+            files = f"{_caption_file(root, which)} or {_caption_file(root / _INNER, which)}"
+            hint = layout_hint(root, "cirr")
+            raise CIRError(f"nothing to read in {root}\nlooked for: {files}{hint}")
         rules = self.caption_rules()
-        pictures = _pictures(root)
+        pictures = _Pictures.below(root)
         return [self._split(root, name, rules, pictures) for name in names]
 
     def notes(self, root: Path) -> list[str]:
-        """What a user should know about the folder although it is no error."""
+        """Facts about the folder that are no errors."""
         files = [_caption_file(Path(root), name) for name in self.splits or NAMES]
-        return [
+        notes = [
             f"{file} is not there: its split is left out" for file in files if not file.exists()
         ]
+        pictures = _Pictures.below(Path(root))
+        # One that lies where its split file has it is not looked for by name.
+        elsewhere = {
+            image: None
+            for name, file in zip(self.splits or NAMES, files, strict=True)
+            if file.exists()
+            for image, place in _read_places(_split_file(Path(root), name)).items()
+            if place not in pictures.places and image in pictures.names
+        }
+        choice = "put it where its image_splits file has it"
+        return notes + ambiguity_notes(elsewhere, pictures.names, choice)
 
-    def _split(
-        self, root: Path, name: Name, rules: Captions, pictures: Mapping[str, Path]
-    ) -> Split:
+    def looked_for(self, root: Path) -> str:
+        """Where pictures are looked for."""
+        folders = ", ".join(str(Path(root, folder)) for folder in ("", *_FOLDERS))
+        return f"the paths of image_splits in {folders}; {root}/**/<image>.{ENDINGS}"
+
+    def _split(self, root: Path, name: Name, rules: Captions, pictures: _Pictures) -> Split:
         places = _read_places(_split_file(root, name))
         queries = tuple(_queries(_caption_file(root, name), _ROLES[name], places, rules))
         return Split(
@@ -109,7 +119,7 @@ class CIRR(CaptionSwitches):
             role=_ROLES[name],
             queries=queries,
             gallery=tuple(places),
-            paths={image: pictures[at] for image, at in places.items() if at in pictures},
+            paths=pictures.paths(places),
             drop_reference=self.drop_reference,
             measures=_RECALLS + _SUBSET_RECALLS,
             main=("recall@5", "subset_recall@1"),
@@ -117,12 +127,18 @@ class CIRR(CaptionSwitches):
         )
 
 
+def _annotation_folder(root: Path) -> Path:
+    """The data folder, or the folder in it that CLIP4Cir's README puts the annotations in."""
+    here = any(root.glob("captions/cap.rc2.*.json"))
+    return root / _INNER if not here and (root / _INNER / "captions").is_dir() else root
+
+
 def _caption_file(root: Path, name: str) -> Path:
-    return root / "captions" / f"cap.rc2.{name}.json"
+    return _annotation_folder(root) / "captions" / f"cap.rc2.{name}.json"
 
 
 def _split_file(root: Path, name: str) -> Path:
-    return root / "image_splits" / f"split.rc2.{name}.json"
+    return _annotation_folder(root) / "image_splits" / f"split.rc2.{name}.json"
 
 
 def _where(root: Path, splits: Sequence[Split], name: str) -> str:
@@ -140,19 +156,45 @@ def _read_places(file: Path) -> dict[str, str]:
         path = PurePosixPath(value) if isinstance(value, str) and value else None
         if path is None or path.is_absolute() or ".." in path.parts:
             accepted = "accepted: a path below the data folder, such as './dev/dev-1-0-img1.png'"
-            raise CIRError(f"{file}, image '{name}' has {value!r:.60}\n{accepted}")
+            raise CIRError(f"{file}, image '{name}' has {short(value)}\n{accepted}")
         places[name] = str(path)
     return places
 
 
-def _pictures(root: Path) -> dict[str, Path]:
-    """Relative path as split files have it -> file, for all pictures in the data folder."""
-    found = {path.relative_to(root).as_posix(): path for path in walk_pictures(root)}
-    for folder in _FOLDERS:
-        for place, path in list(found.items()):
-            if place.startswith(f"{folder}/"):
-                found.setdefault(place.removeprefix(f"{folder}/"), path)
-    return found
+@dataclass(frozen=True)
+class _Pictures:
+    """The pictures in a data folder.
+
+    Attributes:
+        places: Relative path, as split files have it -> file.
+        names: File name without ending -> its files, in order.
+    """
+
+    places: Mapping[str, Path]
+    names: Mapping[str, Sequence[Path]]
+
+    @classmethod
+    def below(cls, root: Path) -> _Pictures:
+        places: dict[str, Path] = {}
+        names: dict[str, list[Path]] = {}
+        for path in walk_pictures(root):
+            places[path.relative_to(root).as_posix()] = path
+            names.setdefault(path.stem, []).append(path)
+        for folder in _FOLDERS:
+            for place, path in list(places.items()):
+                if place.startswith(f"{folder}/"):
+                    places.setdefault(place.removeprefix(f"{folder}/"), path)
+        return cls(places, names)
+
+    def paths(self, places: Mapping[str, str]) -> dict[str, Path]:
+        """Image name -> file, of the pictures that are there: by place, else by name."""
+        paths: dict[str, Path] = {}
+        for name, place in places.items():
+            if place in self.places:
+                paths[name] = self.places[place]
+            elif name in self.names:
+                paths[name] = self.names[name][0]
+        return paths
 
 
 def _queries(file: Path, role: str, places: Mapping[str, str], rules: Captions) -> Iterator[Query]:

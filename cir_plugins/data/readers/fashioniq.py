@@ -10,31 +10,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
 
-from cir_plugins.data.captions import Captions, JoinMode
+from cir_plugins.data.captions import Captions, CaptionSwitches, JoinMode
 from cir_plugins.data.readers.attributes import Attributes, read_attributes, read_kinds
 from cir_plugins.data.readers.files import (
-    PICTURES,
     Entry,
-    list_pictures,
+    layout_hint,
     need_folder,
     read_entries,
     read_names,
 )
-from cir_plugins.data.readers.missing import Missing, settle_all
-from cir_plugins.data.readers.switches import CaptionSwitches, Symbols
+from cir_plugins.data.readers.missing import Missing, image_ids, settle_all
+from cir_plugins.data.readers.pictures import (
+    ENDINGS,
+    ambiguity_notes,
+    list_pictures,
+    pictures_by_name,
+)
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError, unknown_name
 
 Role: TypeAlias = Literal["train", "val", "test"]
 ROLES: tuple[Role, ...] = ("train", "val", "test")
 _CAPTION_FILE = re.compile(r"cap\.(.+)\.(train|val|test)\.json")
+CIRR_VERSION = "rc2"  # where CIRR's caption files have a category
 _RECALLS = ("recall@1", "recall@5", "recall@10", "recall@50")
-_ALL_ANSWERS = ("any_recall@1", "any_recall@5", "any_recall@10", "map@5", "map@10")
+_ALL_POSITIVES = ("any_recall@1", "any_recall@5", "any_recall@10", "map@5", "map@10")
 _LAVIS: Mapping[str, object] = {"lower": True, "symbols": "blank"}
 _VAL: Mapping[str, object] = {"gallery": "val", "drop_reference": True}
 
@@ -53,12 +58,6 @@ class FashionIQ(CaptionSwitches):
         missing: What to do about triplets and gallery images without a picture.
         images: Folder of the pictures, below the data folder.
         caption_mode: How the captions of a triplet are joined (``cir_plugins.Captions``).
-        strip: Remove ``.?,`` and blanks around each caption.
-        capitalise: Capitalise the first caption.
-        lower: Lower-case the text.
-        symbols: Keep symbols, blank them, or write them as words.
-        max_words: Words kept, 0 for all.
-        prefix: Template with ``{}`` for the text.
     """
 
     gallery: Literal["original", "val", "merged"] = "original"
@@ -68,12 +67,7 @@ class FashionIQ(CaptionSwitches):
     missing: Missing = "error"
     images: str = "images"
     caption_mode: JoinMode = "and"
-    strip: bool = True
-    capitalise: bool = True
-    lower: bool = False
-    symbols: Symbols = "keep"
-    max_words: int = 0
-    prefix: str = "{}"
+    capitalise: bool = field(default=True, kw_only=True)
 
     protocols: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType(
         {
@@ -129,9 +123,11 @@ class FashionIQ(CaptionSwitches):
             CIRError: The folder or a file in it is not as it should be, or a picture is missing.
         """
         folder = Path(root, self.images)
-        ending = "|".join(kind.removeprefix(".") for kind in PICTURES)
         return settle_all(
-            self.annotations(root), self.missing, lambda name: f"{folder / name}.({ending})"
+            self.annotations(root),
+            self.missing,
+            lambda name: f"{folder / name}.{ENDINGS}",
+            self.looked_for(root),
         )
 
     def annotations(self, root: Path) -> list[Split]:
@@ -145,7 +141,7 @@ class FashionIQ(CaptionSwitches):
         splits: list[Split] = []
         for role in ROLES:
             parts = [
-                _read_part(root, file, category, role, self.gallery == "val", rules, attributes)
+                _read_captions(root, file, category, role, self.gallery == "val", rules, attributes)
                 for (category, its_role), file in files.items()
                 if its_role == role
             ]
@@ -155,30 +151,38 @@ class FashionIQ(CaptionSwitches):
         return splits
 
     def notes(self, root: Path) -> list[str]:
-        """What a user should know about the folder although it is no error."""
-        return []
+        """Facts about the folder that are no errors."""
+        files = pictures_by_name(Path(root, self.images))
+        names = dict.fromkeys(name for split in self.annotations(root) for name in image_ids(split))
+        choice = "move the others away or name a folder with --set data.images=FOLDER"
+        return ambiguity_notes([name for name in names if name in files], files, choice)
+
+    def looked_for(self, root: Path) -> str:
+        """Where pictures are looked for."""
+        return f"{Path(root, self.images)}/**/<image>.{ENDINGS}"
 
     def _caption_files(self, root: Path) -> dict[tuple[str, str], Path]:
         found: dict[tuple[str, str], Path] = {}
         for file in sorted(root.glob("captions/cap.*.json")):
             match = _CAPTION_FILE.fullmatch(file.name)
-            if match and match[2] in (self.splits or ROLES):
+            if match and match[1] != CIRR_VERSION and match[2] in (self.splits or ROLES):
                 found[match[1], match[2]] = file
         if not found:
             which = "|".join(self.splits or ROLES)
             names = root / "captions" / f"cap.<category>.<{which}>.json"
-            raise CIRError(f"nothing to read in {root}\nlooked for: {names}")
+            hint = layout_hint(root, "fashioniq")
+            raise CIRError(f"nothing to read in {root}\nlooked for: {names}{hint}")
         known = {category for category, _ in found}
         for category in self.categories:
             if category not in known:
                 raise unknown_name("category", category, known)
-        wanted = frozenset(self.categories) or known
-        return {key: file for key, file in found.items() if key[0] in wanted}
+        categories = frozenset(self.categories) or known
+        return {key: file for key, file in found.items() if key[0] in categories}
 
     def _split(
-        self, part: _Part, rules: Captions, attributes: Attributes, pictures: Mapping[str, Path]
+        self, part: _Captions, rules: Captions, attributes: Attributes, pictures: Mapping[str, Path]
     ) -> Split:
-        queries = attributes.with_answers(part.queries, part.gallery)
+        queries = attributes.with_positives(part.queries, part.gallery)
         names = dict.fromkeys(part.gallery)
         names.update(dict.fromkeys(query.reference for query in queries))
         return Split(
@@ -188,14 +192,14 @@ class FashionIQ(CaptionSwitches):
             gallery=part.gallery,
             paths={name: pictures[name] for name in names if name in pictures},
             drop_reference=self.drop_reference,
-            measures=_RECALLS + _ALL_ANSWERS if attributes.of else _RECALLS,
+            measures=_RECALLS + _ALL_POSITIVES if attributes.of else _RECALLS,
             main=("map@10",) if attributes.of else ("recall@10", "recall@50"),
             captions=rules,
         )
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Captions:
     """One caption file's queries, without their further positives, and its gallery."""
 
     name: str
@@ -204,15 +208,15 @@ class _Part:
     gallery: tuple[str, ...]
 
 
-def _read_part(
+def _read_captions(
     root: Path,
     file: Path,
     category: str,
     role: Role,
-    own_gallery: bool,
+    from_triplets: bool,
     rules: Captions,
     attributes: Attributes,
-) -> _Part:
+) -> _Captions:
     name = f"{category}.{role}"
     entries = read_entries(file)
     kinds = read_kinds(root / "meta" / f"kinds.{name}.json", file, len(entries))
@@ -220,7 +224,7 @@ def _read_part(
     for number, (entry, kind) in enumerate(zip(entries, kinds, strict=True)):
         queries += _queries(entry, f"{name}.{number}", category, role, kind, rules, attributes)
     images = root / "image_splits" / f"split.{name}.json"
-    return _Part(name, role, tuple(queries), _gallery(images, role, queries, own_gallery))
+    return _Captions(name, role, tuple(queries), _gallery(images, role, queries, from_triplets))
 
 
 def _queries(
@@ -252,11 +256,11 @@ def _queries(
 
 
 def _gallery(
-    file: Path, role: Role, queries: Sequence[Query], own_gallery: bool
+    file: Path, role: Role, queries: Sequence[Query], from_triplets: bool
 ) -> tuple[str, ...]:
     needed = {query.reference for query in queries}
     needed.update(query.target for query in queries if query.target)
-    if role != "test" and (own_gallery or (role == "train" and not file.exists())):
+    if role != "test" and (from_triplets or (role == "train" and not file.exists())):
         return tuple(sorted(needed))
     images = read_names(file)
     have = frozenset(images)
@@ -268,7 +272,7 @@ def _gallery(
     return images
 
 
-def _merge(parts: Sequence[_Part], role: Role) -> _Part:
+def _merge(parts: Sequence[_Captions], role: Role) -> _Captions:
     gallery = dict.fromkeys(name for part in parts for name in part.gallery)
     queries = tuple(query for part in parts for query in part.queries)
-    return _Part(f"merged.{role}", role, queries, tuple(gallery))
+    return _Captions(f"merged.{role}", role, queries, tuple(gallery))

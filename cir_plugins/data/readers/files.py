@@ -1,16 +1,20 @@
-"""Annotation files and picture folders, read with errors that say which file, entry and key."""
+"""Annotation files, read with errors that name the file, the entry and the key."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import Repr
 
 from cir_plugins.errors import CIRError
+from cir_plugins.files import check_regular
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 def need_folder(root: Path) -> None:
@@ -22,14 +26,33 @@ def need_folder(root: Path) -> None:
         )
 
 
+def layout_hint(root: Path, name: str) -> str:
+    """A line that names another data set whose layout a folder has; empty where it has none."""
+    captions = {file.name for file in root.glob("captions/cap.*.json")}
+    cirr = any(file.startswith("cap.rc2.") for file in captions) or any(
+        root.glob("cirr/captions/cap.rc2.*.json")
+    )
+    layouts = {
+        "cirr": cirr,
+        "fashioniq": bool(captions) and not cirr,
+        "circo": any((root / "annotations" / f"{part}.json").exists() for part in ("val", "test")),
+    }
+    titles = {"cirr": "CIRR", "fashioniq": "FashionIQ", "circo": "CIRCO"}
+    others = [other for other, there in layouts.items() if there and other != name]
+    return f"\nthis looks like {titles[others[0]]}: --data {others[0]}" if others else ""
+
+
 def read_json(file: Path) -> object:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
         CIRError: The file is missing, cannot be read, or is not whole, valid JSON.
     """
     try:
-        return json.loads(file.read_bytes())
+        check_regular(file)
+        content = file.read_bytes()
+        text = content.decode(json.detect_encoding(content))
+        value: object = json.loads(text)
     except FileNotFoundError as error:
         raise CIRError(f"{file} does not exist") from error
     except OSError as error:
@@ -41,8 +64,31 @@ def read_json(file: Path) -> object:
         raise CIRError(
             f"{file} is not valid JSON, perhaps cut off: {error.msg}, {place}"
         ) from error
+    except ValueError as error:  # Python's own bound on the digits of a number
+        raise CIRError(f"{file} has a number with thousands of digits") from error
     except RecursionError as error:
         raise CIRError(f"{file} is nested too deeply to be an annotation file") from error
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        _check_characters(file, value)
+    return value
+
+
+def _check_characters(file: Path, value: object) -> None:
+    """Refuse half characters, which JSON can escape and no file name or terminal can hold."""
+    text = json.dumps(value, ensure_ascii=False)
+    half = _SURROGATE.search(text)
+    if half:
+        before = text[max(0, half.start() - 40) : half.start()]
+        raise CIRError(
+            f"{file} has half of a character (\\u{ord(half[0]):04x}, a lone surrogate) after: "
+            f"{_SURROGATE.sub('?', before)}\naccepted: whole characters"
+        )
+
+
+def short(value: object) -> str:
+    """A value for a message, cut to 60 characters, however long or deep it is."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @dataclass(frozen=True)
@@ -99,9 +145,7 @@ class Entry:
         if key not in self.fields:
             found = f"has no '{key}'"
         else:
-            shown = repr(self.fields[key])
-            short = shown if len(shown) <= 60 else f"{shown[:57]}..."
-            found = f"has '{key}' = {short}"
+            found = f"has '{key}' = {short(self.fields[key])}"
         return CIRError(f"{self.file}, {self.place} {found}\naccepted: {accepted}")
 
 
@@ -136,7 +180,7 @@ def read_names_with_repeats(file: Path) -> tuple[str, ...]:
     for number, item in enumerate(value):
         if not isinstance(item, str) or not item:
             accepted = "accepted: strings that are not empty"
-            raise CIRError(f"{file}, entry {number} is {item!r:.60}\n{accepted}")
+            raise CIRError(f"{file}, entry {number} is {short(item)}\n{accepted}")
     return tuple(value)
 
 
@@ -156,33 +200,6 @@ def unique(entries: Iterable[tuple[Entry, str]], key: str) -> None:
             first = seen[value].place
             raise CIRError(f"{entry.file}, {entry.place} has the same '{key}' as {first}: {value}")
         seen[value] = entry
-
-
-def walk_pictures(folder: Path) -> Iterator[Path]:
-    """Every picture file in a folder and the folders in it, in a fixed order; links are followed.
-
-    Empty when there is no such folder.
-    """
-    seen: set[str] = set()
-    for directory, folders, files in os.walk(folder, followlinks=True):
-        # A link to a folder above would be walked for ever.
-        real = os.path.realpath(directory)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        for file in sorted(files):
-            if file.lower().endswith(PICTURES):
-                yield Path(directory, file)
-
-
-def list_pictures(folder: Path) -> dict[str, Path]:
-    """File name without ending -> file; of several with one name the first in order counts."""
-    found: dict[str, Path] = {}
-    for path in walk_pictures(folder):
-        found.setdefault(path.stem, path)
-    return found
 
 
 def _different_numbers(values: list[object]) -> bool:

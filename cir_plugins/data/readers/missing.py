@@ -1,4 +1,4 @@
-"""What becomes of a split some of whose pictures are not there."""
+"""Splits without the queries and images whose pictures are missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WAY_OUT = "put the files there, or leave out what needs them with data.missing=
 
 @dataclass(frozen=True)
 class Absence:
-    """What a split lacks when only some image ids have a usable picture.
+    """Queries and images that a split lacks when only some image ids have a usable picture.
 
     Attributes:
         references: Queries without their reference.
@@ -44,7 +44,7 @@ def image_ids(split: Split) -> list[str]:
 
 
 def absence(split: Split, usable: Mapping[str, object]) -> Absence:
-    """What a split lacks if only the images in ``usable`` can be had."""
+    """Queries and images that a split lacks if only those in ``usable`` can be had."""
     references = targets = 0
     first: tuple[Query, str] | None = None
     for query in split.queries:
@@ -58,8 +58,10 @@ def absence(split: Split, usable: Mapping[str, object]) -> Absence:
     return Absence(references, targets, images, first)
 
 
-def settle(split: Split, missing: Missing, where: Callable[[str], str]) -> Split:
-    """The split when every missing picture was dealt with; ``paths`` covers all that is left.
+def settle(
+    split: Split, missing: Missing, where: Callable[[str], str], looked_for: str = ""
+) -> Split:
+    """The split without what a missing picture takes; ``paths`` covers all that is left.
 
     Gallery pictures of a training split that no triplet needs are left out in either case.
 
@@ -68,40 +70,43 @@ def settle(split: Split, missing: Missing, where: Callable[[str], str]) -> Split
         missing: ``error`` for a ``CIRError``; ``drop`` leaves out queries without reference or
             target and gallery images, and counts them in ``absent``.
         where: The file that an image id should be at, for the message.
+        looked_for: Every place where pictures were looked for, for the message.
     """
     lack = absence(split, split.paths)
     if not lack.images:
         return split
     if missing == "error":
         if lack.first:
-            raise _triplet_error(split, lack, where)
+            raise _triplet_error(split, lack, where, looked_for)
         if split.role != "train":
-            raise _gallery_error(split, lack.images, where)
+            raise _gallery_error(split, lack.images, where, looked_for)
     return _without(split, lack)
 
 
 def settle_all(
-    splits: Iterable[Split], missing: Missing, where: Callable[[str], str]
+    splits: Iterable[Split], missing: Missing, where: Callable[[str], str], looked_for: str = ""
 ) -> list[Split]:
-    """The splits that still have queries when ``settle`` dealt with each.
+    """The splits that still have queries after ``settle``, which has the same arguments.
 
     Raises:
         CIRError: A picture is missing and that is an error, or no query is left at all.
     """
     before = list(splits)
-    after = [settle(split, missing, where) for split in before]
+    after = [settle(split, missing, where, looked_for) for split in before]
     left = [split for split in after if split.queries]
     if not left and before:
         name = before[0].name
         example = where(before[0].queries[0].reference) if before[0].queries else "any image"
         raise CIRError(
             f"{name}: no query is left, as no picture was found, such as {example}\n"
-            "accepted: a folder that holds the pictures beside the annotations"
+            f"accepted: a folder that holds the pictures beside the annotations{_tried(looked_for)}"
         )
     return left
 
 
-def _triplet_error(split: Split, lack: Absence, where: Callable[[str], str]) -> CIRError:
+def _triplet_error(
+    split: Split, lack: Absence, where: Callable[[str], str], looked_for: str
+) -> CIRError:
     query, image = lack.first or (split.queries[0], "")
     if not split.paths:
         found = f"{split.name}: not one picture was found, not even {where(image)}"
@@ -111,13 +116,19 @@ def _triplet_error(split: Split, lack: Absence, where: Callable[[str], str]) -> 
         )
     lost = f"{lack.lost} of {len(split.queries)} queries need one"
     total = f"{len(lack.images)} images are missing, {lost}"
-    return CIRError(f"{found}\n{total}; {_WAY_OUT}")
+    return CIRError(f"{found}\n{total}; {_WAY_OUT}{_tried(looked_for)}")
 
 
-def _gallery_error(split: Split, images: tuple[str, ...], where: Callable[[str], str]) -> CIRError:
+def _gallery_error(
+    split: Split, images: tuple[str, ...], where: Callable[[str], str], looked_for: str
+) -> CIRError:
     found = f"{split.name}: image '{images[0]}' is missing: {where(images[0])}"
     total = f"{len(images)} images of the gallery or the positives are missing, though no triplet's"
-    return CIRError(f"{found}\n{total}; {_WAY_OUT}")
+    return CIRError(f"{found}\n{total}; {_WAY_OUT}{_tried(looked_for)}")
+
+
+def _tried(looked_for: str) -> str:
+    return f"\nlooked for: {looked_for}" if looked_for else ""
 
 
 def _without(split: Split, lack: Absence) -> Split:
@@ -144,8 +155,12 @@ def _names(query: Query) -> set[str]:
 def _trim(query: Query, gone: frozenset[str]) -> Query:
     if gone.isdisjoint(query.positives) and gone.isdisjoint(query.group):
         return query
-    return replace(query, positives=_kept(query.positives, gone), group=_kept(query.group, gone))
+    return replace(
+        query,
+        positives=_without_names(query.positives, gone),
+        group=_without_names(query.group, gone),
+    )
 
 
-def _kept(names: Iterable[str], gone: frozenset[str]) -> tuple[str, ...]:
+def _without_names(names: Iterable[str], gone: frozenset[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name not in gone)

@@ -78,6 +78,36 @@ def test_without_pictures_the_gallery_is_what_the_annotations_name(tmp_path: Pat
         CIRCO()(root)
 
 
+def test_without_pictures_the_documented_folder_is_named(tmp_path: Path) -> None:
+    folder = "COCO2017_unlabeled/unlabeled2017"
+    with pytest.raises(CIRError, match=rf"{folder}/000000000001\.jpg\n.*\nlooked for: .*{folder}"):
+        CIRCO()(small_circo(tmp_path, pictures=False))
+
+
+def test_there_is_no_training_split(tmp_path: Path) -> None:
+    """``cir train --data circo`` asks for one, and complained about pictures."""
+    splits: Any = ("train", "val")
+    with pytest.raises(CIRError, match="CIRCO has no training split\ntrain on another data set"):
+        CIRCO(splits=splits)(small_circo(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["\u00b2", "\u0661", "00000000000\u0667", "9" * 5000, "", "-7"])
+def test_file_names_need_plain_digits(tmp_path: Path, name: str) -> None:
+    root = small_circo(tmp_path)
+    file = root / "COCO2017_unlabeled" / "annotations" / "image_info_unlabeled2017.json"
+    write_json(file, {"images": [{"id": 7, "file_name": f"{name}.jpg"}]})
+    with pytest.raises(CIRError, match=r"image 0 has 'file_name' .*\naccepted: the number 0000000"):
+        CIRCO()(root)
+
+
+def test_a_number_with_two_files_is_noted(tmp_path: Path) -> None:
+    root = small_circo(tmp_path)
+    write_picture(root / "COCO2017_unlabeled" / "unlabeled2017" / "5.png")
+    notes = CIRCO().notes(root)
+    assert "1 image names are ambiguous" in notes[1]
+    assert f"'5' is {root / 'images' / '000000000005.jpg'} (this one counts)" in notes[1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -114,7 +144,7 @@ def test_the_target_comes_first_wherever_it_stands(tmp_path: Path) -> None:
 def test_malformed_lists_of_images_are_named(tmp_path: Path) -> None:
     root = small_circo(tmp_path)
     write_circo_info(root, [1, 2, 3, 4])
-    with pytest.raises(CIRError, match=r"2017\.json lacks image 5, an answer of val query 0"):
+    with pytest.raises(CIRError, match=r"2017\.json lacks image 5, a positive of val query 0"):
         CIRCO()(root)
     write_circo_info(root, [1, 2, 3, 4, 5, 1])
     with pytest.raises(CIRError, match="image 5 has the same 'id' as image 0: 1"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,49 @@ def test_splits_of_the_default_protocol(tmp_path: Path) -> None:
 def test_pictures_are_found_below_each_known_folder(tmp_path: Path, folder: str) -> None:
     val = CIRR(splits=("val",))(small_cirr(tmp_path, folder=folder))[0]
     assert val.paths["dev-3"] == tmp_path / folder / "dev" / "dev-3.png"
+
+
+def test_annotations_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    """As CLIP4Cir's README has it: ``cirr/captions`` beside ``train``, ``dev`` and ``test1``."""
+    expected = CIRR()(small_cirr(tmp_path))
+    (tmp_path / "cirr").mkdir()
+    for name in ("captions", "image_splits"):
+        (tmp_path / name).rename(tmp_path / "cirr" / name)
+    assert CIRR()(tmp_path) == expected
+    assert CIRR().notes(tmp_path)[0].startswith(str(tmp_path / "cirr" / "captions"))
+
+
+def test_a_picture_elsewhere_is_found_by_its_name(tmp_path: Path) -> None:
+    """NLVR2's flat folders, and pictures that somebody has saved as JPEG."""
+    root = small_cirr(tmp_path)
+    (root / "dev" / "dev-3.png").rename(root / "dev-3.png")
+    (root / "dev" / "dev-4.png").unlink()
+    write_picture(root / "dev" / "dev-4.jpg")
+    val = CIRR(splits=("val",))(root)[0]
+    assert val.paths["dev-3"] == root / "dev-3.png"
+    assert val.paths["dev-4"] == root / "dev" / "dev-4.jpg"
+    assert not any("ambiguous" in note for note in CIRR().notes(root))
+    write_picture(root / "old" / "dev-4.jpg")
+    (note,) = (note for note in CIRR().notes(root) if "ambiguous" in note)
+    assert f"'dev-4' is {root / 'dev' / 'dev-4.jpg'} (this one counts)" in note
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_link_or_copy_beside_the_pictures_changes_nothing(tmp_path: Path, linked: bool) -> None:
+    root = small_cirr(tmp_path, folder="images")
+    expected, notes = CIRR()(root), CIRR().notes(root)
+    if linked:
+        (root / "backup").symlink_to(root / "images")
+    else:
+        shutil.copytree(root / "images", root / "backup")
+    assert CIRR()(root) == expected
+    assert CIRR().notes(root) == notes
+
+
+def test_the_places_that_were_tried_are_listed(tmp_path: Path) -> None:
+    root = small_cirr(tmp_path, pictures=False)
+    with pytest.raises(CIRError, match=r"looked for: the paths of image_splits in .*img_raw; "):
+        CIRR()(root)
 
 
 def test_the_gallery_is_the_split_file_and_not_the_folder(tmp_path: Path) -> None:

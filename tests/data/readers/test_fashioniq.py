@@ -9,7 +9,15 @@ import pytest
 from cir_plugins.data.readers.fashioniq import FashionIQ
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
-from tests.layouts import small_fashioniq, triplet, write_fashioniq, write_json, write_picture
+from tests.layouts import (
+    small_circo,
+    small_cirr,
+    small_fashioniq,
+    triplet,
+    write_fashioniq,
+    write_json,
+    write_picture,
+)
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
@@ -177,7 +185,7 @@ def test_a_triplet_without_its_picture_is_an_error(tmp_path: Path, missing: str)
     lost = {"d2": 1, "d1": 2}[missing]
     message = (
         rf"dress\.val: query dress\.val\.0 needs image '{missing}', but .*images/{missing}"
-        rf"\.\(jpg\|jpeg\|png\|webp\|bmp\) is missing\n1 images are missing, {lost} of 2 queries "
+        rf"\.\(jpg\|jpeg\|png\|.*\) is missing\n1 images are missing, {lost} of 2 queries "
         r".*data\.missing=drop"
     )
     with pytest.raises(CIRError, match=message):
@@ -227,6 +235,27 @@ def test_a_folder_with_nothing_to_read_says_what_was_looked_for(tmp_path: Path) 
         FashionIQ()(tmp_path)
     with pytest.raises(CIRError, match="does not exist"):
         FashionIQ()(tmp_path / "gone")
+
+
+def test_the_layout_of_another_data_set_is_recognised(tmp_path: Path) -> None:
+    """CIRR's folder as fashioniq ended in a complaint about the fields of its entries."""
+    with pytest.raises(
+        CIRError, match=r"nothing to read in .*\n.*\nthis looks like CIRR: --data c"
+    ):
+        FashionIQ()(small_cirr(tmp_path / "cirr"))
+    with pytest.raises(CIRError, match=r"this looks like CIRCO: --data circo"):
+        FashionIQ()(small_circo(tmp_path / "circo"))
+
+
+def test_a_name_with_two_files_is_noted(tmp_path: Path) -> None:
+    root = small_fashioniq(tmp_path)
+    assert FashionIQ().notes(root) == []
+    write_picture(root / "images" / "thumbs" / "d1.jpg")
+    write_picture(root / "images" / "thumbs" / "stranger.jpg")
+    (note,) = FashionIQ().notes(root)
+    assert "1 image names are ambiguous" in note
+    assert f"'d1' is {root / 'images' / 'd1.png'} (this one counts)" in note
+    assert "data.images=FOLDER" in note
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,21 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from cir_plugins.data.readers.files import (
     Entry,
-    list_pictures,
     need_folder,
     read_entries,
     read_json,
     read_names,
     read_table,
     unique,
-    walk_pictures,
 )
 from cir_plugins.errors import CIRError
-from tests.layouts import write_json, write_picture
+from tests.layouts import write_json
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -35,6 +34,9 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         (b"", r"a\.json is not valid JSON.*line 1, column 1"),
         (b'["\xff"]', r"a\.json is not UTF-8 text \(byte 2\)"),
         (b"[" * 200_000, r"a\.json is nested too deeply"),
+        (b"[" + b"9" * 5_000 + b"]", r"a\.json has a number with thousands of digits"),
+        (b'["a \\ud83d\\ude00", "half \\ud83d"]', r"a\.json has half of a character .*half \n"),
+        (b'["\xed\xa0\xbd"]', r"a\.json is not UTF-8 text"),
     ],
 )
 def test_broken_json_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -42,6 +44,30 @@ def test_broken_json_is_named(tmp_path: Path, content: bytes, message: str) -> N
     file.write_bytes(content)
     with pytest.raises(CIRError, match=message):
         read_json(file)
+
+
+def test_whole_characters_may_be_escaped(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'["\\ud83d\\ude00"]')
+    assert read_json(tmp_path / "a.json") == ["\U0001f600"]
+
+
+def test_a_pipe_or_device_is_no_file(tmp_path: Path) -> None:
+    """Reading a pipe hung for ever, and /dev/zero filled the memory."""
+    os.mkfifo(tmp_path / "a.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    for name in ("a", "zero"):
+        with pytest.raises(CIRError, match=rf"{name}\.json is a pipe, socket or device"):
+            read_json(tmp_path / f"{name}.json")
+
+
+def test_deep_values_are_named_without_an_overflow(tmp_path: Path) -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(CIRError, match=r"has 'key' = \[\["):
+        Entry(Path("f.json"), "entry 0", {"key": deep}).text("key")
+    while deep:  # a deep list is taken apart by recursion, too
+        deep = deep[0]  # type: ignore[assignment]
 
 
 def test_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -132,23 +158,3 @@ def test_repeats_name_both_entries() -> None:
     unique(zip(entries, "abc", strict=True), "id")
     with pytest.raises(CIRError, match="entry 2 has the same 'id' as entry 0: a"):
         unique(zip(entries, "aba", strict=True), "id")
-
-
-def test_pictures_are_found_in_every_folder_below(tmp_path: Path) -> None:
-    for name in ("b.png", "x/a.JPG", "x/y/c.webp", "x/b.jpg"):
-        write_picture(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("")
-    assert list_pictures(tmp_path) == {
-        "a": tmp_path / "x/a.JPG",
-        "b": tmp_path / "b.png",
-        "c": tmp_path / "x/y/c.webp",
-    }
-    assert list_pictures(tmp_path / "gone") == {}
-
-
-def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
-    write_picture(tmp_path / "far" / "a.png")
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "images").symlink_to(tmp_path / "far")
-    (tmp_path / "far" / "up").symlink_to(tmp_path / "root")
-    assert list(walk_pictures(tmp_path / "root")) == [tmp_path / "root/images/a.png"]
