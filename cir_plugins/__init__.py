@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cir_plugins.method import TEMPERATURE, Components, Fused, Method
     from cir_plugins.plugins.hookspecs import Factories, hookimpl
     from cir_plugins.plugins.registry import Registry
+    from cir_plugins.retrieval.counting import compare_values, count_true, in_numpy
     from cir_plugins.runs.convert import (
         Ledger,
         Official,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         Generator,
         Loss,
         Sampler,
+        SamplerWithFallback,
         Tokens,
     )
 
@@ -85,18 +87,22 @@ __all__ = [
     "ResNetTower",
     "Resize",
     "Sampler",
+    "SamplerWithFallback",
     "ScheduleSettings",
     "Split",
     "Tokens",
     "TrainSettings",
     "WordPieceTokenizer",
     "best_token",
+    "compare_values",
     "concatenate",
+    "count_true",
     "each",
     "eligible",
     "entry",
     "full_precision",
     "hookimpl",
+    "in_numpy",
     "load_untrusted",
     "mean_over",
     "need_entry",
@@ -131,13 +137,14 @@ _HOMES = MappingProxyType(
         "method": ("TEMPERATURE", "Fused", "Method", "Components"),
         "plugins.hookspecs": ("Factories", "hookimpl"),
         "plugins.registry": ("Registry",),
+        "retrieval.counting": ("compare_values", "count_true", "in_numpy"),
         "runs.convert": (
             *("Ledger", "Official", "entry"),
             *("load_untrusted", "need_entry", "prefixed"),
         ),
         "types": (
             *("Backbone", "Batch", "Features", "Generated"),
-            *("Generator", "Loss", "Sampler", "Tokens"),
+            *("Generator", "Loss", "Sampler", "SamplerWithFallback", "Tokens"),
         ),
     }
 )

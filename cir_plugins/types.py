@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +97,16 @@ class Sampler(Protocol):
 
     def __call__(self, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
         """Negatives (Q, N) bool, from scores (Q, N), target columns (Q,) and exclusions (Q, N)."""
+
+
+@runtime_checkable
+class SamplerWithFallback(Sampler, Protocol):
+    """A sampler that also marks the queries whose negatives come from outside its rule."""
+
+    def negatives_and_fallback(
+        self, scores: Tensor, target: Tensor, excluded: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Negatives (Q, N) bool, equal to those of a call, and queries (Q,) bool that fell back."""
 
 
 class Loss(Protocol):

@@ -46,15 +46,17 @@ class TwoDrops:
 
     def __call__(self, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
         """Negatives (Q, N) bool."""
+        return self.negatives_and_fallback(scores, target, excluded)[0]
+
+    def negatives_and_fallback(
+        self, scores: Tensor, target: Tensor, excluded: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Negatives (Q, N) bool, and rows (Q,) bool without a pair of drops."""
         window, found, below = self._window(scores, target, excluded)
         if self.fallback == "none":
-            return window
+            return window, ~found
         tail = torch.where(below.any(dim=1, keepdim=True), below, eligible(target, excluded))
-        return torch.where(found[:, None], window, tail)
-
-    def fallback_rows(self, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
-        """Rows (Q,) bool without a pair of drops."""
-        return ~self._window(scores, target, excluded)[1]
+        return torch.where(found[:, None], window, tail), ~found
 
     def _window(
         self, scores: Tensor, target: Tensor, excluded: Tensor

@@ -1,137 +1,156 @@
-"""Pools of negatives, by blocks: scores of some queries, and what the sampler leaves of them.
+"""Scores, sampler and exclusions, a block of queries at a time. Imports torch alone.
 
-A block holds as many queries as keep it near the processor's caches, whatever the number of
-queries and candidates: memory does not grow with either.
+A block holds as many queries as keep it near the processor's caches: memory grows neither with
+the number of queries nor with that of candidates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from cir_plugins.retrieval.scores import Similarity, rows_per_block, score
+from cir_plugins.mining.relevance import (
+    Relevance,
+    RelevanceOf,
+    padding,
+    relevance_of_positives,
+    require_positives,
+)
+from cir_plugins.retrieval.scores import rows_per_block
+from cir_plugins.types import SamplerWithFallback
 
 # The sampler sees slices of a block, which stay in the processor's caches from one operation to
 # the next.
 SLICE_CELLS = 1_300_000
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Some columns for each row, such as its known positives.
-
-    Attributes:
-        starts: (Q + 1,) int64, where each row's columns start and the last one's end.
-        columns: (M,) int64 columns, row after row.
-    """
-
-    starts: Tensor
-    columns: Tensor
-
-    @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> Columns:
-        """The columns listed for each row."""
-        sizes = torch.tensor([0, *(len(row) for row in rows)])
-        return cls(sizes.cumsum(0), torch.tensor([c for row in rows for c in row]).long())
-
-    @classmethod
-    def gathered(cls, row: Tensor, column: Tensor, rows: int) -> Columns:
-        """The columns (M,) of each of the rows (M,), of ``rows`` in all; -1 is no column."""
-        row, column = row[column >= 0], column[column >= 0]
-        starts = torch.zeros(rows + 1, dtype=torch.long)
-        starts[1:] = torch.bincount(row, minlength=rows).cumsum(0)
-        return cls(starts, column[row.argsort(stable=True)])
-
-    def block(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Rows, counted from ``first``, and columns, of the rows ``first`` to ``last - 1``."""
-        starts = self.starts[first : last + 1]
-        rows = torch.repeat_interleave(torch.arange(last - first), starts.diff())
-        return rows, self.columns[starts[0] : starts[-1]]
-
-
-class Pool(NamedTuple):
-    """What a block of queries may draw from.
+class Block(NamedTuple):
+    """Negatives that a sampler leaves to a block of queries.
 
     Attributes:
         rows: Which queries.
         scores: (q, N), or None where nothing was scored.
-        target: (q,) int64 column of the target.
-        mask: (q, N) bool, what may be drawn.
-        outside: (q,) bool, rows that the sampler filled from outside its rule; None if it does
-            not tell.
+        relevance: Targets, and in ``excluded`` all that may not be drawn, targets included.
+        mask: (q, N) bool, the negatives.
+        fallback: (q,) bool, queries whose negatives come from outside the sampler's rule; None for
+            a sampler that does not mark them.
     """
 
     rows: slice
     scores: Tensor | None
-    target: Tensor
+    relevance: Relevance
     mask: Tensor
-    outside: Tensor | None
+    fallback: Tensor | None
 
 
-def pools(
-    queries: Tensor | None,
-    targets: Tensor | None,
-    target: Tensor,
-    excluded: Columns,
-    *,
-    candidates: int,
-    similarity: Similarity,
+def blocks(
+    scores: Callable[[slice], Tensor] | None,
+    relevance: RelevanceOf,
     sampler: Any,
-    rows: range | None = None,
-) -> Iterator[Pool]:
-    """Blocks of pools, in order. The target and what is excluded are in none.
+    *,
+    rows: range,
+    candidates: int,
+    device: torch.device,
+    size: int | None = None,
+) -> Iterator[Block]:
+    """Blocks of queries with their negatives, in order; a target or an exclusion is never one.
 
     Args:
-        queries: (Q, D) or (Q, S, D), or None for everything that is allowed, without scores.
-        targets: (N, D) or (N, T, D), on the same device.
-        target: (Q,) int64 column of each query's target, on the CPU.
-        excluded: Columns that are no negatives.
-        candidates: Number of candidates (N).
-        similarity: Scores of queries and targets; each depends on its own target alone.
+        scores: Scores (q, N) of some queries; None for everything that is not excluded.
+        relevance: Targets and exclusions of some queries and their scores.
         sampler: A ``cir_plugins.types.Sampler``.
-        rows: Which queries; all if left out.
+        rows: Which queries.
+        candidates: Number of candidates (N).
+        device: Where the scores are.
+        size: Queries in a block; as many as suit the device if left out.
+
+    Raises:
+        ValueError: If there is no candidate, or the sampler's result is no mask of the scores.
     """
-    device = target.device if queries is None else queries.device
-    asked = range(len(target)) if rows is None else rows
-    step = rows_per_block(candidates, device)
-    for first in range(asked.start, asked.stop, step):
-        last = min(first + step, asked.stop)
-        own = target[first:last].to(device)
-        out = torch.zeros(last - first, candidates, dtype=torch.bool, device=device)
-        row, column = (part.to(device) for part in excluded.block(first, last))
-        out[row, column] = True
-        out.scatter_(1, own[:, None], False)  # a sampler sees the target as it is
-        outside = scores = None
-        if queries is None or targets is None:
-            mask = ~out
+    step = rows_per_block(candidates, device) if size is None else size
+    for first in range(rows.start, rows.stop, step):
+        some = slice(first, min(first + step, rows.stop))
+        block = None if scores is None else scores(some)
+        labels = relevance(some, block)
+        target, excluded = labels.target[:, None], labels.excluded
+        # A sampler sees the target as it is.
+        own = excluded.gather(1, target) if labels.present is not None else None
+        excluded.scatter_(1, target, False)
+        fallback = None
+        if block is None:
+            mask = ~excluded
         else:
-            scores = score(queries[first:last], targets, similarity)
-            mask, outside = _sample(sampler, scores, own, out)
-            mask[row, column] = False
-        mask.scatter_(1, own[:, None], False)
-        yield Pool(slice(first, last), scores, own, mask, outside)
+            mask, fallback = sample(sampler, block, labels.target, excluded)
+            if labels.pairs is None:
+                mask &= ~excluded
+            else:
+                mask[labels.pairs] = False
+        mask.scatter_(1, target, False)
+        if labels.present is None or own is None:
+            excluded.scatter_(1, target, True)
+        else:
+            excluded.scatter_(1, target, own | labels.present[:, None])
+            mask[~labels.present] = False
+            fallback = None if fallback is None else fallback & labels.present
+        yield Block(some, block, labels, mask, fallback)
 
 
-def _sample(
+def blocks_of_scores(
+    scores: Tensor,
+    positives: Tensor,
+    sampler: Any,
+    *,
+    excluded: Tensor | None = None,
+    first_row: int = 0,
+) -> Iterator[Block]:
+    """Blocks of rows with their negatives; arguments as for ``negatives_of_scores``."""
+    require_positives(scores, positives, [] if excluded is None else [excluded])
+    scores = scores.detach()
+
+    def relevance(rows: slice, block: Tensor | None) -> Relevance:
+        assert block is not None
+        masks = [] if excluded is None else [excluded[rows]]
+        absent = padding(block)
+        masks += [absent] if bool(absent.any()) else []
+        return relevance_of_positives(block, positives[rows], masks, first_row + rows.start)
+
+    return blocks(
+        lambda rows: scores[rows],
+        relevance,
+        sampler,
+        rows=range(len(scores)),
+        candidates=scores.shape[1],
+        device=scores.device,
+    )
+
+
+def sample(
     sampler: Any, scores: Tensor, target: Tensor, excluded: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """Negatives (q, N), and rows (q,) filled from outside the sampler's rule where it tells."""
-    mask, outside = torch.empty_like(excluded), torch.zeros_like(target, dtype=torch.bool)
+    """Negatives (q, N) bool, and queries (q,) that fell back where the sampler marks them.
+
+    Raises:
+        ValueError: If the sampler's result is no mask of the scores.
+    """
+    mask, fallback = torch.empty_like(excluded), torch.zeros_like(target, dtype=torch.bool)
+    marks = isinstance(sampler, SamplerWithFallback)
     on_cpu = scores.device.type == "cpu"
     most = max(1, SLICE_CELLS // scores.shape[1]) if on_cpu else len(scores)
-    step = -(-len(scores) // -(-len(scores) // most))  # parts of about one size
+    step = -(-len(scores) // -(-len(scores) // most))  # slices of about one size
     for first in range(0, len(scores), step):
-        part = slice(first, first + step)
-        given = scores[part], target[part], excluded[part]
-        if hasattr(sampler, "pools"):
-            mask[part], outside[part] = sampler.pools(*given)
-            continue
-        mask[part] = sampler(*given)
-        if hasattr(sampler, "fallback_rows"):
-            outside[part] = sampler.fallback_rows(*given)
-    tells = hasattr(sampler, "pools") or hasattr(sampler, "fallback_rows")
-    return mask, outside if tells else None
+        rows = slice(first, first + step)
+        inputs = scores[rows], target[rows], excluded[rows]
+        if marks:
+            result, fallback[rows] = sampler.negatives_and_fallback(*inputs)
+        else:
+            result = sampler(*inputs)
+        if result.dtype != torch.bool or result.shape != inputs[0].shape:
+            raise ValueError(
+                f"the sampler must return a mask {tuple(inputs[0].shape)} of bool, not "
+                f"{tuple(result.shape)} of {result.dtype}"
+            )
+        mask[rows] = result
+    return mask, fallback if marks else None

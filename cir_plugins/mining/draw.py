@@ -1,41 +1,68 @@
-"""Negatives drawn from masks, the same whatever blocks the rows come in."""
+"""Negatives drawn from masks, the same whatever blocks the rows come in. Imports torch alone."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# Proposals per negative wanted: enough for pools of a tenth of the columns and more.
+from cir_plugins.seeds import mix
+
+# Proposals for each column to draw: enough where a tenth of the columns or more is allowed.
 _PER_DRAW, _FEWEST, _MOST = 8, 32, 512
 
 
-def draw(mask: Tensor, rows: Tensor, count: int, seed: int) -> Tensor:
-    """Columns (q, count) int64 drawn from each row's True columns, -1 for a row without any.
+def draw(
+    mask: Tensor,
+    count: int,
+    *,
+    seed: int,
+    epoch: int = 0,
+    rows: Tensor | None = None,
+    first_row: int = 0,
+    repeat: bool = False,
+) -> Tensor:
+    """Columns (q, count) int64 drawn from each row's True columns, -1 where a row has no more.
 
-    Uniform, without replacement until the row is used up, then again from its start. Depends on
-    the seed, the row's number and the row's mask, not on the other rows.
+    Uniform and without replacement. Depends on the seed, the epoch, the row's number and the row's
+    mask alone: blocks, devices and the order of calls change nothing.
 
-    Columns are proposed at random and the first distinct ones in the mask are taken; a row whose
-    pool is too small for that is drawn from its listed columns.
+    Columns are proposed by a hash and the first distinct ones in the mask are taken. A row whose
+    mask is too sparse for that is drawn from its listed columns.
 
     Args:
         mask: (q, N) bool.
-        rows: (q,) number of each row.
-        count: How many to draw, at least 1.
-        seed: Depends on the run's seed and the epoch.
+        count: Columns per row, at least 1.
+        seed: Seed of the run.
+        epoch: Another epoch draws anew.
+        rows: (q,) int64 number of each row; those from ``first_row`` on if left out.
+        first_row: Number of the first row, where the rows are a block of more.
+        repeat: Whether a row that is used up starts again from its first column, which leaves -1
+            only to rows without any.
+
+    Raises:
+        ValueError: If ``count`` is less than 1 or the mask is not bool.
     """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, not {count}")
+    if mask.dtype != torch.bool or mask.dim() != 2:
+        raise ValueError(f"expected a mask (q, N) of bool, found {_shown(mask)}")
+    if not mask.numel():
+        return torch.full((len(mask), count), -1, device=mask.device)
+    if rows is None:
+        rows = torch.arange(first_row, first_row + len(mask), device=mask.device)
+    key = mix(seed, epoch) & 0xFFFFFFFF
     tries = min(_MOST, max(_FEWEST, _PER_DRAW * count))
     places = torch.arange(tries, device=mask.device)
-    keys = scramble(rows[:, None] * 0x632BE5AB + places[None, :] * 0x85157AF5 + seed)
-    proposed = keys % mask.shape[1]
-    good = mask.gather(1, proposed) & ~_repeated(proposed)
-    number = good.cumsum(dim=1)
-    wanted = torch.where(good & (number <= count), number - 1, count)
+    hashes = scramble(rows[:, None] * 0x632BE5AB + places[None, :] * 0x85157AF5 + key)
+    proposed = hashes % mask.shape[1]
+    valid = mask.gather(1, proposed) & ~_repeated(proposed)
+    number = valid.cumsum(dim=1)
+    place = torch.where(valid & (number <= count), number - 1, count)
     drawn = torch.full((len(mask), count + 1), -1, device=mask.device)
-    drawn = drawn.scatter(1, wanted, proposed)[:, :count]
+    drawn = drawn.scatter(1, place, proposed)[:, :count]
     short = (number[:, -1] < count).nonzero().flatten()
     if len(short):
-        drawn[short] = _draw_listed(mask[short], rows[short], count, seed)
+        drawn[short] = _draw_listed(mask[short], rows[short], count, key, repeat)
     return drawn
 
 
@@ -47,25 +74,31 @@ def _repeated(proposed: Tensor) -> Tensor:
     return torch.zeros_like(again).scatter(1, order, again)
 
 
-def _draw_listed(mask: Tensor, rows: Tensor, count: int, seed: int) -> Tensor:
-    """As ``draw``, by a random key for every True column."""
-    where, column = mask.nonzero(as_tuple=True)
-    size = torch.bincount(where, minlength=len(mask))
+def _draw_listed(mask: Tensor, rows: Tensor, count: int, key: int, repeat: bool) -> Tensor:
+    """As ``draw``, by a hash of every True column."""
+    row, column = mask.nonzero(as_tuple=True)
+    size = torch.bincount(row, minlength=len(mask))
     width = max(1, int(size.max()))
-    place = torch.arange(len(where), device=mask.device) - (size.cumsum(0) - size)[where]
-    keys = torch.full((len(mask), width), -1, device=mask.device)
-    keys[where, place] = scramble(rows[where] * 0x632BE5AB + column * 0x85157AF5 + seed + 1)
-    listed = torch.zeros_like(keys)
-    listed[where, place] = column
-    order = keys.topk(min(count, width), dim=1).indices
-    turn = torch.arange(count, device=mask.device) % size[:, None].clamp(min=1)
-    drawn = listed.gather(1, order.gather(1, turn.clamp(max=order.shape[1] - 1)))
-    return drawn.masked_fill((size == 0)[:, None], -1)
+    place = torch.arange(len(row), device=mask.device) - (size.cumsum(0) - size)[row]
+    hashes = torch.full((len(mask), width), -1, device=mask.device)
+    hashes[row, place] = scramble(rows[row] * 0x632BE5AB + column * 0x85157AF5 + key + 1)
+    listed = torch.zeros_like(hashes)
+    listed[row, place] = column
+    order = hashes.topk(min(count, width), dim=1).indices
+    turn = torch.arange(count, device=mask.device)
+    from_start = turn % size[:, None].clamp(min=1)
+    drawn = listed.gather(1, order.gather(1, from_start.clamp(max=order.shape[1] - 1)))
+    exhausted = (size == 0)[:, None] if repeat else turn >= size[:, None]
+    return drawn.masked_fill(exhausted, -1)
 
 
-def scramble(keys: Tensor) -> Tensor:
-    """Well-mixed non-negative int64 keys, equal for equal input (a 32-bit integer finaliser)."""
-    keys = keys & 0xFFFFFFFF
-    keys = (keys ^ (keys >> 16)) * 0x7FEB352D & 0xFFFFFFFF
-    keys = (keys ^ (keys >> 15)) * 0x846CA68B & 0xFFFFFFFF
-    return keys ^ (keys >> 16)
+def scramble(values: Tensor) -> Tensor:
+    """Well-mixed int64 in [0, 2**32), equal for equal input (a 32-bit integer finaliser)."""
+    values = values & 0xFFFFFFFF
+    values = (values ^ (values >> 16)) * 0x7FEB352D & 0xFFFFFFFF
+    values = (values ^ (values >> 15)) * 0x846CA68B & 0xFFFFFFFF
+    return values ^ (values >> 16)
+
+
+def _shown(mask: Tensor) -> str:
+    return f"{tuple(mask.shape)} of {mask.dtype}"

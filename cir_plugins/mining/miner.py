@@ -1,13 +1,12 @@
 """Negatives of every training row, drawn from what a sampler leaves of the training images.
 
-Scores are computed by blocks of queries against the split's pool; a sampler turns a block into a
-mask; K negatives per epoch are drawn from each row of it, without replacement until it is used up,
-by numbers that depend on (seed, epoch, row) alone. The size of the blocks does not matter.
+K negatives per epoch are drawn from each row, without replacement until it is used up, by hashes
+of (seed, epoch, row) alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +19,12 @@ from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding, FeatureStore, feature_chunks
 from cir_plugins.errors import SharedError
 from cir_plugins.method import Method
-from cir_plugins.mining.blocks import Columns, Pool, pools
+from cir_plugins.mining.blocks import Block, blocks
 from cir_plugins.mining.draw import draw
+from cir_plugins.mining.relevance import Columns, relevance_of_columns
 from cir_plugins.mining.report import PoolStatistics
 from cir_plugins.retrieval.embed import embed, query_text
-from cir_plugins.retrieval.scores import rows_per_block
-from cir_plugins.seeds import mix
+from cir_plugins.retrieval.scores import rows_per_block, score
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Mined:
         images: (R, L) int64 image indices for the R training rows, L = K times the epochs until
             the next refresh; -1 for a row without negatives.
         since: Epoch of the refresh.
-        report: Numbers about the pools (see ``mine``).
+        report: Numbers about what the sampler left (see ``PoolStatistics.report``).
     """
 
     images: Tensor
@@ -68,11 +67,7 @@ def mine(
 ) -> Mined:
     """Negatives for the next ``epochs`` epochs, ``count`` per row and epoch.
 
-    The report has ``pool`` (mean and quartiles of the pools' sizes), ``empty`` (share of rows
-    without any negative), ``fallback`` (share of rows that the sampler filled from outside its
-    rule, where it tells), ``kept`` (share of the previous draw that is still in the pools),
-    ``false_negatives`` (share of known positives in the pools) and ``drop`` (a histogram of
-    score drops from the target over the pools).
+    The report is that of ``PoolStatistics``.
 
     Args:
         method: Scores and sampler.
@@ -83,7 +78,7 @@ def mine(
         count: Negatives per row and epoch (K).
         seed: Seed of the run.
         known_positives: Which known images never are negatives.
-        with_model: False to draw at random, before the model is worth asking.
+        with_model: False to draw at random, while the model's scores mean nothing yet.
         store: Cached features, or None to encode the images.
         previous: The previous refresh, for the overlap.
         processes: The processes that share the rows and the encoding; all get the same negatives.
@@ -93,33 +88,39 @@ def mine(
     """
     processes = processes or ProcessGroup()
     images = torch.full((len(table.triplets), epochs * count), -1)
-    tally = PoolStatistics(len(table.triplets))
+    statistics = PoolStatistics(len(table.triplets))
     for split in range(len(table.splits)):
-        known_columns = _known(table, split, known_positives)
-        embedded: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
+        known = _known(table, split, known_positives)
+        embedded: tuple[Tensor, Tensor] | None = None
         if with_model:
             embedded = _embed(method, table, split, encoding, store, processes)
-        own = processes.shard(len(known_columns.rows))
-        bar = _blocks(method, table, split, known_columns, embedded, encoding, own)
-        for block in bar:
-            rows = known_columns.rows[block.rows]
+        shard = processes.shard(len(known.rows))
+        for block in _blocks(method, table, split, known, embedded, encoding, shard):
+            rows, device = known.rows[block.rows], block.mask.device
             drawn = draw(
                 block.mask,
-                rows.to(block.mask.device),
                 epochs * count,
-                mix(seed, epoch) & 0xFFFFFFFF,
+                seed=seed,
+                epoch=epoch,
+                rows=rows.to(device),
+                repeat=True,
             ).cpu()
-            pool = table.negative_images[split]
-            images[rows] = torch.where(drawn >= 0, pool[drawn.clamp(min=0)], -1)
-            before = None if previous is None else known_columns.column[previous.images[rows]]
-            _count(tally, block, known_columns, before)
+            images[rows] = torch.where(
+                drawn >= 0, table.negative_images[split][drawn.clamp(min=0)], -1
+            )
+            row, column = known.positives.block(block.rows.start, block.rows.stop)
+            before = None if previous is None else known.column[previous.images[rows]].to(device)
+            statistics.add_block(
+                block, positives=(row.to(device), column.to(device)), previous=before
+            )
     images = processes.all_reduce_max(images)
     if bool((images < 0).all()):
         raise SharedError(
-            f"sampler left no negative for any of the {len(table.triplets)} training rows at epoch "
+            f"sampler left no negative for any of the {len(table.triplets)} training triplets at epoch "
             f"{epoch}: widen its bounds"
         )
-    return Mined(images, epoch, PoolStatistics.joined(processes.all_gather_object(tally)).report())
+    whole = PoolStatistics.joined(processes.all_gather_object(statistics))
+    return Mined(images, epoch, whole.report())
 
 
 def _blocks(
@@ -127,25 +128,28 @@ def _blocks(
     table: TrainingTable,
     split: int,
     known: _Known,
-    embedded: tuple[Tensor, Tensor] | tuple[None, None],
+    embedded: tuple[Tensor, Tensor] | None,
     encoding: Encoding,
-    own: range,
-) -> Iterable[Pool]:
-    """Pools of a split's rows ``own``, under a progress bar."""
-    candidates = len(table.negative_images[split])
-    bar: Iterable[Pool] = tqdm(
-        pools(
-            embedded[0],
-            embedded[1],
-            known.target,
-            known.excluded,
+    shard: range,
+) -> Iterable[Block]:
+    """Blocks of a split's rows ``shard``, under a progress bar; no scores where not embedded."""
+    candidates, device = len(table.negative_images[split]), torch.device("cpu")
+    scores: Callable[[slice], Tensor] | None = None
+    if embedded is not None:
+        queries, gallery = embedded
+        device = queries.device
+        scores = lambda rows: score(queries[rows], gallery, method.similarity)  # noqa: E731
+    bar: Iterable[Block] = tqdm(
+        blocks(
+            scores,
+            relevance_of_columns(known.target, known.excluded, candidates, device),
+            method.sampler,
+            rows=shard,
             candidates=candidates,
-            similarity=method.similarity,
-            sampler=method.sampler,
-            rows=own,
+            device=device,
         ),
         desc=f"mining {table.splits[split].name}",
-        total=-(-len(own) // rows_per_block(candidates, encoding.device)),
+        total=-(-len(shard) // rows_per_block(candidates, encoding.device)),
         disable=not encoding.progress,
         leave=False,
     )
@@ -190,17 +194,6 @@ def _known(table: TrainingTable, split: int, known_positives: str) -> _Known:
     return _Known(triplets, column, target, excluded, columns(arrays.positives))
 
 
-def _count(tally: PoolStatistics, block: Pool, known: _Known, before: Tensor | None) -> None:
-    """Count a block; ``before`` (q, L) has the columns of the previous draw, -1 for none."""
-    device = block.mask.device
-    row, column = known.positives.block(block.rows.start, block.rows.stop)
-    tally.add(block.mask, (row.to(device), column.to(device)))
-    if block.scores is not None:
-        tally.add_scores(block.scores, block.target, block.mask, block.outside)
-    if before is not None:
-        tally.add_previous(before.to(device), block.mask)
-
-
 def _embed(
     method: Method,
     table: TrainingTable,
@@ -215,10 +208,10 @@ def _embed(
     """
     pool = table.negative_images[split].tolist()
     rows = [row for row in table.triplets if row.split == split]
-    span, shown = processes.shard(len(rows)), processes.shard(len(pool))
-    asked = rows[span.start : span.stop] or rows[:1]
-    gallery = pool[shown.start : shown.stop] or pool[:1]
-    names = list(dict.fromkeys([*gallery, *(row.reference for row in asked)]))
+    shard, images = processes.shard(len(rows)), processes.shard(len(pool))
+    queried = rows[shard.start : shard.stop] or rows[:1]
+    gallery = pool[images.start : images.stop] or pool[:1]
+    names = list(dict.fromkeys([*gallery, *(row.reference for row in queried)]))
     place = {image: position for position, image in enumerate(names)}
     captions = table.splits[split].captions
     with processes.synchronise_errors():
@@ -234,10 +227,10 @@ def _embed(
             chunks,
             encoding,
             gallery=len(gallery),
-            references=[place[row.reference] for row in asked],
-            texts=[query_text(method, row.query, captions) for row in asked],
+            references=[place[row.reference] for row in queried],
+            texts=[query_text(method, row.query, captions) for row in queried],
         )
     return (
-        processes.all_gather(queries[: len(span)], processes.counts(len(rows))),
-        processes.all_gather(targets[: len(shown)], processes.counts(len(pool))),
+        processes.all_gather(queries[: len(shard)], processes.counts(len(rows))),
+        processes.all_gather(targets[: len(images)], processes.counts(len(pool))),
     )

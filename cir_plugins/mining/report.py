@@ -1,4 +1,7 @@
-"""Numbers about mined pools, gathered block by block."""
+"""Numbers about the negatives that a sampler leaves, gathered block by block.
+
+Imports torch alone.
+"""
 
 from __future__ import annotations
 
@@ -8,98 +11,163 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cir_plugins.mining.blocks import Block, blocks_of_scores
+from cir_plugins.mining.relevance import require_mask
+from cir_plugins.retrieval.counting import count_true
+
 BINS = 200
 SPAN = 2.0  # cosines differ by at most 2
-MOST_ROWS = 4096  # whose score drops are counted: a histogram needs no more
+MOST_ROWS = 4096  # whose score gaps are counted: a histogram needs no more
+
+Positives = Tensor | tuple[Tensor, Tensor]
 
 
 class PoolStatistics:
-    """Sizes, emptiness, overlap, false negatives and score drops of the pools of a refresh.
+    """Sizes, emptiness, overlap, false negatives and score gaps of what a sampler leaves.
 
     Args:
         rows: Number of rows that will be counted; of more than ``MOST_ROWS`` only every second,
-            third ... has its score drops in the histogram.
+            third ... has its score gaps in the histogram.
     """
 
     def __init__(self, rows: int) -> None:
         self._sizes: list[Tensor] = []
-        self._answers = 0
+        self._positives: int | None = None
         self._fallback: list[Tensor] = []
         self._kept: list[Tensor] = []
-        self._drops = torch.zeros(BINS)
-        self._every = -(-rows // MOST_ROWS)
+        self._gaps = torch.zeros(BINS)
+        self._every = max(1, -(-rows // MOST_ROWS))
         self._seen = 0
 
-    def add(self, mask: Tensor, positives: tuple[Tensor, Tensor]) -> None:
-        """Count the pools (q, N) bool of a block, and the known positives in them.
+    def add_block(
+        self,
+        block: Block,
+        *,
+        positives: Positives | None = None,
+        previous: Tensor | None = None,
+    ) -> None:
+        """Count a block of queries.
+
+        Args:
+            block: As ``blocks`` yields it.
+            positives: Known positives, as for ``add``.
+            previous: (q, L) columns drawn before, -1 for none.
+        """
+        self.add(block.mask, positives)
+        if block.scores is not None:
+            self.add_scores(block.scores, block.relevance.target, block.mask, block.fallback)
+        if previous is not None:
+            self.add_previous(previous, block.mask)
+
+    def add(self, mask: Tensor, positives: Positives | None = None) -> None:
+        """Count the negatives (q, N) bool of a block, and the known positives among them.
 
         Args:
             mask: (q, N).
-            positives: (M,) rows and columns of the positives.
+            positives: Rows and columns (M,) of the positives, or (q, N) bool; None if unknown.
         """
-        self._sizes.append(_sizes(mask).cpu())
-        self._answers += int(mask[positives].sum())
+        self._sizes.append(count_true(mask).cpu())
+        if positives is not None:
+            self._positives = (self._positives or 0) + int(mask[positives].sum())
 
     def add_scores(
         self, scores: Tensor, target: Tensor, mask: Tensor, fallback: Tensor | None
     ) -> None:
-        """Count score drops from target to pool, and rows (q,) filled from outside the rule."""
+        """Count score gaps from target to negatives, and rows (q,) that fell back."""
         first = -self._seen % self._every
         self._seen += len(scores)
         rows = slice(first, None, self._every)
-        drops = (scores[rows].gather(1, target[rows, None]) - scores[rows])[mask[rows]]
-        self._drops += torch.histc(drops.float().cpu(), BINS, -SPAN, SPAN)
+        some = scores[rows] if scores.dtype == torch.float64 else scores[rows].float()
+        gaps = (some.gather(1, target[rows, None]) - some)[mask[rows]]
+        self._gaps += torch.histc(gaps.float().cpu(), BINS, -SPAN, SPAN)
         if fallback is not None:
             self._fallback.append(fallback.cpu())
 
     def add_previous(self, drawn: Tensor, mask: Tensor) -> None:
-        """Count how much of the previous draw, columns (q, L) or -1, is still in the pools."""
-        there = drawn >= 0
-        number = there.sum(dim=1)
-        inside = (mask.gather(1, drawn.clamp(min=0)) & there).sum(dim=1)
+        """Count how much of the previous draw, columns (q, L) or -1, could be drawn again."""
+        present = drawn >= 0
+        number = present.sum(dim=1)
+        inside = (mask.gather(1, drawn.clamp(min=0)) & present).sum(dim=1)
         self._kept.append((inside / number)[number > 0].cpu())
 
     @classmethod
-    def joined(cls, tallies: Sequence[PoolStatistics]) -> PoolStatistics:
-        """What several processes have counted, in their order."""
-        if len(tallies) == 1:
-            return tallies[0]
+    def joined(cls, shares: Sequence[PoolStatistics]) -> PoolStatistics:
+        """The statistics of several processes' rows, in their order."""
+        if len(shares) == 1:
+            return shares[0]
         whole = cls(0)
-        for tally in tallies:
-            whole._sizes += tally._sizes
-            whole._answers += tally._answers
-            whole._fallback += tally._fallback
-            whole._kept += tally._kept
-            whole._drops += tally._drops
+        for share in shares:
+            whole._sizes += share._sizes
+            if share._positives is not None:
+                whole._positives = (whole._positives or 0) + share._positives
+            whole._fallback += share._fallback
+            whole._kept += share._kept
+            whole._gaps += share._gaps
         return whole
 
+    def share_below(self, count: int) -> float:
+        """Share of the rows with fewer than ``count`` negatives, 0 to 1."""
+        sizes = torch.cat(self._sizes) if self._sizes else torch.empty(0)
+        return float((sizes < count).double().mean()) if len(sizes) else 0.0
+
     def report(self) -> dict[str, Any]:
-        """The numbers, shares in [0, 1]; those that nothing was counted for are left out."""
+        """The numbers, shares in [0, 1]; those that nothing was counted for are left out.
+
+        ``negative_pool`` (``mean`` and ``quartiles`` of the number of negatives left), ``empty``
+        (share of rows without any), ``fallback`` (share of rows filled from outside the sampler's
+        rule), ``kept`` (share of the previous draw that could be drawn again), ``false_negatives``
+        (share of the negatives that are known positives) and ``score_gap`` (``counts`` of the
+        score gaps from target to negatives, in equal bins over ``span``).
+        """
         sizes = torch.cat(self._sizes).double()
         report: dict[str, Any] = {
-            "pool": {
+            "negative_pool": {
                 "mean": float(sizes.mean()),
                 "quartiles": [float(sizes.quantile(q)) for q in (0.25, 0.5, 0.75)],
             },
             "empty": float((sizes == 0).double().mean()),
-            "false_negatives": self._answers / max(1, int(sizes.sum())),
         }
+        if self._positives is not None:
+            report["false_negatives"] = self._positives / max(1, int(sizes.sum()))
         if self._fallback:
             report["fallback"] = float(torch.cat(self._fallback).double().mean())
         kept = torch.cat(self._kept) if self._kept else torch.empty(0)
         if len(kept):
             report["kept"] = float(kept.double().mean())
-        if self._drops.sum() > 0:
-            report["drop"] = {"span": [-SPAN, SPAN], "counts": self._drops.long().tolist()}
+        if self._gaps.sum() > 0:
+            report["score_gap"] = {"span": [-SPAN, SPAN], "counts": self._gaps.long().tolist()}
         return report
 
 
-def _sizes(mask: Tensor) -> Tensor:
-    """Number (Q,) int64 of True in each row; on a CPU twenty times as fast as torch's sum."""
-    run = 8 * 255
-    whole = mask.shape[1] // run * run
-    if mask.device.type != "cpu" or not whole:
-        return mask.sum(dim=1)
-    # Eight at a time as bytes of an int64; no byte overflows in 255 additions.
-    packed = mask[:, :whole].contiguous().view(torch.int64).view(len(mask), whole // run, 255)
-    return packed.sum(dim=2).view(torch.uint8).sum(dim=1) + mask[:, whole:].sum(dim=1)
+def negative_pool_report(
+    scores: Tensor,
+    positives: Tensor,
+    sampler: Any,
+    *,
+    excluded: Tensor | None = None,
+    all_positives: Tensor | None = None,
+) -> dict[str, Any]:
+    """What the sampler leaves each row, as numbers; for all rows or a sample of them.
+
+    As ``PoolStatistics.report`` has them and ``cir report`` shows them. A sampler has collapsed
+    where ``empty`` or ``fallback`` is near 1.
+
+    Args:
+        scores: (Q, N) float, higher is closer; Q and N at least 1.
+        positives: (Q,) int column of the target (-1: none), or (Q, N) bool.
+        sampler: A ``cir_plugins.Sampler``: ``(scores, target, excluded) -> (Q, N) bool``.
+        excluded: (Q, N) bool, further candidates that may never be negatives.
+        all_positives: (Q, N) bool, what is right, marked or not, where that is known.
+
+    Raises:
+        ValueError: If there is nothing to report on, or a shape, a dtype or a column does not fit.
+    """
+    if not scores.numel():
+        raise ValueError(f"scores {tuple(scores.shape)} hold nothing to report on")
+    if all_positives is not None:
+        require_mask("all_positives", all_positives, scores)
+    statistics = PoolStatistics(len(scores))
+    for block in blocks_of_scores(scores, positives, sampler, excluded=excluded):
+        right = None if all_positives is None else all_positives[block.rows]
+        statistics.add_block(block, positives=right)
+    return statistics.report()

@@ -1,86 +1,92 @@
-"""Order among scores without sorting them: places of some columns, and the first of a ranking.
+"""Ranks of some columns, and the first columns of a ranking, without sorting all scores.
 
 In a ranking the higher score comes first, and of equal scores the lower column.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from cir_plugins.retrieval.counting import compare_values, count_true, even_width
 
 # Comparisons that a thread makes at a time: their scores and results stay in its core's cache.
 CELLS = 240_000
 
 
 def ranks_of(scores: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Places (q, A) int64 of columns in their rows' rankings, from 1, and rows (q,) bool with NaN.
+    """Ranks (q, A) int64 of columns in their rows, from 1, and rows (q,) bool with NaN.
 
-    In a row with NaN the places mean nothing. Beside the result a CPU holds two bytes for each of
-    ``CELLS`` comparisons per thread, or for each score of a row if these are more; a GPU holds two
-    masks of all scores.
+    In a row with NaN the ranks mean nothing. Beside the result a CPU holds a byte for each of
+    ``CELLS`` comparisons per thread, or for each score of a row if these are more; a GPU holds a
+    mask of all scores.
 
     Args:
         scores: (q, N).
-        columns: (q, A) int64 in [0, N), or negative for a place that nobody needs: any comes back.
+        columns: (q, A) int64 in [0, N), or negative for a rank that nobody needs: any comes back.
     """
     if not columns.numel() or not scores.numel():
         return torch.zeros_like(columns), scores.isnan().any(dim=1)
-    scores, columns = scores.detach(), columns.T.contiguous()
-    own = scores.gather(1, columns.T.clamp(min=0)).T.contiguous()
+    scores, needed = scores.detach(), columns >= 0
     on_cpu = scores.device.type == "cpu"
-    step = max(1, CELLS // scores.shape[1]) if on_cpu else len(scores)
-    compared, in_front = (_compared_on_cpu, _in_front_on_cpu) if on_cpu else (_compared, _in_front)
-    before, below = compared(scores, own, columns)
-    asked = columns >= 0
+    if on_cpu and scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()  # which orders them alike
+    values = scores.gather(1, columns.clamp(min=0))
+    above, below = (_compared_on_cpu if on_cpu else _compared)(scores, values, needed)
     # Where all others are above or below there is neither a tie nor a NaN.
-    unclear = asked & (before + below != scores.shape[1] - 1)
-    doubtful = unclear.any(dim=0) | ~asked.any(dim=0)
-    broken = torch.zeros_like(doubtful)
-    if bool(doubtful.any()):
-        for rows in torch.split(doubtful.nonzero().flatten(), step):
-            broken[rows] = scores[rows].isnan().any(dim=1)
-        for answer, row in (pairs.T for pairs in torch.split(unclear.nonzero(), step)):
-            pair = own[answer, row, None], columns[answer, row, None]
-            before[answer, row] += in_front(scores[row], *pair)
-    return before.T + 1, broken
+    unclear = needed & (above + below != scores.shape[1] - 1)
+    doubtful = (unclear.any(dim=1) | ~needed.any(dim=1)).nonzero().flatten()
+    broken = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    if not len(doubtful):
+        return above + 1, broken
+    step = max(1, CELLS // scores.shape[1]) if on_cpu else len(scores)
+    for rows in torch.split(doubtful, step):
+        broken[rows] = scores[rows].isnan().any(dim=1)
+    index = torch.arange(scores.shape[1], device=scores.device)
+    for row, place in (pairs.T for pairs in torch.split(unclear.nonzero(), step)):
+        equal = compare_values(scores[row], operator.eq, values[row, place, None])
+        above[row, place] += count_true(equal & (index < columns[row, place, None]))
+    return above + 1, broken
 
 
-def _compared(scores: Tensor, own: Tensor, _columns: Tensor) -> tuple[Tensor, Tensor]:
-    """How many scores (q, N) of a row are above and below its own ones (A, q): both (A, q)."""
-    above = torch.stack([(scores > score).sum(dim=1) for score in own[..., None]])
-    below = torch.stack([(scores < score).sum(dim=1) for score in own[..., None]])
+def _compared(scores: Tensor, values: Tensor, _needed: Tensor) -> tuple[Tensor, Tensor]:
+    """How many scores (q, N) of a row are above and below its values (q, A): both (q, A)."""
+    above = torch.stack([(scores > value).sum(dim=1) for value in values.T[..., None]], dim=1)
+    below = torch.stack([(scores < value).sum(dim=1) for value in values.T[..., None]], dim=1)
     return above, below
 
 
-def _compared_on_cpu(scores: Tensor, own: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``_compared``, zeros where no column is asked for.
+def _compared_on_cpu(scores: Tensor, values: Tensor, needed: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``_compared``, zeros where nobody needs a rank.
 
-    A pass for each answer: sorting a row once costs as much as 14 of them at 15,000 columns, as 40
-    at 123,000, and looking every score up among the sorted positives as 70.
+    NumPy compares, eight times as fast as torch, in a pass for each value: sorting a row once costs
+    as much as 14 of them at 15,000 columns, as 40 at 123,000, and looking every score up among the
+    sorted values as 70.
     """
-    counts = np.zeros((2, *columns.shape), dtype=np.int64)
-    width = scores.shape[1]
-    step = max(1, CELLS // (width * len(columns)))
-    together = max(1, CELLS // (width * step))  # positives compared in one go
-    asked, others = columns.numpy() >= 0, _array(own)
+    width, places = scores.shape[1], values.shape[1]
+    step = max(1, CELLS // (width * places))
+    together = max(1, CELLS // (width * step))  # values compared in one go
+    counts = np.zeros((2, places, len(scores)), dtype=np.int64)
+    bounds, columns = values.T.contiguous().numpy(), needed.T.numpy()
 
     def count(starts: Sequence[int]) -> None:
-        tally = _Tally((2, together, step), width)
+        results = torch.zeros(2, together, step, even_width(width), dtype=torch.bool)
+        masks = results.numpy()[..., :width]
         for first in starts:
             rows = slice(first, first + step)
-            part, wanted = _array(scores[rows]), np.flatnonzero(asked[:, rows].any(axis=1))
-            for at in range(0, len(wanted), together):
-                positives = wanted[at : at + together]
-                other = others[positives, rows, None]
-                results = tally.results[:, : len(positives), : len(part)]
-                np.greater(part, other, out=results[0])
-                np.less(part, other, out=results[1])
-                counts[:, positives, rows] = tally.count()[:, : len(positives), : len(part)]
+            block, present = scores[rows].numpy(), np.flatnonzero(columns[:, rows].any(axis=1))
+            for at in range(0, len(present), together):
+                some = present[at : at + together]
+                bound = bounds[some, rows, None]
+                np.greater(block, bound, out=masks[0, : len(some), : len(block)])
+                np.less(block, bound, out=masks[1, : len(some), : len(block)])
+                number = count_true(results).numpy()
+                counts[:, some, rows] = number[:, : len(some), : len(block)]
 
     starts = range(0, len(scores), step)
     threads = min(torch.get_num_threads(), len(starts))
@@ -89,49 +95,8 @@ def _compared_on_cpu(scores: Tensor, own: Tensor, columns: Tensor) -> tuple[Tens
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(count, [starts[one::threads] for one in range(threads)]))
-    before, below = torch.from_numpy(counts)
-    return before, below
-
-
-def _in_front(scores: Tensor, own: Tensor, column: Tensor) -> Tensor:
-    """How many of the scores (r, N) equal the row's own (r, 1) in front of its column (r, 1)."""
-    index = torch.arange(scores.shape[1], device=scores.device)
-    return ((scores == own) & (index < column)).sum(dim=1)
-
-
-def _in_front_on_cpu(scores: Tensor, own: Tensor, column: Tensor) -> Tensor:
-    tally = _Tally((len(scores),), scores.shape[1])
-    np.equal(_array(scores), _array(own), out=tally.results)
-    tally.results &= np.arange(scores.shape[1]) < column.numpy()
-    return torch.from_numpy(tally.count())
-
-
-class _Tally:
-    """Rows of bool whose True are counted eight at a time, as bytes of an int64.
-
-    NumPy fills it eight times as fast as torch, which compares without vector instructions.
-
-    Attributes:
-        results: (..., width), to be filled.
-    """
-
-    def __init__(self, shape: Sequence[int], width: int) -> None:
-        words = -(-width // 8)
-        run = min(words, 255)  # no byte overflows in so many additions
-        runs = -(-words // run)
-        self._packed = np.zeros((*shape, runs, run), dtype=np.int64)
-        flat = self._packed.reshape(*shape, runs * run).view(np.bool_)
-        self.results: Any = flat[..., :width]
-
-    def count(self) -> Any:
-        """Number (...) int64 of True in each row."""
-        return np.add.reduce(self._packed, axis=-1).view(np.uint8).sum(axis=-1, dtype=np.int64)
-
-
-def _array(scores: Tensor) -> Any:
-    """Scores as NumPy has them: half precision in single precision, which orders them alike."""
-    half = scores.dtype in (torch.float16, torch.bfloat16)
-    return (scores.float() if half else scores).numpy()
+    above, below = torch.from_numpy(counts).transpose(1, 2)
+    return above, below
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

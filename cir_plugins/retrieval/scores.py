@@ -1,4 +1,4 @@
-"""Scores of queries and candidates, a block of queries at a time."""
+"""Scores of queries and candidates, a block of queries at a time. Imports torch alone."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ Similarity = Callable[[Tensor, Tensor], Tensor]
 
 
 def rows_per_block(candidates: int, device: torch.device) -> int:
-    """How many queries a block holds.
+    """Number of queries in a block.
 
     Raises:
         ValueError: If there is no candidate.
     """
     if candidates < 1:
-        raise ValueError("there are 0 targets to draw negatives from; accepted: 1 or more")
+        raise ValueError("there are 0 candidates; accepted: 1 or more")
     if device.type != "cpu":
         return max(1, GPU_CELLS // candidates)
     most = max(1, _MOST_CELLS // candidates)
     return max(1, CELLS // candidates, min(_LEAST_ROWS, most))
 
 
-def score(queries: Tensor, targets: Tensor, similarity: Similarity) -> Tensor:
-    """Scores (q, N) of a block, in micro-batches of the targets where they have several tokens."""
+def score(queries: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
+    """Scores (q, N) of a block, by slices of the gallery where its images have several tokens."""
     with torch.no_grad():
-        if targets.dim() == 2:
-            return similarity(queries, targets)
+        if gallery.dim() == 2:
+            return similarity(queries, gallery)
         cells = CELLS if queries.device.type == "cpu" else GPU_CELLS
-        width = max(1, cells // (len(queries) * targets.shape[1]))
-        return torch.cat([similarity(queries, part) for part in torch.split(targets, width)], dim=1)
+        width = max(1, cells // (len(queries) * gallery.shape[1]))
+        slices = [similarity(queries, images) for images in torch.split(gallery, width)]
+        return torch.cat(slices, dim=1)

@@ -15,6 +15,7 @@ from cir_plugins.testing.contract import (
     require_unchanged,
     shown,
 )
+from cir_plugins.types import SamplerWithFallback
 
 _ROWS, _COLUMNS = 8, 15
 
@@ -25,7 +26,8 @@ def check_sampler(sampler: Any, *, seed: int = 0) -> None:
     It gives (Q, N) bool without target and excluded columns; leaves its inputs alone; has neither
     state nor randomness; treats rows on their own, so that a block of the corpus gives those rows
     of the whole; does not depend on the order of candidates with distinct scores; and takes
-    scores in half precision and a single candidate.
+    scores in half precision and a single candidate. A ``SamplerWithFallback`` gives the same mask
+    with the queries (Q,) bool that fell back.
 
     Args:
         sampler: The sampler, built.
@@ -39,6 +41,7 @@ def check_sampler(sampler: Any, *, seed: int = 0) -> None:
     whole = _pick(sampler, scores, target, excluded)
     _check_state(sampler, whole, scores, target, excluded)
     _check_blocks(sampler, whole, scores, target, excluded)
+    _check_fallback(sampler, whole, scores, target, excluded)
     order = torch.randperm(_COLUMNS, generator=torch.Generator().manual_seed(seed + 1))
     place = order.argsort()
     moved = _pick(sampler, scores[:, order], place[target], excluded[:, order])
@@ -114,6 +117,21 @@ def _check_blocks(
             f"rows {first} to {last - 1} alone give another choice than within {_ROWS} rows: a "
             "row must not depend on the others",
         )
+
+
+def _check_fallback(
+    sampler: Any, whole: Tensor, scores: Tensor, target: Tensor, excluded: Tensor
+) -> None:
+    if not isinstance(sampler, SamplerWithFallback):
+        return
+    with calling("negatives_and_fallback", shown(scores)):
+        mask, fallback = sampler.negatives_and_fallback(scores, target, excluded)
+    require(
+        torch.equal(mask, whole),
+        "negatives_and_fallback gives other negatives than a call of the sampler",
+    )
+    fallback = require_tensor("the queries that fell back", fallback, (len(scores),))
+    require(fallback.dtype == torch.bool, f"the queries that fell back are {fallback.dtype}")
 
 
 def _rows(flags: Tensor) -> list[int]:

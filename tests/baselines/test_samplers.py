@@ -55,7 +55,7 @@ def test_rows_without_a_pair_fall_back() -> None:
     target, excluded = torch.tensor([0, 0, 0]), torch.zeros(3, 5, dtype=torch.bool)
     excluded[1, 2] = True
     for row in range(3):
-        assert TwoDrops().fallback_rows(scores, target, excluded).tolist()[row]
+        assert TwoDrops().negatives_and_fallback(scores, target, excluded)[1].tolist()[row]
     assert not TwoDrops(fallback="none")(scores, target, excluded).any()
     assert TwoDrops()(scores, target, excluded).tolist() == [
         [False, False, True, True, True],
@@ -87,8 +87,7 @@ def test_like_the_plain_rule(apart: int) -> None:
         excluded = torch.rand(12, columns, generator=chance) < 0.2
         excluded.scatter_(1, target[:, None], False)
         sampler = TwoDrops(apart=apart, fallback="none")
-        mask = sampler(scores, target, excluded)
-        fallen = sampler.fallback_rows(scores, target, excluded)
+        mask, fallen = sampler.negatives_and_fallback(scores, target, excluded)
         for row in range(12):
             expected = slow(scores[row].tolist(), int(target[row]), excluded[row].tolist(), apart)
             assert mask[row].nonzero().flatten().tolist() == (expected or [])

@@ -9,7 +9,7 @@ from cir_plugins.data.captions import CAPTION_SWITCHES, Captions, CaptionSwitche
 from cir_plugins.data.readers.circo import CIRCO
 from cir_plugins.data.readers.cirr import CIRR
 from cir_plugins.data.readers.fashioniq import FashionIQ
-from cir_plugins.plugins.options import options_of
+from cir_plugins.plugins.options import described_options, options_of
 
 PAIR = (" Is Red. ", "has Sleeves?")
 
@@ -88,7 +88,7 @@ def test_every_reader_has_the_same_switches(reader: Any) -> None:
     """Four lists of the same six options were kept in step by hand."""
     options = options_of(reader)
     assert tuple(options)[-len(CAPTION_SWITCHES) :] == CAPTION_SWITCHES
-    assert all(option.text for option in options.values())
+    assert all(option.text for option in described_options(reader).values())
     rules = reader(lower=True, max_words=3).caption_rules("space")
     assert rules == Captions(
         "space", strip=reader().strip, capitalise=reader().capitalise, lower=True, max_words=3

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import dqe_plugin.sampler as sampler_module
 from cir_plugins.testing import check_sampler
-from dqe_plugin.sampler import TargetRelative, drops, quantiles
+from dqe_plugin import order_statistics
+from dqe_plugin.sampler import TargetRelative, score_gaps
 from tests.reference_training import target_relative
 
 BOUNDS = (
@@ -29,13 +29,13 @@ def made_up(
     seed: int, *, dtype: torch.dtype = torch.float32, ties: bool = True, rows: int = 30
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, targets and exclusions; with ties the scores are sixteenths."""
-    chance = torch.Generator().manual_seed(seed)
-    columns = int(torch.randint(1, 40, (1,), generator=chance))
-    scores = torch.rand(rows, columns, generator=chance, dtype=torch.float64) * 2 - 1
+    rng = torch.Generator().manual_seed(seed)
+    columns = int(torch.randint(1, 40, (1,), generator=rng))
+    scores = torch.rand(rows, columns, generator=rng, dtype=torch.float64) * 2 - 1
     if ties:
         scores = (scores * 16).round() / 16
-    target = torch.randint(0, columns, (rows,), generator=chance)
-    excluded = torch.rand(rows, columns, generator=chance) < 0.3
+    target = torch.randint(0, columns, (rows,), generator=rng)
+    excluded = torch.rand(rows, columns, generator=rng) < 0.3
     excluded[0] = True
     return scores.to(dtype), target, excluded
 
@@ -123,19 +123,21 @@ def test_any_order_of_candidates(unit: Any, lower: float, upper: float) -> None:
 
 
 def test_zone_by_hand() -> None:
-    """Target 0.75; drops 0, -0.125, 0.125, 0.25, 0.5, 0.75, and the 0.25 again, excluded."""
+    """Target 0.75; score gaps 0, -0.125, 0.125, 0.25, 0.5, 0.75, and the 0.25 again, excluded."""
     scores = torch.tensor([[0.75, 0.875, 0.625, 0.5, 0.25, 0.0, 0.5]])
     target = torch.tensor([0])
     excluded = torch.tensor([[False] * 6 + [True]])
     mask = TargetRelative(lower=0.25, upper=0.5, unit="absolute")(scores, target, excluded)
     assert mask.tolist() == [[False, False, False, True, True, False, False]]
-    # four eligible drops 0.125, 0.25, 0.5, 0.75: positions 0.75 and 1.5 of 3 are 0.21875, 0.375
+    # four eligible gaps 0.125, 0.25, 0.5, 0.75: positions 0.75 and 1.5 of 3 are 0.21875, 0.375
     mask = TargetRelative(lower=0.25, upper=0.5)(scores, target, excluded)
     assert mask.tolist() == [[False, False, False, True, False, False, False]]
 
 
 def test_empty_zone_takes_the_nearest_and_the_lower_column_of_equals() -> None:
-    scores = torch.tensor([[0.75, 0.5, 0.25, 0.5, 0.25, -1.0]])  # drops 0.25, 0.5, 0.25, 0.5, 1.75
+    scores = torch.tensor(
+        [[0.75, 0.5, 0.25, 0.5, 0.25, -1.0]]
+    )  # score gaps 0.25, 0.5, 0.25, 0.5, 1.75
     target, excluded = torch.tensor([0]), torch.zeros(1, 6, dtype=torch.bool)
 
     def chosen(count: int) -> list[int]:
@@ -149,11 +151,13 @@ def test_empty_zone_takes_the_nearest_and_the_lower_column_of_equals() -> None:
     assert chosen(9) == [1, 2, 3, 4, 5]
 
 
-def test_rows_that_fell_back_are_told() -> None:
+def test_rows_that_fell_back_are_marked() -> None:
     scores = torch.tensor([[0.75, 0.5], [0.75, 0.0]])
     target, excluded = torch.tensor([0, 0]), torch.zeros(2, 2, dtype=torch.bool)
     sampler = TargetRelative(lower=0.5, upper=1.0, unit="absolute")
-    assert sampler.fallback_rows(scores, target, excluded).tolist() == [True, False]
+    mask, fallback = sampler.negatives_and_fallback(scores, target, excluded)
+    assert fallback.tolist() == [True, False]
+    assert torch.equal(mask, sampler(scores, target, excluded))
     assert sampler(scores, target, excluded).tolist() == [[False, True], [False, True]]
 
 
@@ -170,8 +174,8 @@ def test_broken_scores_give_no_negatives() -> None:
 
 def test_half_precision_is_counted_in_single() -> None:
     scores, target, excluded = made_up(3, dtype=torch.float16)
-    drop = drops(scores, target, excluded)
-    assert drop.dtype == torch.float32
+    gaps = score_gaps(scores, target, excluded)
+    assert gaps.dtype == torch.float32
     assert torch.equal(
         TargetRelative()(scores, target, excluded),
         TargetRelative()(scores.float(), target, excluded),
@@ -182,43 +186,19 @@ def test_half_precision_is_counted_in_single() -> None:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """By NumPy, and as on a GPU or without NumPy."""
     if request.param == "counting":
-        monkeypatch.setattr(sampler_module, "_in_numpy", lambda values: False)
+        monkeypatch.setattr(order_statistics, "in_numpy", lambda values: False)
     return str(request.param)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("spread", [0.0, 1.0])
-def test_quantiles_are_numpys(way: str, dtype: torch.dtype, spread: float) -> None:
-    """Of rows with about as many eligible drops, and of rows with none, few and nearly all."""
-    chance = torch.Generator().manual_seed(0)
-    values = torch.randn(40, 301, generator=chance, dtype=torch.float64)
-    values = (values + spread * torch.linspace(-3, 3, 40)[:, None]).to(dtype)
-    excluded = torch.rand(40, 301, generator=chance) < 0.1
-    excluded[0] = True
-    values[:, 1::9] = values[:, :1]  # ties
-    values[5, 3] = values[7, :9] = torch.nan
-    values[9] = -1
-    for shares in ([0.3], [0.0, 1.0], [0.05, 0.5], [0.5, 0.5], [0.3, 0.3001], [0.77, 1.0]):
-        found = quantiles(values.clone(), excluded, shares)
-        assert found.shape == (len(shares), 40)
-        for row in range(40):
-            own = values[row][(values[row] > 0) & ~excluded[row]].double().numpy()
-            if not len(own):
-                assert found[:, row].tolist() == [torch.inf] * len(shares)
-                continue
-            expected = np.quantile(own, shares)
-            assert found[:, row].tolist() == pytest.approx(expected.tolist(), rel=1e-6), (way, row)
 
 
 @pytest.mark.parametrize("ties", [True, False])
 def test_wide_rows_equal_the_plain_version_on_every_way(way: str, ties: bool) -> None:
     """Rows long enough to be partitioned in earnest, with targets at the top and in the middle."""
-    chance = torch.Generator().manual_seed(4)
-    scores = torch.randn(24, 700, generator=chance)
+    rng = torch.Generator().manual_seed(4)
+    scores = torch.randn(24, 700, generator=rng)
     scores = (scores * 16).round() / 16 if ties else scores
     target = scores.argmax(dim=1)
-    target[16:] = torch.randint(0, 700, (8,), generator=chance)
-    excluded = torch.rand(24, 700, generator=chance) < 0.05
+    target[16:] = torch.randint(0, 700, (8,), generator=rng)
+    excluded = torch.rand(24, 700, generator=rng) < 0.05
     for lower, upper in ((0.0, 0.3), (0.05, 0.5), (0.5, 0.5), (0.999, 1.0)):
         for rows in (slice(0, 16), slice(0, 24)):  # places alike, and far apart
             given = scores[rows], target[rows], excluded[rows]
@@ -229,9 +209,9 @@ def test_wide_rows_equal_the_plain_version_on_every_way(way: str, ties: bool) ->
 
 
 def test_several_threads_find_what_one_finds() -> None:
-    chance = torch.Generator().manual_seed(5)
-    scores = torch.randn(50, 400, generator=chance)
-    target = torch.randint(0, 400, (50,), generator=chance)
+    rng = torch.Generator().manual_seed(5)
+    scores = torch.randn(50, 400, generator=rng)
+    target = torch.randint(0, 400, (50,), generator=rng)
     excluded = torch.zeros_like(scores, dtype=torch.bool)
     threads = torch.get_num_threads()
     found = []
@@ -278,6 +258,8 @@ def test_shapes_that_do_not_belong_together_are_refused() -> None:
         TargetRelative()(scores, target[:-1], excluded)
     with pytest.raises(ValueError, match="expected scores"):
         TargetRelative()(scores, target, excluded[:, :-1])
+    with pytest.raises(ValueError, match="excluded must be a mask of bool"):
+        TargetRelative()(scores, target, excluded.float())
 
 
 @pytest.mark.parametrize("unit", ["absolute", "quantile"])

@@ -1,21 +1,47 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-import cir_plugins.mining.blocks as pools_module
+import cir_plugins.mining.blocks as blocks_module
 import cir_plugins.retrieval.scores as scores_module
 from cir_plugins.builtin.samplers import Hardest, InBatch
 from cir_plugins.builtin.similarity import best_token, unit
-from cir_plugins.mining.blocks import Columns, pools
-from cir_plugins.mining.negatives import mine_embeddings
-from cir_plugins.retrieval.scores import rows_per_block
+from cir_plugins.mining.blocks import Block, blocks
+from cir_plugins.mining.negatives import negatives_of_embeddings
+from cir_plugins.mining.relevance import Columns, relevance_of_columns
+from cir_plugins.retrieval.scores import rows_per_block, score
 from dqe_plugin.sampler import TargetRelative
 
 CPU = torch.device("cpu")
+
+
+def blocks_of(
+    queries: Tensor | None,
+    targets: Tensor | None,
+    target: Tensor,
+    known: list[list[int]],
+    sampler: Any,
+    rows: range | None = None,
+) -> list[Block]:
+    """Blocks as training makes them, of 30 or so candidates."""
+    candidates = 30 if targets is None else len(targets)
+    return list(
+        blocks(
+            None
+            if queries is None or targets is None
+            else lambda rows: score(queries[rows], targets, best_token),
+            relevance_of_columns(target, Columns.of(known), candidates, CPU),
+            sampler,
+            rows=rows or range(len(target)),
+            candidates=candidates,
+            device=CPU,
+        )
+    )
 
 
 def made_up(
@@ -50,9 +76,7 @@ def test_gathered_columns_by_hand() -> None:
 
 
 @pytest.mark.parametrize("tokens", [0, 3])
-def test_pools_are_the_samplers_on_the_whole_matrix(
-    monkeypatch: pytest.MonkeyPatch, tokens: int
-) -> None:
+def test_blocks_are_the_sampler_on_the_whole(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
     queries, targets, target, known = made_up(23, 40, tokens)
     scores = best_token(queries, targets)
     excluded = torch.zeros(23, 40, dtype=torch.bool)
@@ -60,56 +84,40 @@ def test_pools_are_the_samplers_on_the_whole_matrix(
         excluded[row, columns] = True
     excluded.scatter_(1, target[:, None], False)
     sampler = TargetRelative(lower=0.1, upper=0.6)
-    expected, outside = sampler.pools(scores, target, excluded)
+    expected, fallback = sampler.negatives_and_fallback(scores, target, excluded)
     for cells in (1, 40, 40 * 7, 40 * 100):
         monkeypatch.setattr(scores_module, "CELLS", cells)
         monkeypatch.setattr(scores_module, "_MOST_CELLS", cells)
-        monkeypatch.setattr(pools_module, "SLICE_CELLS", max(40, cells // 3))
-        blocks = list(
-            pools(
-                *(queries, targets, target, Columns.of(known)),
-                candidates=40,
-                similarity=best_token,
-                sampler=sampler,
-            )
-        )
-        assert all(one.rows.stop == two.rows.start for one, two in pairwise(blocks))
-        assert torch.equal(torch.cat([block.mask for block in blocks]), expected)
-        assert torch.equal(torch.cat([block.outside for block in blocks]), outside)
-        torch.testing.assert_close(torch.cat([block.scores for block in blocks]), scores)
+        monkeypatch.setattr(blocks_module, "SLICE_CELLS", max(40, cells // 3))
+        parts = blocks_of(queries, targets, target, known, sampler)
+        assert all(one.rows.stop == two.rows.start for one, two in pairwise(parts))
+        assert torch.equal(torch.cat([block.mask for block in parts]), expected)
+        assert torch.equal(torch.cat([block.fallback for block in parts]), fallback)
+        torch.testing.assert_close(torch.cat([block.scores for block in parts]), scores)
 
 
 def test_a_share_of_the_rows_is_that_share_of_the_whole() -> None:
     queries, targets, target, known = made_up(20, 30)
-    parts = (queries, targets, target, Columns.of(known))
-    kwargs = {"candidates": 30, "similarity": best_token, "sampler": Hardest(count=5)}
-    (whole,) = pools(*parts, **kwargs)
-    (part,) = pools(*parts, **kwargs, rows=range(6, 13))
+    given = queries, targets, target, known, Hardest(count=5)
+    (whole,) = blocks_of(*given)
+    (part,) = blocks_of(*given, rows=range(6, 13))
     assert part.rows == slice(6, 13)
     assert torch.equal(part.mask, whole.mask[6:13])
 
 
 def test_a_samplers_mistake_is_taken_back() -> None:
     queries, targets, target, known = made_up(12, 30)
-    (block,) = pools(
-        *(queries, targets, target, Columns.of(known)),
-        candidates=30,
-        similarity=best_token,
-        sampler=lambda scores, target, excluded: torch.ones_like(excluded),
+    (block,) = blocks_of(
+        queries, targets, target, known, lambda scores, target, excluded: torch.ones_like(excluded)
     )
     for row, columns in enumerate(known):
         assert not block.mask[row, [*columns, int(target[row])]].any()
-    assert block.outside is None
+    assert block.fallback is None
 
 
-def test_without_queries_everything_allowed_is_in_the_pool() -> None:
+def test_without_scores_everything_allowed_is_left() -> None:
     _, _, target, known = made_up(12, 30)
-    (block,) = pools(
-        *(None, None, target, Columns.of(known)),
-        candidates=30,
-        similarity=best_token,
-        sampler=InBatch(),
-    )
+    (block,) = blocks_of(None, None, target, known, InBatch())
     assert block.scores is None
     for row, columns in enumerate(known):
         assert int(block.mask[row].sum()) == 30 - len({*columns, int(target[row])})
@@ -123,22 +131,13 @@ def test_memory_of_a_block_is_bounded() -> None:
     assert rows_per_block(20_000, CPU) >= 64
 
 
-def test_mined_embeddings_come_from_the_pools() -> None:
+def test_negatives_of_embeddings_come_from_the_blocks() -> None:
     queries, targets, target, known = made_up(40, 60)
     sampler = TargetRelative()
-    drawn = mine_embeddings(
-        *(queries, targets, target, sampler),
-        count=3,
-        seed=1,
-        similarity=best_token,
-        excluded=Columns.of(known),
+    drawn = negatives_of_embeddings(
+        *(queries, targets, target), sampler=sampler, count=3, seed=1, excluded=Columns.of(known)
     )
-    (block,) = pools(
-        *(queries, targets, target, Columns.of(known)),
-        candidates=60,
-        similarity=best_token,
-        sampler=sampler,
-    )
+    (block,) = blocks_of(queries, targets, target, known, sampler)
     assert drawn.shape == (40, 3)
     for row, found in enumerate(drawn.tolist()):
         assert {column for column in found if column >= 0} <= set(
@@ -148,15 +147,16 @@ def test_mined_embeddings_come_from_the_pools() -> None:
 
 
 @pytest.mark.parametrize("queries", [0, 2])
-def test_nothing_to_draw_from_is_told(queries: int) -> None:
+def test_no_candidate_is_an_error(queries: int) -> None:
     """It ended in a ZeroDivisionError."""
-    with pytest.raises(ValueError, match="there are 0 targets to draw negatives from; accepted: 1"):
-        mine_embeddings(
-            torch.zeros(queries, 4),
-            torch.zeros(0, 4),
-            torch.zeros(queries, dtype=torch.long),
-            InBatch(),
-            count=1,
-            seed=0,
-            similarity=best_token,
+    target = torch.zeros(queries, dtype=torch.long)
+    with pytest.raises(ValueError, match="there are 0 candidates; accepted: 1 or more"):
+        negatives_of_embeddings(
+            torch.zeros(queries, 4), torch.zeros(0, 4), target, sampler=InBatch(), count=1
         )
+
+
+def test_a_samplers_mask_of_floats_is_an_error() -> None:
+    queries, targets, target, known = made_up(12, 30)
+    with pytest.raises(ValueError, match=r"must return a mask \(12, 30\) of bool, not .*float32"):
+        blocks_of(queries, targets, target, known, lambda scores, target, excluded: scores)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import cir_plugins.encoding.features as encode_module
-import cir_plugins.mining.blocks as pools_module
+import cir_plugins.mining.blocks as blocks_module
 import cir_plugins.mining.miner as mining_module
 from cir_plugins.builtin.samplers import Hardest, InBatch, SemiHard
 from cir_plugins.data.images import open_image
@@ -140,14 +140,14 @@ def test_draws_from_what_a_plain_version_leaves(
         assert len(set(drawn[: len(pool)])) == len(pool)
         assert drawn == [drawn[place % len(pool)] for place in range(40)]
     sizes = torch.tensor([len(pool) for pool in expected], dtype=torch.float64)
-    assert many.report["pool"]["mean"] == pytest.approx(float(sizes.mean()))
-    assert many.report["pool"]["quartiles"][1] == pytest.approx(float(sizes.quantile(0.5)))
+    assert many.report["negative_pool"]["mean"] == pytest.approx(float(sizes.mean()))
+    assert many.report["negative_pool"]["quartiles"][1] == pytest.approx(float(sizes.quantile(0.5)))
     wrong = sum(
         len(pool & set(row.positives)) for pool, row in zip(expected, table.triplets, strict=True)
     )
     assert many.report["false_negatives"] == pytest.approx(wrong / float(sizes.sum()))
     assert (wrong > 0) == (known_positives == "target")
-    assert sum(many.report["drop"]["counts"]) == int(sizes.sum())
+    assert sum(many.report["score_gap"]["counts"]) == int(sizes.sum())
     assert many.report["empty"] == expected.count(set()) / 32
 
 
@@ -170,7 +170,7 @@ def test_size_of_blocks_and_of_batches_changes_nothing(
     method = Method(components(sampler=TargetRelative()))
     whole = run(method, table, with_model=with_model)
     for block in (1, 5):
-        monkeypatch.setattr(pools_module, "rows_per_block", lambda *_, rows=block: rows)
+        monkeypatch.setattr(blocks_module, "rows_per_block", lambda *_, rows=block: rows)
         found = mine(
             method,
             table,
@@ -222,7 +222,7 @@ def test_rows_without_negatives_are_marked(tmp_path: Path) -> None:
 def test_no_negatives_at_all_is_an_error(tmp_path: Path) -> None:
     table = two_splits(tmp_path)
     method = Method(components(sampler=SemiHard(margin=1e-12)))
-    with pytest.raises(CIRError, match="no negative for any of the 32 training rows at epoch 2"):
+    with pytest.raises(CIRError, match="no negative for any of the 32 training triplets at epoch 2"):
         run(method, table)
 
 

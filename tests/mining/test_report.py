@@ -5,30 +5,30 @@ import torch
 
 from cir_plugins.mining.report import BINS, MOST_ROWS, PoolStatistics
 
-NO_ANSWERS = (torch.empty(0).long(), torch.empty(0).long())
+NO_POSITIVES = (torch.empty(0).long(), torch.empty(0).long())
 
 
 def test_numbers_by_hand() -> None:
-    tally = PoolStatistics(3)
+    statistics = PoolStatistics(3)
     mask = torch.tensor([[True, True, False, True], [False] * 4])
     positives = (torch.tensor([0, 0, 1, 1]), torch.tensor([1, 2, 0, 3]))
     scores = torch.tensor([[0.5, 0.25, 1.0, -0.5], [0.0] * 4])
     target = torch.tensor([2, 0])
-    tally.add(mask, positives)
-    tally.add_scores(scores, target, mask, torch.tensor([True, False]))
-    tally.add(torch.tensor([[True, False, False, False]]), NO_ANSWERS)
+    statistics.add(mask, positives)
+    statistics.add_scores(scores, target, mask, torch.tensor([True, False]))
+    statistics.add(torch.tensor([[True, False, False, False]]), NO_POSITIVES)
     # of the columns 1 and 2 drawn before only 1 is in
-    tally.add_previous(torch.tensor([[1, -1, 2], [-1, -1, -1]]), mask)
-    report = tally.report()
+    statistics.add_previous(torch.tensor([[1, -1, 2], [-1, -1, -1]]), mask)
+    report = statistics.report()
     # sizes 3, 0, 1
-    assert report["pool"] == {"mean": 4 / 3, "quartiles": [0.5, 1.0, 2.0]}
+    assert report["negative_pool"] == {"mean": 4 / 3, "quartiles": [0.5, 1.0, 2.0]}
     assert report["empty"] == 1 / 3
     assert report["false_negatives"] == 1 / 4
     assert report["fallback"] == 1 / 2
     assert report["kept"] == 1 / 2
-    # drops 0.5, 0.75, 1.5 in bins of 0.02 from -2
-    counts = report["drop"]["counts"]
-    assert report["drop"]["span"] == [-2.0, 2.0]
+    # score gaps 0.5, 0.75, 1.5 in bins of 0.02 from -2
+    counts = report["score_gap"]["counts"]
+    assert report["score_gap"]["span"] == [-2.0, 2.0]
     assert len(counts) == BINS
     assert sum(counts) == 3
     assert [place for place, number in enumerate(counts) if number] == [125, 137, 175]
@@ -39,20 +39,20 @@ def test_sizes_of_any_width(columns: int) -> None:
     mask = torch.rand(5, columns, generator=torch.Generator().manual_seed(0)) < 0.9
     mask[0] = True
     mask[1] = False
-    tally = PoolStatistics(5)
-    tally.add(mask, NO_ANSWERS)
-    tally.add(mask[:, ::2], NO_ANSWERS)
+    statistics = PoolStatistics(5)
+    statistics.add(mask, NO_POSITIVES)
+    statistics.add(mask[:, ::2], NO_POSITIVES)
     sizes = [float(row.sum()) for given in (mask, mask[:, ::2]) for row in given]
-    pool = tally.report()["pool"]
+    pool = statistics.report()["negative_pool"]
     assert pool["mean"] == pytest.approx(sum(sizes) / 10)
     assert pool["quartiles"][1] == pytest.approx(sum(sorted(sizes)[4:6]) / 2)
 
 
 def test_what_was_not_counted_is_left_out() -> None:
-    tally = PoolStatistics(3)
-    tally.add(torch.zeros(2, 3, dtype=torch.bool), NO_ANSWERS)
-    assert tally.report() == {
-        "pool": {"mean": 0.0, "quartiles": [0.0, 0.0, 0.0]},
+    statistics = PoolStatistics(3)
+    statistics.add(torch.zeros(2, 3, dtype=torch.bool), NO_POSITIVES)
+    assert statistics.report() == {
+        "negative_pool": {"mean": 0.0, "quartiles": [0.0, 0.0, 0.0]},
         "empty": 1.0,
         "false_negatives": 0.0,
     }
@@ -61,12 +61,12 @@ def test_what_was_not_counted_is_left_out() -> None:
 def test_of_many_rows_some_stand_for_all() -> None:
     """A histogram of every pair would take longer than the mining."""
     rows = 2 * MOST_ROWS
-    tally = PoolStatistics(rows)
+    statistics = PoolStatistics(rows)
     scores = torch.tensor([[1.0, 0.5]]).repeat(rows, 1)
     target = torch.zeros(rows, dtype=torch.long)
     mask = torch.tensor([[False, True]]).repeat(rows, 1)
     for first in range(0, rows, 1000):  # blocks of a length that the stride does not divide evenly
         part = slice(first, first + 1000)
-        tally.add(mask[part], NO_ANSWERS)
-        tally.add_scores(scores[part], target[part], mask[part], None)
-    assert sum(tally.report()["drop"]["counts"]) == MOST_ROWS
+        statistics.add(mask[part], NO_POSITIVES)
+        statistics.add_scores(scores[part], target[part], mask[part], None)
+    assert sum(statistics.report()["score_gap"]["counts"]) == MOST_ROWS

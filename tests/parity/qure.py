@@ -107,8 +107,9 @@ def sets(sampler: TwoDrops, case: Case) -> tuple[Tensor, Tensor]:
         excluded = case.inputs["candidate_category"] != case.inputs["query_category"][:, None]
     images = images_of(case)
     same = images[:, None] == images[None, :]  # (N, N)
-    chosen = (sampler(scores, target, excluded).int() @ same.int() > 0) & ~excluded
-    return chosen & ~same[target], sampler.fallback_rows(scores, target, excluded)
+    mask, fallback = sampler.negatives_and_fallback(scores, target, excluded)
+    chosen = (mask.int() @ same.int() > 0) & ~excluded
+    return chosen & ~same[target], fallback
 
 
 def distinct(chosen: Tensor, case: Case) -> Tensor:

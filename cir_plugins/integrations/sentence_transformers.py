@@ -6,16 +6,22 @@ from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any
 
-from datasets import Dataset
-from sentence_transformers import SentenceTransformer
 from torch import Tensor, tensor
 
-from dqe_plugin.adapters.columns import stored
-from dqe_plugin.adapters.items import Answers, distinct, encoded, key, listed
-from dqe_plugin.adapters.look_up import looked_up
-from dqe_plugin.adapters.refresh import RefreshNegatives
-from dqe_plugin.negatives import NegativeTable, Rule, negatives_of_embeddings
-from dqe_plugin.pools import Counted
+from cir_plugins.integrations.extras import installed
+from cir_plugins.mining.negatives import NegativeTable, negatives_of_embeddings
+from cir_plugins.mining.report import PoolStatistics
+
+with installed(
+    "[sentence-transformers]", "sentence_transformers", "datasets", "transformers", "accelerate"
+):
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+
+    from cir_plugins.integrations.columns import stored
+    from cir_plugins.integrations.items import GroupedPositives, distinct, encoded, key, listed
+    from cir_plugins.integrations.look_up import looked_up
+    from cir_plugins.integrations.refresh import RefreshNegatives
 
 __all__ = ["MinedTuples", "RefreshNegatives"]
 
@@ -31,18 +37,21 @@ class MinedTuples:
         model: Encodes with ``encode_query`` and ``encode_document``; unit length is taken care of.
         anchors: One item for each row.
         positives: Likewise.
-        corpus: Where negatives come from: the distinct positives, and these.
+        sampler: ``(scores, target, excluded) -> mask``, such as ``TargetRelative()``.
+        corpus: Further candidates beside the distinct positives.
         labels: Rows of equal label are positives to one another.
-        sampler: ``(scores, target, excluded) -> mask``; ``TargetRelative()`` if None. Its upper
-            bound leaves out what is too easy, its lower what may be right.
         count: Negatives of a row; a short row repeats its own, one without any draws from outside
             of the sampler's bounds, at first from below its positive.
-        seed: Seed of the draw; each refresh draws anew.
+        seed: Seed of the draw; each refresh draws anew, as another epoch.
         batch_size: Of the encoding.
 
     Attributes:
         filled: Share of the rows that the sampler left fewer than ``count`` negatives when they
             were last mined, 0 to 1; above 0.5 there is a warning.
+        report: What the sampler left then, as numbers (see ``PoolStatistics.report``).
+
+    Raises:
+        ValueError: If there is no anchor, or positives or labels are not as many.
     """
 
     def __init__(
@@ -51,13 +60,15 @@ class MinedTuples:
         anchors: Sequence[Any],
         positives: Sequence[Any],
         *,
+        sampler: Any,
         corpus: Sequence[Any] = (),
         labels: Sequence[Hashable] | Tensor | None = None,
-        sampler: Rule | None = None,
         count: int = 4,
         seed: int = 0,
         batch_size: int = 32,
     ) -> None:
+        if not len(anchors):
+            raise ValueError("anchors is empty; accepted: one or more, each with a positive")
         if len(anchors) != len(positives) or (labels is not None and len(labels) != len(anchors)):
             raise ValueError("anchors, positives and labels must have one item for each row")
         self.model, self.anchors, self.positives = model, anchors, positives
@@ -66,32 +77,34 @@ class MinedTuples:
         self.target = tensor(columns[: len(anchors)])
         groupings = [[key(anchor) for anchor in anchors]]
         groupings += [] if labels is None else [listed(labels)]
-        self._right = Answers(groupings, self.target, len(self.corpus))
-        self.table = NegativeTable(self._mine(seed))
+        self._right = GroupedPositives(groupings, self.target, len(self.corpus))
+        self.table = NegativeTable(self._mine(0))
         self.dataset = looked_up(anchors, positives, self.corpus, self.table)
 
     def refresh(self) -> float:
-        """Mine again with the model's weights of now; the share of the old negatives that stay."""
-        return self.table.refresh(self._mine(self.seed + self.table.version + 1))
+        """Share of the old negatives that stay when they are mined with the weights of now."""
+        return self.table.refresh(self._mine(self.table.version + 1))
 
     def frozen(self) -> Dataset:
         """A plain copy; ``ValueError`` where items of several kinds share a column."""
         return stored(self.dataset[:])
 
-    def _mine(self, seed: int) -> Tensor:
+    def _mine(self, epoch: int) -> Tensor:
         options = {"batch_size": self.batch_size, "show_progress_bar": False}
         options |= {"convert_to_tensor": True, "normalize_embeddings": True}
         queries = encoded(partial(self.model.encode_query, **options), self.anchors)
-        counted = Counted(self.sampler, self.count)
+        statistics = PoolStatistics(len(self.anchors))
         ids = negatives_of_embeddings(
             queries,
             encoded(partial(self.model.encode_document, **options), self.corpus),
-            self.target.to(queries.device),
+            self.target,
             excluded=self._right,
             count=self.count,
-            sampler=counted,
-            seed=seed,
+            sampler=self.sampler,
+            seed=self.seed,
+            epoch=epoch,
             complete=True,
+            statistics=statistics,
         )
-        self.filled = counted.share
+        self.filled, self.report = statistics.share_below(self.count), statistics.report()
         return ids

@@ -20,12 +20,13 @@ from sentence_transformers import (
 )
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from dqe_plugin.adapters.items import encoded
-from dqe_plugin.adapters.sentence_transformers import MinedTuples, RefreshNegatives
+from cir_plugins.integrations.items import encoded
+from cir_plugins.integrations.sentence_transformers import MinedTuples, RefreshNegatives
 from dqe_plugin.sampler import TargetRelative
-from tests.dqe.adapters.pictures import both, picture
-from tests.dqe.adapters.small_models import ANCHORS, Fused, clip_model
+from tests.integrations.pictures import both, picture
+from tests.integrations.small_models import ANCHORS, Fused, clip_model
 
+ZONE = TargetRelative()
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -37,7 +38,7 @@ def test_texts_images_and_both_in_one_model(tmp_path: Path) -> None:
         (pictures, ANCHORS[:5]),
         (pictures, [picture(shade) for shade in (5, 65, 125, 185, 245)]),
     ):
-        mined = MinedTuples(model, anchors, positives, count=2)
+        mined = MinedTuples(model, anchors, positives, sampler=ZONE, count=2)
         table = mined.frozen()
         assert len(table) == 5
         for row in range(5):
@@ -49,7 +50,9 @@ def test_texts_images_and_both_in_one_model(tmp_path: Path) -> None:
 def test_a_corpus_of_texts_and_images_at_once(tmp_path: Path) -> None:
     model = clip_model(tmp_path)
     positives = [picture(0), "w1 w2", picture(120), "w3 w4", picture(240)]
-    mined = MinedTuples(model, [*ANCHORS[:3], picture(9), picture(99)], positives, count=3)
+    mined = MinedTuples(
+        model, [*ANCHORS[:3], picture(9), picture(99)], positives, sampler=ZONE, count=3
+    )
     drawn = [row[f"negative_{k}"] for row in mined.dataset for k in (1, 2, 3)]
     assert {type(item) is str for item in drawn} == {True, False}
     assert mined.refresh() <= 1
@@ -63,7 +66,7 @@ def test_equal_pictures_are_one_candidate() -> None:
         encode_document = encode_query
 
     pictures = [picture(1), picture(1), picture(2)]
-    mined = MinedTuples(Fake(), ["a", "b", "c"], pictures, count=1)
+    mined = MinedTuples(Fake(), ["a", "b", "c"], pictures, sampler=ZONE, count=1)
     assert mined.target.tolist() == [0, 0, 1]
     assert mined.table.ids.flatten().tolist() == [1, 1, 0]
 
@@ -108,7 +111,7 @@ def test_a_copy_gives_the_images_inside_of_dicts_back() -> None:
     model = SentenceTransformer(modules=[Fused()], device="cpu")
     positives = [picture(40 * row + 3) for row in range(4)]
     anchors = [both(row, 40 * row) for row in range(4)]
-    copy = MinedTuples(model, anchors, positives, count=1).frozen()
+    copy = MinedTuples(model, anchors, positives, sampler=ZONE, count=1).frozen()
     for row, tuple_ in enumerate(copy):
         assert tuple_["anchor"]["text"] == f"w{row}"
         assert tuple_["anchor"]["image"].tobytes() == anchors[row]["image"].tobytes()

@@ -18,10 +18,11 @@ from sentence_transformers import (
 )
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from dqe_plugin.adapters.sentence_transformers import MinedTuples, RefreshNegatives
+from cir_plugins.integrations.sentence_transformers import MinedTuples, RefreshNegatives
 from dqe_plugin.sampler import TargetRelative
-from tests.dqe.adapters.small_models import ANCHORS, POSITIVES, text_model
+from tests.integrations.small_models import ANCHORS, POSITIVES, text_model
 
+ZONE = TargetRelative()
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -58,9 +59,11 @@ def test_labels_bar_the_answers_of_other_rows() -> None:
 
 def test_wrong_lengths_and_periods_are_named() -> None:
     with pytest.raises(ValueError, match="one item for each row"):
-        MinedTuples(text_model(), ANCHORS, POSITIVES[:-1])
+        MinedTuples(text_model(), ANCHORS, POSITIVES[:-1], sampler=ZONE)
+    with pytest.raises(ValueError, match="anchors is empty; accepted: one or more"):
+        MinedTuples(text_model(), [], [], sampler=ZONE)
     with pytest.raises(ValueError, match="every must be at least 1, not 0"):
-        RefreshNegatives(MinedTuples(text_model(), ANCHORS, POSITIVES), every=0)
+        RefreshNegatives(MinedTuples(text_model(), ANCHORS, POSITIVES, sampler=ZONE), every=0)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,7 @@ def test_the_trainer_sees_negatives_of_its_current_weights(
 ) -> None:
     """Steps in place of epochs ended the refreshes early; half an epoch left made one too many."""
     model = text_model()
-    mined = MinedTuples(model, ANCHORS, POSITIVES, count=2)
+    mined = MinedTuples(model, ANCHORS, POSITIVES, sampler=ZONE, count=2)
     seen: list[dict[str, Any]] = []
     look_up = mined.dataset.format["format_kwargs"]["transform"]
 
@@ -148,7 +151,9 @@ class Unpicklable:
 def test_the_dataset_does_not_hold_the_model_and_is_not_hashed_whole() -> None:
     """``datasets`` pickles a transform to name the dataset: gigabytes of weights and pictures."""
     items = [Hardly(f"w{i}") for i in range(12)]
-    mined, other = (MinedTuples(Unpicklable(), items[:6], items[6:], count=2) for _ in range(2))
+    mined, other = (
+        MinedTuples(Unpicklable(), items[:6], items[6:], sampler=ZONE, count=2) for _ in range(2)
+    )
     assert Hardly.pickled == 0
     assert mined.dataset._fingerprint != other.dataset._fingerprint
     sent = pickle.loads(pickle.dumps(mined.dataset))
@@ -180,6 +185,7 @@ def test_a_collapsed_sampler_is_told() -> None:
     with pytest.warns(UserWarning, match="left 100% of the rows fewer than 2 negatives"):
         mined = MinedTuples(text_model(), ANCHORS, POSITIVES, count=2, sampler=nothing)
     assert good.filled < 0.5
+    assert good.report["empty"] == 0
     assert mined.filled == 1
     mined.sampler = TargetRelative(lower=0, upper=1)
     mined.refresh()

@@ -21,8 +21,8 @@ def text_model() -> SentenceTransformer:
     vocabulary = {word: i for i, word in enumerate(["[UNK]", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    chance = torch.Generator().manual_seed(0)
-    weights = torch.randn(len(vocabulary), 16, generator=chance)
+    rng = torch.Generator().manual_seed(0)
+    weights = torch.randn(len(vocabulary), 16, generator=rng)
     return SentenceTransformer(
         modules=[StaticEmbedding(tokenizer, embedding_weights=weights.numpy())], device="cpu"
     )

@@ -8,13 +8,13 @@ from uuid import uuid4
 
 from datasets import Dataset
 
-from dqe_plugin.negatives import NegativeTable
+from cir_plugins.mining.negatives import NegativeTable
 
 
 def looked_up(
     anchors: Sequence[Any], positives: Sequence[Any], corpus: Sequence[Any], table: NegativeTable
 ) -> Dataset:
-    """Columns ``anchor``, ``positive``, ``negative_1`` ...: row by row what the table says now.
+    """Columns ``anchor``, ``positive``, ``negative_1`` ...: looked up when a row is read.
 
     ``datasets`` hashes a transform whole when it is set: this one is set while it is empty.
 
@@ -30,7 +30,7 @@ def looked_up(
     dataset = Dataset.from_dict(dict.fromkeys(names, rows))
     look_up = LookUp(names)
     dataset.set_transform(look_up)
-    look_up.known, look_up.corpus, look_up.table = (anchors, positives), corpus, table
+    look_up.pairs, look_up.corpus, look_up.table = (anchors, positives), corpus, table
     return dataset
 
 
@@ -39,12 +39,12 @@ class LookUp:
 
     Attributes:
         names: The dataset's columns.
-        known: Items (Q,) of the anchors and of the positives.
+        pairs: Items (Q,) of the anchors and of the positives.
         corpus: Items (N,) that the table's ids are places of.
         table: The negatives.
     """
 
-    known: tuple[Sequence[Any], ...]
+    pairs: tuple[Sequence[Any], ...]
     corpus: Sequence[Any]
     table: NegativeTable
 
@@ -56,11 +56,11 @@ class LookUp:
         """The items of the rows of a batch, by those of the columns that it has."""
         rows = next(iter(batch.values()))
         ids = self.table.ids[rows].T.tolist()
-        columns = [[items[row] for row in rows] for items in self.known]
+        columns = [[items[row] for row in rows] for items in self.pairs]
         columns += [[self.corpus[place] for place in column] for column in ids]
-        found = dict(zip(self.names, columns, strict=True))
-        return {name: found[name] for name in batch}
+        items_of = dict(zip(self.names, columns, strict=True))
+        return {name: items_of[name] for name in batch}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LookUp:
-        """Itself: a copy of the dataset sees what the table says too, and holds no items twice."""
+        """Itself: a copy of the dataset reads the same table, and holds no items twice."""
         return self

@@ -1,4 +1,4 @@
-"""Which items of a corpus are one and the same, and which answer which row."""
+"""Equal items of a corpus, and the positives of each row among them."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def listed(labels: Any) -> list[Hashable]:
     return list(labels.tolist() if hasattr(labels, "tolist") else labels)
 
 
-class Answers:
+class GroupedPositives:
     """The positives of rows that some grouping puts together, a few rows of a mask at a time.
 
     Args:
         groupings: Names (Q,) of each row's group, for each grouping.
-        target: (Q,) int64 column of each row's own answer.
+        target: (Q,) int64 column of each row's own positive.
         columns: Number of columns (N).
     """
 
@@ -72,19 +72,24 @@ class Answers:
         """Mask (q, N) bool of the rows' positives."""
         right: Tensor | None = None
         for group, size, start, column in self._groups:
-            own = group[rows]
+            groups = group[rows]
             right = (
-                torch.zeros(len(own), self._columns, dtype=torch.bool) if right is None else right
+                torch.zeros(len(groups), self._columns, dtype=torch.bool)
+                if right is None
+                else right
             )
-            row = torch.repeat_interleave(torch.arange(len(own)), size[own])
-            place = torch.arange(len(row)) - (size[own].cumsum(0) - size[own] - start[own])[row]
+            row = torch.repeat_interleave(torch.arange(len(groups)), size[groups])
+            place = (
+                torch.arange(len(row))
+                - (size[groups].cumsum(0) - size[groups] - start[groups])[row]
+            )
             right[row, column[place]] = True
         assert right is not None, "there is no grouping"
         return right
 
 
 def encoded(encode: Callable[[list[Any]], Tensor], items: Sequence[Any]) -> Tensor:
-    """Embeddings (len(items), D), one call for each kind: models refuse texts among images."""
+    """Embeddings (len(items), D), one call for each kind: models take no texts among images."""
     kinds: dict[Hashable, list[int]] = {}
     for place, item in enumerate(items):
         kind = tuple(sorted(item)) if isinstance(item, dict) else isinstance(item, str)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from dqe_plugin.negatives import negatives_of_embeddings
+from cir_plugins.mining import negatives_of_embeddings
 from dqe_plugin.sampler import TargetRelative
 
 # Everything is refused that is not the standard library, torch with what it requires, or ours.
@@ -34,17 +34,17 @@ owners = packages_distributions()
 class Fence:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top in sys.stdlib_module_names or top == "dqe_plugin":
+        if top in sys.stdlib_module_names or top in ("cir_plugins", "dqe_plugin"):
             return None
         held = {plain(one) for one in owners.get(top, ())}
-        if held & wanted or (not held and top != "cir_plugins"):
+        if held & wanted or not held:
             return None
         raise ModuleNotFoundError(f"{name} is not installed here", name=name)
 
 sys.meta_path.insert(0, Fence())
 """
 
-HIDDEN = "numpy PIL pluggy pydantic typer transformers open_clip timm torchvision cir_plugins"
+HIDDEN = "numpy PIL pluggy pydantic typer transformers open_clip timm torchvision"
 
 USE = f"""
 for name in {HIDDEN!r}.split():
@@ -57,13 +57,17 @@ import warnings
 warnings.simplefilter("ignore")  # torch says once that it has no NumPy
 import torch
 import dqe_plugin.attributes, dqe_plugin.loss
-from dqe_plugin.negatives import NegativeTable, negatives_of_embeddings
+import cir_plugins.mining.draw, cir_plugins.retrieval.scores
+from cir_plugins.mining import NegativeTable, negative_pool_report, negatives_of_embeddings
 from dqe_plugin.sampler import TargetRelative
 chance = torch.Generator().manual_seed(0)
 queries, items = (torch.randn(7, 4, generator=chance) for _ in range(2))
-ids = negatives_of_embeddings(queries, items, torch.arange(7), count=1, complete=True)
+ids = negatives_of_embeddings(
+    queries, items, torch.arange(7), sampler=TargetRelative(), count=1, complete=True
+)
 scores, nothing = queries @ items.T, torch.zeros(7, 7, dtype=torch.bool)
 zone = TargetRelative(lower=0.2, upper=0.9)(scores, torch.arange(7), nothing)
+negative_pool_report(scores, torch.arange(7), TargetRelative())
 print(NegativeTable(ids).ids.tolist(), zone.tolist())
 loaded = [name for name in {HIDDEN!r}.split() if name in sys.modules]
 sys.exit(f"loaded: {{loaded}}" if loaded else 0)
@@ -82,7 +86,9 @@ def test_it_works_where_torch_alone_is_installed() -> None:
     assert done.returncode == 0, done.stderr
     chance = torch.Generator().manual_seed(0)
     queries, items = (torch.randn(7, 4, generator=chance) for _ in range(2))
-    ids = negatives_of_embeddings(queries, items, torch.arange(7), count=1, complete=True)
+    ids = negatives_of_embeddings(
+        queries, items, torch.arange(7), sampler=TargetRelative(), count=1, complete=True
+    )
     nothing = torch.zeros(7, 7, dtype=torch.bool)
     zone = TargetRelative(lower=0.2, upper=0.9)(queries @ items.T, torch.arange(7), nothing)
     assert done.stdout.strip() == f"{ids.tolist()} {zone.tolist()}"

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 
-from dqe_plugin.adapters.open_clip import MinedClipLoss
+from cir_plugins.integrations.open_clip import MinedClipLoss
 
 
 def features(seed: int, *shape: int) -> torch.Tensor:
@@ -60,4 +60,12 @@ def test_features_of_other_rows_and_gathered_rows_are_refused() -> None:
         MinedClipLoss()(images, texts, scale, mined_text_features=features(2, 3, 2, 8))
     loss = MinedClipLoss(rank=0, world_size=2)
     with pytest.raises(ValueError, match="need local_loss=True"):
-        loss._check(features(2, 4, 2, 8), images)
+        loss._check(features(2, 4, 2, 8), None, images)
+
+
+def test_a_mask_of_floats_is_an_error() -> None:
+    """It ended in an error about ``~`` of floats."""
+    images, texts, mined = features(0, 4, 8), features(1, 4, 8), features(2, 4, 3, 8)
+    given = {"mined_text_features": mined, "mined_text_mask": torch.ones(4, 3)}
+    with pytest.raises(ValueError, match=r"expected a mask \(4, 3\) of bool .* of torch.float32"):
+        MinedClipLoss()(images, texts, torch.tensor(5.0), **given)

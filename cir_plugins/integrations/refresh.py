@@ -8,12 +8,12 @@ from transformers import TrainerCallback
 
 
 class Refreshable(Protocol):
-    """What the callback needs of its tuples: ``MinedTuples`` gives it."""
+    """Tuples that can be mined again, such as ``MinedTuples``."""
 
     model: Any
 
     def refresh(self) -> float:
-        """Mine again; the share of the old negatives that stay."""
+        """Share of the old negatives that stay when they are mined again."""
 
 
 class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
@@ -39,7 +39,7 @@ class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Refresh between two epochs, when no batch is being made."""
         epoch = round(state.epoch)
-        # What the trainer made of its arguments: whole epochs, also where steps were asked for.
+        # The trainer counts whole epochs, also where its arguments give steps.
         more = epoch < state.num_train_epochs and state.global_step < state.max_steps
         if epoch % self.every == 0 and more:
             training = self.tuples.model.training

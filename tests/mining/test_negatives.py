@@ -7,16 +7,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cir_plugins.mining.report import PoolStatistics
-from dqe_plugin.negatives import (
+from cir_plugins.builtin.similarity import best_token
+from cir_plugins.mining import (
     NegativeTable,
-    draw,
+    PoolStatistics,
+    negative_pool_report,
     negatives_of_embeddings,
     negatives_of_scores,
-    pool_report,
 )
 from dqe_plugin.sampler import TargetRelative
 
+ZONE = TargetRelative()
 WIDE = TargetRelative(lower=0.1, upper=0.5, unit="absolute", fallback=0)
 
 
@@ -40,7 +41,7 @@ def test_a_hand_worked_row() -> None:
     assert sets(found) == [{4}]
 
 
-def test_of_several_positives_the_best_scored_is_the_target_and_none_a_negative() -> None:
+def test_best_scored_positive_is_the_target() -> None:
     scores = torch.tensor([[0.9, 0.5, 0.6, 0.1], [0.9, 0.5, 0.6, 0.1]])
     mask = torch.tensor([[True, True, False, False], [False, True, False, False]])
     found = negatives_of_scores(scores, mask, count=2, sampler=WIDE)
@@ -49,17 +50,17 @@ def test_of_several_positives_the_best_scored_is_the_target_and_none_a_negative(
 
 def test_a_row_without_a_positive_has_no_negatives() -> None:
     scores = torch.tensor([[0.9, 0.5], [0.9, 0.5]])
-    assert sets(negatives_of_scores(scores, torch.tensor([-1, 0]), count=1)) == [set(), {1}]
+    assert sets(negatives_of_scores(scores, torch.tensor([-1, 0]), ZONE, count=1)) == [set(), {1}]
     none = torch.zeros(2, 2, dtype=torch.bool)
-    assert sets(negatives_of_scores(scores, none, count=1)) == [set(), set()]
+    assert sets(negatives_of_scores(scores, none, ZONE, count=1)) == [set(), set()]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_labels_equal_a_slow_plain_reference_and_blocks_change_nothing(seed: int) -> None:
+def test_labels_equal_a_slow_plain_reference(seed: int) -> None:
     queries, candidates = units(seed, 37), units(seed + 10, 23)
-    chance = torch.Generator().manual_seed(seed)
-    rows = torch.randint(0, 6, (37,), generator=chance)
-    columns = torch.randint(0, 6, (23,), generator=chance)
+    rng = torch.Generator().manual_seed(seed)
+    rows = torch.randint(0, 6, (37,), generator=rng)
+    columns = torch.randint(0, 6, (23,), generator=rng)
     whole = negatives_of_embeddings(
         queries, candidates, labels=(rows, columns), count=23, sampler=WIDE, seed=seed
     )
@@ -85,7 +86,7 @@ def test_in_a_batch_no_row_is_its_own_target() -> None:
     assert sets(found) == [{2}, {3}, {0}, {1}]
 
 
-def test_one_batch_is_told_by_its_embeddings_not_by_its_labels() -> None:
+def test_one_batch_is_known_by_its_embeddings() -> None:
     """Two towers with the labels of one tensor lost every target; copied labels gave back rows."""
     items, ids = units(1, 200), torch.arange(200)
     queries = torch.nn.functional.normalize(items + 0.1 * units(0, 200), dim=1)
@@ -118,18 +119,6 @@ def test_a_row_of_a_batch_is_not_its_own_negative() -> None:
     assert sets(found) == [{2, 3}, {2, 3}, {0, 1}, {0, 1}]
 
 
-def test_draws_depend_on_seed_and_row_alone_and_are_even() -> None:
-    allowed = torch.ones(400, 10, dtype=torch.bool)
-    allowed[:, 3] = False
-    first = draw(allowed, 3, seed=1)
-    assert torch.equal(first[100:], draw(allowed[100:], 3, seed=1, first_row=100))
-    assert not torch.equal(first, draw(allowed, 3, seed=2))
-    assert all(len(row) == 3 and 3 not in row for row in sets(first))
-    drawn = torch.bincount(first.flatten(), minlength=10)
-    assert int(drawn[[0, 1, 2, 4, 5, 6, 7, 8, 9]].min()) > 90  # 133 expected of each
-    assert draw(allowed, 12, seed=1)[:, 9:].eq(-1).all()
-
-
 def test_complete_rows_repeat_and_never_hold_a_positive() -> None:
     scores = torch.tensor([[0.9, 0.5, 0.85, 0.1], [0.1, 0.5, 0.85, 0.4]])
     with pytest.warns(UserWarning, match="left 100% of the rows fewer than 3 negatives"):
@@ -140,7 +129,7 @@ def test_complete_rows_repeat_and_never_hold_a_positive() -> None:
     assert sets(found)[1] == {1, 2, 3}
 
 
-def test_an_empty_row_is_filled_from_below_its_target_first() -> None:
+def test_empty_rows_are_filled_from_below_first() -> None:
     """What scores above the target is the likeliest to be right and unmarked."""
     scores = torch.tensor([[0.5, 0.9, 0.48, 0.47, 0.5], [0.9, 0.5, 0.6, 0.7, 0.55]])
     scores = scores.repeat(2, 1)
@@ -157,36 +146,26 @@ def test_a_row_without_a_positive_keeps_its_first_column() -> None:
     scores = torch.tensor([[0.9, 0.5], [0.9, 0.5]])
     barred = torch.tensor([[False, True], [False, False]])
     found = negatives_of_scores(
-        scores, torch.tensor([-1, 0]), count=1, excluded=barred, complete=True
+        scores, torch.tensor([-1, 0]), ZONE, count=1, excluded=barred, complete=True
     )
     assert found.tolist() == [[0], [1]]
-
-
-def test_the_draw_is_the_same_whether_proposed_or_listed_columns_are_taken() -> None:
-    """Wide rows take proposals, narrow ones list their columns: both even, both without repeats."""
-    wide = torch.ones(300, 1000, dtype=torch.bool)
-    narrow = torch.zeros(300, 1000, dtype=torch.bool)
-    narrow[:, 10:30] = True
-    for allowed, most in ((wide, 1000), (narrow, 20)):
-        found = draw(allowed, 5, seed=3)
-        assert allowed.gather(1, found).all()
-        assert all(len(row) == 5 for row in sets(found))
-        assert torch.equal(found[7:90], draw(allowed[7:90], 5, seed=3, first_row=7))
-        part = (found - found.min()) * 4 // most
-        assert int(torch.bincount(part.flatten(), minlength=4).min()) > 300  # 375 expected
 
 
 def test_rows_in_parts_are_what_one_part_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     queries, items = units(0, 40), units(1, 30)
     target = torch.arange(40) % 30
-    whole = negatives_of_embeddings(queries, items, target, count=4, seed=5)
-    monkeypatch.setattr("dqe_plugin.negatives.rows_per_block", lambda *_: 7)
-    assert torch.equal(whole, negatives_of_embeddings(queries, items, target, count=4, seed=5))
+    whole = negatives_of_embeddings(queries, items, target, sampler=ZONE, count=4, seed=5)
+    monkeypatch.setattr("cir_plugins.mining.blocks.rows_per_block", lambda *_: 7)
+    assert torch.equal(
+        whole, negatives_of_embeddings(queries, items, target, sampler=ZONE, count=4, seed=5)
+    )
     scores = queries @ items.T
-    assert torch.equal(whole, negatives_of_scores(scores, target, count=4, seed=5))
+    assert torch.equal(whole, negatives_of_scores(scores, target, sampler=ZONE, count=4, seed=5))
     barred = torch.rand(40, 30, generator=torch.Generator().manual_seed(2)) < 0.3
-    masked = negatives_of_embeddings(queries, items, target, count=4, excluded=barred)
-    asked = negatives_of_embeddings(queries, items, target, count=4, excluded=barred.__getitem__)
+    masked = negatives_of_embeddings(queries, items, target, sampler=ZONE, count=4, excluded=barred)
+    asked = negatives_of_embeddings(
+        queries, items, target, sampler=ZONE, count=4, excluded=barred.__getitem__
+    )
     assert torch.equal(masked, asked)
 
 
@@ -204,69 +183,73 @@ def test_padding_of_minus_inf_is_never_a_negative() -> None:
     assert found[3:].eq(-1).all(), "a target that is padding is none"
 
 
-def test_nothing_asked_gives_nothing() -> None:
-    none = negatives_of_scores(torch.empty(0, 5), torch.empty(0).long(), count=3, complete=True)
+def test_no_query_gives_no_negatives() -> None:
+    none = negatives_of_scores(
+        torch.empty(0, 5), torch.empty(0).long(), ZONE, count=3, complete=True
+    )
     assert none.shape == (0, 3)
     some = units(0, 4)
-    assert negatives_of_embeddings(some[:0], some, torch.empty(0).long(), count=3).shape == (0, 3)
-    missing = negatives_of_embeddings(some, some[:0], torch.full((4,), -1), count=3)
-    assert missing.tolist() == [[-1] * 3] * 4
+    assert negatives_of_embeddings(
+        some[:0], some, torch.empty(0).long(), sampler=ZONE, count=3
+    ).shape == (0, 3)
 
 
-def test_a_report_has_the_numbers_of_the_hosts() -> None:
+def test_a_report_has_the_numbers_of_training() -> None:
     """Two accounts of one sampler that differ would be worse than none."""
     scores, target = units(0, 50) @ units(1, 60).T, torch.arange(50)
     all_positives = torch.rand(50, 60, generator=torch.Generator().manual_seed(3)) < 0.1
     excluded = torch.rand(50, 60, generator=torch.Generator().manual_seed(4)) < 0.2
     for sampler in (TargetRelative(), TargetRelative(lower=1, upper=1.1, unit="absolute")):
-        report = pool_report(scores, target, excluded, sampler, all_positives=all_positives)
+        report = negative_pool_report(
+            scores, target, sampler, excluded=excluded, all_positives=all_positives
+        )
         barred = excluded.scatter(1, target[:, None], True)
-        mask, outside = sampler.pools(scores, target, barred)
-        tally = PoolStatistics(50)
-        tally.add(mask, all_positives.nonzero(as_tuple=True))
-        tally.add_scores(scores, target, mask, outside)
-        assert report == tally.report()
-    plain = pool_report(scores, target, sampler=lambda s, t, e: torch.zeros_like(e))
+        mask, fallback = sampler.negatives_and_fallback(scores, target, barred)
+        statistics = PoolStatistics(50)
+        statistics.add(mask, all_positives.nonzero(as_tuple=True))
+        statistics.add_scores(scores, target, mask, fallback)
+        assert report == statistics.report()
+    plain = negative_pool_report(scores, target, sampler=lambda s, t, e: torch.zeros_like(e))
     assert plain["empty"] == 1
     assert "fallback" not in plain
     assert "false_negatives" not in plain
     with pytest.raises(ValueError, match=r"scores \(0, 5\) hold nothing to report on"):
-        pool_report(torch.empty(0, 5), torch.empty(0).long())
+        negative_pool_report(torch.empty(0, 5), torch.empty(0).long(), ZONE)
     with pytest.raises(ValueError, match="all_positives must be a mask of bool"):
-        pool_report(scores, target, all_positives=all_positives.long())
+        negative_pool_report(scores, target, ZONE, all_positives=all_positives.long())
 
 
-def test_complete_names_the_row_where_all_is_excluded() -> None:
+def test_complete_names_the_row_with_nothing_left() -> None:
     scores = torch.rand(3, 2)
     barred = torch.tensor([[False, False], [False, False], [False, True]])
     with pytest.raises(ValueError, match="row 2: every candidate is excluded"):
         negatives_of_scores(
-            scores, torch.zeros(3, dtype=torch.long), count=1, excluded=barred, complete=True
+            scores, torch.zeros(3, dtype=torch.long), ZONE, count=1, excluded=barred, complete=True
         )
 
 
 def test_wrong_shapes_are_named() -> None:
     scores, target = torch.rand(3, 4), torch.zeros(3, dtype=torch.long)
     with pytest.raises(ValueError, match=r"expected excluded \(3, 4\), found \(4, 3\)"):
-        negatives_of_scores(scores, target, count=1, excluded=torch.zeros(4, 3, dtype=torch.bool))
+        negatives_of_scores(scores, target, ZONE, count=1, excluded=torch.zeros(4, 3).bool())
     with pytest.raises(ValueError, match=r"expected positives \(3,\) of columns"):
-        negatives_of_scores(scores, target[:2], count=1)
+        negatives_of_scores(scores, target[:2], ZONE, count=1)
     with pytest.raises(ValueError, match="give positives or labels"):
-        negatives_of_embeddings(units(0, 3), units(1, 4), count=1)
+        negatives_of_embeddings(units(0, 3), units(1, 4), sampler=ZONE, count=1)
     with pytest.raises(ValueError, match="count must be at least 1, not 0"):
-        negatives_of_scores(scores, target, count=0)
+        negatives_of_scores(scores, target, ZONE, count=0)
     with pytest.raises(ValueError, match=r"excluded must be a mask of bool, not torch\.uint8"):
-        negatives_of_scores(scores, target, count=1, excluded=torch.zeros(3, 4).byte())
+        negatives_of_scores(scores, target, ZONE, count=1, excluded=torch.zeros(3, 4).byte())
     with pytest.raises(ValueError, match=r"row 7: positive 4 is no column of 4; -1 is none"):
-        negatives_of_scores(scores, torch.tensor([0, -1, 4]), count=1, first_row=5)
+        negatives_of_scores(scores, torch.tensor([0, -1, 4]), ZONE, count=1, first_row=5)
     with pytest.raises(ValueError, match=r"found \(3,\) of torch\.float32"):
-        negatives_of_scores(scores, target.float(), count=1)
+        negatives_of_scores(scores, target.float(), ZONE, count=1)
     table = NegativeTable(torch.zeros(3, 2))
     with pytest.raises(ValueError, match=r"expected ids \(3, 2\), found \(2, 2\)"):
         table.refresh(torch.zeros(2, 2))
 
 
-def test_a_table_made_in_inference_mode_can_be_refreshed() -> None:
+def test_tables_of_inference_mode_can_be_refreshed() -> None:
     with torch.inference_mode():
         table = NegativeTable(torch.tensor([[1, 2]]))
     assert table.refresh(torch.tensor([[2, 3]])) == 0.5
@@ -275,7 +258,7 @@ def test_a_table_made_in_inference_mode_can_be_refreshed() -> None:
     assert table[0].tolist() == [4, 5]
 
 
-def test_refreshing_tells_what_stays() -> None:
+def test_refreshing_returns_what_stays() -> None:
     table = NegativeTable(torch.tensor([[1, 2], [3, -1]]))
     assert table.refresh(torch.tensor([[2, 5], [4, -1]])) == pytest.approx(1 / 3)
     assert table.version == 1
@@ -314,9 +297,49 @@ def test_persistent_workers_see_a_refreshed_table() -> None:
 def test_a_gpu_draws_the_same() -> None:
     labels = torch.arange(200) % 20
     points = units(0, 200)
-    here = negatives_of_embeddings(points, points, labels=(labels, labels), count=5)
+    here = negatives_of_embeddings(points, points, labels=(labels, labels), sampler=ZONE, count=5)
     there = points.cuda()
     moved = labels.cuda()
     assert torch.equal(
-        negatives_of_embeddings(there, there, labels=(moved, moved), count=5).cpu(), here
+        negatives_of_embeddings(there, there, labels=(moved, moved), sampler=ZONE, count=5).cpu(),
+        here,
     )
+
+
+def test_without_any_positive_there_is_a_warning() -> None:
+    """Labels that all differ gave -1 everywhere, without a word."""
+    points, labels = units(0, 6), torch.arange(6)
+    with pytest.warns(UserWarning, match=r"none of the 6 queries has a positive .* \(itself\)"):
+        ids = negatives_of_embeddings(
+            points, points, labels=(labels, labels), sampler=ZONE, count=2
+        )
+    assert ids.eq(-1).all()
+    with pytest.warns(UserWarning, match="has a positive among the candidates, so that none has"):
+        negatives_of_embeddings(points, units(1, 4), torch.full((6,), -1), sampler=ZONE, count=2)
+
+
+def test_masks_of_floats_are_errors() -> None:
+    queries, items, target = units(0, 3), units(1, 4), torch.zeros(3, dtype=torch.long)
+    floats = torch.zeros(3, 4)
+    given: dict[str, Any] = {"sampler": ZONE, "count": 1}
+    for excluded in (floats, floats.__getitem__):
+        with pytest.raises(
+            ValueError, match=r"excluded must be a mask of bool, not torch\.float32"
+        ):
+            negatives_of_embeddings(queries, items, target, excluded=excluded, **given)
+    with pytest.raises(ValueError, match=r"the sampler must return a mask \(3, 4\) of bool"):
+        negatives_of_embeddings(queries, items, target, sampler=lambda s, t, e: s, count=1)
+
+
+def test_several_tokens_need_a_similarity() -> None:
+    queries, items = units(0, 9), units(1, 60).view(20, 3, 8)
+    target = torch.arange(9)
+    with pytest.raises(
+        ValueError, match=r"candidates \(20, 3, 8\) have several tokens: give a sim"
+    ):
+        negatives_of_embeddings(queries, items, target, sampler=ZONE, count=2)
+    ids = negatives_of_embeddings(
+        queries, items, target, sampler=ZONE, count=2, similarity=best_token
+    )
+    scores = best_token(queries, items)
+    assert torch.equal(ids, negatives_of_scores(scores, target, ZONE, count=2))

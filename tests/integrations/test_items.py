@@ -4,16 +4,16 @@ import pytest
 import torch
 from PIL import Image
 
-from dqe_plugin.adapters.items import Answers, key
-from tests.dqe.adapters.pictures import both
+from cir_plugins.integrations.items import GroupedPositives, key
+from tests.integrations.pictures import both
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_answers_of_groups_equal_a_slow_plain_reference(seed: int) -> None:
-    chance = torch.Generator().manual_seed(seed)
-    target = torch.randint(0, 20, (30,), generator=chance)
-    groupings = [torch.randint(0, 9, (30,), generator=chance).tolist() for _ in range(2)]
-    right = Answers(groupings, target, 22)
+    rng = torch.Generator().manual_seed(seed)
+    target = torch.randint(0, 20, (30,), generator=rng)
+    groupings = [torch.randint(0, 9, (30,), generator=rng).tolist() for _ in range(2)]
+    right = GroupedPositives(groupings, target, 22)
     for rows in (slice(0, 30), slice(4, 11), slice(29, 30)):
         wanted = torch.zeros(30, 22, dtype=torch.bool)
         for row in range(30):
@@ -26,7 +26,9 @@ def test_answers_of_groups_equal_a_slow_plain_reference(seed: int) -> None:
 def test_answers_take_memory_for_rows_not_for_pairs_of_them() -> None:
     """A mask of 100 000 rows by as many items is 10 GB."""
     rows = 100_000
-    right = Answers([range(rows), [row // 2 for row in range(rows)]], torch.arange(rows), rows)
+    right = GroupedPositives(
+        [range(rows), [row // 2 for row in range(rows)]], torch.arange(rows), rows
+    )
     held = [part for group in right._groups for part in group]
     assert sum(part.numel() for part in held) <= 8 * rows
     assert right(slice(500, 503)).nonzero().tolist() == [

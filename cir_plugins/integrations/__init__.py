@@ -1,0 +1,1 @@
+"""Any sampler in pytorch-metric-learning, sentence-transformers and open_clip."""

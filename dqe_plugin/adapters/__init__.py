@@ -1,1 +1,0 @@
-"""The sampler in other libraries: one module for each, none imported before it is asked for."""

@@ -1,0 +1,139 @@
+"""Quantiles of score gaps, by partitions or counting in place of a sort. Imports torch alone."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from cir_plugins import compare_values, count_true, in_numpy
+
+_GROUP = 16  # rows that share a partition
+_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+def quantiles(gaps: Tensor, excluded: Tensor, shares: Sequence[float]) -> Tensor:
+    """Quantiles (S, Q) of each row's eligible gaps, linearly interpolated; inf where none is.
+
+    Eligible is what is above 0 and not excluded. With m of them in ascending order a quantile lies
+    at position share * (m - 1).
+
+    Args:
+        gaps: (Q, N). Used up: computing gaps again costs less than a copy of them.
+        excluded: (Q, N) bool.
+        shares: (S,) in [0, 1], ascending.
+    """
+    if in_numpy(gaps):
+        gaps.numpy()[excluded.numpy()] = -torch.inf
+    else:
+        gaps.masked_fill_(excluded, -torch.inf)
+    count = count_true(compare_values(gaps, operator.gt, gaps.new_zeros(())))
+    wanted = torch.tensor(shares, dtype=gaps.dtype, device=gaps.device)[:, None]
+    position = wanted * (count - 1).clamp(min=0).to(gaps.dtype)
+    place = position.long()
+    first, second = _order_statistics(gaps, gaps.shape[1] - count, place)
+    share = position - place.to(gaps.dtype)
+    # Where it falls on a value the next one, perhaps inf, does not count.
+    mixed = torch.where(share > 0, first + (second - first) * share, first)
+    return mixed.masked_fill_(count == 0, torch.inf)
+
+
+def _order_statistics(gaps: Tensor, behind: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """The values (S, Q) at ascending places among each row's positive ones, and the next ones.
+
+    Args:
+        gaps: (Q, N).
+        behind: (Q,) how many are not positive.
+        place: (S, Q).
+    """
+    if not in_numpy(gaps):
+        return _halved(gaps, place)
+    first, second = _partitioned(gaps, (place + behind).clamp(max=gaps.shape[1] - 1))
+    # A NaN sorts last, so that it is among the values after the last place, and is not positive.
+    broken = second[-1].isnan()
+    if bool(broken.any()):
+        first[:, broken], second[:, broken] = _halved(gaps[broken], place[:, broken])
+    return first, second
+
+
+def _halved(gaps: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``_order_statistics``, by counting: a pass per bit instead of a sort.
+
+    The bits of positive floats, taken for integers, are in the order of the floats.
+    """
+    bits = gaps.contiguous().view(_INTEGERS[gaps.dtype])
+    found = [_halved_once(bits, rank) for rank in count_true(bits <= 0) + place + 1]
+    first, second = (torch.stack(part).view(gaps.dtype) for part in zip(*found, strict=True))
+    return first, second
+
+
+def _halved_once(bits: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """The positive bits (Q,) of the given ranks (Q,), counted from 1, and the next ones."""
+    kind = torch.float32 if bits.dtype == torch.int32 else torch.float64
+    inf = torch.full(rank.shape, torch.inf, dtype=kind, device=bits.device).view(bits.dtype)
+    less, enough = torch.zeros_like(inf), inf
+    for _ in range(8 * bits.element_size() - 1):
+        middle = less + ((enough - less) >> 1)
+        reached = count_true(bits <= middle[:, None]) >= rank
+        less, enough = torch.where(reached, less, middle), torch.where(reached, middle, enough)
+    after = torch.where(bits > enough[:, None], bits, inf[:, None]).amin(dim=1)
+    last = count_true(bits <= enough[:, None]) == rank
+    return enough, torch.where(last, after, enough)
+
+
+def _partitioned(values: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """The values (S, Q) at each row's ascending places in ascending order, and the next ones.
+
+    Moves the values within their rows.
+    """
+    low, high = place[-1].aminmax()
+    rows, threads = torch.arange(len(values)), torch.get_num_threads()
+    groups: list[slice | Tensor]
+    if int(high - low) <= values.shape[1] // 8:
+        step = -(-len(values) // threads)
+        groups = [slice(first, first + step) for first in range(0, len(values), step)]
+    else:
+        rows = place[-1].argsort()
+        groups = list(torch.split(rows, _GROUP))
+
+    def parts(group: slice | Tensor) -> Tensor:
+        return _at_common_places(values[group], place[:, group])
+
+    if threads == 1 or len(groups) == 1:
+        found = [parts(group) for group in groups]
+    else:
+        with ThreadPoolExecutor(min(len(groups), threads)) as pool:
+            found = list(pool.map(parts, groups))
+    whole = torch.cat(found, dim=1)[:, rows.argsort()]
+    return whole[: len(place)], whole[len(place) :]
+
+
+def _at_common_places(values: Tensor, place: Tensor) -> Tensor:
+    """As ``_partitioned``, (2 S, Q): what lies at the places, then what comes next.
+
+    A partition is five times cheaper than a sort but finds one place for all its rows: the
+    difference is made up by -inf in front.
+    """
+    firsts: list[Tensor] = []
+    seconds: list[Tensor] = []
+    front: Tensor | int = 0
+    for own in reversed(place.unbind()):
+        own = own + front
+        top = int(own.max())
+        more = top - own
+        width = int(more.max())
+        if width:
+            signs = torch.where(torch.arange(width) < more[:, None], -torch.inf, torch.inf)
+            values = torch.cat([signs.to(values.dtype), values], dim=1)
+        values.numpy().partition(top, axis=1)
+        firsts.insert(0, values[:, top].clone())  # the next partition moves it
+        beside = seconds[:1]  # the next one where a lower place is the same
+        if top + 1 < values.shape[1]:
+            beside = [values[:, top + 1 :].amin(dim=1), *beside]
+        seconds.insert(0, torch.stack(beside or firsts[:1]).amin(dim=0))
+        # A lower place lies left of it.
+        values, front = values[:, : top + 1], front + more
+    return torch.stack(firsts + seconds)
