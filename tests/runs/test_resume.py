@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cir_plugins.training.checkpoint import load_state, save_state
 from cir_plugins.errors import CIRError
+from cir_plugins.training.checkpoint import load_state, save_state
 from cir_plugins.training.trainer import BEST, LATEST, METRICS
 from tests.fakes import make_trainer
 

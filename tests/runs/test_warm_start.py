@@ -10,17 +10,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from cir_plugins.training.checkpoint import load_state
+from cir_plugins.config.plan import Plan
+from cir_plugins.config.resolve import make_plan
 from cir_plugins.config.toml import Config, read_config
 from cir_plugins.data.table import training_table
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.hookspecs import hookimpl
-from cir_plugins.config.plan import Plan
-from cir_plugins.config.resolve import make_plan
 from cir_plugins.plugins.registry import Registry
+from cir_plugins.runs.build import build, make_encoding, read_splits
+from cir_plugins.runs.evaluation import Outcome
+from cir_plugins.runs.execute import execute
 from cir_plugins.runs.load import open_run
-from cir_plugins.runs.execute import Outcome, build, execute, load_warm_start, make_encoding, read_splits
-from cir_plugins.runs.warm_start import KEPT, warm_start_layer
+from cir_plugins.runs.warm_start import load_warm_start, warm_start_layer
+from cir_plugins.runs.weights import FROZEN
+from cir_plugins.training.checkpoint import load_state
 from cir_plugins.training.trainer import BEST, LATEST, Trainer
 from dqe_plugin import hooks
 from tests.fakes import FakeBackbone
@@ -99,7 +102,7 @@ def test_training_starts_from_the_chosen_weights(
     assert first_loss(outcome) == loss_of_going_on(registry, first, plan, tmp_path / "same")
     fresh = replace(plan, run=replace(plan.run, warm_start=None))
     assert first_loss(outcome) < first_loss(execute(fresh, tmp_path / "new", progress=False)) - 0.1
-    assert not (tmp_path / "run" / KEPT).exists()
+    assert not (tmp_path / "run" / FROZEN).exists()
     assert read_config(tmp_path / "run" / "config.toml")["run"]["warm_start"] == str(first)
     assert "warm_start" not in read_config(tmp_path / "new" / "config.toml")["run"]
 
@@ -158,7 +161,9 @@ def test_weights_of_other_shapes_are_refused_and_leave_no_folder(
 
 
 def test_what_is_not_trained_has_no_start(registry: Registry, garments_root: Path) -> None:
-    with pytest.raises(CIRError, match=r"run\.warm_start is where training starts, but train\.epochs"):
+    with pytest.raises(
+        CIRError, match=r"run\.warm_start is where training starts, but train\.epochs"
+    ):
         plan_of(registry, garments_root, train={"epochs": 0}, run={"warm_start": "x"})
 
 
@@ -175,7 +180,10 @@ def test_options_of_the_run_hold_unless_others_are_given(
     )
     assert (plan.method.options["margin"], plan.method.options["gate"]) == (0.3, 0.2)
     assert warm_start_layer([{"run": {"warm_start": str(tmp_path / "gone")}}]) == ()
-    assert warm_start_layer([{"run": {"warm_start": str(tmp_path)}}, {"run": {"warm_start": ""}}]) == ()
+    assert (
+        warm_start_layer([{"run": {"warm_start": str(tmp_path)}}, {"run": {"warm_start": ""}}])
+        == ()
+    )
 
 
 def test_frozen_weights_of_the_other_run_are_kept_in_the_new_one(

@@ -1,0 +1,1 @@
+"""Run folders: executed, opened again, warm-started, converted."""
