@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -199,11 +199,7 @@ def compare(
     Raises:
         CIRError: If a name is unknown, or the runs were not evaluated on the same triplets.
     """
-    if not runs:
-        raise CIRError("there is nothing to compare; accepted: name -> run folder or evaluation")
-    first = baseline or next(iter(runs))
-    if first not in runs:
-        raise unknown_name("baseline", first, runs)
+    first = _baseline(runs, baseline)
     target = {"data": data, "root": root, "protocol": protocol, "split": split, **options}
     evaluations = {name: _evaluations(run, target) for name, run in runs.items()}
     _check_same_triplets(evaluations, first)
@@ -212,29 +208,24 @@ def compare(
         name: over_seeds([_values(each, names) for each in several])
         for name, several in evaluations.items()
     }
-    others = [name for name in runs if name != first]
-    p_values = [
-        randomisation_p_value(values[name], values[first], draws=draws, seed=seed)
-        for name in others
-    ]
-    corrected = holm(p_values)
-    rows = {first: Compared(first, _means(evaluations[first]), len(evaluations[first]))}
-    for name, p_value, p_holm in zip(others, p_values, corrected, strict=True):
-        interval = paired_interval(
-            values[name], values[first], resamples=resamples, level=level, seed=seed
-        )
-        rows[name] = Compared(
-            name,
-            _means(evaluations[name]),
-            len(evaluations[name]),
-            interval,
-            p_value,
-            p_holm,
-            _counts(values[name], values[first]),
-        )
+    tests = {
+        name: randomisation_p_value(values[name], values[first], draws=draws, seed=seed)
+        for name in runs
+        if name != first
+    }
+    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
+    rows = []
+    for name, several in evaluations.items():
+        row = Compared(name, _means(several), len(several))
+        if name in tests:
+            pair = values[name], values[first]
+            interval = paired_interval(*pair, resamples=resamples, level=level, seed=seed)
+            row = replace(row, interval=interval, counts=_counts(*pair))
+            row = replace(row, p_value=tests[name], p_holm=corrected[name])
+        rows.append(row)
     example = evaluations[first][0]
     return Comparison(
-        rows=tuple(rows[name] for name in runs),
+        rows=tuple(rows),
         baseline=first,
         measure=measure if len(names) == 1 else f"the mean of {' and '.join(names)}",
         dataset=example.dataset,
@@ -242,6 +233,15 @@ def compare(
         triplets=sum(len(each) for each in values[first].values()),
         level=level,
     )
+
+
+def _baseline(runs: Mapping[str, Any], baseline: str) -> str:
+    """Name of the baseline; the first where it is left out."""
+    if not runs:
+        raise CIRError("there is nothing to compare; accepted: name -> run folder or evaluation")
+    if baseline and baseline not in runs:
+        raise unknown_name("baseline", baseline, runs)
+    return baseline or next(iter(runs))
 
 
 def _evaluations(run: Any, target: Mapping[str, Any]) -> list[Evaluation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -57,9 +58,6 @@ def train(
     """
     from cir_plugins.config.toml import parse_set, read_config
     from cir_plugins.distributed.rendezvous import Rendezvous, rank_and_world_size
-    from cir_plugins.plugins.registry import Registry
-    from cir_plugins.runs.build import check_device
-    from cir_plugins.runs.execute import plan_run
 
     rendezvous = Rendezvous.of(*rank_and_world_size())
     try:
@@ -68,15 +66,24 @@ def train(
             arguments = arguments_as_tables(
                 method, data, root, seed, device, warm_start, feature_cache
             )
-            layers = (file, arguments, parse_set(sets or []))
-            plan = plan_run(Registry.load(), layers, folder=out, resume=resume)
-            check_device(plan)
+            plan = checked_plan((file, arguments, parse_set(sets or [])), out, resume)
         if not dry_run:
             run_together(plan, out, resume, rendezvous)
         elif rendezvous.rank == 0:
             typer.echo(plan.text(), nl=False)
     except SharedError as error:
         end_all(error, rendezvous)
+
+
+def checked_plan(layers: Sequence[Config], out: Path | None, resume: bool) -> Plan:
+    """The plan of the layers, the last of them of ``--set``, for a device that is there."""
+    from cir_plugins.plugins.registry import Registry
+    from cir_plugins.runs.build import check_device
+    from cir_plugins.runs.execute import plan_run
+
+    plan = plan_run(Registry.load(), layers, folder=out, resume=resume)
+    check_device(plan)
+    return plan
 
 
 def run_together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezvous) -> None:

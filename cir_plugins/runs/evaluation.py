@@ -80,7 +80,13 @@ class Evaluation:
 
     def __str__(self) -> str:
         lines = [f"{self.dataset}, protocol {self.protocol}, percent"]
-        lines += [f"{name:<20}{100 * value:6.2f}" for name, value in self.measures.items()]
+        measures = self.measures
+        rows = {name: measures[name] for name in self.main_measures if name in measures}
+        if len(rows) > 1:
+            rows = {f"mean of {' and '.join(rows)}": self.main, **rows}
+        rows = {**rows, **measures}
+        width = 2 + max(map(len, rows), default=0)
+        lines += [f"{name:<{width}}{100 * value:6.2f}" for name, value in rows.items()]
         lines.append(f"{self.queries:,} queries, {self.gallery:,} gallery images")
         return "\n".join(lines)
 
