@@ -1,6 +1,7 @@
-"""A plugin host for composed image retrieval: what a plugin needs, under one name.
+"""A plugin host for composed image retrieval.
 
-Names are resolved on first use, so ``import cir_plugins`` loads nothing heavy.
+What users type first: ``load``, ``build``, ``train`` and ``compare``; the other names are for
+authors of plugins. Names are resolved on first use, so ``import cir_plugins`` loads nothing heavy.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cir_plugins.bench.compare import Comparison, compare
     from cir_plugins.builtin.blip2 import WEIGHTS, Blip2
     from cir_plugins.builtin.clip import Clip
     from cir_plugins.builtin.image_text import ImageTextModel
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from cir_plugins.plugins.hookspecs import Factories, hookimpl
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.retrieval.counting import compare_values, count_true, in_numpy
+    from cir_plugins.retrieval.search import Embeddings, Hits
+    from cir_plugins.retriever import Retriever, Run, build, load, train
     from cir_plugins.runs.convert import (
         Ledger,
         Official,
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
         need_entry,
         prefixed,
     )
+    from cir_plugins.runs.evaluation import Evaluation
     from cir_plugins.types import (
         Backbone,
         Batch,
@@ -65,13 +70,17 @@ __all__ = [
     "CIRError",
     "Captions",
     "Clip",
+    "Comparison",
     "Component",
     "Components",
+    "Embeddings",
+    "Evaluation",
     "Factories",
     "Features",
     "Fused",
     "Generated",
     "Generator",
+    "Hits",
     "ImageTextModel",
     "Ledger",
     "Loss",
@@ -86,6 +95,8 @@ __all__ = [
     "Registry",
     "ResNetTower",
     "Resize",
+    "Retriever",
+    "Run",
     "Sampler",
     "SamplerWithFallback",
     "ScheduleSettings",
@@ -94,6 +105,8 @@ __all__ = [
     "TrainSettings",
     "WordPieceTokenizer",
     "best_token",
+    "build",
+    "compare",
     "compare_values",
     "concatenate",
     "count_true",
@@ -103,6 +116,7 @@ __all__ = [
     "full_precision",
     "hookimpl",
     "in_numpy",
+    "load",
     "load_untrusted",
     "mean_over",
     "need_entry",
@@ -110,12 +124,17 @@ __all__ = [
     "prefixed",
     "require_negatives",
     "select",
+    "train",
     "unit",
     "unknown_name",
 ]
 
 _HOMES = MappingProxyType(
     {
+        "bench.compare": ("Comparison", "compare"),
+        "retrieval.search": ("Embeddings", "Hits"),
+        "retriever": ("Retriever", "Run", "build", "load", "train"),
+        "runs.evaluation": ("Evaluation",),
         "builtin.blip2": ("WEIGHTS", "Blip2"),
         "builtin.clip": ("Clip",),
         "builtin.image_text": ("ImageTextModel",),

@@ -36,9 +36,11 @@ from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.evaluate import encode_split, rankings
-from cir_plugins.runs.execute import Outcome, execute, read_splits
+from cir_plugins.runs.build import read_splits
+from cir_plugins.runs.evaluation import Outcome
+from cir_plugins.runs.execute import execute
 from cir_plugins.runs.folder import CONFIG, same_run
-from cir_plugins.runs.load import evaluate_outcome
+from cir_plugins.runs.load import evaluate_run
 
 SHOWN = 10  # images per ranking that a record keeps, for the retrieval grid
 
@@ -155,7 +157,7 @@ def _run(
             folder = _run_folder(job, job.plan, out / "runs")
             outcome = execute(job.plan, folder, resume=resume, progress=progress)
         else:
-            outcome = evaluate_outcome(job.trained, job.plan, progress=progress)
+            outcome = evaluate_run(job.trained, job.plan, progress=progress)
         with_rankings = job.seed == suite.seeds[0]
         return _record(job, outcome, with_rankings=with_rankings), outcome.splits
     except Exception as error:

@@ -121,8 +121,8 @@ def converted(
     import torch
 
     from cir_plugins.encoding.features import Encoding
+    from cir_plugins.runs.build import build
     from cir_plugins.runs.convert import converted_state
-    from cir_plugins.runs.execute import build
 
     method = build(plan, Encoding(torch.device("cpu"), progress=False))
     try:

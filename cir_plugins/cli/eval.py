@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, data_options, need
+from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, data_options
+
+if TYPE_CHECKING:
+    from cir_plugins.runs.evaluation import Evaluation
 
 ROLES = ("train", "val", "test")
 Protocol = Annotated[
@@ -25,6 +28,12 @@ Submission = Annotated[
     Path | None,
     typer.Option("--submission", help="Write files for the test server here.", show_default=False),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", help="auto, cpu, cuda or mps; if left out the run's own.", show_default=False
+    ),
+]
 
 
 def evaluate(
@@ -37,45 +46,52 @@ def evaluate(
     json: Json = None,
     submission: Submission = None,
     feature_cache: FeatureCache = None,
+    device: Device = "",
 ) -> None:
-    """Evaluate a run on a data set."""
+    """Evaluate a run on a data set: its own where --data and --root are left out."""
+    from cir_plugins.cli.submit import need_server, submit
+    from cir_plugins.cli.terminal import show_report
     from cir_plugins.config.resolve import plan_reader
     from cir_plugins.errors import CIRError, unknown_name
     from cir_plugins.plugins.registry import Registry
+    from cir_plugins.retriever import load
+    from cir_plugins.runs.load import plan_of_run
 
-    name, folder = need(data, "--data NAME"), need(root, "--root DIR")
     if split and split not in ROLES:
         raise unknown_name("role of splits", split, ROLES)
-    options = data_options(sets)
-    registry = Registry.load()
-    reader = plan_reader(registry, name, options, protocol)
-    target: dict[str, Any] = {"data": name, "root": folder}
     if submission is not None and feature_cache is not None:
         raise CIRError("--feature-cache is of no use with --submission; accepted: one of the two")
+    options = data_options(sets)
+    registry = Registry.load()
+    # Checked before any weights are read.
+    name = data or plan_of_run(run, registry, {}).data.name
+    plan_reader(registry, name, options, protocol)
     if submission is not None:
-        from cir_plugins.cli.submit import submit
-
-        given = reader.options if protocol else options
+        need_server(name)
+    retriever = load(run, device=device, feature_cache=feature_cache, registry=registry)
+    if submission is not None:
         for file in submit(
-            run, registry, submission, options=given, split=split or "test", **target
+            retriever,
+            submission,
+            data=data,
+            root=root,
+            protocol=protocol,
+            options=options,
+            split=split or "test",
         ):
             typer.echo(f"written: {file}")
         return
-    from cir_plugins.cli.terminal import show_report
-    from cir_plugins.runs.load import evaluate_run
-
-    report = evaluate_run(
-        run,
-        registry,
-        options=options,
-        protocol=protocol,
-        split=split or "val",
-        feature_cache=feature_cache,
-        **target,
-    )
+    evaluation = retriever.evaluate(data, root, protocol=protocol, split=split or "val", **options)
     if json is not None:
-        _write(json, report)
-    show_report(report)
+        _write(json, evaluation.report)
+    _show_changes(evaluation)
+    show_report(evaluation.report, evaluation.main_measures)
+
+
+def _show_changes(evaluation: Evaluation) -> None:
+    """Print the options in which the evaluation differs from the run's own."""
+    for name, (before, after) in evaluation.changed.items():
+        typer.echo(f"changed from the run: {name} {before!r} -> {after!r}")
 
 
 def _write(file: Path, report: Mapping[str, Any]) -> None:

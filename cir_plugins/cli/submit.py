@@ -16,15 +16,14 @@ from cir_plugins.retrieval.submission import (
     Form,
     write_submission,
 )
-from cir_plugins.runs.load import rank_run
 
 if TYPE_CHECKING:
-    from cir_plugins.plugins.registry import Registry
+    from cir_plugins.retriever import Retriever
 
 
 @dataclass(frozen=True)
 class _Server:
-    """What a test server asks: the blind split, and its files by name."""
+    """What a test server takes: the blind split, and its files by name."""
 
     blind: str
     files: Mapping[str, Form]
@@ -38,13 +37,25 @@ _SERVERS: Mapping[str, _Server] = MappingProxyType(
 )
 
 
+def need_server(data: str) -> None:
+    """Check that a data set has a test server.
+
+    Raises:
+        CIRError: If it has none.
+    """
+    if data not in _SERVERS:
+        raise CIRError(
+            f"data set '{data}' has no test server; --submission accepts: {', '.join(_SERVERS)}"
+        )
+
+
 def submit(
-    run: Path,
-    registry: Registry,
+    retriever: Retriever,
     out: Path,
     *,
     data: str,
-    root: Path,
+    root: Path | None,
+    protocol: str,
     options: Mapping[str, Any],
     split: str,
 ) -> list[Path]:
@@ -53,31 +64,26 @@ def submit(
     Raises:
         CIRError: If the data set has no test server, or no such split.
     """
-    if data not in _SERVERS:
-        raise CIRError(
-            f"data set '{data}' has no test server; --submission accepts: {', '.join(_SERVERS)}"
-        )
-    server = _SERVERS[data]
-    forms = server.files
-    read = {"splits": [server.blind if split == "test" else split], **options}
-    ranked = rank_run(
-        run,
-        registry,
-        data=data,
-        root=root,
-        options=read,
+    name = data or retriever.plan.data.name
+    need_server(name)
+    server = _SERVERS[name]
+    ranked = retriever.rank(
+        data,
+        root,
+        protocol=protocol,
         split=split,
-        depth=max(form.count for form in forms.values()) + 1,
+        k=max(form.count for form in server.files.values()) + 1,
         # A group's members may stand anywhere in the ranking of the gallery.
-        groups=any(form.in_group for form in forms.values()),
+        groups=any(form.in_group for form in server.files.values()),
+        **{"splits": (server.blind if split == "test" else split,), **options},
     )
     if not ranked:
-        raise CIRError(f"data set '{data}' in {root} has no split for '{split}'")
+        raise CIRError(f"data set '{name}' has no split for '{split}' in its folder")
     written = []
-    for part, images in ranked:
-        rankings = dict(zip((query.id for query in part.queries), images, strict=True))
-        for name, form in forms.items():
-            file = out / (name if len(ranked) == 1 else f"{part.name}.{name}")
-            write_submission(file, form, rankings, part)
+    for each, images in ranked:
+        by_query = dict(zip((query.id for query in each.queries), images, strict=True))
+        for file_name, form in server.files.items():
+            file = out / (file_name if len(ranked) == 1 else f"{each.name}.{file_name}")
+            write_submission(file, form, by_query, each)
             written.append(file)
     return written

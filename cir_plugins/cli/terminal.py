@@ -26,8 +26,13 @@ def plain_table(*columns: str) -> Table:
     return table
 
 
-def show_report(report: Mapping[str, Any]) -> None:
-    """Print the measures of each split and their average, in percent."""
+def show_report(report: Mapping[str, Any], main: Sequence[str] = ()) -> None:
+    """Print the measures of each split and their average, in percent.
+
+    Args:
+        report: The JSON object of an evaluation.
+        main: Measures whose mean is the protocol's one number: these come first.
+    """
     splits: Mapping[str, Mapping[str, float]] = report.get("splits", {})
     console = make_console()
     if not splits:
@@ -39,8 +44,11 @@ def show_report(report: Mapping[str, Any]) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     values = [*splits.values(), *([report["average"]] if len(splits) > 1 else [])]
-    for measure in _measures(list(splits.values())):
-        table.add_row(measure, *(_percent(given.get(measure)) for given in values))
+    if len(main) > 1:
+        means = (_percent(sum(each[name] for name in main) / len(main)) for each in values)
+        table.add_row(f"mean of {' and '.join(main)}", *means)
+    for measure in dict.fromkeys([*main, *_measures(list(splits.values()))]):
+        table.add_row(measure, *(_percent(each.get(measure)) for each in values))
     console.print(table)
     console.print(f"{report['queries']:,} queries, {report['gallery']:,} gallery images")
     for line in _caveats(report):

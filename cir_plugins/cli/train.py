@@ -40,14 +40,16 @@ def train(
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu, cuda or mps.", show_default=False)
     ] = "",
-    start: Annotated[
+    warm_start: Annotated[
         Path | None,
-        typer.Option("--from", help="Run whose weights are started from.", show_default=False),
+        typer.Option("--from", help="Run whose weights training starts from.", show_default=False),
     ] = None,
     feature_cache: FeatureCache = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out, with its options.")
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved config and do nothing.")
+        bool, typer.Option("--dry-run", help="Print the resolved config and train nothing.")
     ] = False,
 ) -> None:
     """Train a method and evaluate it, in a run folder.
@@ -61,29 +63,30 @@ def train(
     try:
         with rendezvous.synchronise_errors():
             file: Config = read_config(config) if config else {}
-            named = arguments_as_tables(method, data, root, seed, device, start, feature_cache)
-            plan = planned((file, named, parse_set(sets or [])))
+            arguments = arguments_as_tables(
+                method, data, root, seed, device, warm_start, feature_cache
+            )
+            plan = checked_plan((file, arguments, parse_set(sets or [])), out, resume)
         if not dry_run:
-            together(plan, out, resume, rendezvous)
+            run_together(plan, out, resume, rendezvous)
         elif rendezvous.rank == 0:
             typer.echo(plan.text(), nl=False)
     except SharedError as error:
-        tell_once(error, rendezvous)
+        end_all(error, rendezvous)
 
 
-def planned(layers: Sequence[Config]) -> Plan:
-    """The plan of the layers, the last of them of ``--set``, over the run that they start from."""
-    from cir_plugins.config.compatibility import check_unused
-    from cir_plugins.config.resolve import make_plan
+def checked_plan(layers: Sequence[Config], out: Path | None, resume: bool) -> Plan:
+    """The plan of the layers, the last of them of ``--set``, for a device that is there."""
     from cir_plugins.plugins.registry import Registry
-    from cir_plugins.runs.warm_start import warm_start_layer
+    from cir_plugins.runs.build import check_device
+    from cir_plugins.runs.execute import plan_run
 
-    plan = make_plan(Registry.load(), *warm_start_layer(layers), *layers)
-    check_unused(plan, layers[-1])
+    plan = plan_run(Registry.load(), layers, folder=out, resume=resume)
+    check_device(plan)
     return plan
 
 
-def together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezvous) -> None:
+def run_together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezvous) -> None:
     """Run a plan with the processes of the rendezvous; the first one reports."""
     from cir_plugins.cli.terminal import show_report
     from cir_plugins.config.compatibility import check_micro_batching
@@ -99,15 +102,15 @@ def together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezvous)
     with open_process_group(rendezvous.rank, rendezvous.size, device, rendezvous) as processes:
         outcome = execute(plan, folder, resume=resume, processes=processes)
         if processes.is_main:
-            show_report(outcome.report)
+            show_report(outcome.report, outcome.evaluation.main_measures)
             typer.echo(f"run: {folder}")
 
 
-def tell_once(error: SharedError, rendezvous: Rendezvous) -> NoReturn:
-    """End all processes with an error that all have, once the first one has told it.
+def end_all(error: SharedError, rendezvous: Rendezvous) -> NoReturn:
+    """End all processes with an error that all have, once the first one has printed it.
 
-    torchrun ends the others as soon as one has ended. One that has waited for them in vain was
-    alone with the error, and tells it.
+    torchrun ends the others as soon as one has ended. One that has waited for them in vain is
+    alone with the error, and prints it.
     """
     from cir_plugins.distributed.rendezvous import LEAVING
 
@@ -129,22 +132,22 @@ def arguments_as_tables(
     root: Path | None,
     seed: int | None,
     device: str,
-    start: Path | None,
+    warm_start: Path | None,
     feature_cache: Path | None,
 ) -> Config:
-    """The command's own arguments as tables; those left out are not in them."""
-    given: dict[str, dict[str, Any]] = {
+    """The command's arguments as tables, without those that are left out."""
+    tables: dict[str, dict[str, Any]] = {
         "method": {"name": method},
         "data": {"name": data, "root": str(root) if root else ""},
         "run": {
             "seed": "" if seed is None else seed,
             "device": device,
-            "warm_start": str(start or ""),
+            "warm_start": str(warm_start or ""),
             "feature_cache": str(feature_cache or ""),
         },
     }
-    kept = {
+    filled = {
         table: {key: value for key, value in values.items() if value != ""}
-        for table, values in given.items()
+        for table, values in tables.items()
     }
-    return {table: values for table, values in kept.items() if values}
+    return {table: values for table, values in filled.items() if values}

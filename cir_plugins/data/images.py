@@ -68,6 +68,11 @@ def open_image(path: Path) -> Image.Image:
         raise CIRError(f"image {path} cannot be decoded: {reason}") from error
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """A picture in memory as RGB, converted as ``open_image`` converts files."""
+    return _rgb(image)
+
+
 def _too_big(path: Path, size: str) -> CIRError:
     limit = f"at most {MAX_PIXELS:,} pixels are accepted"
     return CIRError(f"image {path} would decompress to {size}\n{limit}")

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from cir_plugins.training.checkpoint import save_state
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
+from cir_plugins.training.checkpoint import save_state
 
 Official: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Method], dict[str, Tensor]]
 """Official checkpoints as they were loaded -> this project's state of the method."""

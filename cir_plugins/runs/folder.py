@@ -1,19 +1,21 @@
-"""Run folders: what makes one, and whether a given one may be used."""
+"""Run folders: their files, and whether a plan may use one."""
 
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cir_plugins.files import disk_error, write_atomically
-from cir_plugins.training.checkpoint import FORMAT
+from cir_plugins.config.plan import Plan
 from cir_plugins.config.toml import computed, read_config, write_config
 from cir_plugins.errors import CIRError
-from cir_plugins.config.plan import Plan
+from cir_plugins.files import disk_error, write_atomically
+from cir_plugins.training.checkpoint import FORMAT
 
 CONFIG, RECORD = "config.toml", "run.json"
+_LONGEST_VALUE = 60  # characters of a value in a message
 # What a run leaves that was killed while its folder was made.
 _UNFINISHED = frozenset({CONFIG, f".{CONFIG}.part", f".{RECORD}.part"})
 
@@ -27,19 +29,22 @@ def check_folder(folder: Path, plan: Plan, resume: bool) -> None:
     if resume and (folder / RECORD).is_file():
         check_record(folder)
         if not same_run(folder, plan):
+            changes = "\n".join(differences(folder, plan))
             raise CIRError(
-                f"run {folder} was started with another configuration (see {CONFIG} there); "
-                f"resume with --config {folder / CONFIG}, or choose another folder"
+                f"run {folder} was started with another configuration:\n{changes}\n"
+                f"accepted: cir train --out {folder} --resume, which takes all options from "
+                f"{CONFIG} there, or another folder"
             )
         return
     if folder.is_dir():
-        there = {file.name for file in folder.iterdir()}
-        free = not there or (resume and there <= _UNFINISHED)
+        names = {file.name for file in folder.iterdir()}
+        free = not names or (resume and names <= _UNFINISHED)
     else:
         free = not folder.exists()
     if not free:
         raise CIRError(
-            f"run folder {folder} is not empty; accepted: a new folder, or --resume to go on"
+            f"run folder {folder} is not empty; accepted: a new folder, or --resume to continue "
+            "the run in it"
         )
 
 
@@ -49,12 +54,39 @@ def same_run(folder: Path, plan: Plan) -> bool:
     Raises:
         CIRError: If the configuration cannot be read.
     """
-    there = read_config(folder / CONFIG)
-    return write_config(computed(there)) == write_config(computed(plan.config()))
+    return not differences(folder, plan)
+
+
+def differences(folder: Path, plan: Plan) -> list[str]:
+    """Options in which a run folder's configuration and the plan compute other numbers.
+
+    One line for each, such as ``train.epochs: 10 in the run, now 3``; none where all are the same.
+
+    Raises:
+        CIRError: If the configuration cannot be read.
+    """
+    before, after = (
+        tomllib.loads(write_config(computed(tables)))
+        for tables in (read_config(folder / CONFIG), plan.config())
+    )
+    lines = []
+    for name in dict.fromkeys([*before, *after]):
+        if before.get(name) == after.get(name):
+            continue
+        old, new = before.get(name, {}), after.get(name, {})
+        for key in dict.fromkeys([*old, *new]):
+            if old.get(key) != new.get(key):
+                lines.append(f"{name}.{key}: {_shown(old, key)} in the run, now {_shown(new, key)}")
+    return lines
+
+
+def _shown(table: Mapping[str, Any], key: str) -> str:
+    text = repr(table[key]) if key in table else "not set"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def make_folder(folder: Path, plan: Plan) -> None:
-    """Make the run folder of a plan; one that is there stays as it is.
+    """Make the run folder of a plan; an existing one stays as it is.
 
     Raises:
         CIRError: If it cannot be written.
@@ -69,11 +101,11 @@ def make_folder(folder: Path, plan: Plan) -> None:
     write_json(folder / RECORD, {"format": FORMAT, "method": plan.method.name})
 
 
-def check_record(folder: Path) -> None:
-    """Check that a folder is a run's, of the format that this version reads.
+def check_record(folder: Path) -> dict[str, Any]:
+    """The record of a run folder, once it is known to be of the format that this version reads.
 
     Raises:
-        CIRError: If it is not.
+        CIRError: If the folder is no run, or one of another format.
     """
     path = folder / RECORD
     if not path.is_file():
@@ -82,12 +114,22 @@ def check_record(folder: Path) -> None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CIRError(f"{path} cannot be read: {error}") from error
-    found = record.get("format") if isinstance(record, dict) else None
-    if found != FORMAT:
+    version = record.get("format") if isinstance(record, dict) else None
+    if version != FORMAT:
         raise CIRError(
-            f"run {folder} was written in format {found}; this version of cir-plugins reads "
+            f"run {folder} was written in format {version}; this version of cir-plugins reads "
             f"format {FORMAT}"
         )
+    return dict(record)
+
+
+def is_converted(folder: Path) -> bool:
+    """Whether a run was made from official weights, which have no data folder.
+
+    Raises:
+        CIRError: If the folder is no run, or one of another format.
+    """
+    return "converted" in check_record(folder)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

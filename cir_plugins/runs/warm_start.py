@@ -9,53 +9,72 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cir_plugins.training.checkpoint import load_state, load_trained_state, save_state
+from cir_plugins.config.plan import Plan
 from cir_plugins.config.toml import Config, read_config
+from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
-from cir_plugins.runs.folder import CONFIG, check_record
 from cir_plugins.method import Method
 from cir_plugins.plugins.options import check_options, options_of
-from cir_plugins.config.plan import Plan
+from cir_plugins.runs.build import build
+from cir_plugins.runs.folder import CONFIG, check_record
+from cir_plugins.runs.weights import load_best, load_frozen
+from cir_plugins.training.checkpoint import load_trained_state
 from cir_plugins.training.trainer import BEST, LATEST
-
-# Frozen weights that a run has from the one it started from; its checkpoints hold trained ones.
-KEPT = "frozen.safetensors"
 
 
 def warm_start_layer(layers: Iterable[Config]) -> tuple[Config, ...]:
     """The tables ``[method]`` and ``[backbone]`` of the run that ``run.warm_start`` names.
 
-    Laid under the given ones they make the new run of the same shape (sizes, vocabulary) without
-    naming it again. () where no run is named, or where there is none: ``check_warm_start`` tells that
-    when it is needed.
+    As the lowest layer they give the new run the same shape (sizes, vocabulary) without naming it
+    again. () where no run is named, or where there is none: ``check_warm_start`` raises the error
+    where the run is needed.
     """
-    named = [given["run"]["warm_start"] for given in layers if "warm_start" in given.get("run", {})]
-    if not named or not named[-1] or not (Path(str(named[-1])) / CONFIG).is_file():
+    folders = [
+        layer["run"]["warm_start"] for layer in layers if "warm_start" in layer.get("run", {})
+    ]
+    if not folders or not folders[-1] or not (Path(str(folders[-1])) / CONFIG).is_file():
         return ()
-    tables = read_config(Path(named[-1]) / CONFIG)
+    tables = read_config(Path(folders[-1]) / CONFIG)
     return ({name: tables[name] for name in ("method", "backbone") if name in tables},)
 
 
 def check_warm_start(plan: Plan, folder: Path, *, resume: bool) -> None:
-    """Check that the plan's run can start from the one it names; nothing where it goes on.
+    """Check that the plan's run can start from the one it names; nothing where it is resumed.
 
     Raises:
         CIRError: If that is no run with weights, or one of another method or backbone.
     """
     if not plan.run.warm_start or (resume and (folder / LATEST).is_file()):
         return
-    start = Path(plan.run.warm_start)
-    check_record(start)
-    tables = read_config(start / CONFIG)
+    source = Path(plan.run.warm_start)
+    check_record(source)
+    tables = read_config(source / CONFIG)
     wrong = [
-        f"{part.kind} '{tables.get(part.kind, {}).get('name')}', not '{part.name}'"
-        for part in (plan.method, plan.backbone)
-        if tables.get(part.kind, {}).get("name") != part.name
+        f"{component.kind} '{tables.get(component.kind, {}).get('name')}', not '{component.name}'"
+        for component in (plan.method, plan.backbone)
+        if tables.get(component.kind, {}).get("name") != component.name
     ]
     if wrong:
-        raise CIRError(f"run {start} cannot be started from: it has {' and '.join(wrong)}")
-    if not (start / BEST).is_file():
-        raise CIRError(f"run {start} cannot be started from: it has no {BEST}")
+        raise CIRError(f"run {source} cannot be started from: it has {' and '.join(wrong)}")
+    if not (source / BEST).is_file():
+        raise CIRError(f"run {source} cannot be started from: it has no {BEST}")
+
+
+def load_warm_start(method: Method, plan: Plan, folder: Path, *, resume: bool) -> dict[str, Tensor]:
+    """The frozen weights to keep, once all weights of the run that the plan names are in a method.
+
+    A run that is resumed from its checkpoint has kept the frozen ones and needs no others.
+
+    Raises:
+        CIRError: If the weights do not fit, with what does not.
+    """
+    if not plan.run.warm_start:
+        return {}
+    if resume and (folder / LATEST).is_file():
+        return load_frozen(method, folder)
+    source = build(warm_start_plan(plan), Encoding(torch.device("cpu")))
+    load_best(source, Path(plan.run.warm_start))
+    return take_weights(method, source.state_dict(), plan.run.warm_start)
 
 
 def warm_start_plan(plan: Plan) -> Plan:
@@ -65,20 +84,25 @@ def warm_start_plan(plan: Plan) -> Plan:
         CIRError: If that run's configuration cannot be read or is of another version.
     """
     tables = read_config(Path(plan.run.warm_start or "") / CONFIG)
-    parts = []
-    for part in (plan.method, plan.backbone):
-        options = options_of(part.factory)
-        given = {key: value for key, value in tables[part.kind].items() if key != "name"}
-        checked = check_options(f"{part.kind} '{part.name}'", options, given)
+    components = []
+    for component in (plan.method, plan.backbone):
+        options = options_of(component.factory)
+        values = {key: value for key, value in tables[component.kind].items() if key != "name"}
+        checked = check_options(f"{component.kind} '{component.name}'", options, values)
         whole = {key: checked.get(key, option.default) for key, option in options.items()}
-        parts.append(replace(part, options=whole))
+        components.append(replace(component, options=whole))
     seed = tables.get("run", {}).get("seed", plan.run.seed)
     run = plan.run.model_copy(update={"seed": seed, "warm_start": None})
-    return replace(plan, method=parts[0], backbone=parts[1], run=run)
+    return replace(plan, method=components[0], backbone=components[1], run=run)
 
 
-def take_weights(method: Method, state: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
-    """The frozen weights that were others before, once the whole state is in the method.
+def take_weights(method: Method, state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The frozen weights that differ from the method's own, once the whole state is in it.
+
+    Args:
+        method: Where the weights go.
+        state: All weights of the other run's method.
+        source: The other run, for messages.
 
     Raises:
         CIRError: If the state does not fit, with what does not.
@@ -88,36 +112,9 @@ def take_weights(method: Method, state: Mapping[str, Tensor], start: str) -> dic
         for name, value in method.named_parameters()
         if not value.requires_grad
     }
-    load_trained_state(method, state, f"run.warm_start: run {start}")
+    load_trained_state(method, state, f"run.warm_start: run {source}")
     return {
         name: state[name]
         for name, value in before.items()
         if name in state and not torch.equal(value, state[name])
     }
-
-
-def save_kept(folder: Path, kept: Mapping[str, Tensor]) -> None:
-    """Write the frozen weights that a run has from another, if it has any.
-
-    Raises:
-        CIRError: If they cannot be written.
-    """
-    if kept and not (folder / KEPT).is_file():
-        save_state(folder / KEPT, {"method": dict(kept)})
-
-
-def load_kept(method: Method, folder: Path) -> dict[str, Tensor]:
-    """The frozen weights that a run has from another, once they are in its method.
-
-    Raises:
-        CIRError: If the method has no such weights.
-    """
-    path = folder / KEPT
-    state: dict[str, Tensor] = load_state(path)["method"] if path.is_file() else {}
-    whole = method.state_dict()
-    wrong = [name for name in state if name not in whole or whole[name].shape != state[name].shape]
-    if wrong:
-        raise CIRError(f"{path} does not fit the model: {', '.join(sorted(wrong)[:5])}")
-    with torch.no_grad():
-        method.load_state_dict(state, strict=False)
-    return state

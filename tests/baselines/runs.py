@@ -14,7 +14,8 @@ from baselines_plugin.backbones.vocabulary import learn_words
 from cir_plugins import Batch, Plan, hookimpl
 from cir_plugins.config.resolve import make_plan
 from cir_plugins.plugins.registry import Registry
-from cir_plugins.runs.execute import Outcome, execute
+from cir_plugins.runs.evaluation import Outcome
+from cir_plugins.runs.execute import execute
 
 
 class Offers:

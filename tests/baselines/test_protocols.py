@@ -4,7 +4,7 @@ import pytest
 
 from cir_plugins.config.resolve import make_plan
 from cir_plugins.plugins.registry import Registry
-from cir_plugins.runs.execute import protocol_of
+from cir_plugins.runs.protocol import protocol_of
 
 # The preset of the reader that a recipe is on FashionIQ.
 PROTOCOLS = {

@@ -17,7 +17,7 @@ from baselines_plugin.parts.metric_losses import TwoWayHinge
 from cir_plugins import CIRError, Components, Preprocess
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.runs.execute import learned, read_splits
+from cir_plugins.runs.build import read_splits, with_learned_options
 from cir_plugins.testing import check_method
 from tests.baselines.runs import batch_of, losses_of, plan_of
 
@@ -204,7 +204,7 @@ def test_training_fills_in_the_words_that_it_saw_once(
 ) -> None:
     plan = plan_of(METHOD, garments_root, backbone={"levels": "three", "rule": "val", **given})
     splits = read_splits(plan, ("train",))
-    filled = learned(plan, splits).backbone.options
+    filled = with_learned_options(plan, splits).backbone.options
     texts = [t for s in splits for q in s.queries for t in s.captions.texts(q.captions, q.category)]
     assert filled["seen_once"] == (("",) if given else seen_once(texts))
     assert set(seen_once(texts)) <= set(filled["vocabulary"])

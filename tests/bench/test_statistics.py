@@ -8,10 +8,12 @@ import pytest
 
 from cir_plugins.bench import statistics
 from cir_plugins.bench.statistics import (
+    holm,
     mean_and_deviation,
     over_seeds,
     paired_interval,
     per_triplet,
+    randomisation_p_value,
 )
 from cir_plugins.data.split import Query
 
@@ -105,3 +107,68 @@ def test_two_texts_of_a_triplet_count_as_one() -> None:
     ]
     values = per_triplet(np.array([1.0, 0.25, 0.0]), queries)
     assert values.tolist() == [0.5, 0.25]  # (1 + 0) / 2, then the triplet with one text
+
+
+def test_signs_of_two_queries_by_hand() -> None:
+    # Gaps 1 and 1 have means 1, 0, 0, -1 under the four sign patterns: half are as extreme as 1.
+    p = randomisation_p_value({"a": np.ones(2)}, {"a": np.zeros(2)}, draws=20_000)
+    assert abs(p - 0.5) < 0.02
+    # Gaps 2 and 0: the sign of a gap of 0 changes nothing, and each pattern is as extreme.
+    assert randomisation_p_value({"a": np.array([2.0, 0.0])}, {"a": np.zeros(2)}, draws=99) == 1.0
+    assert randomisation_p_value({"a": np.ones(3)}, {"a": np.ones(3)}, draws=99) == 1.0
+
+
+def test_the_observed_signs_count_as_a_draw() -> None:
+    """A p-value of 0 claims more than any number of draws can show."""
+    p = randomisation_p_value({"a": np.ones(200)}, {"a": np.zeros(200)}, draws=999)
+    assert p == 1 / 1000
+
+
+@pytest.mark.parametrize("sizes", [[40], [9, 30]])
+def test_p_values_agree_with_scipy(sizes: list[int]) -> None:
+    scipy_stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(3)
+    method = {str(i): rng.integers(0, 2, size).astype(float) for i, size in enumerate(sizes)}
+    baseline = {name: rng.integers(0, 2, len(values)) * 0.8 for name, values in method.items()}
+    gaps = np.concatenate([(method[n] - baseline[n]) / len(method[n]) for n in method])
+    expected = scipy_stats.permutation_test(
+        (gaps,),
+        lambda x, axis: x.sum(axis=axis) / len(sizes),
+        permutation_type="samples",
+        n_resamples=20_000,
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    ).pvalue
+    assert 0.001 < expected < 0.999
+    p = randomisation_p_value(method, baseline, draws=20_000)
+    assert abs(p - expected) < 4 * np.sqrt(2 * expected * (1 - expected) / 20_000)
+
+
+def test_p_values_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pair = {"a": rng.random(50)}, {"a": rng.random(50)}
+    whole = randomisation_p_value(*pair, draws=2000, seed=5)
+    monkeypatch.setattr(statistics, "_DRAWN_AT_ONCE", 50 * 64)
+    assert randomisation_p_value(*pair, draws=2000, seed=5) == whole
+    assert randomisation_p_value(*pair, draws=2000, seed=6) != whole
+
+
+def test_the_level_holds_under_the_null() -> None:
+    """Of pairs without a difference at most about one in twenty may come out below 0.05."""
+    rng = np.random.default_rng(1)
+    below = 0
+    for number in range(300):
+        values = rng.random((2, 40)) < 0.4
+        pair = {"a": values[0].astype(float)}, {"a": values[1].astype(float)}
+        below += randomisation_p_value(*pair, draws=400, seed=number) <= 0.05
+    # 300 trials at 0.05: 15 expected, standard deviation 3.8.
+    assert 3 <= below <= 27
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.01, 0.02, 0.04 times 3, 2, 1: 0.03, 0.04, 0.04.
+    assert holm([0.04, 0.01, 0.02]) == [0.04, 0.03, 0.04]
+    # 0.03 times 2 and 0.05 times 1: the later one may not be below the earlier one.
+    assert holm([0.03, 0.05]) == [0.06, 0.06]
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

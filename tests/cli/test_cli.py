@@ -67,7 +67,7 @@ def test_show_prints_brackets_as_they_are(cir: Call) -> None:
         (["train"], ["no method is named", "no data set is named", "no data folder is named"]),
         (["train", "dqe", "--data", "cirr", "--root", "x"], ["--out RUN is missing"]),
         (["train", "--config", "no.toml"], ["config file no.toml cannot be read"]),
-        (["eval", "x", "--data", "cirr"], ["--root DIR is missing"]),
+        (["eval", "x", "--data", "cirr"], ["x is no run folder"]),
         (["bench", "quikstart"], ["unknown suite 'quikstart'; nearest: quickstart"]),
         (["bench", "quickstart", "--seeds", "0,a"], ["--seeds cannot be '0,a'; accepted: whole"]),
     ],

@@ -222,7 +222,9 @@ def test_rows_without_negatives_are_marked(tmp_path: Path) -> None:
 def test_no_negatives_at_all_is_an_error(tmp_path: Path) -> None:
     table = two_splits(tmp_path)
     method = Method(components(sampler=SemiHard(margin=1e-12)))
-    with pytest.raises(CIRError, match="no negative for any of the 32 training triplets at epoch 2"):
+    with pytest.raises(
+        CIRError, match="no negative for any of the 32 training triplets at epoch 2"
+    ):
         run(method, table)
 
 

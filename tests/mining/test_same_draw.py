@@ -33,7 +33,9 @@ def embedded(method: Method, table: TrainingTable) -> tuple[Tensor, Tensor]:
         backbone.encode_query(features(row.reference), backbone.tokenize([row.query.text]))
         for row in table.triplets
     ]
-    gallery = [backbone.encode_gallery(features(image)) for image in table.negative_images[0].tolist()]
+    gallery = [
+        backbone.encode_gallery(features(image)) for image in table.negative_images[0].tolist()
+    ]
     return torch.cat(queries), torch.cat(gallery)
 
 

@@ -15,9 +15,12 @@ from cir_plugins.config.toml import Config, read_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.hookspecs import hookimpl
 from cir_plugins.plugins.registry import Registry
+from cir_plugins.retriever import load
 from cir_plugins.runs import execute as run_module
-from cir_plugins.runs.execute import build, execute, make_encoding, protocol_of, read_splits
-from cir_plugins.runs.load import evaluate_run, open_run, rank_run
+from cir_plugins.runs.build import build, make_encoding, read_splits
+from cir_plugins.runs.execute import execute
+from cir_plugins.runs.load import evaluate_run, open_run
+from cir_plugins.runs.protocol import protocol_of
 from cir_plugins.training.checkpoint import FORMAT, load_state
 from cir_plugins.training.trainer import BEST
 from dqe_plugin import hooks
@@ -110,10 +113,8 @@ def test_a_run_is_opened_with_its_chosen_weights(
     assert not method.training
     state = outcome.method.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in method.state_dict().items())
-    found = evaluate_run(
-        folder, registry, data="fashioniq", root=garments_root, options={}, progress=False
-    )
-    assert found == outcome.report
+    plan = plan_of(registry, garments_root, "dqe")
+    assert evaluate_run(folder, plan, progress=False).report == outcome.report
 
 
 def test_a_run_is_evaluated_under_another_protocol(
@@ -121,44 +122,29 @@ def test_a_run_is_evaluated_under_another_protocol(
 ) -> None:
     folder, _ = done
 
-    def report(**kwargs: Any) -> dict[str, Any]:
-        return evaluate_run(
-            folder,
-            registry,
-            data="fashioniq",
-            root=garments_root,
-            progress=False,
-            **{"options": {}, **kwargs},
-        )
-
-    original = report(protocol="original")
-    assert original["protocol"] == "original"
-    assert len(original["splits"]) > 1
-    switched = report(options={"drop_reference": True, "gallery": "original"})
-    assert switched["protocol"] == "custom"
-    assert switched["splits"].keys() == original["splits"].keys()
+    retriever = load(folder, registry=registry, progress=False)
+    assert retriever.evaluate().report["protocol"] == "merged"
+    original = retriever.evaluate("fashioniq", garments_root, protocol="original")
+    assert original.protocol == "original"
+    assert len(original.splits) > 1
+    assert original.changed == {"data.gallery": ("merged", "original")}
+    switched = retriever.evaluate(drop_reference=True, gallery="original")
+    assert switched.protocol == "custom"
+    assert switched.values.keys() == original.values.keys()
     with pytest.raises(CIRError, match="unknown protocol of data set 'fashioniq' 'orginal'; near"):
-        report(protocol="orginal")
+        retriever.evaluate(protocol="orginal")
     with pytest.raises(CIRError, match="'fashioniq' option 'gallry'; nearest: gallery"):
-        report(options={"gallry": "val"})
+        retriever.evaluate(gallry="val")
     with pytest.raises(CIRError, match="nothing to read in"):
-        report(split="test")
+        retriever.evaluate(split="test")
 
 
 def test_rankings_of_a_run_name_gallery_images(
     registry: Registry, done: tuple[Path, Any], garments_root: Path
 ) -> None:
     folder, _ = done
-    ((split, ranked),) = rank_run(
-        folder,
-        registry,
-        data="fashioniq",
-        root=garments_root,
-        options={},
-        split="val",
-        depth=7,
-        progress=False,
-    )
+    retriever = load(folder, registry=registry, progress=False)
+    ((split, ranked),) = retriever.rank(split="val", k=7)
     assert len(ranked) == len(split.queries)
     assert all(len(set(row)) == 7 and set(row) <= set(split.gallery) for row in ranked)
 
@@ -177,10 +163,8 @@ def test_untrained_methods_are_evaluated_as_they_are(
     }
     assert outcome.parameters["trained"] == 0 < outcome.parameters["all"]
     assert (outcome.updates, outcome.curve) == (0, ())
-    found = evaluate_run(
-        tmp_path / "run", registry, data="fashioniq", root=garments_root, options={}, progress=False
-    )
-    assert found == outcome.report
+    retriever = load(tmp_path / "run", registry=registry, progress=False)
+    assert retriever.evaluate().report == outcome.report
 
 
 def test_a_folder_in_use_is_refused(
@@ -191,7 +175,7 @@ def test_a_folder_in_use_is_refused(
     with pytest.raises(CIRError, match=r"is not empty; accepted: a new folder, or --resume"):
         execute(plan, folder, progress=False)
     other = plan_of(registry, garments_root, "dqe", train={"lr": 0.02})
-    with pytest.raises(CIRError, match=r"started with another configuration \(see config.toml"):
+    with pytest.raises(CIRError, match=r"configuration:\ntrain.lr: 0.01 in the run, now 0.02\n"):
         execute(other, folder, resume=True, progress=False)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "todo.txt").write_text("mine")
@@ -221,7 +205,7 @@ def test_a_run_of_another_version_is_refused(
             execute(plan, folder, resume=True, progress=False)
     (folder / "run.json").unlink()
     with pytest.raises(CIRError, match=r"is no run folder: run\.json is missing"):
-        evaluate_run(folder, registry, data="fashioniq", root=garments_root, options={})
+        load(folder, registry=registry)
 
 
 def test_data_that_cannot_be_read_leaves_no_folder(
@@ -340,7 +324,7 @@ def test_selecting_the_last_epoch_keeps_its_weights(
     registry: Registry, garments_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([0.9, 0.1])
-    monkeypatch.setattr(run_module, "validation", lambda *_: lambda _: ({}, next(values)))
+    monkeypatch.setattr(run_module, "make_validate", lambda *_: lambda _: ({}, next(values)))
     plan = plan_of(registry, garments_root, train={"select": "last"})
     execute(plan, tmp_path / "run", progress=False)
     assert load_state(tmp_path / "run" / BEST)["epoch"] == 1

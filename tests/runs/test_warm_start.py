@@ -17,16 +17,12 @@ from cir_plugins.data.table import training_table
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.hookspecs import hookimpl
 from cir_plugins.plugins.registry import Registry
-from cir_plugins.runs.execute import (
-    Outcome,
-    build,
-    execute,
-    load_warm_start,
-    make_encoding,
-    read_splits,
-)
+from cir_plugins.runs.build import build, make_encoding, read_splits
+from cir_plugins.runs.evaluation import Outcome
+from cir_plugins.runs.execute import execute
 from cir_plugins.runs.load import open_run
-from cir_plugins.runs.warm_start import KEPT, warm_start_layer
+from cir_plugins.runs.warm_start import load_warm_start, warm_start_layer
+from cir_plugins.runs.weights import FROZEN
 from cir_plugins.training.checkpoint import load_state
 from cir_plugins.training.trainer import BEST, LATEST, Trainer
 from dqe_plugin import hooks
@@ -105,7 +101,7 @@ def test_training_starts_from_the_chosen_weights(
     assert first_loss(outcome) == loss_of_going_on(registry, first, plan, tmp_path / "same")
     fresh = replace(plan, run=plan.run.model_copy(update={"warm_start": None}))
     assert first_loss(outcome) < first_loss(execute(fresh, tmp_path / "new", progress=False)) - 0.1
-    assert not (tmp_path / "run" / KEPT).exists()
+    assert not (tmp_path / "run" / FROZEN).exists()
     assert read_config(tmp_path / "run" / "config.toml")["run"]["warm_start"] == str(first)
     assert "warm_start" not in read_config(tmp_path / "new" / "config.toml")["run"]
 

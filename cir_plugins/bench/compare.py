@@ -1,0 +1,340 @@
+"""Runs side by side: measures, differences to a baseline, intervals and corrected p-values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from cir_plugins.bench.statistics import (
+    DRAWS,
+    LEVEL,
+    RESAMPLES,
+    Interval,
+    Values,
+    holm,
+    over_seeds,
+    paired_gaps,
+    paired_interval,
+    per_triplet,
+    randomisation_p_value,
+    triplets_of,
+)
+from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.retriever import Retriever, Run, load
+from cir_plugins.runs.evaluation import Evaluation
+
+Comparable: TypeAlias = "Evaluation | Run | Retriever | str | PathLike[str]"
+"""An evaluation, a run, a retriever, or a run folder."""
+MAIN = "main"
+_COLUMNS = ("difference", "low", "high", "p", "p (Holm)", "wins", "ties", "losses")
+_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}"})
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A method in a comparison; the baseline has no difference.
+
+    Attributes:
+        name: Its name.
+        measures: Mean of each measure over splits and seeds, a fraction.
+        seeds: Number of runs.
+        interval: Difference to the baseline with its bootstrap interval, or None.
+        p_value: Of the paired randomisation test, or None.
+        p_holm: The same, corrected for the number of methods compared, or None.
+        counts: Triplets on which it is above, equal to and below the baseline, or None.
+    """
+
+    name: str
+    measures: Mapping[str, float]
+    seeds: int
+    interval: Interval | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+    counts: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods side by side on the same queries.
+
+    Attributes:
+        rows: The methods, the baseline among them, in the given order.
+        baseline: Name of the method that differences refer to.
+        measure: What differences are of: a measure, or the mean of the main measures.
+        dataset: Name of the data set.
+        protocol: Name of the protocol.
+        triplets: Number of paired triplets.
+        level: Share of the resamples between the bounds of an interval.
+    """
+
+    rows: tuple[Compared, ...]
+    baseline: str
+    measure: str
+    dataset: str
+    protocol: str
+    triplets: int
+    level: float = LEVEL
+
+    def records(self) -> list[dict[str, Any]]:
+        """One dict for each method: fractions, p-values and counts; None where there is none."""
+        records = []
+        for row in self.rows:
+            bounds = row.interval
+            values = (
+                *((None,) * 3 if bounds is None else (bounds.difference, bounds.low, bounds.high)),
+                *(row.p_value, row.p_holm),
+                *(row.counts or (None,) * 3),
+            )
+            cells = dict(zip(_COLUMNS, values, strict=True))
+            records.append({"method": row.name, **row.measures, **cells})
+        return records
+
+    def to_pandas(self) -> Any:
+        """The table as a ``pandas.DataFrame``, one line for each method.
+
+        Raises:
+            CIRError: If pandas is not installed.
+        """
+        try:
+            import pandas  # type: ignore[import-untyped, unused-ignore]
+        except ImportError as error:
+            raise CIRError("to_pandas needs pandas; install it with: pip install pandas") from error
+        return pandas.DataFrame(self.records()).set_index("method")
+
+    def to_markdown(self) -> str:
+        """The table in Markdown, in percent."""
+        head, lines = self._cells()
+        rule = ["---", *["---:"] * (len(head) - 1)]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
+        return f"{table}\n\n{self.caption()}"
+
+    def to_latex(self) -> str:
+        """The table as a LaTeX ``tabular``, in percent."""
+        head, lines = self._cells()
+        body = [" & ".join(cell.translate(_LATEX) for cell in cells) + r" \\" for cells in lines]
+        top = " & ".join(cell.translate(_LATEX) for cell in head) + r" \\ \hline"
+        columns = "l" + "r" * (len(head) - 1)
+        caption = f"% {self.caption()}"
+        return "\n".join(
+            [caption, rf"\begin{{tabular}}{{{columns}}}", top, *body, r"\end{tabular}"]
+        )
+
+    def caption(self) -> str:
+        """What the numbers are, in one line."""
+        return (
+            f"{self.dataset}, protocol {self.protocol}, percent; differences of {self.measure} to "
+            f"{self.baseline} over {self.triplets:,} triplets, {100 * self.level:g} % paired "
+            "bootstrap interval, paired randomisation test, wins/ties/losses per triplet"
+        )
+
+    def __str__(self) -> str:
+        head, lines = self._cells()
+        widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+        text = [
+            "  ".join(
+                cell.rjust(width) if number else cell.ljust(width)
+                for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            ).rstrip()
+            for cells in (head, *lines)
+        ]
+        return "\n".join([*text, "", self.caption()])
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        """Head and lines as text; fractions in percent."""
+        names = list(self.rows[0].measures)
+        head = ["method", *names, "difference", "interval", "p", "p (Holm)", "wins/ties/losses"]
+        lines = []
+        for row in self.rows:
+            cells = [row.name, *(f"{100 * row.measures[name]:.2f}" for name in names)]
+            if row.interval is None or row.p_value is None or row.p_holm is None:
+                cells += ["baseline", "", "", "", ""]
+            else:
+                bounds = f"{100 * row.interval.low:+.2f} to {100 * row.interval.high:+.2f}"
+                cells += [f"{100 * row.interval.difference:+.2f}", bounds]
+                cells += [f"{row.p_value:.4f}", f"{row.p_holm:.4f}"]
+                cells.append("/".join(str(count) for count in row.counts or ()))
+            lines.append(cells)
+        return head, lines
+
+
+def compare(
+    runs: Mapping[str, Comparable | Sequence[Comparable]],
+    baseline: str = "",
+    *,
+    measure: str = MAIN,
+    data: str = "",
+    root: str | PathLike[str] | None = None,
+    protocol: str = "",
+    split: str = "val",
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    **options: Any,
+) -> Comparison:
+    """The table of several runs on the same queries, with differences to a baseline.
+
+    Values are averaged over the runs of a name (seeds) for each triplet; resampling and sign flips
+    are over triplets. Holm's correction is over the methods that are compared with the baseline.
+
+    Args:
+        runs: Name -> run folder, run, retriever or evaluation, or several of them: seeds.
+        baseline: Name to compare with; the first where it is left out.
+        measure: ``main`` for the mean of the protocol's main measures, or a measure.
+        data: Data set on which runs are evaluated; each run's own where it is left out.
+        root: Its folder.
+        protocol: Preset of its reader.
+        split: ``train``, ``val`` or ``test``.
+        seed: Seed of resampling and randomisation.
+        resamples: Resamples of the bootstrap.
+        draws: Draws of the randomisation test.
+        level: Share of the resamples between the bounds of an interval, in (0, 1).
+        options: Options of the reader.
+
+    Raises:
+        CIRError: If a name is unknown, or the runs were not evaluated on the same triplets.
+    """
+    first = _baseline(runs, baseline)
+    target = {"data": data, "root": root, "protocol": protocol, "split": split, **options}
+    evaluations = {name: _evaluations(run, target) for name, run in runs.items()}
+    _check_same_triplets(evaluations, first)
+    names = _measures(evaluations, measure, first)
+    values = {
+        name: over_seeds([_values(each, names) for each in several])
+        for name, several in evaluations.items()
+    }
+    tests = {
+        name: randomisation_p_value(values[name], values[first], draws=draws, seed=seed)
+        for name in runs
+        if name != first
+    }
+    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
+    rows = []
+    for name, several in evaluations.items():
+        row = Compared(name, _means(several), len(several))
+        if name in tests:
+            pair = values[name], values[first]
+            interval = paired_interval(*pair, resamples=resamples, level=level, seed=seed)
+            row = replace(row, interval=interval, counts=_counts(*pair))
+            row = replace(row, p_value=tests[name], p_holm=corrected[name])
+        rows.append(row)
+    example = evaluations[first][0]
+    return Comparison(
+        rows=tuple(rows),
+        baseline=first,
+        measure=measure if len(names) == 1 else f"the mean of {' and '.join(names)}",
+        dataset=example.dataset,
+        protocol=example.protocol,
+        triplets=sum(len(each) for each in values[first].values()),
+        level=level,
+    )
+
+
+def _baseline(runs: Mapping[str, Any], baseline: str) -> str:
+    """Name of the baseline; the first where it is left out."""
+    if not runs:
+        raise CIRError("there is nothing to compare; accepted: name -> run folder or evaluation")
+    if baseline and baseline not in runs:
+        raise unknown_name("baseline", baseline, runs)
+    return baseline or next(iter(runs))
+
+
+def _evaluations(run: Any, target: Mapping[str, Any]) -> list[Evaluation]:
+    """Evaluations of one name: of a single run, or of several with different seeds."""
+    single = isinstance(run, Evaluation | Run | Retriever | str | PathLike)
+    several = [run] if single else list(run)
+    if not several:
+        raise CIRError("a name has no runs to compare; accepted: one run or several")
+    return [_evaluation(each, target) for each in several]
+
+
+def _evaluation(run: Any, target: Mapping[str, Any]) -> Evaluation:
+    own = target == {"data": "", "root": None, "protocol": "", "split": "val"}
+    if isinstance(run, Evaluation):
+        if not own:
+            raise CIRError(
+                "an evaluation is what it is: data, root, protocol, split and options are of no "
+                "use with it; accepted: run folders, runs or retrievers"
+            )
+        return run
+    if isinstance(run, Run):
+        return run.evaluation if own else run.evaluate(**target)
+    if isinstance(run, Retriever):
+        return run.evaluate(**target)
+    if isinstance(run, str | PathLike):
+        return load(Path(run)).evaluate(**target)
+    raise CIRError(
+        f"a {type(run).__name__} cannot be compared; accepted: a run folder, a run, a retriever or "
+        "an evaluation"
+    )
+
+
+def _check_same_triplets(evaluations: Mapping[str, Sequence[Evaluation]], baseline: str) -> None:
+    """Check that all evaluations are of the same triplets in the same order.
+
+    Raises:
+        CIRError: If one is not; names it.
+    """
+
+    def triplets(evaluation: Evaluation) -> dict[str, list[tuple[object, ...]]]:
+        return {
+            split.name: list(dict.fromkeys(triplets_of(split.queries)))
+            for split in evaluation.splits
+        }
+
+    expected = triplets(evaluations[baseline][0])
+    if not expected:
+        raise CIRError(f"'{baseline}' has no evaluated split: its data has no validation split")
+    for name, several in evaluations.items():
+        for each in several:
+            if triplets(each) != expected:
+                raise CIRError(
+                    f"'{name}' ({each.dataset}, protocol {each.protocol}) and '{baseline}' were "
+                    "evaluated on different queries; accepted: the same data and protocol for "
+                    "all, such as compare(..., data=NAME, root=DIR, protocol=NAME)"
+                )
+
+
+def _measures(
+    evaluations: Mapping[str, Sequence[Evaluation]], measure: str, baseline: str
+) -> tuple[str, ...]:
+    """The measures whose mean is compared.
+
+    Raises:
+        CIRError: If an evaluation lacks one.
+    """
+    names = evaluations[baseline][0].main_measures if measure == MAIN else (measure,)
+    for several in evaluations.values():
+        for each in several:
+            missing = [name for name in names if name not in each.measures]
+            if missing:
+                raise unknown_name("measure", missing[0], [MAIN, *each.measures])
+    return names
+
+
+def _values(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Values]:
+    """Mean of the measures for each triplet (T,), by split."""
+    return {
+        result.split: np.mean(
+            [per_triplet(result.values[name].cpu().numpy(), split.queries) for name in names],
+            axis=0,
+        )
+        for result, split in zip(evaluation.results, evaluation.splits, strict=True)
+    }
+
+
+def _means(several: Sequence[Evaluation]) -> dict[str, float]:
+    """Mean of each measure over the runs, those that all of them have."""
+    common = [name for name in several[0].measures if all(name in e.measures for e in several)]
+    return {name: sum(e.measures[name] for e in several) / len(several) for name in common}
+
+
+def _counts(method: Mapping[str, Values], baseline: Mapping[str, Values]) -> tuple[int, int, int]:
+    """Triplets on which a method is above, equal to and below the baseline."""
+    gaps = np.concatenate(list(paired_gaps(method, baseline).values()))
+    return int((gaps > 0).sum()), int((gaps == 0).sum()), int((gaps < 0).sum())

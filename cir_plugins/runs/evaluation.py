@@ -1,0 +1,146 @@
+"""What an evaluation gives: measures, per-query values, protocol and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from cir_plugins.config.plan import Plan
+from cir_plugins.data.split import Split
+from cir_plugins.encoding.features import Encoding
+from cir_plugins.errors import CIRError
+from cir_plugins.method import Method
+from cir_plugins.retrieval.evaluate import SplitResult, average, evaluate, main_value, report
+from cir_plugins.runs.build import read_splits
+from cir_plugins.runs.protocol import protocol_of
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Measures of a method on the splits of a data set, with the value of every query.
+
+    Attributes:
+        dataset: Name of the data set.
+        protocol: Name of the protocol, ``custom`` where the options are none that has a name.
+        results: Measures, per-query values and counts of each split.
+        splits: The evaluated splits, in the order of ``results``.
+        changed: Options that differ from the run's own: ``data.gallery`` -> (before, after).
+    """
+
+    dataset: str
+    protocol: str
+    results: tuple[SplitResult, ...]
+    splits: tuple[Split, ...] = field(repr=False)
+    changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """Mean of each measure over the splits, a fraction: ``{"recall@10": 0.43, ...}``."""
+        return average(self.results) if self.results else {}
+
+    @property
+    def values(self) -> dict[str, Mapping[str, Tensor]]:
+        """Split -> measure -> value of each query (Q,), in the order of the split's queries."""
+        return {result.split: result.values for result in self.results}
+
+    @property
+    def main_measures(self) -> tuple[str, ...]:
+        """Measures whose mean is the protocol's one number."""
+        return self.splits[0].main if self.splits else ()
+
+    @property
+    def main(self) -> float:
+        """The protocol's one number: the mean of its main measures over the splits.
+
+        Raises:
+            ValueError: If nothing was evaluated.
+        """
+        if not self.results:
+            raise ValueError("nothing was evaluated")
+        pairs = zip(self.results, self.splits, strict=True)
+        return sum(main_value(r.measures, s.main) for r, s in pairs) / len(self.results)
+
+    @property
+    def queries(self) -> int:
+        """Number of queries."""
+        return sum(result.queries for result in self.results)
+
+    @property
+    def gallery(self) -> int:
+        """Number of gallery images, over all splits."""
+        return sum(result.gallery for result in self.results)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The JSON object that ``cir eval --json`` writes; {} where nothing was evaluated."""
+        return report(self.dataset, self.protocol, self.results) if self.results else {}
+
+    def __str__(self) -> str:
+        lines = [f"{self.dataset}, protocol {self.protocol}, percent"]
+        measures = self.measures
+        rows = {name: measures[name] for name in self.main_measures if name in measures}
+        if len(rows) > 1:
+            rows = {f"mean of {' and '.join(rows)}": self.main, **rows}
+        rows = {**rows, **measures}
+        width = 2 + max(map(len, rows), default=0)
+        lines += [f"{name:<{width}}{100 * value:6.2f}" for name, value in rows.items()]
+        lines.append(f"{self.queries:,} queries, {self.gallery:,} gallery images")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        plan: What was run.
+        evaluation: Measures on the validation splits; no results where there are none.
+        curve: The lines of ``metrics.jsonl``.
+        seconds: Time of training and evaluation.
+        method: The method with its chosen weights, in evaluation mode.
+        encoding: Device, precision and loader processes that were used.
+        parameters: Number of parameters, ``trained`` and ``all``.
+        updates: Optimiser steps taken.
+    """
+
+    plan: Plan
+    evaluation: Evaluation
+    curve: tuple[dict[str, Any], ...]
+    seconds: float
+    method: Method
+    encoding: Encoding
+    parameters: dict[str, int]
+    updates: int
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The JSON object of the evaluation."""
+        return self.evaluation.report
+
+    @property
+    def results(self) -> tuple[SplitResult, ...]:
+        """Result of each evaluated split, with the value of every query."""
+        return self.evaluation.results
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The evaluated splits."""
+        return self.evaluation.splits
+
+
+def evaluate_plan(
+    plan: Plan, method: Method, encoding: Encoding, *, split: str = "val", protocol: str = ""
+) -> Evaluation:
+    """The measures of a method on the splits of this role in the plan's data.
+
+    Raises:
+        CIRError: If the data cannot be read, or has no such split.
+    """
+    splits = tuple(read_splits(plan, (split,)))
+    if not splits:
+        raise CIRError(f"data set '{plan.data.name}' in {plan.root} has no split for '{split}'")
+    results = tuple(evaluate(method, each, encoding) for each in splits)
+    return Evaluation(plan.data.name, protocol or protocol_of(plan), results, splits)

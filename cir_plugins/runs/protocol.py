@@ -1,0 +1,114 @@
+"""Evaluation protocols of a run: their names, and the tables that point a run at other data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from cir_plugins.config.plan import Plan
+from cir_plugins.config.resolve import recipe_config, recipe_of
+from cir_plugins.config.toml import Config
+from cir_plugins.data.captions import CAPTION_SWITCHES, Captions
+from cir_plugins.errors import unknown_name
+from cir_plugins.plugins.options import check_options, options_of
+from cir_plugins.plugins.registry import Registry
+
+# Which of the data is read: no protocol names these.
+_WHICH_DATA = frozenset({"splits", "missing", "images", "categories"})
+
+
+def protocol_switches(reader: Any) -> frozenset[str]:
+    """Options of a reader that its protocols set: gallery, reference, and text that they name."""
+    presets: Mapping[str, Mapping[str, Any]] = getattr(reader, "protocols", {})
+    in_presets = {key for preset in presets.values() for key in preset}
+    text = set(CAPTION_SWITCHES) - in_presets
+    return frozenset(options_of(reader)) - text - (_WHICH_DATA - in_presets)
+
+
+def protocol_of(plan: Plan) -> str:
+    """Name of the reader's preset that the plan's options are, or ``custom``."""
+    presets: Mapping[str, Mapping[str, Any]] = getattr(plan.data.factory, "protocols", {})
+    options = options_of(plan.data.factory)
+    switches = protocol_switches(plan.data.factory) - _WHICH_DATA
+    for name, preset in presets.items():
+        whole = {key: preset.get(key, options[key].default) for key in switches}
+        if all(plan.data.options[key] == value for key, value in whole.items()):
+            return name
+    return "custom"
+
+
+def retarget(
+    registry: Registry,
+    config: Config,
+    data: str,
+    root: Path | str,
+    protocol: str,
+    options: Mapping[str, Any],
+) -> Config:
+    """Tables that point a run at other data: the protocol's preset, and the options over it.
+
+    On the run's own data set a protocol changes its switches; the run's other data options stay.
+    On another data set the method's recipe for it counts, also for the method's options that only
+    evaluation uses.
+
+    Args:
+        registry: Where the components come from.
+        config: The run's tables.
+        data: Name of the data set.
+        root: Its folder.
+        protocol: Name of a preset of its reader; "" for none.
+        options: Options of its reader.
+
+    Raises:
+        CIRError: If the protocol or an option is unknown.
+    """
+    factory = registry.factory("dataset", data)
+    presets: Mapping[str, Mapping[str, Any]] = getattr(factory, "protocols", {})
+    if protocol and protocol not in presets:
+        raise unknown_name(f"protocol of data set '{data}'", protocol, presets)
+    known = options_of(factory)
+    switches = protocol_switches(factory) if protocol else ()
+    preset = {key: known[key].default for key in switches} | dict(presets.get(protocol, {}))
+    check_options(f"dataset '{data}'", known, options)
+    before = config.get("data", {})
+    tables: Config = {"data": {**preset, **options, "name": data, "root": str(root)}}
+    if before.get("name") == data:
+        tables["data"] = {**before, **tables["data"]}
+        return tables
+    method = registry.factory("method", config["method"]["name"])
+    in_recipe = recipe_config(recipe_of(method), data).get("method", {})
+    eval_only_options = {
+        name: in_recipe.get(name, option.default)
+        for name, option in options_of(method).items()
+        if name in getattr(method, "eval_only_options", ())
+    }
+    return {**tables, "method": eval_only_options} if eval_only_options else tables
+
+
+def changed_options(before: Plan, after: Plan) -> dict[str, tuple[Any, Any]]:
+    """Options of data and method that differ between two plans: name -> (before, after).
+
+    Of another data set only its name is listed: its options are not comparable.
+    """
+    pairs = [("method", before.method, after.method)]
+    changed: dict[str, tuple[Any, Any]] = {}
+    if before.data.name == after.data.name:
+        pairs.append(("data", before.data, after.data))
+    else:
+        changed["data"] = (before.data.name, after.data.name)
+    for table, one, other in pairs:
+        for key, value in one.options.items():
+            if other.options.get(key) != value:
+                changed[f"{table}.{key}"] = (value, other.options.get(key))
+    return changed
+
+
+def caption_rules_of(plan: Plan) -> Captions:
+    """How a text becomes a query under the plan's data options."""
+    options = plan.data.options
+    rules = {field.name: options[field.name] for field in fields(Captions) if field.name in options}
+    if "caption_mode" in options:
+        rules["mode"] = options["caption_mode"]
+    return Captions(**rules)

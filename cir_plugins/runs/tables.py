@@ -1,0 +1,49 @@
+"""Python arguments as the tables of a configuration."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from cir_plugins.config.plan import Plan
+from cir_plugins.config.settings import RunSettings
+from cir_plugins.config.toml import COMPONENT_TABLES, TABLES, Config, as_config
+from cir_plugins.errors import CIRError
+
+
+def settings_tables(settings: Mapping[str, Any]) -> Config:
+    """Keyword settings as the tables of a config.
+
+    A table's name takes a dict, a component's also a name; a setting of ``[run]`` goes there, and
+    any other to ``[train]``, where unknown names are errors.
+    """
+    tables: Config = {}
+    for name, value in settings.items():
+        if name in COMPONENT_TABLES or (name in TABLES and isinstance(value, Mapping)):
+            table, content = name, component_table(value)
+        else:
+            table = "run" if name in RunSettings.__annotations__ else "train"
+            content = {name: value}
+        tables[table] = {**tables.get(table, {}), **content}
+    return tables
+
+
+def config_of(plan: Plan) -> Config:
+    """A plan's tables as a file would hold them: plain values, options without a value left out."""
+    content = tomllib.loads(plan.text())
+    content.pop("version", None)
+    return as_config(content, "the plan")
+
+
+def component_table(value: Any) -> dict[str, Any]:
+    """A component's table, from its name or its name and options.
+
+    Raises:
+        CIRError: If it is neither.
+    """
+    if isinstance(value, str):
+        return {"name": value}
+    if not isinstance(value, Mapping):
+        raise CIRError(f"{value!r} is no component; accepted: a name, or a dict of options")
+    return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
