@@ -109,14 +109,14 @@ def tell_once(error: SharedError, rendezvous: Rendezvous) -> NoReturn:
     torchrun ends the others as soon as one has ended. One that has waited for them in vain was
     alone with the error, and tells it.
     """
-    from cir_plugins.distributed.rendezvous import LEAVING
+    from cir_plugins.distributed.rendezvous import EXIT_TIMEOUT
 
     if rendezvous.size == 1:
         raise error
     if rendezvous.rank == 0:
         typer.echo(f"error: {error}", err=True)
     try:
-        rendezvous.listed(patience=LEAVING)
+        rendezvous.all_gather_messages(timeout=EXIT_TIMEOUT)
     except RuntimeError:
         if rendezvous.rank:
             typer.echo(f"error: {error}", err=True)

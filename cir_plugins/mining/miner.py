@@ -241,6 +241,6 @@ def _embed(
             texts=[query_text(method, row.query, captions) for row in asked],
         )
     return (
-        processes.all_gather(queries[: len(span)], processes.counts(len(rows))),
-        processes.all_gather(targets[: len(shown)], processes.counts(len(pool))),
+        processes.all_gather(queries[: len(span)], processes.shard_sizes(len(rows))),
+        processes.all_gather(targets[: len(shown)], processes.shard_sizes(len(pool))),
     )
