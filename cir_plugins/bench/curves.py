@@ -1,4 +1,4 @@
-"""Training curves as SVG pictures, and the look that all pictures share."""
+"""Training curves as SVG pictures, and the style of all pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from cir_plugins.bench.records import RunRecord
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow and its black left
-# out (too pale a line, and the colour of the text). Line styles and markers tell the rest.
+# out (too pale a line, and the colour of the text). Line styles and markers do the rest.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 STYLES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -36,31 +36,31 @@ Series = Mapping[str, Sequence[Mapping[int, float]]]
 
 
 def loss_picture(records: Sequence[RunRecord]) -> str:
-    """Data URI of the loss per epoch, a line per row; "" where nothing was trained."""
+    """Data URI of the training loss per epoch, a line per method; "" without training."""
     return _lines(_series(records, lambda line: line.get("loss")), "training loss")
 
 
 def main_picture(records: Sequence[RunRecord], title: str) -> str:
-    """Data URI of the main measure in percent per epoch, a line per row; "" without validation."""
-    found = _series(records, lambda line: 100 * line["main"] if "main" in line else None)
-    return _lines(found, f"{title} [%]")
+    """Data URI of the main measure [%] per epoch, a line per method; "" without validation."""
+    series = _series(records, lambda line: 100 * line["main"] if "main" in line else None)
+    return _lines(series, f"{title} [%]")
 
 
 def _series(
     records: Sequence[RunRecord], value: Callable[[Mapping[str, Any]], float | None]
 ) -> dict[str, list[dict[int, float]]]:
     """Per label and run: epoch (from 1) -> value."""
-    found: dict[str, list[dict[int, float]]] = {}
+    series: dict[str, list[dict[int, float]]] = {}
     for record in records:
         pairs = {line["epoch"] + 1: value(line) for line in record.curve}
         points = {epoch: number for epoch, number in pairs.items() if number is not None}
         if points:
-            found.setdefault(record.label, []).append(points)
-    return found
+            series.setdefault(record.label, []).append(points)
+    return series
 
 
 def _lines(series: Series, title: str) -> str:
-    """Mean over the runs as a line, least to greatest as a band."""
+    """Data URI of the mean over the runs as a line, minimum to maximum as a band."""
     if not series:
         return ""
     with rc_context(SETTINGS):

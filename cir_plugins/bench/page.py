@@ -1,4 +1,4 @@
-"""One page about a suite: the table, training curves, mined negatives, and what is retrieved."""
+"""The page of a suite: table, training curves, mined negatives, and retrieved images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cir_plugins.bench.grids import grids
 from cir_plugins.bench.published import Published, comparable
 from cir_plugins.bench.records import RunRecord, SuiteResult, write_text
 from cir_plugins.bench.sampler_picture import sampler_svg
-from cir_plugins.bench.sampling import HEADS, SamplerReport, drawn, sampler_report
+from cir_plugins.bench.sampling import HEADS, SamplerReport, negatives_per_query, sampler_report
 from cir_plugins.bench.tables import RANDOM, conditions, main_name, summary
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -22,10 +22,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Mining:
-    """What was mined in one run.
+    """Mined negatives of one run.
 
     Attributes:
-        label: Label of the row.
+        label: Label of the suite entry.
         report: Its refreshes and alarms.
         picture: Data URI of its picture.
     """
@@ -41,10 +41,10 @@ def write_page(
     """The file ``index.html`` in ``out`` (the result's folder if left out), which needs no other.
 
     Args:
-        result: What was measured.
+        result: The result of the suite.
         out: Folder of the page.
-        published: Numbers of papers; those of the same protocol get a table of their own, so that
-            they are never mixed with measured ones.
+        published: Numbers of papers; those of the same protocol get a separate table, so that they
+            are never mixed with measured ones.
 
     Raises:
         CIRError: If it cannot be written.
@@ -63,7 +63,7 @@ def write_run_page(
         file: Where the page goes; it needs no other file.
         title: Heading, such as the method's name.
         curve: Lines of ``metrics.jsonl``.
-        report: What was mined.
+        report: Its mined negatives.
 
     Raises:
         CIRError: If it cannot be written.
@@ -128,19 +128,19 @@ def _published(result: SuiteResult, entries: Sequence[Published]) -> list[tuple[
     same = comparable(entries, data["name"], "val", gallery, drop_reference=first.drop_reference)
     rows: list[tuple[str, ...]] = []
     for entry in same:
-        printed = {**entry.columns, **{f"mean {part.name}": part.value for part in entry.averages}}
-        numbers = ", ".join(f"{name} {value:.{entry.digits}f}" for name, value in printed.items())
+        columns = {**entry.columns, **{f"mean {part.name}": part.value for part in entry.averages}}
+        numbers = ", ".join(f"{name} {value:.{entry.digits}f}" for name, value in columns.items())
         source = entry.source + ("" if entry.verified else " (not verified)")
         rows.append((entry.method, entry.backbone, numbers, entry.captions, source))
     return rows
 
 
 def _mining(result: SuiteResult) -> Iterator[Mining]:
-    """What the runs of the first seed mined; the other seeds look alike."""
+    """Mined negatives of the runs of the first seed; the other seeds look alike."""
     for record in result.finished:
         if record.seed != result.suite.seeds[0]:
             continue
-        report = sampler_report(record.curve, drawn(record.config))
+        report = sampler_report(record.curve, negatives_per_query(record.config))
         if report.lines:
             several = len(result.suite.seeds) > 1
             label = f"{record.label}, seed {record.seed}" if several else record.label

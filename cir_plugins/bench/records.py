@@ -1,4 +1,4 @@
-"""What a suite leaves behind: one record per row and seed, and the files they are kept in."""
+"""Records of a suite, one per entry and seed, and their files."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ _LONGEST = 400
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One row with one seed, finished or failed.
+    """A suite entry with a seed, finished or failed.
 
     Attributes:
-        label: Label of the row.
+        label: Label of the suite entry.
         method: Name of the method.
         seed: Seed of the run.
-        error: Why it failed, in one line; "" for a finished run.
-        seconds: Training and final evaluation.
+        error: Reason of the failure in one line; "" for a finished run.
+        seconds: Time of training and final evaluation.
         parameters: Numbers of parameters, ``trained`` and ``all``.
         updates: Optimiser steps.
         config: The resolved configuration, without this machine's folders.
         report: Data set, protocol, measures by split and on average, queries and gallery.
         curve: Per epoch: loss, validation, mining.
-        rankings: Split -> triplet -> first images of its ranking, for a few queries of one seed.
-        fingerprint: Says whether a later run would be the same.
+        rankings: Split -> triplet -> top images, for a few queries of one seed.
+        fingerprint: Hash of everything that the run depends on.
         values: Measure -> split -> value of each query (Q,), for the main measures.
     """
 
@@ -73,7 +73,7 @@ class RunRecord:
         return run_name(self.label, self.seed)
 
     def line(self) -> dict[str, Any]:
-        """The run in ``results.json``."""
+        """The run as an object of ``results.json``."""
         line: dict[str, Any] = {"label": self.label, "method": self.method, "seed": self.seed}
         if self.error:
             return {**line, "error": self.error}
@@ -87,8 +87,8 @@ class SuiteResult:
 
     Attributes:
         suite: The suite.
-        records: Every row with every seed, in the order they ran.
-        document: What ``results.json`` holds.
+        records: Records of all entries with all seeds, in the order they ran.
+        document: Content of ``results.json``.
         splits: The evaluated splits; empty if every run failed.
         out: Folder of the results.
     """
@@ -149,9 +149,9 @@ def read_record(name: str, out: Path) -> RunRecord | None:
             for key in arrays.files:
                 split, _, measure = key.rpartition("/")
                 values.setdefault(measure, {})[split] = arrays[key]
-        own = ("label", "method", "seed", "seconds", "parameters", "updates", "config")
+        fields = ("label", "method", "seed", "seconds", "parameters", "updates", "config")
         return RunRecord(
-            **{key: content[key] for key in own},
+            **{key: content[key] for key in fields},
             report={key: content[key] for key in REPORT},
             curve=tuple(content["curve"]),
             rankings=content["rankings"],

@@ -20,7 +20,7 @@ def colours(picture: str) -> set[str]:
     return {colour for colour in map(str.lower, COLOURS) if f"stroke: {colour}" in styles}
 
 
-def test_a_line_per_row_in_the_order_of_the_palette() -> None:
+def test_line_per_method_in_order_of_the_palette() -> None:
     runs = [record(label, seed, {"s": [1.0]}, curve=LINES) for label in "ab" for seed in (0, 1)]
     runs.append(record("untrained", 0, {"s": [1.0]}))
     for picture in (loss_picture(runs), main_picture(runs, "R@10")):
@@ -42,7 +42,7 @@ def test_no_picture_where_there_is_nothing_to_draw() -> None:
     assert loss_picture(unvalidated)
 
 
-def test_seeds_of_unequal_length_share_the_epochs_they_have() -> None:
+def test_seeds_of_unequal_length_share_epochs() -> None:
     runs = [
         record("a", 0, {"s": [1.0]}, curve=LINES),
         record("a", 1, {"s": [1.0]}, curve=LINES[:1]),

@@ -38,7 +38,7 @@ PRINTED = Published(
 
 
 class Links(HTMLParser):
-    """Collects what a page would load, and its tags."""
+    """Tags of a page and the addresses that it loads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class Links(HTMLParser):
 
 def runs(tmp_path: Path) -> tuple[list[RunRecord], Path]:
     made = val_split(tmp_path)
-    asked = made.queries[0]
-    ranking = {made.name: {triplet_of(asked): [*asked.positives, asked.reference]}}
+    query = made.queries[0]
+    ranking = {made.name: {triplet_of(query): [*query.positives, query.reference]}}
     curve = (
         {"epoch": 0, "loss": 1.0, "main": 0.5, "mining": AT_RANDOM},
         {"epoch": 1, "loss": 0.5, "main": 0.6, "mining": MINING},
@@ -80,7 +80,7 @@ def test_page_needs_no_other_file(tmp_path: Path) -> None:
     assert not re.search(r"url\(|@import|http", text)
 
 
-def test_page_tells_what_happened(tmp_path: Path) -> None:
+def test_page_shows_table_failures_and_conditions(tmp_path: Path) -> None:
     _, file = runs(tmp_path)
     text = re.sub(r"data:image/[^\"]+", "", file.read_text())
     for part in (
@@ -94,7 +94,7 @@ def test_page_tells_what_happened(tmp_path: Path) -> None:
         "commit abc123",
         "Validation R@10 per epoch",
         "<td>33 / 66 / 98</td><td>25.0 %</td><td>0.4 %</td><td>0.0 %</td><td>–</td>",
-        "2 of 3 right",
+        "2 of 2 found",
         "<h3>first &lt;row&gt;, seed 0</h3>",
     ):
         assert part in text, part
@@ -108,12 +108,12 @@ def test_page_of_failures_only(tmp_path: Path) -> None:
     made = result(suite("a"), [record("a", 0, {"s": [0.0]}, error="why")], ())
     text = write_page(made, tmp_path).read_text()
     assert "failed: a, seed 0: why" in text
-    assert "What is retrieved" not in text
+    assert "Retrieved images" not in text
     assert "Mined negatives" not in text
     assert "<h2>Training</h2>" not in text
 
 
-def test_published_numbers_stand_apart_and_under_the_same_protocol_only(tmp_path: Path) -> None:
+def test_published_numbers_of_the_same_protocol_stand_apart(tmp_path: Path) -> None:
     """Numbers of another gallery beside ours would be read as a comparison."""
     made = val_split(tmp_path)
     named = suite("first", seeds=(0,))
