@@ -20,7 +20,10 @@ def bench(
     ] = "",
     root: Root = None,
     methods: Annotated[
-        str, typer.Option("--methods", metavar="A,B", help="Only these rows.", show_default=False)
+        str,
+        typer.Option(
+            "--methods", metavar="A,B", help="Only these rows or methods.", show_default=False
+        ),
     ] = "",
     seeds: Annotated[
         str, typer.Option("--seeds", metavar="0,1,2", help="Seeds of each row.", show_default=False)
@@ -48,10 +51,9 @@ def bench(
     """
     from cir_plugins.bench.suite import read_suite
 
-    numbers = _seeds(seeds)
-    chosen = read_suite(suite).pointed_at(data or None, root).only(_names(methods), numbers)
-    given = {"device": device, "workers": workers, "feature_cache": str(feature_cache or "")}
-    run: dict[str, Any] = {key: value for key, value in given.items() if value not in ("", None)}
+    seed_list = _seeds(seeds)
+    selection = read_suite(suite).pointed_at(data or None, root).only(_names(methods), seed_list)
+    run = _run_settings(device, workers, feature_cache)
     from rich.console import Console
 
     from cir_plugins.bench.page import write_page
@@ -59,14 +61,20 @@ def bench(
     from cir_plugins.bench.runner import run_suite
     from cir_plugins.plugins.registry import Registry
 
-    printed = read_published(published) if published else ()
-    folder = out or Path("runs") / chosen.name
-    result = run_suite(chosen, Registry.load(), folder, resume=resume, run=run, runs=runs)
-    page = write_page(result, published=printed)
+    papers = read_published(published) if published else ()
+    folder = out or Path("runs") / selection.name
+    result = run_suite(selection, Registry.load(), folder, resume=resume, run=run, runs=runs)
+    page = write_page(result, published=papers)
     result.show(Console())
     typer.echo(f"page: {page}")
     if result.failed:
         raise typer.Exit(FAILED_ROWS)
+
+
+def _run_settings(device: str, workers: int | None, feature_cache: Path | None) -> dict[str, Any]:
+    """Settings of table ``[run]``, without those that are left out."""
+    options = {"device": device, "workers": workers, "feature_cache": str(feature_cache or "")}
+    return {key: value for key, value in options.items() if value not in ("", None)}
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -77,7 +85,7 @@ def _seeds(text: str) -> tuple[int, ...]:
     """Seeds of a comma-separated list.
 
     Raises:
-        CIRError: If one is no whole number from 0.
+        CIRError: If a seed is not a whole number from 0.
     """
     names = _names(text)
     if not all(name.isascii() and name.isdigit() for name in names):

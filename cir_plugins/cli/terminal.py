@@ -1,4 +1,4 @@
-"""Config on the terminal, in plain characters."""
+"""Tables on the terminal, in plain characters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def show_report(report: Mapping[str, Any]) -> None:
         column.justify = "right"
     values = [*splits.values(), *([report["average"]] if len(splits) > 1 else [])]
     for measure in _measures(list(splits.values())):
-        table.add_row(measure, *(_percent(given.get(measure)) for given in values))
+        table.add_row(measure, *(_percent(split.get(measure)) for split in values))
     console.print(table)
     console.print(f"{report['queries']:,} queries, {report['gallery']:,} gallery images")
 
