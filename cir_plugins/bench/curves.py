@@ -30,6 +30,7 @@ SETTINGS = {
     "axes.grid": True,
     "grid.color": "#e3e3e3",
     "legend.frameon": False,
+    "text.parse_math": False,  # labels of users may hold a dollar sign
 }
 
 Series = Mapping[str, Sequence[Mapping[int, float]]]
@@ -64,33 +65,52 @@ def _lines(series: Series, title: str) -> str:
     if not series:
         return ""
     with rc_context(SETTINGS):
-        rows = -(-len(series) // 2)
-        figure = Figure(figsize=(5.2, 3.3 + 0.24 * rows), layout="constrained")
-        axes: Axes = figure.subplots()
-        for place, (label, runs) in enumerate(series.items()):
-            epochs = sorted(set.intersection(*(set(run) for run in runs)))
-            if not epochs:
-                continue
-            values = np.array([[run[epoch] for epoch in epochs] for run in runs])  # (runs, epochs)
-            colour = COLOURS[place % len(COLOURS)]
-            axes.plot(
-                epochs,
-                values.mean(axis=0),
-                label=label,
-                color=colour,
-                linestyle=STYLES[place // len(COLOURS) % len(STYLES)],
-                marker=MARKERS[place % len(MARKERS)],
-                markersize=4.5,
-                linewidth=1.8,
-            )
-            if len(runs) > 1:
-                low, high = values.min(axis=0), values.max(axis=0)
-                axes.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(title)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.legend(loc="outside lower center", ncols=2, fontsize=10)
-        return as_svg(figure)
+        return as_svg(curve_figure(series, title))
+
+
+def curve_figure(series: Series, title: str) -> Figure:
+    """Figure of values by epoch: mean over the runs as a line, minimum to maximum as a band.
+
+    Args:
+        series: Label -> epoch (from 1) -> value, for each run.
+        title: Title of the vertical axis.
+    """
+    rows = -(-len(series) // 2)
+    figure = Figure(figsize=(5.2, 3.3 + 0.24 * rows), layout="constrained")
+    axes: Axes = figure.subplots()
+    labels = []
+    for place, (label, runs) in enumerate(series.items()):
+        epochs = sorted(set.intersection(*(set(run) for run in runs)))
+        if not epochs:
+            continue
+        values = np.array([[run[epoch] for epoch in epochs] for run in runs])  # (runs, epochs)
+        colour = COLOURS[place % len(COLOURS)]
+        labels.append(label)
+        axes.plot(
+            epochs,
+            values.mean(axis=0),
+            label=f"line {place}",
+            color=colour,
+            linestyle=STYLES[place // len(COLOURS) % len(STYLES)],
+            marker=MARKERS[place % len(MARKERS)],
+            markersize=4.5,
+            linewidth=1.8,
+        )
+        if len(runs) > 1:
+            low, high = values.min(axis=0), values.max(axis=0)
+            axes.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
+    epoch_axis(axes)
+    axes.set_ylabel(title)
+    legend = figure.legend(loc="outside lower center", ncols=2, fontsize=10)
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_text(label)  # only now: a line whose label starts with "_" gets no legend
+    return figure
+
+
+def epoch_axis(axes: Axes) -> None:
+    """Label the horizontal axis with whole epochs, even where there is only one."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def as_svg(figure: Figure) -> str:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cir_plugins.bench import curves
-from cir_plugins.bench.grids import grids
+from cir_plugins.bench.grids import Grid, grids
 from cir_plugins.bench.published import Published, comparable
-from cir_plugins.bench.records import RunRecord, SuiteResult, write_text
+from cir_plugins.bench.records import RunRecord, SuiteResult, one_line, write_text
 from cir_plugins.bench.sampler_picture import sampler_svg
 from cir_plugins.bench.sampling import HEADS, SamplerReport, negatives_per_query, sampler_report
 from cir_plugins.bench.tables import RANDOM, conditions, main_name, summary
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_LOG = logging.getLogger(__name__)
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,17 @@ def write_run_page(
         CIRError: If it cannot be written.
     """
     record = RunRecord(title, title, 0, curve=tuple(curve))
-    pictures = [
-        ("Training loss per epoch", curves.loss_picture([record])),
-        ("Validation, main measure per epoch", curves.main_picture([record], "main measure")),
-    ]
+    drawing = Drawing()
+    pictures = {
+        "Training loss per epoch": lambda: curves.loss_picture([record]),
+        "Validation, main measure per epoch": lambda: curves.main_picture([record], "main measure"),
+    }
     content = {
         "title": title,
-        "pictures": [(text, picture) for text, picture in pictures if picture],
+        "pictures": drawing.pictures(pictures),
         "mining_heads": HEADS,
-        "mining": [Mining(title, report, sampler_svg(report))] if report.lines else [],
+        "mining": [_mining(title, report, drawing)] if report.lines else [],
+        "failures": drawing.failures,
     }
     write_text(file, _render("run.html.j2", content))
 
@@ -95,10 +100,12 @@ def _render(template: str, content: Mapping[str, Any]) -> str:
 
 def _content(result: SuiteResult, published: Sequence[Published]) -> dict[str, Any]:
     title = main_name(result.document)
-    pictures = [
-        ("Training loss per epoch", curves.loss_picture(result.finished)),
-        (f"Validation {title} per epoch", curves.main_picture(result.finished, title)),
-    ]
+    drawing = Drawing()
+    no_grids: list[Grid] = []
+    pictures = {
+        "Training loss per epoch": lambda: curves.loss_picture(result.finished),
+        f"Validation {title} per epoch": lambda: curves.main_picture(result.finished, title),
+    }
     hardware = result.document["hardware"]
     return {
         "suite": result.suite,
@@ -111,11 +118,14 @@ def _content(result: SuiteResult, published: Sequence[Published]) -> dict[str, A
         "created": result.document["created"],
         "main": title,
         "several_seeds": len(result.suite.seeds) > 1,
-        "pictures": [(text, picture) for text, picture in pictures if picture],
+        "pictures": drawing.pictures(pictures),
         "mining_heads": HEADS,
-        "mining": list(_mining(result)),
+        "mining": list(_mining_of(result, drawing)),
         "published": _published(result, published),
-        "grids": grids(result.finished, result.splits),
+        "grids": drawing.draw(
+            "Retrieved images", lambda: grids(result.finished, result.splits), no_grids
+        ),
+        "failures": drawing.failures,
     }
 
 
@@ -135,7 +145,38 @@ def _published(result: SuiteResult, entries: Sequence[Published]) -> list[tuple[
     return rows
 
 
-def _mining(result: SuiteResult) -> Iterator[Mining]:
+class Drawing:
+    """Pictures of a page; one that cannot be drawn is left out and named, and the page is written.
+
+    Attributes:
+        failures: A sentence for each picture that is left out.
+    """
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    def draw(self, title: str, make: Callable[[], V], empty: V) -> V:
+        """The value of ``make``, or ``empty`` where it fails."""
+        try:
+            return make()
+        except Exception as error:
+            # A page may come after hours of training, and drawing libraries raise anything.
+            self.failures.append(f"left out, cannot be drawn: {title} ({one_line(error)})")
+            _LOG.warning(self.failures[-1])
+            return empty
+
+    def pictures(self, makers: Mapping[str, Callable[[], str]]) -> list[tuple[str, str]]:
+        """Titles and data URIs of the pictures that are not empty."""
+        results = [(title, self.draw(title, make, "")) for title, make in makers.items()]
+        return [(title, picture) for title, picture in results if picture]
+
+
+def _mining(label: str, report: SamplerReport, drawing: Drawing) -> Mining:
+    picture = drawing.draw(f"Mined negatives of {label}", lambda: sampler_svg(report), "")
+    return Mining(label, report, picture)
+
+
+def _mining_of(result: SuiteResult, drawing: Drawing) -> Iterator[Mining]:
     """Mined negatives of the runs of the first seed; the other seeds look alike."""
     for record in result.finished:
         if record.seed != result.suite.seeds[0]:
@@ -144,4 +185,4 @@ def _mining(result: SuiteResult) -> Iterator[Mining]:
         if report.lines:
             several = len(result.suite.seeds) > 1
             label = f"{record.label}, seed {record.seed}" if several else record.label
-            yield Mining(label, report, sampler_svg(report))
+            yield _mining(label, report, drawing)

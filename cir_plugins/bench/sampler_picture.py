@@ -10,9 +10,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from cir_plugins.bench.curves import COLOURS, MARKERS, SETTINGS, STYLES, as_svg
+from cir_plugins.bench.curves import COLOURS, MARKERS, SETTINGS, STYLES, as_svg, epoch_axis
 from cir_plugins.bench.sampling import SamplerReport
 
 SHARES = ("kept", "fallback", "empty", "false_negatives")
@@ -60,7 +59,8 @@ def _sizes(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylim(bottom=0)
     axes.set_title("size of the negative pool")
     axes.set_ylabel("images per query")
-    _epochs(axes)
+    epoch_axis(axes)
+    axes.legend()
 
 
 def _shares(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -81,7 +81,8 @@ def _shares(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylim(-3, 103)
     axes.set_title("shares")
     axes.set_ylabel("share [%]")
-    _epochs(axes)
+    epoch_axis(axes)
+    axes.legend()
 
 
 def _score_gaps(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -112,10 +113,4 @@ def _score_gaps(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylim(0, 1.08 * axes.dataLim.ymax)
     axes.set_xlabel("cosine of the target minus cosine of the negative")
     axes.set_ylabel("share of the negative pool [%]")
-    axes.legend()
-
-
-def _epochs(axes: Axes) -> None:
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()

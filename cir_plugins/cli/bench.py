@@ -64,9 +64,8 @@ def bench(
     papers = read_published(published) if published else ()
     folder = out or Path("runs") / selection.name
     result = run_suite(selection, Registry.load(), folder, resume=resume, run=run, runs=runs)
-    page = write_page(result, published=papers)
     result.show(Console())
-    typer.echo(f"page: {page}")
+    typer.echo(f"page: {write_page(result, published=papers)}")
     if result.failed:
         raise typer.Exit(FAILED_ROWS)
 

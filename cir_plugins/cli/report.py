@@ -22,7 +22,7 @@ def report(
     """
     from json import dumps
 
-    from cir_plugins.bench.page import write_run_page
+    from cir_plugins.bench.page import Drawing, write_run_page
     from cir_plugins.bench.sampler_picture import sampler_png
     from cir_plugins.bench.sampling import HEADS, negatives_per_query, sampler_report
     from cir_plugins.cli.terminal import make_console, plain_table
@@ -37,8 +37,10 @@ def report(
     write_atomically(numbers, (dumps(mining.document(), indent=2) + "\n").encode())
     files = [page, numbers]
     if mining.lines:
-        files.append(folder / "sampler.png")
-        write_atomically(files[-1], sampler_png(mining))
+        picture = Drawing().draw("sampler.png", lambda: sampler_png(mining), b"")
+        if picture:
+            files.append(folder / "sampler.png")
+            write_atomically(files[-1], picture)
     table = plain_table(*HEADS)
     for cells in mining.cells:
         table.add_row(*cells)

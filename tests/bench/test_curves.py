@@ -3,7 +3,9 @@ from __future__ import annotations
 import base64
 from xml.etree import ElementTree
 
-from cir_plugins.bench.curves import COLOURS, loss_picture, main_picture
+import pytest
+
+from cir_plugins.bench.curves import COLOURS, curve_figure, loss_picture, main_picture
 from tests.bench.toy import record
 
 LINES = tuple({"epoch": i, "loss": 2.0 - i, "main": 0.1 * i} for i in range(3))
@@ -50,3 +52,24 @@ def test_seeds_of_unequal_length_share_epochs() -> None:
         record("b", 1, {"s": [1.0]}, curve=LINES[1:]),
     ]
     assert colours(loss_picture(runs)) == {COLOURS[0].lower()}
+
+
+def test_labels_are_shown_as_they_are() -> None:
+    """Dollar signs were mathematics, and a label with an underscore first had no legend."""
+    labels = ["lr $10^{-5$", "_small", r"a\b", "100 %"]
+    figure = curve_figure({label: [{1: 0.5, 2: 1.0}] for label in labels}, "R@10 [%]")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == labels
+    runs = [record(label, 0, {"s": [1.0]}, curve=LINES) for label in labels]
+    assert len(colours(loss_picture(runs))) == len(labels)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_ticks_are_whole_epochs(epochs: int) -> None:
+    """A run of one epoch had ticks from 0.945 to 1.050."""
+    figure = curve_figure({"a": [{epoch + 1: 0.5 for epoch in range(epochs)}]}, "loss")
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert ticks
+    assert all(tick == int(tick) for tick in ticks)

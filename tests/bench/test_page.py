@@ -5,6 +5,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
 from cir_plugins.bench.grids import triplet_of
 from cir_plugins.bench.page import HEADS, write_page, write_run_page
 from cir_plugins.bench.published import Published
@@ -142,3 +144,28 @@ def test_page_of_a_run_that_mined_nothing(tmp_path: Path) -> None:
     curve = [{"epoch": 0, "loss": 1.0}]
     write_run_page(file, "a", curve, sampler_report(curve))
     assert "No negatives were mined" in file.read_text()
+
+
+def test_page_is_written_without_a_picture_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error of the drawing library lost the page after hours of training."""
+
+    def fail(*_: object) -> str:
+        raise ValueError("no such glyph")
+
+    for name in ("curves.loss_picture", "grids", "sampler_svg"):
+        monkeypatch.setattr(f"cir_plugins.bench.page.{name}", fail)
+    _, file = runs(tmp_path)
+    text = file.read_text()
+    for title in (
+        "Training loss per epoch",
+        "Retrieved images",
+        "Mined negatives of first &lt;row",
+    ):
+        assert f"left out, cannot be drawn: {title}" in text
+    assert "Validation R@10 per epoch" in text
+    assert "ValueError: no such glyph" in caplog.text
+    curve = [{"epoch": 0, "loss": 1.0, "mining": MINING}]
+    write_run_page(tmp_path / "report.html", "a", curve, sampler_report(curve))
+    assert "cannot be drawn" in (tmp_path / "report.html").read_text()
