@@ -16,7 +16,7 @@ from cir_plugins.bench.published import Published, comparable
 from cir_plugins.bench.records import RunRecord, SuiteResult, one_line, write_text
 from cir_plugins.bench.sampler_picture import sampler_svg
 from cir_plugins.bench.sampling import HEADS, SamplerReport, negatives_per_query, sampler_report
-from cir_plugins.bench.tables import RANDOM, conditions, main_name, summary
+from cir_plugins.bench.tables import RANDOM, caption, conditions, main_name, summary
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LOG = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ def _content(result: SuiteResult, published: Sequence[Published]) -> dict[str, A
         "suite": result.suite,
         "table": summary(result.document),
         "random": RANDOM,
+        "caption": caption(result.document),
         "conditions": conditions(result.document),
         "hardware": hardware,
         "versions": result.document["versions"],

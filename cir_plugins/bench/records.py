@@ -110,10 +110,11 @@ class SuiteResult:
         return tuple(record for record in self.records if not record.error)
 
     def show(self, console: Console) -> None:
-        """Print the table, then the failed runs with their reasons."""
-        from cir_plugins.bench.tables import print_table, summary
+        """Print the table, the failed runs with their reasons, and the table's caption."""
+        from cir_plugins.bench.tables import caption, print_table, summary
 
         print_table(summary(self.document), console)
+        console.print(caption(self.document), markup=False, highlight=False)
 
 
 def write_record(record: RunRecord, out: Path) -> None:

@@ -21,6 +21,7 @@ def document(
     records: Sequence[RunRecord],
     splits: Sequence[Split],
     environment: Mapping[str, Any],
+    changed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Content of ``results.json``.
 
@@ -29,10 +30,12 @@ def document(
         records: The runs so far.
         splits: The evaluated splits, empty while nothing has been evaluated.
         environment: ``hardware``, ``versions`` and ``commit``.
+        changed: Options by ``table.option`` that differ from the suite's for all entries.
     """
     return {
         "suite": suite.name,
         "description": suite.description,
+        "changed": dict(changed or {}),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **environment,
         "seeds": list(suite.seeds),

@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from cir_plugins.bench import environment, grids
+from cir_plugins.bench.changes import changed_options, changed_suite
 from cir_plugins.bench.jobs import Job, jobs
 from cir_plugins.bench.records import (
     RunRecord,
@@ -29,9 +30,10 @@ from cir_plugins.bench.records import (
 from cir_plugins.bench.results import document
 from cir_plugins.bench.statistics import per_triplet
 from cir_plugins.bench.suite import Suite
-from cir_plugins.bench.tables import markdown, summary
+from cir_plugins.bench.tables import caption, markdown, summary
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import plan_component
+from cir_plugins.config.toml import Config
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.registry import Registry
@@ -52,6 +54,7 @@ def run_suite(
     progress: bool = True,
     run: Mapping[str, Any] | None = None,
     runs: Path | None = None,
+    changes: Config | None = None,
 ) -> SuiteResult:
     """Result of a suite: all entries with all seeds, the files in ``out`` whole after each.
 
@@ -66,6 +69,7 @@ def run_suite(
         run: Settings of table ``[run]`` for all entries, such as ``{"device": "cpu"}``.
         runs: Results of an earlier suite, perhaps on other data, whose runs of the same labels
             and seeds are evaluated instead of training.
+        changes: Tables of options for all entries, as of ``--set``; the results name them.
 
     Raises:
         CIRError: Before anything runs, if the suite has no data folder, no row can be planned, or
@@ -77,6 +81,7 @@ def run_suite(
             f"{out} holds the results of an earlier suite; accepted: --resume to go on with it, "
             "or another --out"
         )
+    suite = changed_suite(suite, changes or {}, trains=runs is None)
     suite = suite.pointed_at(None, _data_folder(suite, registry, out, progress))
     todo = list(jobs(suite, registry, run or {}, runs))
     if all(job.plan is None for job in todo):
@@ -86,6 +91,7 @@ def run_suite(
         "versions": environment.versions(),
         "commit": environment.commit(),
     }
+    changed = without_folders(changed_options(changes or {}))
     records: list[RunRecord] = []
     splits: tuple[Split, ...] = ()
     content: dict[str, Any] = {}
@@ -102,9 +108,9 @@ def run_suite(
             tqdm.write(f"    failed: {record.error}", file=sys.stderr)
         records.append(record)
         splits = splits or evaluated
-        content = document(suite, records, splits, conditions)
+        content = document(suite, records, splits, conditions, changed)
         write_json(out / "results.json", content)
-        write_text(out / "results.md", markdown(summary(content)))
+        write_text(out / "results.md", f"{markdown(summary(content))}\n{caption(content)}\n")
     return SuiteResult(suite, tuple(records), content, splits, out)
 
 

@@ -210,6 +210,9 @@ def caption(document: Mapping[str, Any]) -> str:
     for kind, text in _MEANINGS.items():
         if any(name.startswith(kind) for name in measures):
             sentences.append(text)
+    if document.get("changed"):
+        options = ", ".join(f"{name}={value}" for name, value in document["changed"].items())
+        sentences.insert(0, f"The suite was changed for all rows: {options}.")
     references = [entry["reference"] for entry in document["differences"]]
     if references:
         row = max(references, key=references.count)

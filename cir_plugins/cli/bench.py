@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cir_plugins.cli.options import FeatureCache, Root, Runs
+from cir_plugins.cli.options import FeatureCache, Root, Runs, Sets
 from cir_plugins.errors import CIRError
 
 FAILED_ROWS = 1
@@ -41,6 +41,7 @@ def bench(
         Path | None,
         typer.Option("--published", help="TOML of papers' numbers; the same protocol's are shown."),
     ] = None,
+    sets: Sets = None,
     feature_cache: FeatureCache = None,
     runs: Runs = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the rows that are done.")] = False,
@@ -50,9 +51,11 @@ def bench(
     Each row is trained and evaluated with each seed. Exit code 1 if a row failed.
     """
     from cir_plugins.bench.suite import read_suite
+    from cir_plugins.config.toml import parse_set
 
     seed_list = _seeds(seeds)
     selection = read_suite(suite).pointed_at(data or None, root).only(_names(methods), seed_list)
+    changes = parse_set(sets or [])
     run = _run_settings(device, workers, feature_cache)
     from rich.console import Console
 
@@ -63,7 +66,9 @@ def bench(
 
     papers = read_published(published) if published else ()
     folder = out or Path("runs") / selection.name
-    result = run_suite(selection, Registry.load(), folder, resume=resume, run=run, runs=runs)
+    result = run_suite(
+        selection, Registry.load(), folder, resume=resume, run=run, runs=runs, changes=changes
+    )
     result.show(Console())
     typer.echo(f"page: {write_page(result, published=papers)}")
     if result.failed:

@@ -258,6 +258,19 @@ def test_interrupt_passes_and_earlier_rows_are_written(suite: Suite, tmp_path: P
     assert [row["label"] for row in rows] == ["contrastive", "contrastive"]
 
 
+def test_changed_suite_says_so_in_its_results(suite: Suite, tmp_path: Path) -> None:
+    small = suite.only(["contrastive"], [0])
+    changes = {"train": {"epochs": 1}, "run": {"feature_cache": str(tmp_path / "cache")}}
+    result = run_suite(
+        small, registry(), tmp_path / "out", progress=False, run=RUN, changes=changes
+    )
+    assert result.document["rows"][0]["config"]["train"]["epochs"] == 1
+    assert result.document["changed"] == {"train.epochs": 1, "run.feature_cache": "cache"}
+    line = "The suite was changed for all rows: train.epochs=1, run.feature_cache=cache."
+    assert line in (tmp_path / "out" / "results.md").read_text()
+    assert line in write_page(result).read_text()
+
+
 def test_drawn_data_is_made_once(suite: Suite, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(TEXT + "\n[make.garments]\nimages = 60\nsize = 32\n")
     drawn = read_suite(tmp_path / "s.toml").only(["image only"], [0])
