@@ -41,6 +41,7 @@ from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.runs.execute import Outcome, execute, read_splits
 from cir_plugins.runs.folder import CONFIG, same_run
 from cir_plugins.runs.load import evaluate_outcome
+from cir_plugins.runs.lock import run_lock
 
 TOP_K = 10  # images per ranking in a record, for the retrieval grid
 
@@ -76,14 +77,37 @@ def run_suite(
             ``out`` holds an earlier suite and ``resume`` is not set. Later, if results cannot be
             written.
     """
+    with run_lock(out):
+        return _run_suite(
+            changed_suite(suite, changes or {}, trains=runs is None),
+            registry,
+            out,
+            resume=resume,
+            progress=progress,
+            run=run or {},
+            runs=runs,
+            changed=without_folders(changed_options(changes or {})),
+        )
+
+
+def _run_suite(
+    suite: Suite,
+    registry: Registry,
+    out: Path,
+    *,
+    resume: bool,
+    progress: bool,
+    run: Mapping[str, Any],
+    runs: Path | None,
+    changed: Mapping[str, Any],
+) -> SuiteResult:
     if not resume and any((out / name).exists() for name in ("results.json", "runs")):
         raise CIRError(
             f"{out} holds the results of an earlier suite; accepted: --resume to go on with it, "
             "or another --out"
         )
-    suite = changed_suite(suite, changes or {}, trains=runs is None)
     suite = suite.pointed_at(None, _data_folder(suite, registry, out, progress))
-    todo = list(jobs(suite, registry, run or {}, runs))
+    todo = list(jobs(suite, registry, run, runs))
     if all(job.plan is None for job in todo):
         raise CIRError(f"no row of suite '{suite.name}' can run; the first: {todo[0].reason}")
     conditions = {
@@ -91,7 +115,6 @@ def run_suite(
         "versions": environment.versions(),
         "commit": environment.commit(),
     }
-    changed = without_folders(changed_options(changes or {}))
     records: list[RunRecord] = []
     splits: tuple[Split, ...] = ()
     content: dict[str, Any] = {}

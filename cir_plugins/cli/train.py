@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -90,13 +91,18 @@ def together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezvous)
     from cir_plugins.distributed.process_group import open_process_group
     from cir_plugins.encoding.device import resolve_device
     from cir_plugins.runs.execute import execute
+    from cir_plugins.runs.lock import run_lock
 
     with rendezvous.synchronise_errors():
         folder = need(out, "--out RUN")
         if rendezvous.size > 1:
             check_micro_batching(plan, f"{rendezvous.size} processes share it")
         device = resolve_device(plan.run.device)
-    with open_process_group(rendezvous.rank, rendezvous.size, device, rendezvous) as processes:
+    with (
+        open_process_group(rendezvous.rank, rendezvous.size, device, rendezvous) as processes,
+        ExitStack() as stack,
+    ):
+        processes.broadcast(lambda: stack.enter_context(run_lock(folder)))
         outcome = execute(plan, folder, resume=resume, processes=processes)
         if processes.is_main:
             show_report(outcome.report)

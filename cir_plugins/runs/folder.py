@@ -12,6 +12,7 @@ from cir_plugins.training.checkpoint import FORMAT
 from cir_plugins.config.toml import computed, read_config, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.config.plan import Plan
+from cir_plugins.runs.lock import LOCK
 
 CONFIG, RECORD = "config.toml", "run.json"
 # What a run leaves that was killed while its folder was made.
@@ -33,7 +34,7 @@ def check_folder(folder: Path, plan: Plan, resume: bool) -> None:
             )
         return
     if folder.is_dir():
-        there = {file.name for file in folder.iterdir()}
+        there = {file.name for file in folder.iterdir()} - {LOCK}
         free = not there or (resume and there <= _UNFINISHED)
     else:
         free = not folder.exists()
