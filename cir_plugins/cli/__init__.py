@@ -14,10 +14,10 @@ import typer
 
 from cir_plugins.cli import bench, convert, data, encode, new_plugin, parts, report, train
 from cir_plugins.cli import eval as evaluation
+from cir_plugins.cli.interrupt import interruption, terminable
 from cir_plugins.errors import CIRError, unknown_name
 
 USAGE = 2
-INTERRUPTED = 130
 # Errors of the user's disk or rights.
 _USER_ERRORS = frozenset(
     {
@@ -41,8 +41,7 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from error
+            raise interruption(error) from error
 
 
 def _show_version(value: bool) -> None:
@@ -92,13 +91,17 @@ def make_app() -> typer.Typer:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 errors found, 2 wrong input, 130 interrupted.
+    """Run the command line and exit.
+
+    Exit codes: 0 done, 1 errors found, 2 wrong input, 130 interrupted, 143 terminated.
 
     Args:
         arguments: Arguments after ``cir``; None for those of the process.
     """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        make_app()(None if arguments is None else list(arguments), prog_name="cir")
+        with terminable():
+            make_app()(words, prog_name="cir", obj=tuple(words))
     except CIRError as error:
         _fail(str(error))
     except OSError as error:

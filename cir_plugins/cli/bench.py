@@ -2,49 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from shlex import join
 from typing import Annotated, Any
 
 import typer
 
+from cir_plugins.cli.interrupt import resumable
 from cir_plugins.cli.options import FeatureCache, Root, Runs, Sets
 from cir_plugins.errors import CIRError
 
 FAILED_ROWS = 1
 
 
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="Name of a suite, or a TOML file.")]
+OtherData = Annotated[
+    str, typer.Option("--data", help="Another layout than the suite's.", show_default=False)
+]
+Methods = Annotated[
+    str,
+    typer.Option(
+        "--methods", metavar="A,B", help="Only these rows or methods.", show_default=False
+    ),
+]
+Seeds = Annotated[
+    str, typer.Option("--seeds", metavar="0,1,2", help="Seeds of each row.", show_default=False)
+]
+Results = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the results; runs/SUITE if left out.")
+]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda or mps.", show_default=False)
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Loader processes.", show_default=False)
+]
+PublishedFile = Annotated[
+    Path | None,
+    typer.Option("--published", help="TOML of papers' numbers; the same protocol's are shown."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep the rows that are done.")]
+
+
 def bench(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="Name of a suite, or a TOML file.")],
-    data: Annotated[
-        str, typer.Option("--data", help="Another layout than the suite's.", show_default=False)
-    ] = "",
+    context: typer.Context,
+    suite: SuiteName,
+    data: OtherData = "",
     root: Root = None,
-    methods: Annotated[
-        str,
-        typer.Option(
-            "--methods", metavar="A,B", help="Only these rows or methods.", show_default=False
-        ),
-    ] = "",
-    seeds: Annotated[
-        str, typer.Option("--seeds", metavar="0,1,2", help="Seeds of each row.", show_default=False)
-    ] = "",
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the results; runs/SUITE if left out.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda or mps.", show_default=False)
-    ] = "",
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Loader processes.", show_default=False)
-    ] = None,
-    published: Annotated[
-        Path | None,
-        typer.Option("--published", help="TOML of papers' numbers; the same protocol's are shown."),
-    ] = None,
+    methods: Methods = "",
+    seeds: Seeds = "",
+    out: Results = None,
+    device: Device = "",
+    workers: Workers = None,
+    published: PublishedFile = None,
     sets: Sets = None,
     feature_cache: FeatureCache = None,
     runs: Runs = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep the rows that are done.")] = False,
+    resume: Resume = False,
 ) -> None:
     """Compare methods: the rows of a suite.
 
@@ -53,8 +68,8 @@ def bench(
     from cir_plugins.bench.suite import read_suite
     from cir_plugins.config.toml import parse_set
 
-    seed_list = _seeds(seeds)
-    selection = read_suite(suite).pointed_at(data or None, root).only(_names(methods), seed_list)
+    entries = read_suite(suite).pointed_at(data or None, root)
+    selection = entries.only(_names(methods), _seeds(seeds))
     changes = parse_set(sets or [])
     run = _run_settings(device, workers, feature_cache)
     from rich.console import Console
@@ -66,9 +81,10 @@ def bench(
 
     papers = read_published(published) if published else ()
     folder = out or Path("runs") / selection.name
-    result = run_suite(
-        selection, Registry.load(), folder, resume=resume, run=run, runs=runs, changes=changes
-    )
+    with resumable(_resume_command(context.obj), folder):
+        result = run_suite(
+            selection, Registry.load(), folder, resume=resume, run=run, runs=runs, changes=changes
+        )
     result.show(Console())
     typer.echo(f"page: {write_page(result, published=papers)}")
     if result.failed:
@@ -79,6 +95,11 @@ def _run_settings(device: str, workers: int | None, feature_cache: Path | None) 
     """Settings of table ``[run]``, without those that are left out."""
     options = {"device": device, "workers": workers, "feature_cache": str(feature_cache or "")}
     return {key: value for key, value in options.items() if value not in ("", None)}
+
+
+def _resume_command(words: Sequence[str]) -> str:
+    """The command that goes on where this one, of these words, was interrupted."""
+    return join(["cir", *words, *(() if "--resume" in words else ("--resume",))])
 
 
 def _names(text: str) -> tuple[str, ...]:

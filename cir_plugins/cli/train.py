@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from cir_plugins.cli.interrupt import resumable
 from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, need
 from cir_plugins.errors import SharedError
 
@@ -57,6 +59,7 @@ def train(
     """
     from cir_plugins.config.toml import parse_set, read_config
     from cir_plugins.distributed.rendezvous import Rendezvous, rank_and_world_size
+    from cir_plugins.runs.folder import CONFIG
 
     rendezvous = Rendezvous.of(*rank_and_world_size())
     try:
@@ -65,7 +68,8 @@ def train(
             named = arguments_as_tables(method, data, root, seed, device, start, feature_cache)
             plan = planned((file, named, parse_set(sets or [])))
         if not dry_run:
-            together(plan, out, resume, rendezvous)
+            with resumable(f"cir train --out {quote(str(out))} --resume", Path(out or "") / CONFIG):
+                together(plan, out, resume, rendezvous)
         elif rendezvous.rank == 0:
             typer.echo(plan.text(), nl=False)
     except SharedError as error:
