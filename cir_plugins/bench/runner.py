@@ -31,6 +31,7 @@ from cir_plugins.bench.results import document
 from cir_plugins.bench.statistics import per_triplet
 from cir_plugins.bench.suite import Suite
 from cir_plugins.bench.tables import caption, markdown, summary
+from cir_plugins.config.notes import notes
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import plan_component
 from cir_plugins.config.toml import Config
@@ -110,6 +111,8 @@ def _run_suite(
     todo = list(jobs(suite, registry, run, runs))
     if all(job.plan is None for job in todo):
         raise CIRError(f"no row of suite '{suite.name}' can run; the first: {todo[0].reason}")
+    if progress:
+        _print_notes(todo)
     conditions = {
         "hardware": environment.hardware(),
         "versions": environment.versions(),
@@ -135,6 +138,16 @@ def _run_suite(
         write_json(out / "results.json", content)
         write_text(out / "results.md", f"{markdown(summary(content))}\n{caption(content)}\n")
     return SuiteResult(suite, tuple(records), content, splits, out)
+
+
+def _print_notes(todo: Sequence[Job]) -> None:
+    """Print the notes on the plans, each once for the rows that have it."""
+    labels: dict[str, dict[str, None]] = {}
+    for job in todo:
+        for note in notes(job.plan) if job.plan is not None and job.trained is None else ():
+            labels.setdefault(note, {})[job.entry.label] = None
+    for note, rows in labels.items():
+        tqdm.write(f"note on {', '.join(rows)}: {note}", file=sys.stderr)
 
 
 def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) -> Path:

@@ -67,6 +67,7 @@ def train(
             file: Config = read_config(config) if config else {}
             named = arguments_as_tables(method, data, root, seed, device, start, feature_cache)
             plan = planned((file, named, parse_set(sets or [])))
+        print_notes(plan, rendezvous)
         if not dry_run:
             with resumable(f"cir train --out {quote(str(out))} --resume", Path(out or "") / CONFIG):
                 together(plan, out, resume, rendezvous)
@@ -74,6 +75,14 @@ def train(
             typer.echo(plan.text(), nl=False)
     except SharedError as error:
         tell_once(error, rendezvous)
+
+
+def print_notes(plan: Plan, rendezvous: Rendezvous) -> None:
+    """Print the notes on a plan in the first process."""
+    from cir_plugins.config.notes import notes
+
+    for note in notes(plan) if rendezvous.rank == 0 else ():
+        typer.echo(f"note: {note}", err=True)
 
 
 def planned(layers: Sequence[Config]) -> Plan:
