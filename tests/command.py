@@ -1,4 +1,4 @@
-"""Commands run in this process, and how they ended."""
+"""Results of commands that run in this process."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 @dataclass
 class Answer:
-    """How a command ended and what it printed."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
     err: str
 
     def complains(self, *parts: str) -> bool:
-        """Whether it ended as wrong input does, and said all these parts, without a traceback."""
+        """Whether it ended as on wrong input, with all these parts and without a traceback."""
         last = self.err.rpartition("\r")[2]  # after any progress bar
-        told = last.startswith("error: ") and "Traceback" not in self.err
-        return self.code == 2 and told and all(part in self.err for part in parts)
+        one_message = last.startswith("error: ") and "Traceback" not in self.err
+        return self.code == 2 and one_message and all(part in self.err for part in parts)
 
 
 Call = Callable[..., Answer]

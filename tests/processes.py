@@ -1,4 +1,4 @@
-"""What the tests of several processes run in each of them."""
+"""Functions that the tests of several processes run in each of them."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "frozen": {"method": "dqe", "backbone": {**STILL, "frozen": True}, "clip": 1.0},
     "dropout": {"method": "dqe", "micro_batch": 2, "known_positives": "target"},
-    "one_part": {"method": "dqe", "micro_batch": 6, "mining": {"negatives": "both"}},
-    # One row a batch: the first of two processes has none of it.
+    "one_slice": {"method": "dqe", "micro_batch": 6, "mining": {"negatives": "both"}},
+    # One triplet a batch: the first of two processes has none of it.
     "disk": {
         **{"backbone": {**STILL, "frozen": True}, "batch_size": 1},
         **{"mining": {"negatives": "mined"}, "cached": True, "memory": {"feature_cache_mb": 0}},
@@ -63,10 +63,10 @@ def start(function: Callable[..., None], size: int, *arguments: Any) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    spawn(_joined, (size, port, function, arguments), nprocs=size)  # type: ignore[no-untyped-call]
+    spawn(_in_group, (size, port, function, arguments), nprocs=size)  # type: ignore[no-untyped-call]
 
 
-def _joined(
+def _in_group(
     rank: int, size: int, port: int, function: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(1)
@@ -77,25 +77,25 @@ def _joined(
 
 def train_all(processes: ProcessGroup, folder: Path) -> None:
     """Every run, its outcome in a file of the process."""
-    found = {
+    outcome: dict[str, Any] = {
         case: run_case(case, folder / f"{case}-two", folder / "data", processes) for case in RUNS
     }
-    found["errors"] = {case: error_of(case, folder, processes) for case in FAULTS}
-    found["exchanges"] = exchanges(processes)
-    found["stores"] = {case: store_of(case, folder / "stores", processes) for case in STORES}
-    torch.save(found, folder / f"rank{processes.rank}.pt")
+    outcome["errors"] = {case: error_of(case, folder, processes) for case in FAULTS}
+    outcome["exchanges"] = exchanges(processes)
+    outcome["stores"] = {case: store_of(case, folder / "stores", processes) for case in STORES}
+    torch.save(outcome, folder / f"rank{processes.rank}.pt")
 
 
-class Company(FakeBackbone):
-    """Features that tell in whose company an image was encoded, and of how many at a time."""
+class BatchDependent(FakeBackbone):
+    """Features that depend on the whole batch; the sizes of the batches are kept."""
 
     def __init__(self) -> None:
         super().__init__(frozen=True)
-        self._batches: list[int] = []
+        self.batch_sizes: list[int] = []
 
     def features(self, images: Tensor) -> Tensor:
         """States (U, 16) that depend on the whole batch."""
-        self._batches.append(len(images))
+        self.batch_sizes.append(len(images))
         return super().features(images) + images.mean()
 
 
@@ -108,7 +108,7 @@ COUNT = 24
 
 
 def stored_images(folder: Path) -> list[Path]:
-    """Pictures in four chunks of seven and less, the last one a copy of the tenth and so on."""
+    """Pictures in four batches of seven and less; two are copies of earlier ones."""
     paths = list(write_pictures(folder, [f"{n:02d}" for n in range(COUNT)]).values())
     for copy, original in ((23, 9), (22, 2)):
         paths[copy].write_bytes(paths[original].read_bytes())
@@ -119,17 +119,17 @@ def store_of(case: str, folder: Path, processes: ProcessGroup | None = None) -> 
     """Features of the pictures in a store, and the sizes of the batches that were encoded."""
     before, limit = STORES[case]
     paths = sorted((folder / "pictures").iterdir())
-    place = folder / f"{case}-{'one' if processes is None else 'two'}"
-    encoding = CPU if before is None else replace(CPU, cache=FeatureCache(place))
+    cache_folder = folder / f"{case}-{'one' if processes is None else 'two'}"
+    encoding = CPU if before is None else replace(CPU, cache=FeatureCache(cache_folder))
     if before and encoding.cache is not None:
         first = processes or ProcessGroup()
         first.broadcast(
-            lambda: training_store(Company(), paths[:before], encoding, 1, "none") and None
+            lambda: training_store(BatchDependent(), paths[:before], encoding, 1, "none") and None
         )
-    backbone = Company()
+    backbone = BatchDependent()
     store = training_store(backbone, paths, encoding, limit, "none", processes)
     features = None if store is None else store[torch.arange(len(paths))]
-    return {"features": features, "batches": backbone._batches, "kind": type(store).__name__}
+    return {"features": features, "batches": backbone.batch_sizes, "kind": type(store).__name__}
 
 
 class Pair(NamedTuple):
@@ -140,7 +140,7 @@ class Pair(NamedTuple):
 
 
 def exchanges(processes: ProcessGroup) -> dict[str, Any]:
-    """What every process gets from what each of them has."""
+    """Results of every collective, by name."""
     rows = Pair(
         torch.full((1 + 2 * processes.rank, 3), 0.5 + processes.rank, dtype=torch.bfloat16),
         torch.full((1 + 2 * processes.rank, 2, 2), processes.rank == 1),
@@ -155,11 +155,11 @@ def exchanges(processes: ProcessGroup) -> dict[str, Any]:
         "rows": tuple(processes.all_gather(rows, [1, 3])),
         "last": tuple(processes.all_gather(last, [0, 2])),
         "type": type(processes.all_gather(last, [0, 2])).__name__,
-        "highest": processes.all_reduce_max(
+        "maximum": processes.all_reduce_max(
             torch.tensor([[-1, 4 * processes.rank], [3 - processes.rank, -1]])
         ),
-        "told": processes.broadcast(lambda: f"from {processes.rank}", source=1),
-        "listed": processes.all_gather_object(processes.rank),
+        "broadcast": processes.broadcast(lambda: f"from {processes.rank}", source=1),
+        "objects": processes.all_gather_object(processes.rank),
         "grads": [None if weight.grad is None else weight.grad.tolist() for weight in weights],
     }
 
@@ -178,19 +178,19 @@ def error_of(case: str, folder: Path, processes: ProcessGroup) -> str:
 
 def _unreadable(folder: Path, processes: ProcessGroup) -> None:
     trainer = make_trainer(folder / "unreadable", folder / "data", processes=processes)
-    gone = tuple(path.with_name(f"gone{processes.rank}.png") for path in trainer.table.paths)
-    if processes.rank:  # one process alone meets the fault
-        trainer.table = replace(trainer.table, paths=gone)
+    missing = tuple(path.with_name(f"gone{processes.rank}.png") for path in trainer.table.paths)
+    if processes.rank:  # the fault is in one process alone
+        trainer.table = replace(trainer.table, paths=missing)
     trainer.fit()
 
 
 def _full_disk(folder: Path, processes: ProcessGroup) -> None:
     trainer = make_trainer(folder / "disk", folder / "data", processes=processes)
 
-    def refuse() -> None:
+    def fail() -> None:
         raise CIRError(f"disk of process {processes.rank} is full")
 
-    trainer._save = refuse  # type: ignore[method-assign]
+    trainer._save = fail  # type: ignore[method-assign]
     trainer.fit()
 
 
@@ -203,7 +203,7 @@ def _whole(folder: Path, processes: ProcessGroup) -> None:
 
 def _store(folder: Path, processes: ProcessGroup, cache: FeatureCache | None = None) -> None:
     paths = sorted((folder / "stores" / "pictures").iterdir())
-    paths[-1] = paths[-1].with_name("gone.png")  # in the second process's share
+    paths[-1] = paths[-1].with_name("gone.png")  # in the second process's shard
     encoding = replace(CPU, cache=cache)
     training_store(FakeBackbone(frozen=True), paths, encoding, 1, "none", processes)
 

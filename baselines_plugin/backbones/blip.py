@@ -162,6 +162,8 @@ class TinyBlip(Blip):
         dropout: Dropout of the text encoder, in [0, 1).
     """
 
+    suggested_lr: ClassVar[float] = 1e-3  # for notes on recipes of large backbones
+
     def __init__(
         self,
         *,

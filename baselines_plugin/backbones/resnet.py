@@ -228,6 +228,8 @@ class TinyResNet(MapBackbone):
         seen_once: As for ``resnet``.
     """
 
+    suggested_lr: ClassVar[float] = 1e-3  # for notes on recipes of large backbones
+
     def __init__(
         self,
         *,

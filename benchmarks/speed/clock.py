@@ -21,17 +21,17 @@ def seconds(work: Callable[[], Any], device: torch.device) -> float:
     """Wall time of one call."""
     if device.type == "cuda":
         torch.cuda.synchronize()
-    began = time.perf_counter()
+    start = time.perf_counter()
     work()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def alternated(
     contenders: Mapping[str, Callable[[], Any]], runs: int, device: torch.device
 ) -> dict[str, float]:
-    """Median seconds of each contender, all run in turn so that they share the machine's moods."""
+    """Median seconds of each contender; they take turns, so that all see the same load."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(runs):
         for name, work in contenders.items():
@@ -48,7 +48,7 @@ def peak_mib() -> float:
     """Highest resident memory of the process so far, in MiB."""
     status = Path("/proc/self/status")
     if status.exists():
-        # getrusage would count what the process had been before it became this program.
+        # getrusage counts the memory of the process before this program was loaded, too.
         lines = status.read_text(encoding="ascii", errors="replace").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -56,14 +56,14 @@ def peak_mib() -> float:
 
 
 def extra_mib(work: Callable[[], Any], device: torch.device) -> float:
-    """Peak memory of one call, in MiB, beyond what is held before it; on a GPU that of the GPU."""
+    """Peak memory of one call, in MiB, beyond the memory in use before it; GPU memory on a GPU."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
+        before_gpu = torch.cuda.memory_allocated()
         work()
-        return (torch.cuda.max_memory_allocated() - held) / 2**20
-    # Linux lowers the peak to what is held now; elsewhere what making the inputs took hides as
-    # much of the work's own.
+        return (torch.cuda.max_memory_allocated() - before_gpu) / 2**20
+    # Linux lowers the peak to the memory in use; elsewhere the peak of making the inputs hides as
+    # much of the work's.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = peak_mib()
@@ -72,7 +72,7 @@ def extra_mib(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def in_own_process(script: str, arguments: Sequence[str]) -> Any:
-    """What a script prints as JSON in a process of its own."""
+    """JSON output of a script in a separate process."""
     command = [sys.executable, script, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout)
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(result.stdout)

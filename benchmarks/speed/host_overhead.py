@@ -2,8 +2,8 @@
 
 Prints one JSON line per case: medians of alternating steps in one process, and their ratio. Both
 have their own copy of one model and optimiser and get the same batches, loaded beforehand; the
-host's step is what ``cir train`` calls for each batch. ``same_loss`` says whether the two gave the
-same losses all the way, to 1e-4 of them.
+host's step is that of ``cir train``. ``same_loss`` is true where all losses of the two agree to a
+relative 1e-4.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from cir_plugins.types import Batch
 STEPS = 1000  # of a made-up epoch, for the schedule
 
 
-def made_up(case: str, options: argparse.Namespace, device: torch.device) -> tuple[Method, Batch]:
+def make_case(case: str, options: argparse.Namespace, device: torch.device) -> tuple[Method, Batch]:
     """The method and the batch of a case: pixels for a trained tower, features for a frozen one."""
     torch.manual_seed(0)
     trained = case == "tiny"
@@ -68,7 +68,7 @@ def through_host(method: Method, batch: Batch, settings: TrainSettings) -> Calla
 
 
 def by_hand(method: Method, batch: Batch, settings: TrainSettings) -> Callable[[int], float]:
-    """The step that somebody would write who knows the model, the loss and nothing of the host."""
+    """The step as it is written by hand for this model and loss, without the host."""
     model, log_temperature = method.backbone, method.log_temperature
     optimizer = torch.optim.AdamW(
         [parameter for parameter in method.parameters() if parameter.requires_grad],
@@ -95,9 +95,9 @@ def by_hand(method: Method, batch: Batch, settings: TrainSettings) -> Callable[[
 
 
 def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
-    """The line of a case."""
+    """Result line of a case."""
     device = torch.device(options.device)
-    method, batch = made_up(case, options, device)
+    method, batch = make_case(case, options, device)
     settings = TrainSettings(lr=1e-5, precision="fp32")
     steps = {
         "host": through_host(copy.deepcopy(method), batch, settings),
@@ -111,11 +111,11 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
         losses[name].append(steps[name](number))
 
     for number in range(options.runs + 2):
-        # Each goes first as often as the other: what the first leaves in the caches is the same.
+        # Each is the first as often as the other, so that both find the same caches.
         for name in steps if number % 2 else reversed(steps):
-            took = seconds(lambda name=name, number=number: run(name, number), device)  # type: ignore[misc]
+            duration = seconds(lambda name=name, number=number: run(name, number), device)  # type: ignore[misc]
             if number > 1:  # the first two warm up
-                times[name].append(took)
+                times[name].append(duration)
     host, hand = median(times["host"]), median(times["by_hand"])
     pairs = [one / two for one, two in zip(times["host"], times["by_hand"], strict=True)]
     return {

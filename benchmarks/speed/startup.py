@@ -1,7 +1,7 @@
-"""How long commands and imports take in a fresh process.
+"""Start-up time of commands and imports in a fresh process.
 
-Prints one JSON line per case: median seconds of processes started in turn, and the ratio to a bare
-interpreter and to ``import torch``, which a command that computes nothing should not wait for.
+Prints one JSON line per case: median seconds of processes started in turn, and the ratios to a bare
+interpreter and to ``import torch``. A command that computes nothing should not wait for torch.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ CASES = {
 
 def seconds(arguments: list[str]) -> float:
     """Wall time of a Python process with these arguments."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def measure(runs: int) -> list[dict[str, Any]]:
-    """A line for each case."""
+    """Result lines, one per case."""
     times: dict[str, list[float]] = {name: [] for name in (*OPPONENTS, *CASES)}
     for turn in range(runs + 1):
         for name, arguments in (OPPONENTS | CASES).items():
-            took = seconds(arguments)
+            duration = seconds(arguments)
             if turn:  # the first fills the disk's cache
-                times[name].append(took)
+                times[name].append(duration)
     medians = {name: median(values) for name, values in times.items()}
     from cir_plugins.bench.environment import hardware, versions
 

@@ -1,4 +1,4 @@
-"""On what and with what a suite ran: hardware, versions, commit."""
+"""Hardware, versions and commit of the machine and the code that run a suite."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def hardware() -> dict[str, Any]:
     """Processor, usable cores, torch's threads, and the GPU if there is one."""
     import torch
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": _cpu(), "cores": usable, "threads": torch.get_num_threads(), "gpu": gpu}
+    return {"cpu": _cpu(), "cores": cores, "threads": torch.get_num_threads(), "gpu": gpu}
 
 
 def versions() -> dict[str, str]:
@@ -24,16 +24,16 @@ def versions() -> dict[str, str]:
     import torch
 
     try:
-        own = importlib.metadata.version("cir-plugins")
+        version = importlib.metadata.version("cir-plugins")
     except importlib.metadata.PackageNotFoundError:
-        own = "unknown"  # run from a checkout that is not installed
-    return {"python": platform.python_version(), "torch": torch.__version__, "cir_plugins": own}
+        version = "unknown"  # run from a checkout that is not installed
+    return {"python": platform.python_version(), "torch": torch.__version__, "cir_plugins": version}
 
 
 def commit() -> str | None:
     """The commit of the checkout that this code lies in, with ``-dirty`` if changed, or None."""
     here = Path(__file__)
-    # An installed copy may lie in somebody else's checkout, whose commit says nothing about it.
+    # An installed copy may lie in the checkout of another project, whose commit is not ours.
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return None
     return _git(here.parent, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12")
@@ -41,7 +41,7 @@ def commit() -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(folder), *arguments],
             capture_output=True,
             text=True,
@@ -50,7 +50,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    return result.stdout.strip() or None
 
 
 def _cpu() -> str:

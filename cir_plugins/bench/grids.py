@@ -1,4 +1,4 @@
-"""Retrieval grids: a few queries with the first images of each row's ranking, right ones marked."""
+"""Retrieval grids: a few queries with the top images of each method, positives marked."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ class Cell:
     Attributes:
         name: Image id.
         picture: A data URI of a thumbnail, or "" where the file cannot be read.
-        right: Whether it is an answer of the query.
+        positive: Whether it is a positive of the query.
         target: Whether it is the target.
-        reference: Whether it is the query's own reference.
+        reference: Whether it is the query's reference.
     """
 
     name: str
     picture: str
-    right: bool = False
+    positive: bool = False
     target: bool = False
     reference: bool = False
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The first images that a row finds for a query."""
+    """The top images of a method for a query."""
 
     label: str
     cells: tuple[Cell, ...]
 
     @property
-    def right(self) -> int:
-        """How many of them are positives."""
-        return sum(cell.right for cell in self.cells)
+    def hits(self) -> int:
+        """Number of positives among them."""
+        return sum(cell.positive for cell in self.cells)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A query with every row's first images.
+    """A query with the top images of every method.
 
     Attributes:
         text: What to change.
         split: Name of the split.
         reference: The reference image.
         target: The target.
-        positives: How many images of the gallery are positives.
-        rankings: One per row.
+        positives: Number of positives in the gallery.
+        rankings: One per method.
     """
 
     text: str
@@ -79,11 +79,10 @@ def choose(
 ) -> list[tuple[Split, tuple[Query, ...]]]:
     """Splits with the queries to show, ``count`` in all, spread over the splits; drawn by seed.
 
-    Each of a split's chosen queries has another reference as far as there are enough. Of a triplet
-    that is asked with two texts it is the first, so that every protocol's choice is of the same
-    triplets.
+    Queries of a split have different references as far as there are enough. Of a triplet with two
+    texts the first is taken, so that the triplets are the same under every protocol.
     """
-    chosen = []
+    selection = []
     for place, split in enumerate(splits):
         share = count // len(splits) + (place < count % len(splits))
         queries = [query for query in _first_texts(split) if query.target is not None]
@@ -91,14 +90,14 @@ def choose(
         first = {query.reference: query for query in reversed(queries)}
         spread = [query for query in queries if first[query.reference] is query]
         rest = [query for query in queries if first[query.reference] is not query]
-        picked = frozenset(query.id for query in (spread + rest)[:share])
-        if picked:
-            chosen.append((split, tuple(query for query in split.queries if query.id in picked)))
-    return chosen
+        ids = frozenset(query.id for query in (spread + rest)[:share])
+        if ids:
+            selection.append((split, tuple(query for query in split.queries if query.id in ids)))
+    return selection
 
 
 def triplet_of(query: Query) -> str:
-    """What rankings of a query are kept under: the same however a protocol joins its captions."""
+    """Key of a triplet's rankings, the same however a protocol joins its captions."""
     return f"{query.reference} to {query.target}: {' | '.join(query.captions)}"
 
 
@@ -112,15 +111,15 @@ def _first_texts(split: Split) -> list[Query]:
 
 def grids(records: Sequence[RunRecord], splits: Sequence[Split]) -> list[Grid]:
     """The grids of all triplets that the records hold rankings for, one ranking per record."""
-    shown = [record for record in records if record.rankings]
-    found = []
+    ranked = [record for record in records if record.rankings]
+    result = []
     for split in splits:
         thumbnails = Thumbnails(split.paths)
         for query in _first_texts(split):
-            having = [r for r in shown if triplet_of(query) in r.rankings.get(split.name, {})]
-            if having and query.target is not None:
-                found.append(_grid(query, split, having, thumbnails))
-    return found
+            rows = [r for r in ranked if triplet_of(query) in r.rankings.get(split.name, {})]
+            if rows and query.target is not None:
+                result.append(_grid(query, split, rows, thumbnails))
+    return result
 
 
 def _grid(query: Query, split: Split, records: Sequence[RunRecord], thumbnails: Thumbnails) -> Grid:
@@ -131,7 +130,7 @@ def _grid(query: Query, split: Split, records: Sequence[RunRecord], thumbnails: 
         return Cell(
             name,
             thumbnails[name],
-            right=name in positives,
+            positive=name in positives,
             target=name == query.target,
             reference=name == query.reference,
         )
@@ -160,15 +159,15 @@ class Thumbnails:
     def __init__(self, paths: Mapping[str, Path], side: int = SIDE) -> None:
         self._paths = paths
         self._side = side
-        self._made: dict[str, str] = {}
+        self._uris: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> str:
         """The picture's data URI; "" where it cannot be read, since a page outlives its data."""
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return self._made[name]
+        if name not in self._uris:
+            self._uris[name] = self._data_uri(name)
+        return self._uris[name]
 
-    def _make(self, name: str) -> str:
+    def _data_uri(self, name: str) -> str:
         if name not in self._paths:
             return ""
         try:

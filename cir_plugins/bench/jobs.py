@@ -1,4 +1,4 @@
-"""What a suite runs: each row with each seed, planned before anything runs."""
+"""Jobs of a suite: each entry with each seed, planned before anything runs."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from cir_plugins.training.trainer import BEST
 
 @dataclass(frozen=True)
 class Job:
-    """A row with a seed.
+    """A suite entry with a seed.
 
     Attributes:
-        row: The row.
+        entry: The suite entry.
         seed: The seed.
-        plan: What runs, or None.
+        plan: The plan, or None where there is none.
         reason: Why there is no plan.
         trained: Folder of the finished run that is evaluated instead of training, or None.
     """
 
-    row: SuiteEntry
+    entry: SuiteEntry
     seed: int
     plan: Plan | None
     reason: str = ""
@@ -45,11 +45,11 @@ class Job:
     @property
     def name(self) -> str:
         """Name of the run's folder and files."""
-        return run_name(self.row.label, self.seed)
+        return run_name(self.entry.label, self.seed)
 
     @property
     def fingerprint(self) -> str:
-        """Depends on everything that the run depends on."""
+        """Hash of everything that the run depends on; "" without a plan."""
         if self.plan is None:
             return ""
         content: list[Any] = [write_config(computed(self.plan.config())), environment.versions()]
@@ -62,44 +62,44 @@ class Job:
 def jobs(
     suite: Suite, registry: Registry, run: Mapping[str, Any], runs: Path | None
 ) -> Iterator[Job]:
-    """Every row of a suite with every seed.
+    """Jobs of all entries of a suite with all seeds.
 
     Args:
         suite: With its data folder.
-        registry: Where the parts come from.
-        run: Settings of table ``[run]`` for all rows.
-        runs: Results of an earlier suite whose runs stand in for the rows that train; None to
-            train.
+        registry: Registry of the components.
+        run: Settings of table ``[run]`` for all entries.
+        runs: Results of an earlier suite whose runs replace the training of these entries; None
+            to train.
     """
-    for row in suite.rows:
+    for entry in suite.rows:
         for seed in suite.seeds:
             try:
-                trains = getattr(registry.factory("method", row.method), "trained", True)
+                trains = getattr(registry.factory("method", entry.method), "trained", True)
                 if trains and runs is not None:
-                    yield _evaluated(suite, registry, row, seed, run, runs)
+                    yield _evaluated(suite, registry, entry, seed, run, runs)
                     continue
-                tables = merge(suite.config(row, seed), {"run": run})
+                tables = merge(suite.config(entry, seed), {"run": run})
                 if not trains:
-                    # The suite's training settings are for the rows that train.
+                    # The suite's training settings are for the methods that train.
                     tables = merge(tables, {"train": {"epochs": 0}})
-                yield Job(row, seed, make_plan(registry, *warm_start_layer([tables]), tables))
+                yield Job(entry, seed, make_plan(registry, *warm_start_layer([tables]), tables))
             except CIRError as error:
-                yield Job(row, seed, None, one_line(error))
+                yield Job(entry, seed, None, one_line(error))
 
 
 def _evaluated(
     suite: Suite,
     registry: Registry,
-    row: SuiteEntry,
+    entry: SuiteEntry,
     seed: int,
     run: Mapping[str, Any],
     runs: Path,
 ) -> Job:
-    folder = runs / "runs" / run_name(row.label, seed)
+    folder = runs / "runs" / run_name(entry.label, seed)
     if not (folder / BEST).is_file():
         raise CIRError(f"--runs {runs} has no trained run of this row: {folder} is missing")
     options = {key: value for key, value in suite.data.items() if key not in ("name", "root")}
     name, root = str(suite.data["name"]), Path(str(suite.data["root"]))
     config = read_config(folder / CONFIG)
     tables = merge(retarget(registry, config, name, root, "", options), {"run": run})
-    return Job(row, seed, plan_of_run(folder, registry, tables), trained=folder)
+    return Job(entry, seed, plan_of_run(folder, registry, tables), trained=folder)

@@ -1,4 +1,4 @@
-"""What a suite leaves behind: one record per row and seed, and the files they are kept in."""
+"""Records of a suite, one per entry and seed, and their files."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ _LONGEST = 400
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One row with one seed, finished or failed.
+    """A suite entry with a seed, finished or failed.
 
     Attributes:
-        label: Label of the row.
+        label: Label of the suite entry.
         method: Name of the method.
         seed: Seed of the run.
-        error: Why it failed, in one line; "" for a finished run.
-        seconds: Training and final evaluation.
+        error: Reason of the failure in one line; "" for a finished run.
+        seconds: Time of training and final evaluation.
         parameters: Numbers of parameters, ``trained`` and ``all``.
         updates: Optimiser steps.
         config: The resolved configuration, without this machine's folders.
         report: Data set, protocol, measures by split and on average, queries and gallery.
         curve: Per epoch: loss, validation, mining.
-        rankings: Split -> triplet -> first images of its ranking, for a few queries of one seed.
-        fingerprint: Says whether a later run would be the same.
+        rankings: Split -> triplet -> top images, for a few queries of one seed.
+        fingerprint: Hash of everything that the run depends on.
         values: Measure -> split -> value of each query (Q,), for the main measures.
     """
 
@@ -74,7 +74,7 @@ class RunRecord:
         return run_name(self.label, self.seed)
 
     def line(self) -> dict[str, Any]:
-        """The run in ``results.json``."""
+        """The run as an object of ``results.json``."""
         line: dict[str, Any] = {"label": self.label, "method": self.method, "seed": self.seed}
         if self.error:
             return {**line, "error": self.error}
@@ -88,8 +88,8 @@ class SuiteResult:
 
     Attributes:
         suite: The suite.
-        records: Every row with every seed, in the order they ran.
-        document: What ``results.json`` holds.
+        records: Records of all entries with all seeds, in the order they ran.
+        document: Content of ``results.json``.
         splits: The evaluated splits; empty if every run failed.
         out: Folder of the results.
     """
@@ -111,10 +111,11 @@ class SuiteResult:
         return tuple(record for record in self.records if not record.error)
 
     def show(self, console: Console) -> None:
-        """Print the table, then the failed runs with their reasons."""
-        from cir_plugins.bench.tables import print_table, summary
+        """Print the table, the failed runs with their reasons, and the table's caption."""
+        from cir_plugins.bench.tables import caption, print_table, summary
 
         print_table(summary(self.document), console)
+        console.print(caption(self.document), markup=False, highlight=False)
 
 
 def write_record(record: RunRecord, out: Path) -> None:
@@ -150,9 +151,9 @@ def read_record(name: str, out: Path) -> RunRecord | None:
             for key in arrays.files:
                 split, _, measure = key.rpartition("/")
                 values.setdefault(measure, {})[split] = arrays[key]
-        own = ("label", "method", "seed", "seconds", "parameters", "updates", "config")
+        fields = ("label", "method", "seed", "seconds", "parameters", "updates", "config")
         return RunRecord(
-            **{key: content[key] for key in own},
+            **{key: content[key] for key in fields},
             report={key: content[key] for key in REPORT}
             | {key: content[key] for key in OPTIONAL if key in content},
             curve=tuple(content["curve"]),

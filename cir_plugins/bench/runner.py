@@ -1,4 +1,4 @@
-"""Runs a suite: row by row and seed by seed, past the rows that fail, results kept after each."""
+"""Runs of a suite: entry by entry and seed by seed, results written after each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from cir_plugins.bench import environment, grids
+from cir_plugins.bench.changes import changed_options, changed_suite
 from cir_plugins.bench.jobs import Job, jobs
 from cir_plugins.bench.records import (
     RunRecord,
@@ -29,9 +30,11 @@ from cir_plugins.bench.records import (
 from cir_plugins.bench.results import document
 from cir_plugins.bench.statistics import per_triplet
 from cir_plugins.bench.suite import Suite
-from cir_plugins.bench.tables import markdown, summary
+from cir_plugins.bench.tables import caption, markdown, summary
+from cir_plugins.config.notes import notes
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import plan_component
+from cir_plugins.config.toml import Config
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.registry import Registry
@@ -41,8 +44,9 @@ from cir_plugins.runs.evaluation import Outcome
 from cir_plugins.runs.execute import execute
 from cir_plugins.runs.folder import CONFIG, same_run
 from cir_plugins.runs.load import evaluate_run
+from cir_plugins.runs.lock import run_lock
 
-SHOWN = 10  # images per ranking that a record keeps, for the retrieval grid
+TOP_K = 10  # images per ranking in a record, for the retrieval grid
 
 
 def run_suite(
@@ -54,36 +58,64 @@ def run_suite(
     progress: bool = True,
     run: Mapping[str, Any] | None = None,
     runs: Path | None = None,
+    changes: Config | None = None,
 ) -> SuiteResult:
-    """Every row of a suite with every seed; the files in ``out`` are whole after each of them.
+    """Result of a suite: all entries with all seeds, the files in ``out`` whole after each.
 
-    A run that fails, whatever it fails of, is recorded with its reason and the suite goes on.
+    A run that fails, for whatever reason, is recorded with it and the suite goes on.
 
     Args:
-        suite: What to compare.
-        registry: Where the parts come from.
+        suite: The suite.
+        registry: Registry of the components.
         out: Folder of the results.
-        resume: Take over what an earlier call finished there, and go on with what it began.
+        resume: Keep the runs that an earlier call finished there, and go on with the others.
         progress: Whether progress is shown.
-        run: Settings of table ``[run]`` for all rows, such as ``{"device": "cpu"}``.
-        runs: Results of an earlier suite, on other data perhaps: the rows that train are not
-            trained, its runs of the same labels and seeds are evaluated.
+        run: Settings of table ``[run]`` for all entries, such as ``{"device": "cpu"}``.
+        runs: Results of an earlier suite, perhaps on other data, whose runs of the same labels
+            and seeds are evaluated instead of training.
+        changes: Tables of options for all entries, as of ``--set``; the results name them.
 
     Raises:
         CIRError: Before anything runs, if the suite has no data folder, no row can be planned, or
             ``out`` holds an earlier suite and ``resume`` is not set. Later, if results cannot be
             written.
     """
+    with run_lock(out):
+        return _run_suite(
+            changed_suite(suite, changes or {}, trains=runs is None),
+            registry,
+            out,
+            resume=resume,
+            progress=progress,
+            run=run or {},
+            runs=runs,
+            changed=without_folders(changed_options(changes or {})),
+        )
+
+
+def _run_suite(
+    suite: Suite,
+    registry: Registry,
+    out: Path,
+    *,
+    resume: bool,
+    progress: bool,
+    run: Mapping[str, Any],
+    runs: Path | None,
+    changed: Mapping[str, Any],
+) -> SuiteResult:
     if not resume and any((out / name).exists() for name in ("results.json", "runs")):
         raise CIRError(
             f"{out} holds the results of an earlier suite; accepted: --resume to go on with it, "
             "or another --out"
         )
     suite = suite.pointed_at(None, _data_folder(suite, registry, out, progress))
-    todo = list(jobs(suite, registry, run or {}, runs))
+    todo = list(jobs(suite, registry, run, runs))
     if all(job.plan is None for job in todo):
         raise CIRError(f"no row of suite '{suite.name}' can run; the first: {todo[0].reason}")
-    facts = {
+    if progress:
+        _print_notes(todo)
+    conditions = {
         "hardware": environment.hardware(),
         "versions": environment.versions(),
         "commit": environment.commit(),
@@ -93,19 +125,31 @@ def run_suite(
     content: dict[str, Any] = {}
     for number, job in enumerate(todo, 1):
         if progress:
-            tqdm.write(f"[{number}/{len(todo)}] {job.row.label}, seed {job.seed}", file=sys.stderr)
-        record, seen = _finished(job, out, splits) if resume else (None, ())
+            tqdm.write(
+                f"[{number}/{len(todo)}] {job.entry.label}, seed {job.seed}", file=sys.stderr
+            )
+        record, evaluated = _finished(job, out, splits) if resume else (None, ())
         if record is None:
-            record, seen = _run(job, suite, out, resume=resume, progress=progress)
+            record, evaluated = _run(job, suite, out, resume=resume, progress=progress)
             write_record(record, out)
         if record.error and progress:
             tqdm.write(f"    failed: {record.error}", file=sys.stderr)
         records.append(record)
-        splits = splits or seen
-        content = document(suite, records, splits, facts)
+        splits = splits or evaluated
+        content = document(suite, records, splits, conditions, changed)
         write_json(out / "results.json", content)
-        write_text(out / "results.md", markdown(summary(content)))
+        write_text(out / "results.md", f"{markdown(summary(content))}\n{caption(content)}\n")
     return SuiteResult(suite, tuple(records), content, splits, out)
+
+
+def _print_notes(todo: Sequence[Job]) -> None:
+    """Print the notes on the plans, each once for the rows that have it."""
+    labels: dict[str, dict[str, None]] = {}
+    for job in todo:
+        for note in notes(job.plan) if job.plan is not None and job.trained is None else ():
+            labels.setdefault(note, {})[job.entry.label] = None
+    for note, rows in labels.items():
+        tqdm.write(f"note on {', '.join(rows)}: {note}", file=sys.stderr)
 
 
 def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) -> Path:
@@ -124,11 +168,11 @@ def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) ->
             raise CIRError(f"{folder} was not drawn by this suite; accepted: another --out")
         return folder
     name, options = next(iter(settings.items()))
-    given = {key: options.pop(key) for key in ("images", "seed", "workers") if key in options}
+    arguments = {key: options.pop(key) for key in ("images", "seed", "workers") if key in options}
     generator = plan_component(registry, "generator", name, options).build()
-    # The note comes first: with it and without the folder, which appears whole, all is drawn anew.
+    # The note is written first: the folder appears whole, and without it all is drawn anew.
     write_json(note, suite.make)
-    generator(folder, progress=progress, **given)
+    generator(folder, progress=progress, **arguments)
     return folder
 
 
@@ -147,7 +191,7 @@ def _finished(
 def _run(
     job: Job, suite: Suite, out: Path, *, resume: bool, progress: bool
 ) -> tuple[RunRecord, tuple[Split, ...]]:
-    failed = RunRecord(job.row.label, job.row.method, job.seed, error=job.reason)
+    failed = RunRecord(job.entry.label, job.entry.method, job.seed, error=job.reason)
     if job.plan is None:
         return failed, ()
     traces = out / "errors" / f"{job.name}.txt"
@@ -161,8 +205,8 @@ def _run(
         with_rankings = job.seed == suite.seeds[0]
         return _record(job, outcome, with_rankings=with_rankings), outcome.splits
     except Exception as error:
-        # A suite compares parts of many hands, and what one of them raises (out of memory, a bug
-        # in a plugin) must not cost the rows of the others. The traceback is kept for its author.
+        # A suite compares components of many authors: what one of them raises (out of memory, a
+        # bug in a plugin) must not cost the other rows. The traceback is kept for its author.
         if not isinstance(error, CIRError):
             write_text(traces, traceback.format_exc())
         return replace(failed, error=one_line(error)), ()
@@ -185,8 +229,8 @@ def _record(job: Job, outcome: Outcome, *, with_rankings: bool) -> RunRecord:
         raise CIRError(f"data set '{outcome.plan.data.name}' has no validation split to compare on")
     main = outcome.splits[0].main
     return RunRecord(
-        label=job.row.label,
-        method=job.row.method,
+        label=job.entry.label,
+        method=job.entry.method,
         seed=job.seed,
         seconds=outcome.seconds,
         parameters=outcome.parameters,
@@ -210,12 +254,12 @@ def _record(job: Job, outcome: Outcome, *, with_rankings: bool) -> RunRecord:
 
 
 def _rankings(outcome: Outcome) -> Mapping[str, Mapping[str, Sequence[str]]]:
-    """First images of the rankings of the triplets that the retrieval grid shows."""
-    found: dict[str, dict[str, Sequence[str]]] = {}
+    """Split -> triplet -> top images, for the triplets of the retrieval grid."""
+    result: dict[str, dict[str, Sequence[str]]] = {}
     for split, queries in grids.choose(outcome.splits):
         encoded = encode_split(outcome.method, replace(split, queries=queries), outcome.encoding)
-        ranked = rankings(outcome.method, encoded, SHOWN)
-        found[split.name] = {
+        ranked = rankings(outcome.method, encoded, TOP_K)
+        result[split.name] = {
             grids.triplet_of(query): images for query, images in zip(queries, ranked, strict=True)
         }
-    return found
+    return result

@@ -1,4 +1,4 @@
-"""Picture of a sampler report: sizes of the pools, shares, and score drops."""
+"""Picture of a sampler report: sizes of the negative pools, shares, and score gaps."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from cir_plugins.bench.curves import COLOURS, MARKERS, SETTINGS, STYLES, as_svg
+from cir_plugins.bench.curves import COLOURS, MARKERS, SETTINGS, STYLES, as_svg, epoch_axis
 from cir_plugins.bench.sampling import SamplerReport
 
 SHARES = ("kept", "fallback", "empty", "false_negatives")
@@ -41,12 +40,12 @@ def sampler_png(report: SamplerReport) -> bytes:
 
 
 def sampler_figure(report: SamplerReport) -> Figure:
-    """Three panels: pool sizes and shares by epoch, and drops at the first and last refresh."""
+    """Three panels: pool sizes and shares by epoch, score gaps at first and last refresh."""
     figure = Figure(figsize=(13, 4), layout="constrained")
-    sizes, shares, drops = figure.subplots(1, 3)
+    sizes, shares, gaps = figure.subplots(1, 3)
     _sizes(sizes, report.lines)
     _shares(shares, report.lines)
-    _drops(drops, report.lines)
+    _score_gaps(gaps, report.lines)
     return figure
 
 
@@ -58,9 +57,10 @@ def _sizes(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     axes.plot(epochs, quartiles[:, 1], color=COLOURS[0], marker="o", label="median, quartiles")
     axes.plot(epochs, means, color=COLOURS[1], linestyle="--", marker="s", label="mean")
     axes.set_ylim(bottom=0)
-    axes.set_title("size of the pool")
+    axes.set_title("size of the negative pool")
     axes.set_ylabel("images per query")
-    _epochs(axes)
+    epoch_axis(axes)
+    axes.legend()
 
 
 def _shares(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -81,23 +81,26 @@ def _shares(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylim(-3, 103)
     axes.set_title("shares")
     axes.set_ylabel("share [%]")
-    _epochs(axes)
+    epoch_axis(axes)
+    axes.legend()
 
 
-def _drops(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Histograms of score drops at the first and the last refresh that was mined with the model."""
-    known = [line for line in lines if "drop" in line["mining"]]
-    axes.set_title("score drop from target to pool")
-    if not known:
+def _score_gaps(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Histograms of score gaps at the first and the last refresh with the model's scores."""
+    refreshes = [line for line in lines if "drop" in line["mining"]]
+    axes.set_title("score gap (Δ) from target to negative pool")
+    if not refreshes:
         axes.text(0.5, 0.5, "drawn at random", ha="center", transform=axes.transAxes)
         return
-    inside: list[float] = []
-    for place, line in enumerate([known[0], known[-1]] if len(known) > 1 else known):
-        drop = line["mining"]["drop"]
-        counts = np.asarray(drop["counts"], dtype=float)
-        edges = np.linspace(drop["span"][0], drop["span"][1], len(counts) + 1)
+    bounds: list[float] = []
+    for place, line in enumerate(
+        refreshes if len(refreshes) < 2 else [refreshes[0], refreshes[-1]]
+    ):
+        gap = line["mining"]["drop"]
+        counts = np.asarray(gap["counts"], dtype=float)
+        edges = np.linspace(gap["span"][0], gap["span"][1], len(counts) + 1)
         filled = np.flatnonzero(counts)
-        inside += [float(edges[filled[0]]), float(edges[filled[-1] + 1])]
+        bounds += [float(edges[filled[0]]), float(edges[filled[-1] + 1])]
         axes.stairs(
             100 * counts / counts.sum(),
             edges,
@@ -106,14 +109,8 @@ def _drops(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
             linestyle=STYLES[place],
             linewidth=2,
         )
-    axes.set_xlim(min(0.0, *inside), max(inside))
+    axes.set_xlim(min(0.0, *bounds), max(bounds))
     axes.set_ylim(0, 1.08 * axes.dataLim.ymax)
     axes.set_xlabel("cosine of the target minus cosine of the negative")
-    axes.set_ylabel("share of the pool [%]")
-    axes.legend()
-
-
-def _epochs(axes: Axes) -> None:
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel("share of the negative pool [%]")
     axes.legend()

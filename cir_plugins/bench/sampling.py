@@ -1,4 +1,4 @@
-"""What a sampler left to draw from, refresh by refresh, and whether that is a sign of collapse."""
+"""Negative pools of a run's sampler, refresh by refresh, and alarms where they collapse."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-HEADS = ("epoch", "pool", "quartiles", "fallback", "empty", "false negatives", "kept")
+HEADS = ("epoch", "negative pool", "quartiles", "fallback", "empty", "false negatives", "kept")
 
-# Above these shares most of what is trained on no longer follows the sampler's rule.
+# Above these shares most negatives no longer follow the sampler's rule.
 MOST_EMPTY = 0.5
 MOST_FALLBACK = 0.5
 # In crowd-sourced captions about every tenth candidate near the target is a positive too; at
-# twice that the negatives teach the wrong thing.
+# twice that training pushes positives away.
 MANY_FALSE = 0.2
-# A pool whose drops all lie within one hundredth of the score's range: every candidate scores like
-# the target, which is how collapsed embeddings look from here.
+# Score gaps within one hundredth of the score's range: every candidate scores like the target, as
+# it does with collapsed embeddings.
 NARROW = 0.02
 NARROW_SHARE = 0.95
 
@@ -43,60 +43,62 @@ class SamplerReport:
         return {"refreshes": refreshes, "alarms": list(self.alarms)}
 
 
-def sampler_report(curve: Sequence[Mapping[str, Any]], wanted: int = 1) -> SamplerReport:
+def sampler_report(curve: Sequence[Mapping[str, Any]], count: int = 1) -> SamplerReport:
     """The report of a run's lines; without refreshes where nothing was mined.
 
     Args:
         curve: Lines of ``metrics.jsonl``.
-        wanted: Negatives per query and epoch that the pools have to supply (K).
+        count: Negatives drawn per query and epoch (K).
     """
     lines = tuple(line for line in curve if "mining" in line)
-    found = [
+    alarms = [
         f"epoch {line['epoch'] + 1}: {text}"
         for line in lines
-        for text in _alarms(line["mining"], wanted)
+        for text in _alarms(line["mining"], count)
     ]
-    return SamplerReport(lines, tuple(found))
+    return SamplerReport(lines, tuple(alarms))
 
 
-def drawn(config: Mapping[str, Any]) -> int:
-    """Negatives per query and epoch of a run's resolved configuration; 1 where it does not say."""
+def negatives_per_query(config: Mapping[str, Any]) -> int:
+    """Negatives drawn per query and epoch in a run's resolved configuration; 1 by default."""
     return int(config.get("mining", {}).get("per_query", 1))
 
 
-def _alarms(report: Mapping[str, Any], wanted: int) -> Iterator[str]:
+def _alarms(report: Mapping[str, Any], count: int) -> Iterator[str]:
     if report["empty"] > MOST_EMPTY:
         yield f"{_percent(report['empty'])} of the queries have no negative; widen the bounds"
     if report.get("fallback", 0.0) > MOST_FALLBACK:
         share = _percent(report["fallback"])
         yield f"{share} of the queries are filled from outside the sampler's rule"
     median = report["pool"]["quartiles"][1]
-    if median < wanted:
-        yield f"half of the pools hold at most {median:,.0f} images where {wanted} are drawn"
+    if median < count:
+        yield (
+            f"half of the negative pools hold at most {median:,.0f} images where {count} are drawn"
+        )
     if report.get("false_negatives", 0.0) > MANY_FALSE:
         share = _percent(report["false_negatives"])
-        yield f"{share} of the pools are known positives; raise the lower bound"
+        yield f"{share} of the negative pools are known positives; raise the lower bound"
     narrow = _narrowness(report)
     if narrow > NARROW_SHARE:
         yield (
-            f"{_percent(narrow)} of the pools score within {NARROW} of the target: "
+            f"{_percent(narrow)} of the negative pools score within {NARROW} of the target: "
             "the embeddings may have collapsed"
         )
 
 
 def _narrowness(report: Mapping[str, Any]) -> float:
-    """Share of the pools whose drop lies within ``NARROW`` of 0, a fraction."""
+    """Share of the negatives whose score gap lies within ``NARROW`` of 0, a fraction."""
     if "drop" not in report:
         return 0.0
     low, high = report["drop"]["span"]
     counts = report["drop"]["counts"]
     width = (high - low) / len(counts)
-    inside = [
-        count
-        for place, count in enumerate(counts)
+    narrow = [
+        number
+        for place, number in enumerate(counts)
         if low + place * width >= -NARROW - 1e-9 and low + (place + 1) * width <= NARROW + 1e-9
     ]
-    return float(sum(inside) / max(1, sum(counts)))
+    return float(sum(narrow) / max(1, sum(counts)))
 
 
 def _cells(epoch: int, report: Mapping[str, Any]) -> tuple[str, ...]:

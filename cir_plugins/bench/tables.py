@@ -1,13 +1,19 @@
-"""The table of a suite in Markdown and on the terminal, and the README's block of all results.
+"""Result tables of a suite on the terminal, in Markdown, and between the markers of a document.
 
-``python -m cir_plugins.bench.tables README.md benchmarks/results --check`` says whether the block
-in the README is what the results give; ``--write`` puts it there.
+``python -m cir_plugins.bench.tables FILE... RESULTS --check`` compares the tables in the documents
+with the results; ``--write`` brings them up to date. A start marker may name one result and some of
+its rows:
+
+    <!-- results:start -->                             every result, with headings
+    <!-- results:start all/garments -->                one result
+    <!-- results:start all/garments: dqe, sprc -->     some rows of it
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +21,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cir_plugins.bench.statistics import mean_and_deviation
-from cir_plugins.errors import CIRError
+from cir_plugins.errors import CIRError, unknown_name
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-START, END = "<!-- results:start -->", "<!-- results:end -->"
+END = "<!-- results:end -->"
+_START = re.compile(r"<!-- results:start( [^>]*)? -->")
 RANDOM = "random ranking"
 NONE = "–"
 RANKED = ("gallery", "drop_reference")  # options of a reader that decide what is ranked
 _SHORT = {"recall": "R", "any_recall": "any R", "map": "mAP", "subset_recall": "subset R"}
+
+
+_MEANINGS = {
+    "map": "mAP@k: average precision over all positives.",
+    "recall": "R@k: the annotated target is among the first k.",
+    "any_recall": "any R@k: any positive is.",
+}
 
 
 @dataclass(frozen=True)
@@ -65,13 +79,13 @@ def summary(document: Mapping[str, Any]) -> Table:
     lines = [row for row in document["rows"] if "error" not in row]
     averages, by_split = _columns(document, lines)
     heads = [measure_name(name) for name in averages]
-    own = [f"{split} {measure_name(name)}" for split, name in by_split]
+    split_heads = [f"{split} {measure_name(name)}" for split, name in by_split]
     gap = f"Δ {main_name(document)} [95 %]".replace("  ", " ")
-    header = ("method", *heads, gap, *own, "seconds", "trained parameters")
+    header = ("method", *heads, gap, *split_heads, "seconds", "trained parameters")
     rows = []
     if document["random"]:
-        chance = [_percent(document["random"].get(name)) for name in averages]
-        rows.append((RANDOM, *chance, NONE, *(NONE for _ in by_split), NONE, NONE))
+        expected = [_percent(document["random"].get(name)) for name in averages]
+        rows.append((RANDOM, *expected, NONE, *(NONE for _ in by_split), NONE, NONE))
     for label, runs in _by_label(lines).items():
         cells = [_over_seeds([run["average"].get(name) for run in runs]) for name in averages]
         cells += [_difference(document, label)]
@@ -89,18 +103,18 @@ def _columns(
     document: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Measures of the average, and (split, measure) where there are several splits."""
-    there = {name for line in lines for name in line["average"]}
-    wanted = dict.fromkeys([*document["main"], *document["show"]])
+    measures = {name for line in lines for name in line["average"]}
+    names = dict.fromkeys([*document["main"], *document["show"]])
     splits = dict.fromkeys(split for line in lines for split in line["splits"])
     pairs = [(split, name) for split in splits for name in document["main"]]
-    return [name for name in wanted if name in there], pairs if len(splits) > 1 else []
+    return [name for name in names if name in measures], pairs if len(splits) > 1 else []
 
 
 def _by_label(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    runs: dict[str, list[Mapping[str, Any]]] = {}
     for line in lines:
-        found.setdefault(line["label"], []).append(line)
-    return found
+        runs.setdefault(line["label"], []).append(line)
+    return runs
 
 
 def _difference(document: Mapping[str, Any], label: str) -> str:
@@ -131,12 +145,12 @@ def _mixed(document: Mapping[str, Any]) -> list[str]:
     for option in RANKED:
         values: dict[str, dict[str, None]] = {}
         for row in document["rows"]:
-            given = row.get("config", {}).get("data", {})
-            if option in given:
-                values.setdefault(json.dumps(given[option]), {})[row["label"]] = None
+            options = row.get("config", {}).get("data", {})
+            if option in options:
+                values.setdefault(json.dumps(options[option]), {})[row["label"]] = None
         if len(values) > 1:
-            told = "; ".join(f"{value}: {', '.join(labels)}" for value, labels in values.items())
-            notes.append(f"not one protocol, data.{option} differs: {told}")
+            groups = "; ".join(f"{value}: {', '.join(labels)}" for value, labels in values.items())
+            notes.append(f"not one protocol, data.{option} differs: {groups}")
     return notes
 
 
@@ -151,10 +165,10 @@ def _points(value: float) -> str:
 
 
 def _over_seeds(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return NONE
-    mean, deviation = mean_and_deviation(known)
+    mean, deviation = mean_and_deviation(numbers)
     return _percent(mean) if deviation is None else f"{_percent(mean)} ± {_percent(deviation)}"
 
 
@@ -189,11 +203,32 @@ def print_table(table: Table, console: Console) -> None:
         console.print(Text(note, style="red"))
 
 
+def caption(document: Mapping[str, Any]) -> str:
+    """The line that explains a table's columns: unit, measures, and the row of the differences."""
+    measures = [*document["main"], *document["show"]]
+    sentences = ["Percent."]
+    for kind, text in _MEANINGS.items():
+        if any(name.startswith(kind) for name in measures):
+            sentences.append(text)
+    if document.get("changed"):
+        options = ", ".join(f"{name}={value}" for name, value in document["changed"].items())
+        sentences.insert(0, f"The suite was changed for all rows: {options}.")
+    references = [entry["reference"] for entry in document["differences"]]
+    if references:
+        row = max(references, key=references.count)
+        sentences.append(
+            f"Δ: points of {main_name(document)} against the row `{row}` of this table,"
+            " paired bootstrap over queries."
+        )
+    return " ".join(sentences)
+
+
 def conditions(document: Mapping[str, Any]) -> str:
-    """One line: data, seeds, hardware, versions, commit and day of a suite."""
+    """One line: reader, protocol, counts, seeds, hardware, versions, commit and day of a suite."""
     facts, versions = document["hardware"], document["versions"]
     runs = [row for row in document["rows"] if "error" not in row]
-    data = f"{runs[0]['dataset']} ({runs[0]['protocol']})" if runs else "no finished run"
+    names = f"reader {runs[0]['dataset']}, protocol {runs[0]['protocol']}" if runs else ""
+    data = names or "no finished run"
     counts = [f"{runs[0]['queries']:,} queries", f"{runs[0]['gallery']:,} images"] if runs else []
     seeds = ", ".join(str(seed) for seed in document["seeds"])
     where = facts["gpu"] or f"{facts['cpu']}, {facts['threads']} threads"
@@ -203,61 +238,94 @@ def conditions(document: Mapping[str, Any]) -> str:
     return "; ".join([*parts, document["created"][:10]])
 
 
-def readme_block(folder: Path) -> str:
-    """What the README says about all ``results.json`` below a folder, in the order of their paths.
+def tables_of(folder: Path, result: str = "", labels: Sequence[str] = ()) -> str:
+    """Results below a folder in Markdown: one of them, some rows of it, or all with headings.
 
     Raises:
-        CIRError: If a file cannot be read or is no result of a suite.
+        CIRError: If a file cannot be read or is no result of a suite, or a row is not in it.
     """
-    parts = []
+    if result:
+        document = _read(folder / result / "results.json")
+        return _section(document, labels)
+    sections = []
     for file in sorted(folder.rglob("results.json")):
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-            head = f"### `{document['suite']}` ({file.parent.relative_to(folder).as_posix()})"
-            if document["suite"] == file.parent.name:
-                head = f"### `{document['suite']}`"
-            said = [document["description"]] if document["description"] else []
-            parts += [head, *said, markdown(summary(document)).rstrip(), conditions(document)]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CIRError(
-                f"{file} is no result of a suite: {type(error).__name__} {error}"
-            ) from error
-    return "\n\n".join(parts) if parts else "No results yet."
+        document = _read(file)
+        name = file.parent.relative_to(folder).as_posix()
+        place = "" if document["suite"] == file.parent.name else f" ({name})"
+        description = [document["description"]] if document["description"] else []
+        sections += [f"### `{document['suite']}`{place}", *description, _section(document)]
+    return "\n\n".join(sections) if sections else "No results yet."
 
 
-def with_block(text: str, block: str, name: str) -> str:
-    """The text with the block between the two markers.
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        _section(document)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CIRError(f"{file} is no result of a suite: {type(error).__name__} {error}") from error
+    return document
+
+
+def _section(document: Mapping[str, Any], labels: Sequence[str] = ()) -> str:
+    """The table of a result with its caption and its conditions."""
+    table = summary(document)
+    rows = {row[0]: row for row in table.rows}
+    for label in labels:
+        if label not in rows:
+            raise unknown_name(f"row of suite '{document['suite']}'", label, rows)
+    if labels:
+        table = Table(table.header, tuple(rows[label] for label in labels), table.notes)
+    return "\n\n".join([markdown(table).rstrip(), caption(document), conditions(document)])
+
+
+def with_tables(text: str, results: Path, name: str) -> str:
+    """The text of a document with the tables between its markers as the results give them.
 
     Raises:
-        CIRError: If the markers are not there, each once and in order.
+        CIRError: If no start marker is there, one has no end, or two are the same.
     """
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise CIRError(f"{name} must hold the lines {START} and {END} once, in this order")
-    before, after = text[: text.index(START)], text[text.index(END) :]
-    return f"{before}{START}\n\n{block}\n\n{after}"
+    starts = list(_START.finditer(text))
+    markers = [marker.group() for marker in starts]
+    if not markers or len(set(markers)) < len(markers) or text.count(END) != len(markers):
+        raise CIRError(f"{name} must hold pairs of <!-- results:start --> and {END}, each once")
+    pieces: list[str] = []
+    end = 0
+    for marker, following in zip(starts, [*starts[1:], None], strict=True):
+        stop = text.find(END, marker.end(), following.start() if following else len(text))
+        if stop < 0:
+            raise CIRError(f"{name}: {marker.group()} has no {END} before the next table")
+        result, _, rows = (marker.group(1) or "").partition(":")
+        labels = [label.strip() for label in rows.split(",") if label.strip()]
+        block = tables_of(results, result.strip(), labels)
+        pieces += [text[end : marker.end()], f"\n\n{block}\n\n"]
+        end = stop
+    return "".join([*pieces, text[end:]])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code of the check (1: the block is out of date), or of writing (0)."""
+    """Exit code of the check (1: tables are out of date), or of writing (0)."""
     parser = argparse.ArgumentParser(prog="python -m cir_plugins.bench.tables")
-    parser.add_argument("readme", type=Path)
-    parser.add_argument("results", type=Path)
+    parser.add_argument("documents", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("results", type=Path, metavar="RESULTS")
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--check", action="store_true", help="say whether it is up to date (default)")
-    mode.add_argument("--write", action="store_true", help="bring it up to date")
-    given = parser.parse_args(arguments)
+    mode.add_argument("--check", action="store_true", help="compare only (the default)")
+    mode.add_argument("--write", action="store_true", help="bring the tables up to date")
+    options = parser.parse_args(arguments)
+    outdated = []
     try:
-        old = given.readme.read_text(encoding="utf-8")
-        new = with_block(old, readme_block(given.results), str(given.readme))
-        if given.write:
-            given.readme.write_text(new, encoding="utf-8")
+        for file in options.documents:
+            old = file.read_text(encoding="utf-8")
+            new = with_tables(old, options.results, str(file))
+            if new != old and options.write:
+                file.write_text(new, encoding="utf-8")
+            elif new != old:
+                outdated.append(file)
     except (CIRError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    if new != old and not given.write:
-        sys.stderr.write(f"the results in {given.readme} are out of date: run with --write\n")
-        return 1
-    return 0
+    for file in outdated:
+        sys.stderr.write(f"the results in {file} are out of date: run with --write\n")
+    return int(bool(outdated))
 
 
 if __name__ == "__main__":

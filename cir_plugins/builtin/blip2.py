@@ -168,6 +168,8 @@ class TinyBlip2(Blip2):
         dropout: Dropout of the Q-Former, in [0, 1).
     """
 
+    suggested_lr: ClassVar[float] = 1e-3  # for notes on recipes of large backbones
+
     def __init__(
         self,
         *,

@@ -118,6 +118,8 @@ class TinyClip(Clip):
         resize: As for ``tiny_blip2``.
     """
 
+    suggested_lr: ClassVar[float] = 1e-3  # for notes on recipes of large backbones
+
     def __init__(
         self,
         *,

@@ -1,6 +1,6 @@
 """The command line: ``cir``. One file per group of commands; bodies import what they need.
 
-Whatever a user can mend ends in one message on stderr and exit code 2, without a traceback.
+An error that a user can fix ends in one message on stderr and exit code 2, without a traceback.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import typer
 
 from cir_plugins.cli import bench, convert, data, encode, new_plugin, parts, report, train
 from cir_plugins.cli import eval as evaluation
+from cir_plugins.cli.interrupt import interruption, terminable
 from cir_plugins.errors import CIRError, unknown_name
 
 USAGE = 2
-INTERRUPTED = 130
-# What the system refuses because of the user's disk or rights, not because of a mistake of ours.
-_REFUSED = frozenset(
+# Errors of the user's disk or rights.
+_USER_ERRORS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
         *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EFBIG),
@@ -28,7 +28,7 @@ _REFUSED = frozenset(
 
 
 class _Commands(typer.core.TyperGroup):
-    """Commands whose misspelt names get the nearest ones, and that end quietly when interrupted."""
+    """Commands: misspelt names get the nearest ones, interrupted commands no traceback."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command of that name."""
@@ -37,16 +37,15 @@ class _Commands(typer.core.TyperGroup):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """What the command gives."""
+        """Result of the command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from error
+            raise interruption(error) from error
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(value: bool) -> None:
+    if value:
         from importlib.metadata import version
 
         typer.echo(f"cir-plugins {version('cir-plugins')}")
@@ -92,17 +91,21 @@ def make_app() -> typer.Typer:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 it found errors, 2 wrong input, 130 interrupted.
+    """Run the command line and exit.
+
+    Exit codes: 0 done, 1 errors found, 2 wrong input, 130 interrupted, 143 terminated.
 
     Args:
-        arguments: What follows ``cir``; None for the process's own.
+        arguments: Arguments after ``cir``; None for those of the process.
     """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        make_app()(None if arguments is None else list(arguments), prog_name="cir")
+        with terminable():
+            make_app()(words, prog_name="cir", obj=tuple(words))
     except CIRError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in _REFUSED:
+        if error.errno not in _USER_ERRORS:
             raise
         where = f" {error.filename}" if error.filename else ""
         _fail(f"cannot read or write{where}: {error.strerror}")

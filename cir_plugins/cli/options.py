@@ -51,27 +51,27 @@ def data_options(assignments: list[str] | None) -> dict[str, Any]:
     """The options of a reader among ``--set data.KEY=VALUE`` assignments.
 
     Raises:
-        CIRError: If another table is named, or the data set's name or folder.
+        CIRError: If an option is of another table, or the data set's name or folder.
     """
     from cir_plugins.config.toml import parse_set
 
     tables: Config = parse_set(assignments or [])
-    given = tables.pop("data", {})
+    options = tables.pop("data", {})
     if tables:
         raise CIRError(
-            f"--set {next(iter(tables))}... is of no use here; accepted: data.OPTION=value"
+            f"--set {next(iter(tables))}... has no effect here; accepted: data.OPTION=value"
         )
     for key, option in (("name", "--data"), ("root", "--root")):
-        if key in given:
-            raise CIRError(f"--set data.{key}=... is of no use here; accepted: {option}")
-    return given
+        if key in options:
+            raise CIRError(f"--set data.{key}=... has no effect here; accepted: {option}")
+    return options
 
 
 def need(value: Any, option: str) -> Any:
-    """The value.
+    """The value of an option.
 
     Raises:
-        CIRError: If it is missing; names the option.
+        CIRError: If it is missing.
     """
     if not value:
         raise CIRError(f"{option} is missing; see --help")

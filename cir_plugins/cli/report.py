@@ -15,37 +15,39 @@ def report(
         typer.Option("--out", help="Folder of the files; RUN if left out.", show_default=False),
     ] = None,
 ) -> None:
-    """Report on a run: training curves and what its sampler left to draw from.
+    """Report on a run: training curves and the negative pools of its sampler.
 
     Writes report.html, sampler.json and, where negatives were mined, sampler.png. Exit code 1 if
     there is an alarm.
     """
     from json import dumps
 
-    from cir_plugins.bench.page import write_run_page
+    from cir_plugins.bench.page import Drawing, write_run_page
     from cir_plugins.bench.sampler_picture import sampler_png
-    from cir_plugins.bench.sampling import HEADS, drawn, sampler_report
+    from cir_plugins.bench.sampling import HEADS, negatives_per_query, sampler_report
     from cir_plugins.cli.terminal import make_console, plain_table
     from cir_plugins.files import write_atomically
     from cir_plugins.runs.load import read_run
 
     config, curve = read_run(run)
-    found = sampler_report(curve, drawn(config))
+    mining = sampler_report(curve, negatives_per_query(config))
     folder = out or run
     page, numbers = folder / "report.html", folder / "sampler.json"
-    write_run_page(page, config["method"]["name"], curve, found)
-    write_atomically(numbers, (dumps(found.document(), indent=2) + "\n").encode())
-    written = [page, numbers]
-    if found.lines:
-        written.append(folder / "sampler.png")
-        write_atomically(written[-1], sampler_png(found))
+    write_run_page(page, config["method"]["name"], curve, mining)
+    write_atomically(numbers, (dumps(mining.document(), indent=2) + "\n").encode())
+    files = [page, numbers]
+    if mining.lines:
+        picture = Drawing().draw("sampler.png", lambda: sampler_png(mining), b"")
+        if picture:
+            files.append(folder / "sampler.png")
+            write_atomically(files[-1], picture)
     table = plain_table(*HEADS)
-    for cells in found.cells:
+    for cells in mining.cells:
         table.add_row(*cells)
-    make_console().print(table if found.lines else "no negatives were mined in this run")
-    for file in written:
+    make_console().print(table if mining.lines else "no negatives were mined in this run")
+    for file in files:
         typer.echo(f"written: {file}")
-    for alarm in found.alarms:
+    for alarm in mining.alarms:
         typer.echo(f"alarm: {alarm}", err=True)
-    if found.alarms:
+    if mining.alarms:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Config on the terminal, in plain characters."""
+"""Tables on the terminal, in plain characters."""
 
 from __future__ import annotations
 

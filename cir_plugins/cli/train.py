@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from cir_plugins.cli.interrupt import resumable
 from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, need
 from cir_plugins.errors import SharedError
 
@@ -58,6 +61,7 @@ def train(
     """
     from cir_plugins.config.toml import parse_set, read_config
     from cir_plugins.distributed.rendezvous import Rendezvous, rank_and_world_size
+    from cir_plugins.runs.folder import CONFIG
 
     rendezvous = Rendezvous.of(*rank_and_world_size())
     try:
@@ -67,12 +71,22 @@ def train(
                 method, data, root, seed, device, warm_start, feature_cache
             )
             plan = checked_plan((file, arguments, parse_set(sets or [])), out, resume)
+        print_notes(plan, rendezvous)
         if not dry_run:
-            run_together(plan, out, resume, rendezvous)
+            with resumable(f"cir train --out {quote(str(out))} --resume", Path(out or "") / CONFIG):
+                run_together(plan, out, resume, rendezvous)
         elif rendezvous.rank == 0:
             typer.echo(plan.text(), nl=False)
     except SharedError as error:
         end_all(error, rendezvous)
+
+
+def print_notes(plan: Plan, rendezvous: Rendezvous) -> None:
+    """Print the notes on a plan in the first process."""
+    from cir_plugins.config.notes import notes
+
+    for note in notes(plan) if rendezvous.rank == 0 else ():
+        typer.echo(f"note: {note}", err=True)
 
 
 def checked_plan(layers: Sequence[Config], out: Path | None, resume: bool) -> Plan:
@@ -93,13 +107,18 @@ def run_together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezv
     from cir_plugins.distributed.process_group import open_process_group
     from cir_plugins.encoding.device import resolve_device
     from cir_plugins.runs.execute import execute
+    from cir_plugins.runs.lock import run_lock
 
     with rendezvous.synchronise_errors():
         folder = need(out, "--out RUN")
         if rendezvous.size > 1:
             check_micro_batching(plan, f"{rendezvous.size} processes share it")
         device = resolve_device(plan.run.device)
-    with open_process_group(rendezvous.rank, rendezvous.size, device, rendezvous) as processes:
+    with (
+        open_process_group(rendezvous.rank, rendezvous.size, device, rendezvous) as processes,
+        ExitStack() as stack,
+    ):
+        processes.broadcast(lambda: stack.enter_context(run_lock(folder)))
         outcome = execute(plan, folder, resume=resume, processes=processes)
         if processes.is_main:
             show_report(outcome.report, outcome.evaluation.main_measures)
@@ -112,14 +131,14 @@ def end_all(error: SharedError, rendezvous: Rendezvous) -> NoReturn:
     torchrun ends the others as soon as one has ended. One that has waited for them in vain is
     alone with the error, and prints it.
     """
-    from cir_plugins.distributed.rendezvous import LEAVING
+    from cir_plugins.distributed.rendezvous import EXIT_TIMEOUT
 
     if rendezvous.size == 1:
         raise error
     if rendezvous.rank == 0:
         typer.echo(f"error: {error}", err=True)
     try:
-        rendezvous.listed(patience=LEAVING)
+        rendezvous.all_gather_messages(timeout=EXIT_TIMEOUT)
     except RuntimeError:
         if rendezvous.rank:
             typer.echo(f"error: {error}", err=True)

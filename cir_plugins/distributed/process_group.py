@@ -1,7 +1,7 @@
-"""The processes that train one model together: who does what, and what they tell one another.
+"""The process group of a training run: which rows a process has, and the collectives.
 
-Every process knows the whole plan of a batch, embeds its own part of it and learns the others'
-embeddings, so that all compute the same loss. One process alone exchanges nothing.
+Every process knows the whole plan of a batch, embeds its own shard and gathers the embeddings of
+the others, so that all compute the same loss. One process alone exchanges nothing.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cir_plugins.distributed.rendezvous import Rendezvous, agreement
+from cir_plugins.distributed.rendezvous import Rendezvous, shared_errors
 from cir_plugins.errors import CIRError, SharedError
 from cir_plugins.features import each
 
-BUCKET = 2**24  # numbers summed at a time over the processes
-# How long the others wait for one of them, such as the first one while it validates.
-PATIENCE = timedelta(hours=12)
+GRADIENT_BUCKET = 2**24  # gradient entries summed over the processes at a time
+# How long a collective waits for another process, such as the first one while it validates.
+COLLECTIVE_TIMEOUT = timedelta(hours=12)
 V = TypeVar("V")
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those that train together.
+    """This process and the number of those that train one model together.
 
     Attributes:
         rank: Number of this process.
-        size: How many there are.
+        size: Number of processes.
         device: Where tensors are exchanged; None for one process alone.
     """
 
@@ -47,120 +47,123 @@ class ProcessGroup:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
-    def slices(self, count: int, chunk: int) -> list[range]:
-        """Ranges of ``chunk`` of ``count`` rows; one per process where ``chunk`` is 0."""
-        step = chunk or max(1, -(-count // self.size))
+    def slices(self, count: int, slice_size: int) -> list[range]:
+        """Ranges of ``slice_size`` of ``count`` rows; one per process where ``slice_size`` is 0."""
+        step = slice_size or max(1, -(-count // self.size))
         return [range(start, min(start + step, count)) for start in range(0, count, step)]
 
-    def counts(self, count: int, chunk: int = 0) -> list[int]:
-        """How many of ``count`` rows each process has."""
-        parts = self.slices(count, chunk)
-        return [sum(map(len, self.assigned(parts, rank))) for rank in range(self.size)]
+    def shard_sizes(self, count: int, slice_size: int = 0) -> list[int]:
+        """Number of rows of each process, of ``count`` in all."""
+        slices = self.slices(count, slice_size)
+        return [sum(map(len, self.shard_of(slices, rank))) for rank in range(self.size)]
 
-    def shard(self, count: int, chunk: int = 0) -> range:
-        """Which of ``count`` rows this process has."""
-        counts = self.counts(count, chunk)
-        start = sum(counts[: self.rank])
-        return range(start, start + counts[self.rank])
+    def shard(self, count: int, slice_size: int = 0) -> range:
+        """Rows of this process, of ``count`` in all."""
+        sizes = self.shard_sizes(count, slice_size)
+        start = sum(sizes[: self.rank])
+        return range(start, start + sizes[self.rank])
 
-    def assigned(self, parts: Sequence[V], rank: int | None = None) -> Sequence[V]:
-        """The parts of a process, by default this one: a run of them, the runs in order of rank."""
+    def shard_of(self, items: Sequence[V], rank: int | None = None) -> Sequence[V]:
+        """Consecutive items of a process, by default this one; shards come in order of rank."""
         number = self.rank if rank is None else rank
-        return parts[len(parts) * number // self.size : len(parts) * (number + 1) // self.size]
+        return items[len(items) * number // self.size : len(items) * (number + 1) // self.size]
 
-    def all_gather(self, own: Any, counts: Sequence[int]) -> Any:
+    def all_gather(self, local_rows: Any, sizes: Sequence[int]) -> Any:
         """Rows of all processes in order of rank.
 
         Args:
-            own: Tensor or named tuple of tensors, leading dimension ``counts[rank]``; None where
-                that is 0.
-            counts: Rows of each process.
+            local_rows: Tensor or named tuple of tensors, leading dimension ``sizes[rank]``; None
+                where that is 0.
+            sizes: Number of rows of each process.
         """
         if self.size == 1:
-            return own
-        if 0 in counts:
-            own = self._shaped(own, next(rank for rank, count in enumerate(counts) if count))
-        return each(own, lambda part: self._gather(part, counts))
+            return local_rows
+        if 0 in sizes:
+            source = next(rank for rank, size in enumerate(sizes) if size)
+            local_rows = self._rows_or_empty(local_rows, source)
+        return each(local_rows, lambda tensor: self._gather(tensor, sizes))
 
-    def _shaped(self, own: Any, source: int) -> Any:
-        """Rows as they are, or no rows of the shape that process ``source`` has."""
-        known = None if own is None else each(own, lambda part: part[:0].cpu())
-        empty = self.broadcast(lambda: known, source)
-        return each(empty, lambda part: part.to(self.device)) if own is None else own
+    def _rows_or_empty(self, local_rows: Any, source: int) -> Any:
+        """The rows; where there are none, an empty value in the form of process ``source``."""
+        form = None if local_rows is None else each(local_rows, lambda tensor: tensor[:0].cpu())
+        empty = self.broadcast(lambda: form, source)
+        if local_rows is not None:
+            return local_rows
+        return each(empty, lambda tensor: tensor.to(self.device))
 
-    def _gather(self, part: Tensor, counts: Sequence[int]) -> Tensor:
-        # As bytes, since not every backend sends every dtype; of one length, since gloo wants that.
-        shape, dtype = part.shape[1:], part.dtype
-        sent = part.new_zeros((max(counts), *shape))
-        sent[: len(part)] = part
-        flat = sent.reshape(max(counts), -1).view(torch.uint8)
-        all_rows = [torch.empty_like(flat) for _ in counts]
-        dist.all_gather(all_rows, flat)
-        rows = [
-            got.view(dtype)[:count].view(count, *shape)
-            for got, count in zip(all_rows, counts, strict=True)
+    def _gather(self, tensor: Tensor, sizes: Sequence[int]) -> Tensor:
+        # As bytes, since not every backend sends every dtype; of one length, as gloo requires.
+        shape, dtype = tensor.shape[1:], tensor.dtype
+        padded = tensor.new_zeros((max(sizes), *shape))
+        padded[: len(tensor)] = tensor
+        message = padded.reshape(max(sizes), -1).view(torch.uint8)
+        messages = [torch.empty_like(message) for _ in sizes]
+        dist.all_gather(messages, message)
+        shards = [
+            shard.view(dtype)[:size].view(size, *shape)
+            for shard, size in zip(messages, sizes, strict=True)
         ]
-        return torch.cat(rows)
+        return torch.cat(shards)
 
     def all_reduce_max(self, values: Tensor) -> Tensor:
-        """The highest value of all processes in each place, on the CPU."""
+        """Element-wise maximum over the processes, on the CPU."""
         if self.size == 1:
             return values
-        shared = values.to(self.device)
-        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-        return shared.cpu()
+        maximum = values.to(self.device)
+        dist.all_reduce(maximum, op=dist.ReduceOp.MAX)
+        return maximum.cpu()
 
     def broadcast(self, make: Callable[[], V], source: int = 0) -> V:
-        """What ``make`` gives in process ``source``; it is called in no other.
+        """The value of ``make`` in process ``source``, the only one that calls it.
 
         Raises:
-            SharedError: In all processes, if ``make`` raises a ``CIRError`` in that one.
+            SharedError: In all processes, if ``make`` raises a ``CIRError``.
         """
         if self.size == 1:
             return make()
-        found: list[Any] = [None, None]
+        message: list[Any] = [None, None]  # value, error
         if self.rank == source:
             try:
-                found[0] = make()
+                message[0] = make()
             except CIRError as error:
-                found[1] = str(error)
-        dist.broadcast_object_list(found, src=source, device=self.device)
-        if found[1] is not None:
-            raise SharedError(found[1])
-        value: V = found[0]
+                message[1] = str(error)
+        dist.broadcast_object_list(message, src=source, device=self.device)
+        if message[1] is not None:
+            raise SharedError(message[1])
+        value: V = message[0]
         return value
 
     @contextmanager
     def synchronise_errors(self) -> Iterator[None]:
-        """A context without exchanges at whose end an error of one process is one of all.
+        """A context without collectives; an error of one process is raised in all at its end.
 
         Raises:
-            SharedError: In all processes, that of the first process which has one.
+            SharedError: In all processes, that of the lowest rank which has one.
         """
         if self.size == 1:
             yield
             return
-        with agreement(self._messages):
+        with shared_errors(self._gather_messages):
             yield
 
-    def _messages(self, message: str) -> list[str]:
+    def _gather_messages(self, message: str) -> list[str]:
         """The message of each process, in order of rank; none where all of them are empty."""
-        bad = torch.tensor([int(bool(message))], device=self.device)
-        dist.all_reduce(bad, op=dist.ReduceOp.MAX)
-        return self.all_gather_object(message) if int(bad) else []
+        failure = torch.tensor([int(bool(message))], device=self.device)
+        dist.all_reduce(failure, op=dist.ReduceOp.MAX)
+        return self.all_gather_object(message) if int(failure) else []
 
-    def synchronised(self, items: Iterator[V]) -> Iterator[V]:
-        """The items, of which every process has as many.
+    def synchronise_items(self, items: Iterator[V]) -> Iterator[V]:
+        """The items, of which every process has as many; errors are those of all processes.
 
         Raises:
             SharedError: In all processes, when making an item raises a ``CIRError`` in one.
         """
         while True:
             with self.synchronise_errors():
-                item = list(islice(items, 1))
-            if not item:
+                following = list(islice(items, 1))
+            if not following:
                 return
-            yield item[0]
+            yield following[0]
 
     def all_gather_object(self, value: V) -> list[V]:
         """The value of each process, in order of rank."""
@@ -171,75 +174,77 @@ class ProcessGroup:
         return values
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Make each gradient the sum of those of all processes; none where no process has one."""
+        """Replace each gradient by its sum over the processes; None where no process has one."""
         if self.size == 1:
             return
         trained = list(parameters)
-        there = torch.tensor([int(p.grad is not None) for p in trained], device=self.device)
-        dist.all_reduce(there, op=dist.ReduceOp.MAX)
-        wanted = [p for p, has in zip(trained, there.tolist(), strict=True) if has]
-        for parameter in wanted:
+        mask = torch.tensor([int(p.grad is not None) for p in trained], device=self.device)
+        dist.all_reduce(mask, op=dist.ReduceOp.MAX)
+        reduced = [p for p, there in zip(trained, mask.tolist(), strict=True) if there]
+        for parameter in reduced:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        for bucket in _buckets([p.grad for p in wanted if p.grad is not None]):
-            flat = torch.cat([grad.flatten() for grad in bucket])
+        for bucket in _buckets([p.grad for p in reduced if p.grad is not None]):
+            flat = torch.cat([gradient.flatten() for gradient in bucket])
             dist.all_reduce(flat)
-            for grad, total in zip(
-                bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True
-            ):
-                grad.copy_(total.view_as(grad))
+            sums = torch.split(flat, [gradient.numel() for gradient in bucket])
+            for gradient, total in zip(bucket, sums, strict=True):
+                gradient.copy_(total.view_as(gradient))
 
 
 @contextmanager
 def open_process_group(
     rank: int, size: int, device: torch.device, rendezvous: Rendezvous | None = None
 ) -> Iterator[ProcessGroup]:
-    """A context with the processes that ``torchrun`` started, on its address.
+    """A context with the process group of ``torchrun``'s address.
 
     Args:
         rank: Number of this process.
-        size: How many there are; 1 for this one alone, without a process group.
+        size: Number of processes; 1 for this one alone, without a process group.
         device: ``cuda``, where each process has the GPU of its local rank, or ``cpu``.
-        rendezvous: Where the processes have met already.
+        rendezvous: The processes' rendezvous; None to open it here.
 
     Raises:
         CIRError: If there is no address, no GPU for this process, or no way to exchange tensors;
-            where they have met, a ``SharedError`` in all processes.
+            with a rendezvous, a ``SharedError`` in all processes.
     """
     if size == 1:
         yield ProcessGroup()
         return
     with nullcontext() if rendezvous is None else rendezvous.synchronise_errors():
-        _take_device(rank, device)
-    met = rendezvous or Rendezvous.of(rank, size)
+        _set_device(rank, device)
+    store = (rendezvous or Rendezvous.of(rank, size)).store
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=met.store, rank=rank, world_size=size, timeout=PATIENCE)
+    dist.init_process_group(
+        backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT
+    )
     try:
         yield ProcessGroup(rank, size, torch.device(device.type))
     finally:
         dist.destroy_process_group()
 
 
-def _take_device(rank: int, device: torch.device) -> None:
+def _set_device(rank: int, device: torch.device) -> None:
     if device.type not in ("cpu", "cuda"):
         raise CIRError(f"several processes cannot train on {device.type}; accepted: cpu, cuda")
     if device.type == "cuda":
-        local, there = int(os.environ.get("LOCAL_RANK", rank)), torch.cuda.device_count()
-        if local >= there:
+        local_rank, gpus = int(os.environ.get("LOCAL_RANK", rank)), torch.cuda.device_count()
+        if local_rank >= gpus:
             raise CIRError(
-                f"process {local} of this machine has no GPU; accepted: --nproc-per-node {there}"
+                f"process {local_rank} of this machine has no GPU; "
+                f"accepted: --nproc-per-node {gpus}"
             )
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(local_rank)
 
 
-def _buckets(grads: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Gradients of one dtype, in order, up to ``BUCKET`` numbers at a time."""
+def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Gradients of one dtype, in order, up to ``GRADIENT_BUCKET`` entries at a time."""
     bucket: list[Tensor] = []
-    for grad in grads:
-        full = sum(g.numel() for g in bucket) + grad.numel() > BUCKET
-        if bucket and (full or grad.dtype != bucket[0].dtype):
+    for gradient in gradients:
+        size = sum(g.numel() for g in bucket) + gradient.numel()
+        if bucket and (size > GRADIENT_BUCKET or gradient.dtype != bucket[0].dtype):
             yield bucket
             bucket = []
-        bucket.append(grad)
+        bucket.append(gradient)
     if bucket:
         yield bucket

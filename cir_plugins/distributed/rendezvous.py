@@ -1,4 +1,7 @@
-"""Where processes tell one another what is wrong before they can exchange tensors, and after."""
+"""The rendezvous of several processes: a common store, and errors shared through it.
+
+It works before tensors can be exchanged, while configurations and devices are checked.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from torch.distributed.rendezvous import rendezvous as torch_rendezvous
 
 from cir_plugins.errors import CIRError, SharedError
 
-# How long a process waits for the others to come; those of other machines may load for long.
-COMING = timedelta(minutes=30)
-# How long one that ends with an error waits for the first to tell it.
-LEAVING = timedelta(minutes=1)
+# How long a process waits for the others to start; those of other machines may load for long.
+JOIN_TIMEOUT = timedelta(minutes=30)
+# How long a process that ends with an error waits for the first one to print it.
+EXIT_TIMEOUT = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Rendezvous:
 
     Attributes:
         rank: Number of this process.
-        size: How many there are.
-        store: What all of them read and write; None for one process alone.
+        size: Number of processes.
+        store: Key-value store of all processes; None for one process alone.
     """
 
     rank: int = 0
@@ -41,7 +44,7 @@ class Rendezvous:
 
         Args:
             rank: Number of this process.
-            size: How many there are; 1 for this one alone.
+            size: Number of processes; 1 for this one alone.
 
         Raises:
             CIRError: If there is no address, or no rendezvous there.
@@ -53,7 +56,7 @@ class Rendezvous:
             raise CIRError(f"WORLD_SIZE is {size} without {', '.join(missing)}; accepted: torchrun")
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         try:
-            store, _, _ = next(torch_rendezvous("env://", rank, size, timeout=COMING))
+            store, _, _ = next(torch_rendezvous("env://", rank, size, timeout=JOIN_TIMEOUT))
         except (ValueError, RuntimeError) as error:  # those of the address and of the network
             raise CIRError(
                 f"process {rank} of {size} cannot meet the others at {address}: {error}\n"
@@ -61,57 +64,60 @@ class Rendezvous:
             ) from error
         return cls(rank, size, store)
 
-    def listed(self, message: str = "", patience: timedelta = COMING) -> list[str]:
+    def all_gather_messages(
+        self, message: str = "", timeout: timedelta = JOIN_TIMEOUT
+    ) -> list[str]:
         """The message of each process, in order of rank, once all have read them.
 
         Raises:
-            RuntimeError: If one of the others does not come in time.
+            RuntimeError: If a process has not written its message in time.
         """
         if self.store is None:
             return [message]
-        place = f"cir/{next(self._round)}"
-        self.store.set(f"{place}/said{self.rank}", message)
-        said = [f"{place}/said{rank}" for rank in range(self.size)]
-        self.store.wait(said, patience)
-        found = [self.store.get(name).decode() for name in said]
-        self.store.set(f"{place}/heard{self.rank}", "")
+        prefix = f"cir/{next(self._round)}"
+        messages = [f"{prefix}/message{rank}" for rank in range(self.size)]
+        receipts = [f"{prefix}/receipt{rank}" for rank in range(self.size)]
+        self.store.set(messages[self.rank], message)
+        self.store.wait(messages, timeout)
+        texts = [self.store.get(key).decode() for key in messages]
+        self.store.set(receipts[self.rank], "")
         if self.rank == 0:  # the store may live in this process and end with it
-            heard = [f"{place}/heard{rank}" for rank in range(self.size)]
-            self.store.wait(heard, patience)
-        return found
+            self.store.wait(receipts, timeout)
+        return texts
 
     @contextmanager
     def synchronise_errors(self) -> Iterator[None]:
-        """A context that ends with an error in all processes when it does so in one.
+        """A context; an error of one process is raised in all at its end.
 
         Raises:
-            SharedError: In all processes, that of the first process which has one.
+            SharedError: In all processes, that of the lowest rank which has one.
         """
         if self.store is None:
             yield
             return
-        with agreement(self.listed):
+        with shared_errors(self.all_gather_messages):
             yield
 
 
 @contextmanager
-def agreement(listed: Callable[[str], Iterable[str]]) -> Iterator[None]:
-    """A context that ends with an error in all processes when it does so in one.
+def shared_errors(all_gather: Callable[[str], Iterable[str]]) -> Iterator[None]:
+    """A context; an error of one process is raised in all at its end.
 
     Args:
-        listed: From this process's message, empty for none, those of all in order of rank.
+        all_gather: Messages of all processes in order of rank, from that of this process; an
+            empty message stands for no error.
 
     Raises:
-        SharedError: In all processes, that of the first process which has one.
+        SharedError: In all processes, that of the lowest rank which has one.
     """
     message = ""
     try:
         yield
     except CIRError as error:
         message = str(error)
-    found = next(filter(None, listed(message)), "")
-    if found:
-        raise SharedError(found)
+    first = next(filter(None, all_gather(message)), "")
+    if first:
+        raise SharedError(first)
 
 
 def rank_and_world_size() -> tuple[int, int]:

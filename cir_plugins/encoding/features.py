@@ -170,7 +170,7 @@ class FeatureStore:
         """
         processes = processes or ProcessGroup()
         parts = processes.slices(len(paths), encoding.batch_size)
-        runs = [processes.assigned(parts, rank) for rank in range(processes.size)]
+        runs = [processes.shard_of(parts, rank) for rank in range(processes.size)]
         own = processes.shard(len(paths), encoding.batch_size)
         chunks = _computed(backbone, paths[own.start : own.stop], encoding, "features")
         found: list[list[Features]] = [[] for _ in runs]

@@ -46,7 +46,7 @@ def fill(
         for place in chunks[number]:
             keeper.setdefault(names[place], number)
     with processes.synchronise_errors():
-        mine = processes.assigned(absent)
+        mine = processes.shard_of(absent)
         fresh = encode([paths[i] for number in mine for i in chunks[number]]) if mine else iter(())
         try:
             for number, (_, features) in zip(mine, fresh, strict=True):

@@ -231,6 +231,6 @@ def _embed(
             texts=[query_text(method, row.query, captions) for row in queried],
         )
     return (
-        processes.all_gather(queries[: len(shard)], processes.counts(len(rows))),
-        processes.all_gather(targets[: len(images)], processes.counts(len(pool))),
+        processes.all_gather(queries[: len(shard)], processes.shard_sizes(len(rows))),
+        processes.all_gather(targets[: len(images)], processes.shard_sizes(len(pool))),
     )

@@ -12,6 +12,7 @@ from cir_plugins.config.plan import Plan
 from cir_plugins.config.toml import computed, read_config, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.files import disk_error, write_atomically
+from cir_plugins.runs.lock import LOCK
 from cir_plugins.training.checkpoint import FORMAT
 
 CONFIG, RECORD = "config.toml", "run.json"
@@ -37,7 +38,7 @@ def check_folder(folder: Path, plan: Plan, resume: bool) -> None:
             )
         return
     if folder.is_dir():
-        names = {file.name for file in folder.iterdir()}
+        names = {file.name for file in folder.iterdir()} - {LOCK}
         free = not names or (resume and names <= _UNFINISHED)
     else:
         free = not folder.exists()

@@ -1,10 +1,13 @@
-"""One optimiser step: forward, backward, update; of a batch whole or embedded in micro-batches.
+"""One optimiser step: forward, backward, update; of a whole batch or of micro-batches.
 
-By parts means that the embeddings of all rows are computed first, the loss on all of them gives
-the gradient of each embedding, and every part is then embedded again (or was kept) and handed its
-gradients. Several processes have their own parts of one batch; the gradients of all are summed, not
-averaged, since each process has the loss of the whole batch and only its own rows' share of the
-way back.
+With micro-batches the gradients of the embeddings are cached (GradCache):
+
+1. Each slice of queries or candidates is embedded, without a graph.
+2. The loss of the whole batch gives the gradient of every embedding.
+3. Each slice is embedded again, with a graph, and its cached gradients flow back to the weights.
+
+Several processes embed their own slices of one batch. Their gradients are summed, not averaged:
+each process has the loss of the whole batch, and the way back of its own slices only.
 
 Source: Gao, Zhang, Han, Callan, Scaling Deep Contrastive Learning Batch Size under Memory Limited
 Setup (GradCache), RepL4NLP 2021, arXiv 2101.06983.
@@ -14,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,44 +26,44 @@ from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.device import autocast, move_batch
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError, SharedError
-from cir_plugins.features import concatenate, each, select
+from cir_plugins.features import concatenate, each, select, tensors_of
 from cir_plugins.method import Method
 from cir_plugins.seeds import mix
 from cir_plugins.training.activations import checkpoint_activations, compile_blocks
 from cir_plugins.training.optim import make_optimizer
 from cir_plugins.types import Batch, Features
 
-QUERIES, TARGETS, TERMS = 0, 1, 2  # what the random numbers of a step are drawn for
+QUERIES, CANDIDATES, LOSS_TERMS = 0, 1, 2  # what the random numbers of a step are drawn for
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Rows of one side of a batch that are embedded together.
+class BatchSlice:
+    """Queries or candidates of a batch that are embedded together.
 
     Attributes:
-        side: ``QUERIES`` or ``TARGETS``.
-        rows: Which rows, or columns.
-        seed: Of the random numbers drawn while they are embedded.
+        side: ``QUERIES`` or ``CANDIDATES``.
+        index: Range of rows (queries) or columns (candidates) of the batch's scores.
+        seed: Seed of the random numbers drawn while they are embedded.
     """
 
     side: int
-    rows: range
+    index: range
     seed: int
 
 
 class Step:
-    """Makes optimiser steps.
+    """The optimiser step of a method.
 
     Args:
-        method: What is trained.
+        method: The method to train.
         settings: Optimiser, clipping, micro-batch, checkpointing, compile.
         encoding: Device and precision.
-        seed: Seed of what is drawn while parts are embedded.
+        seed: Seed of what is drawn while slices are embedded.
         processes: The processes that train together.
 
     Raises:
-        CIRError: If the method needs a batch whole and the settings have it in parts, or the
-            backbone cannot be trained as the settings say.
+        CIRError: If the method needs whole batches and the settings divide them, or the backbone
+            cannot be trained with these settings.
     """
 
     def __init__(
@@ -90,7 +92,12 @@ class Step:
             check_micro_batching(method)
 
     def __call__(self, batch: Batch, epoch: int, number: int) -> dict[str, float]:
-        """The terms of a batch, after an update that lowers their sum.
+        """Loss terms of a batch, before the update that lowers their sum.
+
+        Args:
+            batch: The batch.
+            epoch: Epoch, from 0.
+            number: Number of the step in the epoch, from 0.
 
         Raises:
             CIRError: If the loss is no finite number.
@@ -99,23 +106,25 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         where = f"epoch {epoch}, step {number}"
         if self.micro_batched:
-            terms = self._by_parts(batch, (epoch, number), where)
+            terms = self._micro_batched_backward(batch, (epoch, number), where)
         else:
             terms = self._backward(lambda: self.method.loss_terms(batch), where)
         if self.settings.train.clip:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self._trained(), self.settings.train.clip)
+            nn.utils.clip_grad_norm_(self._parameters(), self.settings.train.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return {name: float(value.detach()) for name, value in terms.items()}
 
-    def _trained(self) -> list[nn.Parameter]:
+    def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def _backward(self, make: Callable[[], dict[str, Tensor]], where: str) -> dict[str, Tensor]:
+    def _backward(
+        self, loss_terms: Callable[[], dict[str, Tensor]], where: str
+    ) -> dict[str, Tensor]:
         with autocast(self.encoding.device, self.encoding.dtype):
             try:
-                terms = make()
+                terms = loss_terms()
             except CIRError as error:
                 if self.processes.size == 1:
                     raise
@@ -123,48 +132,65 @@ class Step:
                 raise SharedError(str(error)) from error
             loss = torch.stack(list(terms.values())).sum()
         if not bool(torch.isfinite(loss)):
-            named = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+            values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
             raise SharedError(
-                f"the loss is not finite at {where} ({named}); "
+                f"the loss is not finite at {where} ({values}); "
                 "lower train.lr, set train.clip, or use train.precision=fp32"
             )
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return terms
 
-    def _by_parts(self, batch: Batch, place: tuple[int, int], where: str) -> dict[str, Tensor]:
+    def _micro_batched_backward(
+        self, batch: Batch, place: tuple[int, int], where: str
+    ) -> dict[str, Tensor]:
+        """Loss terms of a batch whose queries and candidates are embedded slice by slice."""
         if self.method.backbone.frozen_features and batch.features is None:
             batch = replace(batch, features=self._frozen_features(batch), images=None)
-        chunk = self.settings.train.micro_batch
-        sides: list[Features] = []
-        kept: list[tuple[Slice, Features]] = []
-        for side, count in ((QUERIES, len(batch.reference)), (TARGETS, len(batch.candidates))):
-            ranges = self.processes.slices(count, chunk)
-            seeds = [mix(self.seed, *place, side, number) for number in range(len(ranges))]
-            parts = [Slice(side, rows, s) for rows, s in zip(ranges, seeds, strict=True)]
-            with torch.set_grad_enabled(not chunk):
-                own = [(part, self._embed(batch, part)) for part in self.processes.assigned(parts)]
-            kept += own
-            whole = concatenate([each(f, torch.Tensor.detach) for _, f in own]) if own else None
-            sides.append(
-                each(self.processes.all_gather(whole, self.processes.counts(count, chunk)), _leaf)
-            )
-        torch.manual_seed(mix(self.seed, *place, TERMS))
+        queries, query_slices = self._embed_slices(batch, QUERIES, len(batch.reference), place)
+        candidates, candidate_slices = self._embed_slices(
+            batch, CANDIDATES, len(batch.candidates), place
+        )
+        torch.manual_seed(mix(self.seed, *place, LOSS_TERMS))
         terms = self._backward(
-            lambda: self.method.loss_terms_from(sides[QUERIES], sides[TARGETS], batch), where
+            lambda: self.method.loss_terms_from(queries, candidates, batch), where
         )
         if not self.processes.is_main:
-            # What the terms themselves are trained by has its gradient in every process.
+            # Gradients of the loss terms' own parameters are the same in every process.
             self.optimizer.zero_grad(set_to_none=True)
-        for part, embedded in kept:
-            again = self._embed(batch, part) if chunk else embedded
-            _back(again, sides[part.side], part.rows)
-        self.processes.all_reduce_gradients(self._trained())
+        for leaves, slices in ((queries, query_slices), (candidates, candidate_slices)):
+            for batch_slice, embeddings in slices:
+                again = (
+                    self._embed(batch, batch_slice)
+                    if self.settings.train.micro_batch
+                    else embeddings
+                )
+                _backward_from(again, leaves, batch_slice.index)
+        self.processes.all_reduce_gradients(self._parameters())
         return terms
+
+    def _embed_slices(
+        self, batch: Batch, side: int, count: int, place: tuple[int, int]
+    ) -> tuple[Features, list[tuple[BatchSlice, Features]]]:
+        """Embeddings of a whole side of a batch as leaves of a graph, and this process's slices."""
+        size = self.settings.train.micro_batch
+        slices = [
+            BatchSlice(side, index, mix(self.seed, *place, side, number))
+            for number, index in enumerate(self.processes.slices(count, size))
+        ]
+        with torch.set_grad_enabled(not size):
+            shard = [(s, self._embed(batch, s)) for s in self.processes.shard_of(slices)]
+        local_rows = (
+            concatenate([each(embeddings, torch.Tensor.detach) for _, embeddings in shard])
+            if shard
+            else None
+        )
+        sizes = self.processes.shard_sizes(count, size)
+        return each(self.processes.all_gather(local_rows, sizes), _leaf), shard
 
     def _frozen_features(self, batch: Batch) -> Features:
         if batch.images is None:
             raise ValueError("a batch needs images or features")
-        if not len(batch.images):  # a process without rows
+        if not len(batch.images):  # a process without a shard of the batch
             return batch.images
         size = self.settings.train.micro_batch or len(batch.images)
         with torch.no_grad(), autocast(self.encoding.device, self.encoding.dtype):
@@ -172,38 +198,38 @@ class Step:
                 [self.method.backbone.features(i) for i in torch.split(batch.images, size)]
             )
 
-    def _embed(self, batch: Batch, part: Slice) -> Features:
-        # The same numbers are drawn when the part is embedded again, and by whichever process.
-        torch.manual_seed(part.seed)
-        rows = slice(part.rows.start, part.rows.stop)
-        index = (batch.reference if part.side == QUERIES else batch.candidates)[rows]
+    def _embed(self, batch: Batch, batch_slice: BatchSlice) -> Features:
+        # The same numbers are drawn when a slice is embedded again, and in whichever process.
+        torch.manual_seed(batch_slice.seed)
+        rows = slice(batch_slice.index.start, batch_slice.index.stop)
+        images = (batch.reference if batch_slice.side == QUERIES else batch.candidates)[rows]
         with autocast(self.encoding.device, self.encoding.dtype):
             if batch.features is None and batch.images is not None:
-                images, index = torch.unique(index, return_inverse=True)
-                features = self.method.features(replace(batch, images=batch.images[images]))
+                distinct, images = torch.unique(images, return_inverse=True)
+                features = self.method.features(replace(batch, images=batch.images[distinct]))
             else:
                 features = self.method.features(batch)
-            seen = select(features, index)
-            if part.side == TARGETS:
-                return self.method.embed_targets(seen)
-            return self.method.embed_queries(seen, rows_of(batch, rows))
+            features = select(features, images)
+            if batch_slice.side == CANDIDATES:
+                return self.method.embed_targets(features)
+            return self.method.embed_queries(features, rows_of(batch, rows))
 
 
 def rows_of(batch: Batch, rows: slice) -> Batch:
-    """The texts of some rows of a batch, without its images and columns."""
-    none = batch.target[:0]
+    """The texts of some queries of a batch, without images and candidates."""
+    empty = batch.target[:0]
     return Batch(
         images=None,
         features=None,
-        reference=none,
-        candidates=none,
-        target=none,
+        reference=empty,
+        candidates=empty,
+        target=empty,
         excluded=batch.excluded[:0],
         text=batch.text[rows],
         tokens={name: tokens[rows] for name, tokens in batch.tokens.items()},
         text_variants={
-            view: {name: tokens[rows] for name, tokens in given.items()}
-            for view, given in batch.text_variants.items()
+            variant: {name: tokens[rows] for name, tokens in tensors.items()}
+            for variant, tensors in batch.text_variants.items()
         },
         triplet_index=None if batch.triplet_index is None else batch.triplet_index[rows],
         changed=batch.changed[rows],
@@ -211,10 +237,10 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
 
 
 def check_micro_batching(method: Method) -> None:
-    """Refuse a method whose batches cannot be embedded in micro-batches.
+    """Check that a method's batches can be embedded in micro-batches.
 
     Raises:
-        CIRError: With the reason.
+        CIRError: With the reason why they cannot.
     """
     accepted = "accepted: train.micro_batch=0 in one process"
     if not method.supports_micro_batches():
@@ -232,17 +258,12 @@ def _leaf(tensor: Tensor) -> Tensor:
     return tensor.requires_grad_() if tensor.is_floating_point() else tensor
 
 
-def _back(embedded: Features, leaves: Features, rows: range) -> None:
-    """Hand the gradients that the leaves got to a part's embeddings, and back to the weights."""
-    pairs: list[tuple[Any, Any]] = (
-        [(embedded, leaves)]
-        if isinstance(embedded, Tensor)
-        else [*zip(embedded, leaves, strict=True)]
-    )
-    trained = [
-        (own, leaf.grad[rows.start : rows.stop])
-        for own, leaf in pairs
-        if own.requires_grad and leaf.grad is not None
-    ]
-    if trained:
-        torch.autograd.backward([own for own, _ in trained], [grad for _, grad in trained])
+def _backward_from(embeddings: Features, leaves: Features, index: range) -> None:
+    """Backward pass of a slice's embeddings with the gradients cached in the leaves."""
+    outputs, gradients = [], []
+    for output, leaf in zip(tensors_of(embeddings), tensors_of(leaves), strict=True):
+        if output.requires_grad and leaf.grad is not None:
+            outputs.append(output)
+            gradients.append(leaf.grad[index.start : index.stop])
+    if outputs:
+        torch.autograd.backward(outputs, gradients)

@@ -1,4 +1,13 @@
-"""The one training loop: mine, step, validate, checkpoint; resumable to the same bits on a CPU."""
+"""The one training loop: mine, step, validate, checkpoint; resumable to the same bits on a CPU.
+
+Where the work of an epoch is done, in the order of the data:
+
+* ``mining/miner.py`` mines negatives for the triplets, in the epochs in which it is due.
+* ``data/batches.py`` plans the epoch's batches and makes a batch from its plan.
+* ``training/loader.py`` runs that in worker processes.
+* ``training/step.py`` computes gradients and updates the weights.
+* ``method.py`` gives a batch's loss terms, with the help of a loss and a sampler.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +41,16 @@ from cir_plugins.training.checkpoint import (
 from cir_plugins.training.loader import Loader
 from cir_plugins.training.optim import Average, Schedule
 from cir_plugins.training.step import Step
-from cir_plugins.types import Batch
 
 LATEST, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
 
-# Measures of the validation splits and the protocol's one number, for a method.
+# A method -> measures of the validation splits and the protocol's main number.
 Validate = Callable[[Method], tuple[Mapping[str, float], float]]
 
 
 @dataclass
 class Progress:
-    """What changes from epoch to epoch and goes into the checkpoint beside the weights.
+    """State of a training run beside the weights; it goes into the checkpoint.
 
     Attributes:
         epoch: Epochs finished.
@@ -64,8 +72,8 @@ class Trainer:
 
     Args:
         method: The method, on its device.
-        table: Training rows.
-        settings: The tables of training settings.
+        table: Training triplets.
+        settings: Training settings.
         folder: Run folder; checkpoints and ``metrics.jsonl`` go here.
         encoding: Device, precision and loader processes.
         seed: Seed of everything drawn.
@@ -102,30 +110,36 @@ class Trainer:
         self.store = self._store(settings.memory.feature_cache_mb)
 
     def fit(self, *, resume: bool = False) -> Progress:
-        """Train from the start, or go on from the latest checkpoint.
+        """Progress after training from the start, or from the latest checkpoint.
+
+        Args:
+            resume: Go on from the latest checkpoint where there is one.
 
         Raises:
             CIRError: If the loss is no longer a finite number, or the disk is full.
         """
         path = self.folder / LATEST
-        there = resume and self.processes.broadcast(path.is_file)
-        if there:
+        if resume and self.processes.broadcast(path.is_file):
             state = self.processes.broadcast(lambda: load_state(path))
             with self.processes.synchronise_errors():
                 self._load(state)
-            self.processes.broadcast(
-                self._log
-            )  # a run cut off after its checkpoint lacks the last line
+            # A run that was cut off between its checkpoint and its log lacks the last line.
+            self.processes.broadcast(self._write_log)
         loader = self._loader()
         for epoch in range(self.progress.epoch, self.settings.train.epochs):
-            self._epoch(epoch, loader)
+            self._train_epoch(epoch, loader)
         return self.progress
 
     def _store(self, limit_mb: int) -> FeatureStore | None:
         self.method.eval()
-        backbone, augment = self.method.backbone, self.settings.train.augment
-        given = backbone, self.table.paths, self.encoding, limit_mb, augment
-        return training_store(*given, self.processes)
+        return training_store(
+            self.method.backbone,
+            self.table.paths,
+            self.encoding,
+            limit_mb,
+            self.settings.train.augment,
+            self.processes,
+        )
 
     def _loader(self) -> Loader:
         source = BatchSource(
@@ -142,10 +156,11 @@ class Trainer:
         )
         return Loader(source, self.encoding, self.store)
 
-    def _epoch(self, epoch: int, loader: Loader) -> None:
-        began = time.perf_counter()
+    def _train_epoch(self, epoch: int, loader: Loader) -> None:
+        """Mine where it is due, take a step on every batch, validate where it is due, save."""
+        start = time.perf_counter()
         line: dict[str, Any] = {"epoch": epoch}
-        self._refresh(epoch, line)
+        self._mine_if_due(epoch, line)
         mined = self.progress.mined
         plans = epoch_plans(
             len(self.table.triplets),
@@ -162,38 +177,34 @@ class Trainer:
         self.method.train()
         self.method.on_epoch(epoch, self.settings.train.epochs)
         sums: dict[str, float] = {}
-        bar = tqdm(
-            self.processes.synchronised(loader.epoch(plans)),
+        batches = tqdm(
+            self.processes.synchronise_items(loader.epoch(plans)),
             total=len(plans),
             desc=f"epoch {epoch + 1}/{self.settings.train.epochs}",
             disable=not self.encoding.progress,
             leave=False,
         )
-        for step, batch in enumerate(bar):
-            for name, value in self._step(batch, epoch, step).items():
-                sums[name] = sums.get(name, 0.0) + value
+        for number, batch in enumerate(batches):
             line["lr"] = self.settings.train.lr * schedule.factor
+            for name, value in self.step(batch, epoch, number).items():
+                sums[name] = sums.get(name, 0.0) + value
+            if self.average is not None:
+                self.average.update(self.method)
+            self.progress.updates += 1
             schedule.step()
         line["loss_terms"] = {name: total / len(plans) for name, total in sums.items()}
         line["loss"] = sum(line["loss_terms"].values())
-        line["seconds"] = time.perf_counter() - began
+        line["seconds"] = time.perf_counter() - start
         self.progress.epoch = epoch + 1
-        self._finish(epoch, line)
+        self._validate_and_save(epoch, line)
 
     def _schedule(self, epoch: int, steps: int) -> Schedule:
         if self.schedule is None:
             self.schedule = Schedule(self.optimizer, self.settings, steps, done=epoch * steps)
         return self.schedule
 
-    def _step(self, batch: Batch, epoch: int, step: int) -> dict[str, float]:
-        terms = self.step(batch, epoch, step)
-        if self.average is not None:
-            self.average.update(self.method)
-        self.progress.updates += 1
-        return terms
-
-    def _refresh(self, epoch: int, line: dict[str, Any]) -> None:
-        """Mine anew where the epoch calls for it."""
+    def _mine_if_due(self, epoch: int, line: dict[str, Any]) -> None:
+        """New mined negatives in the epochs in which the settings have them."""
         settings = self.settings
         if settings.mining.negatives == "batch":
             return
@@ -219,8 +230,8 @@ class Trainer:
         )
         line["mining"] = dict(self.progress.mined.report)
 
-    def _finish(self, epoch: int, line: dict[str, Any]) -> None:
-        """Validate where it is due, and write what a resumed run needs."""
+    def _validate_and_save(self, epoch: int, line: dict[str, Any]) -> None:
+        """Validation where it is due, the best weights so far, and the checkpoint."""
         last = epoch + 1 == self.settings.train.epochs
         every = self.settings.train.validate_every
         due = self.validate is not None and (last or (every and (epoch + 1) % every == 0))
@@ -256,10 +267,10 @@ class Trainer:
             "lines": json.dumps(self.progress.lines),
         }
         save_state(self.folder / LATEST, state)
-        # After the checkpoint, so that the log never tells of more than can be resumed.
-        self._log()
+        # After the checkpoint, so that the log never holds more than can be resumed.
+        self._write_log()
 
-    def _log(self) -> None:
+    def _write_log(self) -> None:
         text = "".join(json.dumps(line) + "\n" for line in self.progress.lines)
         write_atomically(self.folder / METRICS, text.encode())
 
@@ -283,7 +294,7 @@ class Trainer:
 
 
 def _with_tuples(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimiser's state with its betas as the tuple they were."""
+    """State of an optimiser, its betas as a tuple: a checkpoint holds them as a list."""
     groups = [
         {**group, **({"betas": tuple(group["betas"])} if "betas" in group else {})}
         for group in state["param_groups"]

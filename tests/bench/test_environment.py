@@ -10,10 +10,10 @@ from cir_plugins.bench import environment
 
 
 def test_hardware_and_versions() -> None:
-    found = environment.hardware()
-    assert found["threads"] == torch.get_num_threads()
-    assert found["cores"] >= 1
-    assert found["cpu"]
+    hardware = environment.hardware()
+    assert hardware["threads"] == torch.get_num_threads()
+    assert hardware["cores"] >= 1
+    assert hardware["cpu"]
     assert environment.versions()["torch"] == torch.__version__
 
 

@@ -13,29 +13,29 @@ from cir_plugins.data.split import Query, Split
 from tests.bench.toy import record, val_split
 
 
-def query(number: int, reference: str, target: str | None) -> Query:
+def make_query(number: int, reference: str, target: str | None) -> Query:
     positives = (target,) if target else ()
     return Query(str(number), reference, (f"x{number}",), "x", target=target, positives=positives)
 
 
 def split(name: str, references: str) -> Split:
-    queries = tuple(query(i, reference, "t") for i, reference in enumerate(references))
+    queries = tuple(make_query(i, reference, "t") for i, reference in enumerate(references))
     return Split(name, "val", queries, ("t", "u"), {})
 
 
-def test_chosen_queries_are_the_same_for_a_seed_and_spread_over_splits() -> None:
+def test_queries_are_drawn_by_seed_over_all_splits() -> None:
     splits = [split("one", "abcdefgh"), split("two", "abcdefgh"), split("three", "abcdefgh")]
-    found = choose(splits, 7, seed=1)
-    assert [(one.name, len(queries)) for one, queries in found] == [
+    selection = choose(splits, 7, seed=1)
+    assert [(one.name, len(queries)) for one, queries in selection] == [
         ("one", 3),
         ("two", 2),
         ("three", 2),
     ]
-    assert found == choose(splits, 7, seed=1)
-    assert found != choose(splits, 7, seed=2)
+    assert selection == choose(splits, 7, seed=1)
+    assert selection != choose(splits, 7, seed=2)
 
 
-def test_chosen_queries_have_different_references_where_they_can() -> None:
+def test_queries_have_different_references_where_possible() -> None:
     ((_, queries),) = choose([split("one", "aaaaaaaaaabc")], 3)
     assert {one.reference for one in queries} == {"a", "b", "c"}
     ((_, queries),) = choose([split("one", "aaab")], 3)
@@ -43,13 +43,13 @@ def test_chosen_queries_have_different_references_where_they_can() -> None:
 
 
 def test_queries_without_target_are_not_chosen() -> None:
-    blind = Split("s", "val", (query(0, "a", None), query(1, "b", "t")), ("t",), {})
+    blind = Split("s", "val", (make_query(0, "a", None), make_query(1, "b", "t")), ("t",), {})
     ((_, queries),) = choose([blind])
     assert [one.id for one in queries] == ["1"]
     assert choose([replace(blind, queries=blind.queries[:1])]) == []
 
 
-def asked_twice(split: Split) -> Split:
+def with_two_texts(split: Split) -> Split:
     """The split with two queries of each triplet, as protocols of both orders have it."""
     queries = tuple(
         replace(query, id=f"{query.id}.{order}", text=f"text {order}")
@@ -59,24 +59,22 @@ def asked_twice(split: Split) -> Split:
     return replace(split, queries=queries)
 
 
-def test_the_same_triplets_are_chosen_where_each_is_asked_twice() -> None:
+def test_same_triplets_are_drawn_of_queries_with_two_texts() -> None:
     plain = split("one", "abcdefgh")
     ((_, once),) = choose([plain], 3, seed=2)
-    ((_, first),) = choose([asked_twice(plain)], 3, seed=2)
+    ((_, first),) = choose([with_two_texts(plain)], 3, seed=2)
     assert [query.id for query in first] == [f"{query.id}.0" for query in once]
 
 
 @pytest.mark.parametrize("twice_first", [False, True])
-def test_rankings_of_a_triplet_asked_once_and_twice_share_a_grid(
-    tmp_path: Path, twice_first: bool
-) -> None:
+def test_grid_is_shared_by_protocols_of_two_texts(tmp_path: Path, twice_first: bool) -> None:
     made = val_split(tmp_path)
     runs = []
-    for label, kind in (("once", made), ("twice", asked_twice(made))):
+    for label, kind in (("once", made), ("twice", with_two_texts(made))):
         ((_, queries),) = choose([kind], 2)
-        found = {triplet_of(query): [query.target or ""] for query in queries}
-        runs.append(record(label, 0, {"s": [0.0]}, rankings={made.name: found}))
-    shown = grids(runs, [asked_twice(made) if twice_first else made])
+        ranking = {triplet_of(query): [query.target or ""] for query in queries}
+        runs.append(record(label, 0, {"s": [0.0]}, rankings={made.name: ranking}))
+    shown = grids(runs, [with_two_texts(made) if twice_first else made])
     assert len(shown) == 2
     assert all([row.label for row in one.rankings] == ["once", "twice"] for one in shown)
     assert all(one.rankings[0].cells == one.rankings[1].cells for one in shown)
@@ -90,8 +88,8 @@ def pictures(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_thumbnails_fit_a_square(pictures: dict[str, Path]) -> None:
-    made = Thumbnails(pictures, side=40)
-    head, _, data = made["wide"].partition(",")
+    thumbnails = Thumbnails(pictures, side=40)
+    head, _, data = thumbnails["wide"].partition(",")
     assert head == "data:image/jpeg;base64"
     image = Image.open(io.BytesIO(base64.b64decode(data)))
     assert image.size == (40, 40)
@@ -103,30 +101,30 @@ def test_thumbnails_fit_a_square(pictures: dict[str, Path]) -> None:
 
 
 def test_pictures_that_cannot_be_read_are_empty(pictures: dict[str, Path]) -> None:
-    made = Thumbnails(pictures)
-    assert (made["broken"], made["unknown"]) == ("", "")
+    thumbnails = Thumbnails(pictures)
+    assert (thumbnails["broken"], thumbnails["unknown"]) == ("", "")
 
 
-def test_grids_mark_answers_target_and_reference(tmp_path: Path) -> None:
+def test_grids_mark_positives_target_and_reference(tmp_path: Path) -> None:
     made = val_split(tmp_path)
-    asked = made.queries[4]
-    assert asked.target is not None
-    wrong = next(n for n in made.gallery if n not in (*asked.positives, asked.reference))
-    ranking = [asked.reference, wrong, *asked.positives]
+    query = made.queries[4]
+    assert query.target is not None
+    wrong = next(n for n in made.gallery if n not in (*query.positives, query.reference))
+    ranking = [query.reference, wrong, *query.positives]
     runs = [
-        record("shown", 0, {"s": [0.0]}, rankings={made.name: {triplet_of(asked): ranking}}),
+        record("shown", 0, {"s": [0.0]}, rankings={made.name: {triplet_of(query): ranking}}),
         record("no rankings", 1, {"s": [0.0]}),
     ]
     (grid,) = grids(runs, [made])
-    assert (grid.text, grid.split, grid.positives) == (asked.text, made.name, len(asked.positives))
-    assert (grid.reference.name, grid.target.name) == (asked.reference, asked.target)
+    assert (grid.text, grid.split, grid.positives) == (query.text, made.name, len(query.positives))
+    assert (grid.reference.name, grid.target.name) == (query.reference, query.target)
     (row,) = grid.rankings
-    assert (row.label, row.right) == ("shown", len(asked.positives))
+    assert (row.label, row.hits) == ("shown", len(query.positives))
     assert [cell.reference for cell in row.cells] == [
         True,
         False,
-        *(False for _ in asked.positives),
+        *(False for _ in query.positives),
     ]
-    assert [cell.right for cell in row.cells] == [False, False, *(True for _ in asked.positives)]
+    assert [cell.positive for cell in row.cells] == [False, False, *(True for _ in query.positives)]
     assert [cell.target for cell in row.cells][2] is True
     assert all(cell.picture.startswith("data:image/jpeg") for cell in row.cells)

@@ -5,6 +5,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
 from cir_plugins.bench.grids import triplet_of
 from cir_plugins.bench.page import HEADS, write_page, write_run_page
 from cir_plugins.bench.published import Published
@@ -38,7 +40,7 @@ PRINTED = Published(
 
 
 class Links(HTMLParser):
-    """Collects what a page would load, and its tags."""
+    """Tags of a page and the addresses that it loads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,8 +55,8 @@ class Links(HTMLParser):
 
 def runs(tmp_path: Path) -> tuple[list[RunRecord], Path]:
     made = val_split(tmp_path)
-    asked = made.queries[0]
-    ranking = {made.name: {triplet_of(asked): [*asked.positives, asked.reference]}}
+    query = made.queries[0]
+    ranking = {made.name: {triplet_of(query): [*query.positives, query.reference]}}
     curve = (
         {"epoch": 0, "loss": 1.0, "main": 0.5, "mining": AT_RANDOM},
         {"epoch": 1, "loss": 0.5, "main": 0.6, "mining": MINING},
@@ -80,7 +82,7 @@ def test_page_needs_no_other_file(tmp_path: Path) -> None:
     assert not re.search(r"url\(|@import|http", text)
 
 
-def test_page_tells_what_happened(tmp_path: Path) -> None:
+def test_page_shows_table_failures_and_conditions(tmp_path: Path) -> None:
     _, file = runs(tmp_path)
     text = re.sub(r"data:image/[^\"]+", "", file.read_text())
     for part in (
@@ -94,7 +96,7 @@ def test_page_tells_what_happened(tmp_path: Path) -> None:
         "commit abc123",
         "Validation R@10 per epoch",
         "<td>33 / 66 / 98</td><td>25.0 %</td><td>0.4 %</td><td>0.0 %</td><td>–</td>",
-        "2 of 3 right",
+        "2 of 2 found",
         "<h3>first &lt;row&gt;, seed 0</h3>",
     ):
         assert part in text, part
@@ -108,12 +110,12 @@ def test_page_of_failures_only(tmp_path: Path) -> None:
     made = result(suite("a"), [record("a", 0, {"s": [0.0]}, error="why")], ())
     text = write_page(made, tmp_path).read_text()
     assert "failed: a, seed 0: why" in text
-    assert "What is retrieved" not in text
+    assert "Retrieved images" not in text
     assert "Mined negatives" not in text
     assert "<h2>Training</h2>" not in text
 
 
-def test_published_numbers_stand_apart_and_under_the_same_protocol_only(tmp_path: Path) -> None:
+def test_published_numbers_of_the_same_protocol_stand_apart(tmp_path: Path) -> None:
     """Numbers of another gallery beside ours would be read as a comparison."""
     made = val_split(tmp_path)
     named = suite("first", seeds=(0,))
@@ -142,3 +144,28 @@ def test_page_of_a_run_that_mined_nothing(tmp_path: Path) -> None:
     curve = [{"epoch": 0, "loss": 1.0}]
     write_run_page(file, "a", curve, sampler_report(curve))
     assert "No negatives were mined" in file.read_text()
+
+
+def test_page_is_written_without_a_picture_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error of the drawing library lost the page after hours of training."""
+
+    def fail(*_: object) -> str:
+        raise ValueError("no such glyph")
+
+    for name in ("curves.loss_picture", "grids", "sampler_svg"):
+        monkeypatch.setattr(f"cir_plugins.bench.page.{name}", fail)
+    _, file = runs(tmp_path)
+    text = file.read_text()
+    for title in (
+        "Training loss per epoch",
+        "Retrieved images",
+        "Mined negatives of first &lt;row",
+    ):
+        assert f"left out, cannot be drawn: {title}" in text
+    assert "Validation R@10 per epoch" in text
+    assert "ValueError: no such glyph" in caplog.text
+    curve = [{"epoch": 0, "loss": 1.0, "mining": MINING}]
+    write_run_page(tmp_path / "report.html", "a", curve, sampler_report(curve))
+    assert "cannot be drawn" in (tmp_path / "report.html").read_text()

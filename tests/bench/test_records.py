@@ -11,7 +11,7 @@ from cir_plugins.errors import CIRError
 from tests.bench.toy import record
 
 
-def test_a_record_comes_back_from_its_files(tmp_path: Path) -> None:
+def test_record_is_read_back_from_its_files(tmp_path: Path) -> None:
     made = record(
         "Row A",
         3,
@@ -25,12 +25,12 @@ def test_a_record_comes_back_from_its_files(tmp_path: Path) -> None:
         "rows/row-a-seed3.json",
         "values/row-a-seed3.npz",
     ]
-    found = read_record("row-a-seed3", tmp_path)
-    assert found is not None
-    assert found.line() == made.line()
-    assert (found.curve, found.rankings, found.fingerprint) == (made.curve, made.rankings, "f")
-    assert found.values["recall@10"]["merged.val"].tolist() == [0.0, 1.0]
-    assert found.values["recall@10"]["dress.val"].tolist() == [0.5]
+    again = read_record("row-a-seed3", tmp_path)
+    assert again is not None
+    assert again.line() == made.line()
+    assert (again.curve, again.rankings, again.fingerprint) == (made.curve, made.rankings, "f")
+    assert again.values["recall@10"]["merged.val"].tolist() == [0.0, 1.0]
+    assert again.values["recall@10"]["dress.val"].tolist() == [0.5]
 
 
 def test_values_are_plain_arrays(tmp_path: Path) -> None:
@@ -39,12 +39,12 @@ def test_values_are_plain_arrays(tmp_path: Path) -> None:
         assert arrays["s/recall@10"].tolist() == [0.5, 1.0]
 
 
-def test_a_failed_run_is_kept_but_not_read_back(tmp_path: Path) -> None:
+def test_failed_run_is_written_but_not_read_back(tmp_path: Path) -> None:
     failed = record("a", 0, {"s": [0.5]}, error="why")
     write_record(failed, tmp_path)
-    kept = json.loads((tmp_path / "rows" / "a-seed0.json").read_text())
-    assert kept["error"] == "why"
-    assert "average" not in kept
+    content = json.loads((tmp_path / "rows" / "a-seed0.json").read_text())
+    assert content["error"] == "why"
+    assert "average" not in content
     assert read_record("a-seed0", tmp_path) is None
 
 
@@ -63,7 +63,7 @@ def test_damaged_records_are_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "kept"),
+    ("text", "expected"),
     [
         ("image /data/set/images/1.jpg is empty", "image 1.jpg is empty"),
         ("'/data'", "'data'"),
@@ -76,14 +76,14 @@ def test_damaged_records_are_not_read(tmp_path: Path) -> None:
         ("../shared/data", "../shared/data"),
     ],
 )
-def test_absolute_folders_are_left_out(text: str, kept: str) -> None:
-    assert without_folders(text) == kept
+def test_absolute_folders_are_left_out(text: str, expected: str) -> None:
+    assert without_folders(text) == expected
 
 
 def test_folders_are_left_out_of_tables() -> None:
     tables = {"data": {"root": "/a/b", "n": 3, "on": True}, "list": (Path("/c/d"), None)}
-    kept = {"data": {"root": "b", "n": 3, "on": True}, "list": ["d", None]}
-    assert without_folders(tables) == kept
+    expected = {"data": {"root": "b", "n": 3, "on": True}, "list": ["d", None]}
+    assert without_folders(tables) == expected
 
 
 def test_reasons_are_one_line() -> None:

@@ -13,7 +13,7 @@ from tests.bench.toy import ENVIRONMENT, record, suite, val_split
 ZERO = np.zeros(3)
 
 
-def test_document_has_runs_chance_and_conditions(tmp_path: Path) -> None:
+def test_document_has_runs_random_ranking_and_conditions(tmp_path: Path) -> None:
     runs = [record("a", 0, {"s": [1.0, 0.0]}), record("b", 0, {"s": [0.5]}, error="broke")]
     made = document(suite("a", "b"), runs, [val_split(tmp_path)], ENVIRONMENT)
     assert made["suite"] == "made_up"
@@ -36,13 +36,13 @@ def test_difference_uses_the_seeds_both_finished() -> None:
         record("b", 0, {"s": [0.5, 0.5]}),
         record("b", 1, {"s": [0.0, 0.0]}, error="broke"),
     ]
-    (found,) = differences(suite("a", "b", seeds=(0, 1)), runs)
-    assert (found["label"], found["reference"], found["seeds"]) == ("b", "a", [0])
-    assert found["main"] == {"difference": 0.5, "low": 0.5, "high": 0.5}
-    assert found["measures"]["recall@10"] == found["main"]
+    (entry,) = differences(suite("a", "b", seeds=(0, 1)), runs)
+    assert (entry["label"], entry["reference"], entry["seeds"]) == ("b", "a", [0])
+    assert entry["main"] == {"difference": 0.5, "low": 0.5, "high": 0.5}
+    assert entry["measures"]["recall@10"] == entry["main"]
 
 
-def test_difference_averages_seeds_and_goes_to_the_named_row() -> None:
+def test_difference_is_to_the_reference_row_over_seeds() -> None:
     runs = [
         record("a", 0, {"s": [0.0]}),
         record("a", 1, {"s": [0.0]}),
@@ -51,12 +51,12 @@ def test_difference_averages_seeds_and_goes_to_the_named_row() -> None:
         record("c", 0, {"s": [1.0]}),
         record("c", 1, {"s": [1.0]}),
     ]
-    found = differences(suite("a", "b", "c", seeds=(0, 1), c="b"), runs)
-    assert [(one["label"], one["reference"]) for one in found] == [("b", "a"), ("c", "b")]
-    assert [one["main"]["difference"] for one in found] == [0.75, 0.25]
+    result = differences(suite("a", "b", "c", seeds=(0, 1), c="b"), runs)
+    assert [(one["label"], one["reference"]) for one in result] == [("b", "a"), ("c", "b")]
+    assert [one["main"]["difference"] for one in result] == [0.75, 0.25]
 
 
-def test_difference_of_several_main_measures_is_that_of_their_mean() -> None:
+def test_difference_of_several_measures_is_of_their_mean() -> None:
     runs = [
         replace(
             record(label, 0, {"s": [0.0]}),
@@ -64,9 +64,9 @@ def test_difference_of_several_main_measures_is_that_of_their_mean() -> None:
         )
         for label, ten, five in (("a", ZERO, ZERO), ("b", ZERO + 1, ZERO + 0.5))
     ]
-    (found,) = differences(suite("a", "b"), runs)
-    assert found["measures"]["recall@5"]["difference"] == 0.5
-    assert found["main"]["difference"] == 0.75
+    (entry,) = differences(suite("a", "b"), runs)
+    assert entry["measures"]["recall@5"]["difference"] == 0.5
+    assert entry["main"]["difference"] == 0.75
 
 
 def test_no_difference_without_a_finished_reference() -> None:
@@ -74,12 +74,12 @@ def test_no_difference_without_a_finished_reference() -> None:
     assert differences(suite("a", "b"), runs) == []
 
 
-def test_no_difference_between_rows_that_answered_other_queries() -> None:
-    """A row whose protocol asks other triplets once took the whole suite down."""
+def test_no_difference_between_rows_of_other_queries() -> None:
+    """A row whose protocol has other triplets once ended the whole suite."""
     rows = [
         record("first", 0, {"s": [0.0, 1.0]}),
         record("other_queries", 0, {"s": [1.0]}),
         record("same", 0, {"s": [1.0, 1.0]}),
     ]
-    found = differences(suite("first", "other_queries", "same"), rows)
-    assert [difference["label"] for difference in found] == ["same"]
+    result = differences(suite("first", "other_queries", "same"), rows)
+    assert [difference["label"] for difference in result] == ["same"]

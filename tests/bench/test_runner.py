@@ -97,13 +97,13 @@ def test_results_hold_every_run(result: SuiteResult, garments_root: Path) -> Non
     assert (result.out / "results.md").read_text().startswith("| method | mAP@10 | any R@1 |")
 
 
-def test_methods_that_are_not_trained_take_no_epochs(result: SuiteResult) -> None:
+def test_untrained_methods_have_no_epochs(result: SuiteResult) -> None:
     row = next(row for row in result.document["rows"] if row["label"] == "image only")
     assert (row["updates"], row["parameters"]["trained"]) == (0, 0)
     assert row["config"]["train"]["epochs"] == 0
 
 
-def test_nothing_tells_of_this_machine(result: SuiteResult) -> None:
+def test_results_name_no_folder_of_this_machine(result: SuiteResult) -> None:
     files = [*result.out.glob("*.json"), *result.out.glob("rows/*"), *result.out.glob("*.md")]
     assert len(files) == 2 + 10
     for file in files:
@@ -119,7 +119,7 @@ def test_values_of_each_query_average_to_the_measure(result: SuiteResult) -> Non
         assert values.mean() == pytest.approx(record.report["average"]["map@10"])
 
 
-def test_the_first_seed_keeps_rankings_for_the_grid(result: SuiteResult) -> None:
+def test_records_of_first_seed_have_rankings(result: SuiteResult) -> None:
     for record in result.finished:
         if record.seed:
             assert not record.rankings
@@ -131,7 +131,7 @@ def test_the_first_seed_keeps_rankings_for_the_grid(result: SuiteResult) -> None
     assert same[0] == same[1] == same[2]
 
 
-def test_rankings_of_chosen_queries_are_those_of_the_evaluation(result: SuiteResult) -> None:
+def test_rankings_of_the_grid_are_those_of_evaluation(result: SuiteResult) -> None:
     (split,) = result.splits
     place = {triplet_of(query): row for row, query in enumerate(split.queries)}
     for record in result.finished:
@@ -146,9 +146,7 @@ def test_rankings_of_chosen_queries_are_those_of_the_evaluation(result: SuiteRes
             assert values[place[name]] == pytest.approx(total / min(len(positives), 10))
 
 
-def test_a_row_that_asks_both_orders_stands_in_the_grids_of_the_others(
-    tmp_path: Path, garments_root: Path
-) -> None:
+def test_row_of_both_orders_shares_the_grids(tmp_path: Path, garments_root: Path) -> None:
     text = TEXT.partition("[[rows]]")[0].replace("[0, 1]", "[0]")
     rows = "".join(f'\n[[rows]]\nmethod = "{name}"\n' for name in ("image_only", "two_texts"))
     (tmp_path / "s.toml").write_text(text + rows)
@@ -161,7 +159,7 @@ def test_a_row_that_asks_both_orders_stands_in_the_grids_of_the_others(
     assert all(one.rankings[0].cells == one.rankings[1].cells for one in shown)
 
 
-def test_a_page_and_a_table_come_of_it(result: SuiteResult, tmp_path: Path) -> None:
+def test_page_and_table_show_all_rows(result: SuiteResult, tmp_path: Path) -> None:
     text = write_page(result, tmp_path).read_text()
     assert len(text) < 3_000_000
     assert "Mined negatives" in text
@@ -176,15 +174,15 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     execute = runner.execute
 
-    def watch(plan: Any, folder: Path, **options: Any) -> Any:
+    def spy(plan: Any, folder: Path, **options: Any) -> Any:
         names.append(folder.name)
         return execute(plan, folder, **options)
 
-    monkeypatch.setattr(runner, "execute", watch)
+    monkeypatch.setattr(runner, "execute", spy)
     return names
 
 
-def test_resuming_takes_over_what_is_finished(
+def test_resuming_keeps_finished_runs(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = counted(monkeypatch)
@@ -216,7 +214,7 @@ def test_resuming_with_other_settings_runs_anew(
     assert len(names) == 2
 
 
-def test_resuming_with_other_loader_processes_takes_over_and_goes_on(
+def test_resuming_with_other_workers_keeps_finished_runs(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They change no number; a run that was cut off goes on in its own folder."""
@@ -230,27 +228,27 @@ def test_resuming_with_other_loader_processes_takes_over_and_goes_on(
     assert names == ["image-only-seed0", "image-only-seed1", "image-only-seed1"]
 
 
-def test_a_row_starts_from_the_run_it_names(
+def test_entry_starts_from_the_run_it_names(
     result: SuiteResult, tmp_path: Path, garments_root: Path
 ) -> None:
     start = result.out / "runs" / "dqe-seed0"
     text = (
         TEXT.partition("[[rows]]")[0].replace("[0, 1]", "[0]").replace("epochs = 2", "epochs = 1")
     )
-    row = f'method = "dqe"\nrun = {{ start = "{start}" }}\n'
+    row = f'method = "dqe"\nrun = {{ warm_start = "{start}" }}\n'
     (tmp_path / "s.toml").write_text(
         f'{text}[[rows]]\n{row}[[rows]]\nmethod = "contrastive"\n{row.splitlines()[1]}'
     )
     made = read_suite(tmp_path / "s.toml").pointed_at(None, garments_root)
-    found = run_suite(made, registry(), tmp_path / "out", progress=False, run=RUN)
-    (record,) = found.finished
+    other = run_suite(made, registry(), tmp_path / "out", progress=False, run=RUN)
+    (record,) = other.finished
     (whole,) = [r for r in result.finished if (r.label, r.seed) == ("dqe", 0)]
     assert record.curve[0]["loss"] < whole.curve[0]["loss"]
     assert record.config["run"]["warm_start"] == "dqe-seed0"
-    assert "it has method 'dqe', not 'contrastive'" in found.failed[0].error
+    assert "it has method 'dqe', not 'contrastive'" in other.failed[0].error
 
 
-def test_an_interrupt_passes_and_leaves_the_rows_before_it(suite: Suite, tmp_path: Path) -> None:
+def test_interrupt_passes_and_earlier_rows_are_written(suite: Suite, tmp_path: Path) -> None:
     text = TEXT.replace('method = "dqe"', 'method = "interrupted"')
     (tmp_path / "s.toml").write_text(text)
     stopped = read_suite(tmp_path / "s.toml").pointed_at(None, suite.data["root"])
@@ -258,6 +256,19 @@ def test_an_interrupt_passes_and_leaves_the_rows_before_it(suite: Suite, tmp_pat
         run_suite(stopped, registry(), tmp_path / "out", progress=False, run=RUN)
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert [row["label"] for row in rows] == ["contrastive", "contrastive"]
+
+
+def test_changed_suite_says_so_in_its_results(suite: Suite, tmp_path: Path) -> None:
+    small = suite.only(["contrastive"], [0])
+    changes = {"train": {"epochs": 1}, "run": {"feature_cache": str(tmp_path / "cache")}}
+    result = run_suite(
+        small, registry(), tmp_path / "out", progress=False, run=RUN, changes=changes
+    )
+    assert result.document["rows"][0]["config"]["train"]["epochs"] == 1
+    assert result.document["changed"] == {"train.epochs": 1, "run.feature_cache": "cache"}
+    line = "The suite was changed for all rows: train.epochs=1, run.feature_cache=cache."
+    assert line in (tmp_path / "out" / "results.md").read_text()
+    assert line in write_page(result).read_text()
 
 
 def test_drawn_data_is_made_once(suite: Suite, tmp_path: Path) -> None:
@@ -278,7 +289,7 @@ def test_drawn_data_is_made_once(suite: Suite, tmp_path: Path) -> None:
         run_suite(other, registry(), out, resume=True, progress=False, run=RUN)
 
 
-def test_a_suite_without_data_is_refused(suite: Suite, tmp_path: Path) -> None:
+def test_suite_without_data_is_an_error(suite: Suite, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(TEXT)
     bare = read_suite(tmp_path / "s.toml")
     with pytest.raises(CIRError, match="'s' names no data folder; accepted: --root DIR"):
@@ -288,7 +299,7 @@ def test_a_suite_without_data_is_refused(suite: Suite, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_suite_in_which_no_row_can_run_is_refused(suite: Suite, tmp_path: Path) -> None:
+def test_suite_in_which_nothing_can_run_is_an_error(suite: Suite, tmp_path: Path) -> None:
     hopeless = suite.only(["no such option"])
     with pytest.raises(CIRError, match=r"no row of suite 'small' can run; the first: .*'epoch'"):
         run_suite(hopeless, registry(), tmp_path / "out", progress=False)

@@ -11,7 +11,7 @@ from cir_plugins.bench.sampling import SamplerReport, sampler_report
 
 POOL = {"mean": 9.0, "quartiles": [8.0, 9.0, 10.0]}
 AT_RANDOM: dict[str, Any] = {"pool": POOL, "empty": 0.0, "false_negatives": 0.0}
-DROPS = {"drop": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]}}
+GAPS = {"drop": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]}}
 
 
 def report(*minings: dict[str, Any]) -> SamplerReport:
@@ -19,14 +19,14 @@ def report(*minings: dict[str, Any]) -> SamplerReport:
 
 
 def test_png_is_a_picture_of_the_stated_size() -> None:
-    with Image.open(io.BytesIO(sampler_png(report(AT_RANDOM, {**AT_RANDOM, **DROPS})))) as image:
+    with Image.open(io.BytesIO(sampler_png(report(AT_RANDOM, {**AT_RANDOM, **GAPS})))) as image:
         assert image.format == "PNG"
         assert image.size == (1560, 480)
         assert len(image.convert("RGB").getcolors(1 << 20)) > 50
 
 
 def test_first_and_last_refresh_have_a_histogram_each() -> None:
-    mined = {**AT_RANDOM, **DROPS}
+    mined = {**AT_RANDOM, **GAPS}
     histograms = [
         len(sampler_figure(report(*minings)).axes[2].patches)
         for minings in ([AT_RANDOM], [AT_RANDOM, mined], [mined, mined, mined])
@@ -35,7 +35,7 @@ def test_first_and_last_refresh_have_a_histogram_each() -> None:
 
 
 def test_the_same_report_gives_the_same_bytes() -> None:
-    made = report(AT_RANDOM, {**AT_RANDOM, **DROPS})
+    made = report(AT_RANDOM, {**AT_RANDOM, **GAPS})
     assert sampler_svg(made) == sampler_svg(made)
     assert sampler_svg(made).startswith("data:image/svg+xml;base64,")
 

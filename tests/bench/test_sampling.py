@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cir_plugins.bench.sampling import HEADS, drawn, sampler_report
+from cir_plugins.bench.sampling import HEADS, negatives_per_query, sampler_report
 
 HEALTHY: dict[str, Any] = {
     "pool": {"mean": 66.4, "quartiles": [33.0, 66.0, 98.0]},
@@ -12,14 +12,14 @@ HEALTHY: dict[str, Any] = {
     "false_negatives": 0.05,
     "fallback": 0.1,
     "kept": 0.8,
-    # Four bins of width 1: all drops between 0 and 2.
+    # Four bins of width 1: all score gaps between 0 and 2.
     "drop": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]},
 }
 
 
 def alarms(**changed: Any) -> tuple[str, ...]:
     line = {"epoch": 1, "mining": {**HEALTHY, **changed}}
-    return sampler_report([{"epoch": 0, "loss": 1.0}, line], wanted=2).alarms
+    return sampler_report([{"epoch": 0, "loss": 1.0}, line], count=2).alarms
 
 
 def test_a_healthy_sampler_raises_no_alarm() -> None:
@@ -32,7 +32,7 @@ def test_a_healthy_sampler_raises_no_alarm() -> None:
         ({"empty": 0.51}, "51.0 % of the queries have no negative"),
         ({"fallback": 0.6}, "60.0 % of the queries are filled from outside"),
         ({"pool": {"mean": 3.0, "quartiles": [0.0, 1.0, 9.0]}}, "at most 1 images where 2 are"),
-        ({"false_negatives": 0.25}, "25.0 % of the pools are known positives"),
+        ({"false_negatives": 0.25}, "25.0 % of the negative pools are known positives"),
     ],
 )
 def test_each_sign_of_collapse_has_its_alarm(changed: dict[str, Any], message: str) -> None:
@@ -41,17 +41,17 @@ def test_each_sign_of_collapse_has_its_alarm(changed: dict[str, Any], message: s
     assert message in alarm
 
 
-def test_candidates_that_all_score_like_the_target_raise_an_alarm() -> None:
-    """Collapsed embeddings leave quantile zones full: only the drops tell."""
+def test_candidates_that_score_like_the_target_raise_an_alarm() -> None:
+    """Collapsed embeddings leave mid-zones by quantile full: only the score gaps show it."""
     counts = [0] * 200
     counts[100], counts[130] = 96, 4  # bins of 0.02 from -2: [0, 0.02) and [0.6, 0.62)
     (alarm,) = alarms(drop={"span": [-2.0, 2.0], "counts": counts})
-    assert "96.0 % of the pools score within 0.02 of the target" in alarm
+    assert "96.0 % of the negative pools score within 0.02 of the target" in alarm
     counts[100], counts[130] = 90, 10
     assert alarms(drop={"span": [-2.0, 2.0], "counts": counts}) == ()
 
 
-def test_refreshes_drawn_at_random_have_no_fallback_and_no_drops() -> None:
+def test_random_refreshes_have_no_fallback_and_no_gaps() -> None:
     at_random = {"pool": HEALTHY["pool"], "empty": 0.0, "false_negatives": 0.0}
     report = sampler_report([{"epoch": 0, "mining": at_random}])
     assert report.alarms == ()
@@ -65,5 +65,5 @@ def test_document_holds_every_number() -> None:
 
 
 def test_number_drawn_comes_from_the_configuration() -> None:
-    assert drawn({"mining": {"per_query": 4}}) == 4
-    assert drawn({}) == 1
+    assert negatives_per_query({"mining": {"per_query": 4}}) == 4
+    assert negatives_per_query({}) == 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,19 +11,21 @@ from rich.console import Console
 from cir_plugins.bench.records import RunRecord
 from cir_plugins.bench.tables import (
     END,
-    START,
     Table,
+    caption,
     conditions,
     main,
     markdown,
     measure_name,
     print_table,
-    readme_block,
     summary,
-    with_block,
+    tables_of,
+    with_tables,
 )
 from cir_plugins.errors import CIRError
 from tests.bench.toy import record, result, suite, val_split
+
+START = "<!-- results:start -->"
 
 
 def runs() -> list[RunRecord]:
@@ -60,18 +63,18 @@ def test_summary_by_hand(tmp_path: Path) -> None:
     assert found.notes == ("failed: third, seeds 0, 1: no room",)
 
 
-def test_rows_under_several_protocols_are_told(tmp_path: Path) -> None:
+def test_rows_under_several_protocols_have_a_note(tmp_path: Path) -> None:
     made = suite("first", "second", "third")
 
-    def told(*dropped: bool) -> tuple[str, ...]:
+    def notes(*dropped: bool) -> tuple[str, ...]:
         records = [
             record(label, 0, {"s": [0.0, 1.0]}, config={"data": {"drop_reference": drop}})
             for label, drop in zip(("first", "second", "third"), dropped, strict=True)
         ]
         return summary(result(made, records, (val_split(tmp_path),)).document).notes
 
-    assert not told(True, True, True)
-    assert told(False, True, False) == (
+    assert not notes(True, True, True)
+    assert notes(False, True, False) == (
         "not one protocol, data.drop_reference differs: false: first, third; true: second",
     )
 
@@ -132,8 +135,8 @@ def test_conditions_are_one_line(tmp_path: Path) -> None:
     made = result(suite("first"), [record("first", 0, {"s": [1.0]})], (val_split(tmp_path),))
     line = conditions({**made.document, "created": "2026-01-02T03:04:05+00:00"})
     assert line == (
-        "fashioniq (merged); 4 queries; 9 images; seeds 0; A CPU, 2 threads; torch 2.6.0; "
-        "commit abc123; 2026-01-02"
+        "reader fashioniq, protocol merged; 4 queries; 9 images; seeds 0; A CPU, 2 threads; "
+        "torch 2.6.0; commit abc123; 2026-01-02"
     )
 
 
@@ -147,32 +150,78 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def test_readme_block_has_every_result(results: Path) -> None:
-    block = readme_block(results)
+def test_a_document_has_every_result(results: Path) -> None:
+    block = tables_of(results)
     assert block.startswith("### `made_up`\n\nA <made-up> comparison.\n\n| method |")
     assert "\n\n### `made_up` (other)\n\n" in block
     assert block.count("| second | 75.0 ± 35.4 |") == 2
-    assert readme_block(results / "made_up" / "none") == "No results yet."
+    assert tables_of(results / "made_up" / "none") == "No results yet."
 
 
-def test_readme_is_checked_and_written(
+def test_one_result_and_some_of_its_rows(results: Path) -> None:
+    block = tables_of(results, "other", ["second"])
+    assert block.startswith("| method |")
+    assert "| second | 75.0 ± 35.4 |" in block
+    assert "| first |" not in block
+    with pytest.raises(CIRError, match=r"secnd.*second"):
+        tables_of(results, "other", ["secnd"])
+    with pytest.raises(CIRError, match=r"none.results\.json is no result of a suite"):
+        tables_of(results, "none")
+
+
+def test_caption_names_the_row_compared_with(tmp_path: Path) -> None:
+    """A difference without its reference was read as one to another method."""
+    made = result(suite("first", "second"), runs()[:3], (val_split(tmp_path),)).document
+    assert caption({**made, "show": ["any_recall@1"]}) == (
+        "Percent. R@k: the annotated target is among the first k. any R@k: any positive is. "
+        "Δ: points of R@10 against the row `first` of this table, paired bootstrap over queries."
+    )
+    assert caption({**made, "main": ["map@10"], "show": [], "differences": []}) == (
+        "Percent. mAP@k: average precision over all positives."
+    )
+
+
+def test_documents_are_checked_and_written(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme = tmp_path / "README.md"
+    readme, page = tmp_path / "README.md", tmp_path / "results.md"
     readme.write_text(f"# Before\n\n{START}\nold\n{END}\n\nafter\n")
-    assert main([str(readme), str(results), "--check"]) == 1
-    assert "out of date: run with --write" in capsys.readouterr().err
-    assert main([str(readme), str(results), "--write"]) == 0
-    assert main([str(readme), str(results)]) == 0
+    page.write_text(
+        f"<!-- results:start other: first -->\n{END}\n\n## B\n\n"
+        f"<!-- results:start made_up -->\n{END}\n"
+    )
+    files = [str(readme), str(page), str(results)]
+    assert main([*files, "--check"]) == 1
+    message = capsys.readouterr().err
+    assert f"{readme} are out of date: run with --write" in message
+    assert f"{page} are out of date: run with --write" in message
+    assert main([*files, "--write"]) == 0
+    assert main(files) == 0
     text = readme.read_text()
     assert text.startswith(f"# Before\n\n{START}\n\n### `made_up`")
     assert text.endswith(f"\n\n{END}\n\nafter\n")
+    first, second = page.read_text().split("## B")
+    assert "| second |" not in first
+    assert "| second |" in second
     (results / "made_up" / "results.json").write_text("{")
-    assert main([str(readme), str(results), "--check"]) == 2
+    assert main([*files, "--check"]) == 2
     assert "is no result of a suite: JSONDecodeError" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["", START, f"{END}{START}", f"{START}{END}{START}{END}"])
-def test_readme_needs_both_markers(text: str) -> None:
-    with pytest.raises(CIRError, match="X must hold the lines"):
-        with_block(text, "block", "X")
+@pytest.mark.parametrize(
+    "text",
+    ["", START, f"{END}{START}", f"{START}{START}{END}", f"{START}{END}{END}", f"{START}{END}" * 2],
+)
+def test_markers_must_be_pairs(text: str, tmp_path: Path) -> None:
+    """A table without its end marker would be written over the rest of the page."""
+    with pytest.raises(CIRError, match=f"X.*{END}"):
+        with_tables(text, tmp_path, "X")
+
+
+def test_every_result_is_in_the_documentation() -> None:
+    """A result that no page shows is a result that nobody can weigh."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "results.md").read_text(encoding="utf-8")
+    folder = root / "benchmarks" / "results"
+    names = {file.parent.relative_to(folder).as_posix() for file in folder.rglob("results.json")}
+    assert set(re.findall(r"<!-- results:start ([^:>]*) -->", page)) == names

@@ -1,4 +1,4 @@
-"""Components for suites that run in a second, methods that fail in different ways, made-up results."""
+"""Components for suites that run in a second, failing methods, and made-up results."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class Interrupted(Broken):
 
 
 class TwoTexts(ImageOnly):
-    """Asks each triplet with both orders of its captions."""
+    """Has two queries of each triplet, one per order of its captions."""
 
     recipe = replace(ImageOnly.recipe, datasets={"fashioniq": {"data.caption_mode": "both_orders"}})
 
 
 def registry() -> Registry:
-    """The built-in parts, DQE's, and those of the tests."""
+    """The built-in components, DQE's, and those of the tests."""
 
     @hookimpl
     def cir_backbones() -> Mapping[str, Callable[..., Any]]:
@@ -75,7 +75,7 @@ def registry() -> Registry:
 
 
 def rows(*labels: str, **compare: str) -> tuple[SuiteEntry, ...]:
-    """Rows of method ``contrastive``."""
+    """Suite entries of method ``contrastive``."""
     return tuple(
         SuiteEntry(label, {"method": {"name": "contrastive"}}, compare.get(label, ""))
         for label in labels
@@ -83,7 +83,7 @@ def rows(*labels: str, **compare: str) -> tuple[SuiteEntry, ...]:
 
 
 def suite(*labels: str, seeds: tuple[int, ...] = (0,), **compare: str) -> Suite:
-    """A suite of such rows."""
+    """A suite of such entries."""
     return Suite(
         "made_up",
         "made_up.toml",
@@ -97,10 +97,10 @@ def suite(*labels: str, seeds: tuple[int, ...] = (0,), **compare: str) -> Suite:
 
 def record(label: str, seed: int, values: Mapping[str, list[float]], **other: Any) -> RunRecord:
     """A finished run: split -> value of each query under its one main measure ``recall@10``."""
-    arrays = {split: np.array(given) for split, given in values.items()}
+    arrays = {split: np.array(queries) for split, queries in values.items()}
     splits = {
-        split: {"recall@10": float(given.mean()), "recall@5": 0.25}
-        for split, given in arrays.items()
+        split: {"recall@10": float(queries.mean()), "recall@5": 0.25}
+        for split, queries in arrays.items()
     }
     average = {
         name: sum(measures[name] for measures in splits.values()) / len(splits)

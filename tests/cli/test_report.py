@@ -61,11 +61,11 @@ def test_report_of_a_run_that_mined_nothing(cir: Call, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", '{"epoch": 0}\n{"ep'])
-def test_report_of_a_damaged_run_is_refused(cir: Call, tmp_path: Path, text: str) -> None:
+def test_report_of_a_damaged_run_is_an_error(cir: Call, tmp_path: Path, text: str) -> None:
     run = made_run(tmp_path / "run")
     (run / METRICS).write_text(text)
     assert cir("report", run).complains("metrics.jsonl cannot be read")
 
 
-def test_report_of_what_is_no_run_is_refused(cir: Call, tmp_path: Path) -> None:
+def test_report_of_another_folder_is_an_error(cir: Call, tmp_path: Path) -> None:
     assert cir("report", tmp_path).complains("is no run folder")

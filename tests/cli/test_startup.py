@@ -9,7 +9,7 @@ HEAVY = (
     *("torch", "torchvision", "numpy", "PIL", "transformers"),
     *("open_clip", "timm", "matplotlib", "safetensors"),
 )
-# What `cir train` would import is not looked at, only what positives before any command runs.
+# Imports before any command runs; those of `cir train` itself are not counted.
 AFTER = f"""
 import sys
 loaded = [name for name in {HEAVY!r} if name in sys.modules]
@@ -41,8 +41,8 @@ def run(code: str) -> None:
         ["bench", "-h"],
     ],
 )
-def test_a_command_that_only_talks_loads_nothing_heavy(arguments: list[str]) -> None:
-    """Torch takes seconds to import: a listing that waits for it feels broken."""
+def test_listing_commands_load_nothing_heavy(arguments: list[str]) -> None:
+    """Torch takes seconds to import, for which a listing should not wait."""
     run(RUN.format(arguments=arguments))
 
 
@@ -56,8 +56,8 @@ def test_imports_that_plugins_make_load_nothing_heavy(module: str) -> None:
 def test_the_sampler_module_loads_torch_and_no_model_library() -> None:
     code = "import dqe_plugin.sampler, dqe_plugin.loss, cir_plugins.mining, sys\n"
     unwanted = ("open_clip", "transformers", "timm", "torchvision", "pluggy", "pydantic")
-    code += f"found = [n for n in {unwanted!r} if n in sys.modules]\n"
-    code += "sys.exit(str(found) if found else 0)"
+    code += f"loaded = [n for n in {unwanted!r} if n in sys.modules]\n"
+    code += "sys.exit(str(loaded) if loaded else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

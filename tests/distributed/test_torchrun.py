@@ -60,7 +60,7 @@ def test_cir_train_in_two_processes_gives_the_run_of_one(
 
 
 @pytest.mark.slow
-def test_an_error_is_told_once(tmp_path: Path) -> None:
+def test_error_of_all_is_printed_once(tmp_path: Path) -> None:
     done = torchrun("train", "mgur", "--data", "cirr", "--root", tmp_path, "--out", tmp_path / "r")
     assert done.returncode != 0
     assert done.stderr.count("error: method 'mgur' computes its terms on a whole batch") == 1
@@ -84,8 +84,8 @@ def alone(rank: int, code: str = "", **environment: str) -> subprocess.Popen[str
     )
 
 
-def test_a_fault_of_the_second_process_alone_is_told_by_the_first() -> None:
-    """Each was silent: the second left the telling to the first, which knew of nothing."""
+def test_first_process_prints_the_error_of_the_second() -> None:
+    """Neither printed it: the second left that to the first, where there was no error."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -94,10 +94,10 @@ def test_a_fault_of_the_second_process_alone_is_told_by_the_first() -> None:
         "torch.cuda.set_device = lambda gpu: None"
     )
     both = [alone(rank, one_gpu, MASTER_ADDR="127.0.0.1", MASTER_PORT=port) for rank in (0, 1)]
-    told = [process.communicate()[1] for process in both]
+    stderr = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [2, 2]
-    assert told[0].count("error: process 1 of this machine has no GPU; accepted: --nproc") == 1
-    assert "error" not in told[1]
+    assert stderr[0].count("error: process 1 of this machine has no GPU; accepted: --nproc") == 1
+    assert "error" not in stderr[1]
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_a_fault_of_the_second_process_alone_is_told_by_the_first() -> None:
         ({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "abc"}, "error: process 1 of 2 cannot meet"),
     ],
 )
-def test_a_process_that_meets_no_other_tells_why(address: dict[str, str], message: str) -> None:
+def test_process_without_rendezvous_prints_why(address: dict[str, str], message: str) -> None:
     process = alone(1, **address)
-    told = process.communicate()[1]
+    stderr = process.communicate()[1]
     assert process.returncode == 2
-    assert message in told
-    assert "Traceback" not in told
+    assert message in stderr
+    assert "Traceback" not in stderr

@@ -17,14 +17,14 @@ SPEED = Path(__file__).parents[2] / "benchmarks" / "speed"
 def lines_of(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
 ) -> list[dict[str, Any]]:
-    """What a script prints."""
+    """Lines that a script prints."""
     monkeypatch.syspath_prepend(str(SPEED))
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     importlib.import_module(name).main()
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_the_hosts_step_and_the_one_by_hand_have_the_same_losses(
+def test_host_step_has_the_losses_of_the_handwritten(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (line,) = lines_of(
@@ -35,7 +35,7 @@ def test_the_hosts_step_and_the_one_by_hand_have_the_same_losses(
     assert line["ratio"] == pytest.approx(line["host_s"] / line["by_hand_s"], rel=0.02)
 
 
-def test_the_comparison_of_losses_sees_another_learning_rate(
+def test_comparison_of_losses_detects_another_rate(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(SPEED))
@@ -51,7 +51,7 @@ def test_the_comparison_of_losses_sees_another_learning_rate(
     assert not line["same_loss"]
 
 
-def test_a_cached_step_counts_what_it_leaves_out(
+def test_cached_step_counts_omitted_operations(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("--cases", "tiny", "--batches", "2", "3", "--runs", "1", "--fused")
@@ -64,7 +64,7 @@ def test_a_cached_step_counts_what_it_leaves_out(
         parts = ["read", "features", "queries", "targets", "backward", "update"]
         assert list(line["cached_parts_s"]) == parts
         assert sum(line["cached_parts_s"].values()) <= line["cached_s"] * 1.001
-    # The tower's operations are those of its images, the rest nearly those of its rows.
+    # The tower's operations grow with the images, the others with the rows.
     per_row = [(line["flops"]["plain"] - line["flops"]["cached"]) / line["batch"] for line in lines]
     assert per_row[0] == per_row[1]
 
@@ -80,11 +80,11 @@ def test_operations_are_counted_as_by_hand(monkeypatch: pytest.MonkeyPatch) -> N
     def step() -> None:
         layer(rows).sum().backward()
 
-    # The product and that for the weights' gradient, none for rows that want no gradient.
+    # The product, and that of the weights' gradient; the rows need no gradient.
     assert operations(step) == 2 * (2 * 3 * 5 * 7)
 
 
-def test_startup_times_every_case_against_both_opponents(
+def test_startup_times_cases_against_both_opponents(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = lines_of("startup", monkeypatch, capsys, "--runs", "1")
@@ -105,7 +105,7 @@ def gpu(*arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_the_gpu_variant_reports_samples_and_its_share_of_the_peak() -> None:
+def test_gpu_variant_reports_samples_and_share_of_peak() -> None:
     lines = gpu("--parts", "mining", "step", "--peak-bf16", "2", "--peak-fp32", "3")
     assert [line["case"] for line in lines] == ["mining"] * 2 + ["cached_step tiny"] * 2
     assert [line.get("step") for line in lines[2:]] == ["plain", "cached"]
@@ -114,20 +114,20 @@ def test_the_gpu_variant_reports_samples_and_its_share_of_the_peak() -> None:
         assert line["share_of_peak"] == pytest.approx(line["tflops"] / peak, abs=1e-4)
     for line in lines[2:]:
         assert line["dtype"] == "bf16"
-        took = line[f"{line['step']}_s"]
-        assert line["samples_per_s"] == pytest.approx(line["batch"] / took, rel=0.01)
-        rate = line["flops"][line["step"]] / took / 1e12
+        duration = line[f"{line['step']}_s"]
+        assert line["samples_per_s"] == pytest.approx(line["batch"] / duration, rel=0.01)
+        rate = line["flops"][line["step"]] / duration / 1e12
         assert line["tflops"] == pytest.approx(rate, abs=1e-4)
 
 
-def test_the_gpu_variant_evaluates() -> None:
+def test_gpu_variant_evaluates() -> None:
     (line,) = gpu("--parts", "evaluation")
     assert line["case"] == "evaluation"
     assert line["peak_tflops"] is None
     assert line["share_of_peak"] is None
 
 
-def test_cards_are_known_by_the_name_they_give_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cards_are_known_by_their_device_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SPEED))
     peak_of = importlib.import_module("gpu").peak_of
     assert peak_of("NVIDIA H100 80GB HBM3", "bf16") == 989
@@ -137,7 +137,7 @@ def test_cards_are_known_by_the_name_they_give_themselves(monkeypatch: pytest.Mo
     assert peak_of("", "bf16") is None
 
 
-def test_the_gpu_variant_needs_its_gpu() -> None:
+def test_gpu_variant_needs_a_gpu() -> None:
     import torch
 
     if torch.cuda.is_available():

@@ -14,7 +14,7 @@ from cir_plugins.errors import CIRError
 from cir_plugins.features import select
 from cir_plugins.method import Method
 from cir_plugins.seeds import mix
-from cir_plugins.training.step import QUERIES, TARGETS, Step, rows_of
+from cir_plugins.training.step import CANDIDATES, QUERIES, Step, rows_of
 from cir_plugins.training.trainer import Trainer
 from cir_plugins.types import Batch
 from tests.fakes import CPU, FakeBackbone, components, make_trainer, table_of
@@ -42,16 +42,16 @@ def assert_close(one: tuple[list[float], Any], other: tuple[list[float], Any], m
 
 
 # Plain SGD: a gradient's rounding is not blown up as Adam's division by a small moment does.
-@pytest.mark.parametrize("chunk", [1, 4, 50])
+@pytest.mark.parametrize("micro_batch", [1, 4, 50])
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("method", ["contrastive", "dqe"])
-def test_a_batch_in_chunks_gives_the_losses_and_weights_of_the_whole(
-    tmp_path: Path, method: str, frozen: bool, chunk: int
+def test_micro_batches_give_losses_and_weights_of_whole_batches(
+    tmp_path: Path, method: str, frozen: bool, micro_batch: int
 ) -> None:
     settings: dict[str, Any] = {"method": method, "optimizer": "sgd", "lr": 0.1, "clip": 1.0}
     settings["backbone"] = {**STILL, "frozen": frozen}
     whole = trained(tmp_path, "whole", **settings)
-    assert_close(trained(tmp_path, "micro", micro_batch=chunk, **settings), whole, 1e-6)
+    assert_close(trained(tmp_path, "micro", micro_batch=micro_batch, **settings), whole, 1e-6)
     start = make_trainer(tmp_path / "start", tmp_path / "data", **settings).method.state_dict()
     assert not torch.allclose(whole[1]["backbone.words"], start["backbone.words"], atol=1e-3)
 
@@ -60,8 +60,8 @@ def one_batch(folder: Path, backbone: Any, rows: int = 7) -> Batch:
     return BatchSource(table_of(folder), backbone, seed=0)[BatchPlan(0, 0, tuple(range(rows)))]
 
 
-def test_with_dropout_the_second_pass_draws_what_the_first_drew(tmp_path: Path) -> None:
-    """Against one graph over the same chunks, each embedded once under its own seed."""
+def test_second_pass_repeats_the_dropout_of_the_first(tmp_path: Path) -> None:
+    """Against one graph over the same slices, each embedded once under its own seed."""
     torch.manual_seed(0)
     method = Method(components(FakeBackbone(dropout=0.4)))
     batch = one_batch(tmp_path, method.backbone)
@@ -72,7 +72,7 @@ def test_with_dropout_the_second_pass_draws_what_the_first_drew(tmp_path: Path) 
     method.train()
     before = {name: p.detach().clone() for name, p in method.named_parameters()}
     losses = step(batch, 2, 8)
-    given = {name: (before[name] - p.detach()) / 0.1 for name, p in method.named_parameters()}
+    gradients = {name: (before[name] - p.detach()) / 0.1 for name, p in method.named_parameters()}
 
     method.load_state_dict(before)
     method.zero_grad()
@@ -84,7 +84,7 @@ def test_with_dropout_the_second_pass_draws_what_the_first_drew(tmp_path: Path) 
         seen = select(features, batch.reference[rows])
         queries.append(method.embed_queries(seen, rows_of(batch, rows)))
     for number, first in enumerate(range(0, len(batch.candidates), 3)):
-        torch.manual_seed(mix(5, 2, 8, TARGETS, number))
+        torch.manual_seed(mix(5, 2, 8, CANDIDATES, number))
         seen = select(features, batch.candidates[first : first + 3])
         targets.append(method.embed_targets(seen))
     terms = method.loss_terms_from(torch.cat(queries), torch.cat(targets), batch)
@@ -92,33 +92,33 @@ def test_with_dropout_the_second_pass_draws_what_the_first_drew(tmp_path: Path) 
     assert losses["loss"] == pytest.approx(terms["loss"].item(), abs=1e-6)
     for name, parameter in method.named_parameters():
         if parameter.grad is not None:
-            assert torch.allclose(given[name], parameter.grad, atol=1e-6), name
+            assert torch.allclose(gradients[name], parameter.grad, atol=1e-6), name
     torch.manual_seed(99)
     assert method.loss_terms(batch)["loss"].item() != pytest.approx(losses["loss"], abs=1e-4)
 
 
-def test_no_more_rows_than_a_chunk_are_embedded_at_once(
+def test_no_more_than_a_micro_batch_is_embedded_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[int] = []
+    sizes: list[int] = []
     for name in ("encode_query", "encode_gallery", "features"):
         plain = getattr(FakeBackbone, name)
 
-        def spied(self: Any, given: Tensor, *rest: Any, plain: Any = plain) -> Any:
-            seen.append(len(given))
-            return plain(self, given, *rest)
+        def spied(self: Any, features: Tensor, *rest: Any, plain: Any = plain) -> Any:
+            sizes.append(len(features))
+            return plain(self, features, *rest)
 
         monkeypatch.setattr(FakeBackbone, name, spied)
     method = Method(components(FakeBackbone()))
     batch = one_batch(tmp_path, method.backbone)
     settings = TrainingSettings(TrainSettings(micro_batch=3))
     Step(method, settings, CPU, seed=0, processes=ProcessGroup())(batch, 0, 0)
-    assert max(seen) == 3
+    assert max(sizes) == 3
     queries, targets = 3, -(-len(batch.candidates) // 3)
-    assert len(seen) == 2 * 2 * (queries + targets)  # features and embeddings, in two passes
+    assert len(sizes) == 2 * 2 * (queries + targets)  # features and embeddings, in two passes
 
 
-def test_rows_of_a_batch_are_its_texts(tmp_path: Path) -> None:
+def test_rows_of_a_batch_hold_its_texts(tmp_path: Path) -> None:
     batch = one_batch(tmp_path, FakeBackbone())
     batch.text_variants = {"other": {"ids": batch.tokens["ids"] + 1}}
     some = rows_of(batch, slice(2, 5))
@@ -132,7 +132,7 @@ def test_rows_of_a_batch_are_its_texts(tmp_path: Path) -> None:
 
 
 class Whole(Method):
-    """Its terms need the batch whole."""
+    """Its loss terms are of a whole batch."""
 
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """One term."""
@@ -142,8 +142,8 @@ class Whole(Method):
 class Normed(Method):
     """Has batch statistics of its own."""
 
-    def __init__(self, given: Any) -> None:
-        super().__init__(given)
+    def __init__(self, components: Any) -> None:
+        super().__init__(components)
         self.norm = nn.BatchNorm1d(8)
 
 
@@ -152,19 +152,20 @@ class Normed(Method):
     [
         (
             Whole,
-            "method Whole computes its terms on a whole batch at once; accepted: train.micro_batch=0",
+            "method Whole computes its terms on a whole batch at once; "
+            "accepted: train.micro_batch=0",
         ),
         (Normed, "batch norm 'norm' takes its statistics from a whole batch at once; accepted"),
     ],
 )
-def test_what_needs_a_batch_whole_is_refused_in_parts(kind: Any, message: str) -> None:
+def test_method_of_whole_batches_has_no_micro_batches(kind: Any, message: str) -> None:
     settings = TrainingSettings(TrainSettings(micro_batch=2))
     with pytest.raises(CIRError, match=message):
         Step(kind(components()), settings, CPU, seed=0, processes=ProcessGroup())
     Step(kind(components()), TrainingSettings(), CPU, seed=0, processes=ProcessGroup())
 
 
-def test_the_trainer_hands_its_chunk_on(tmp_path: Path) -> None:
+def test_trainer_hands_micro_batch_to_step(tmp_path: Path) -> None:
     trainer: Trainer = make_trainer(tmp_path / "run", tmp_path / "data", micro_batch=2)
     assert trainer.step.micro_batched
     assert not make_trainer(tmp_path / "other", tmp_path / "data").step.micro_batched

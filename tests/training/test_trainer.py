@@ -21,13 +21,13 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
 
 
-def test_training_lowers_the_loss_and_logs_every_epoch(tmp_path: Path) -> None:
+def test_training_lowers_loss_and_logs_every_epoch(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=6)
     progress = trainer.fit()
     log = lines(tmp_path / "run")
     assert [line["epoch"] for line in log] == list(range(6))
     assert log == progress.lines
-    assert progress.updates == 6 * 4  # twenty rows in batches of six
+    assert progress.updates == 6 * 4  # twenty triplets in batches of six
     assert log[-1]["loss"] < log[0]["loss"]
     assert log[0]["loss"] == log[0]["loss_terms"]["loss"]
     assert 0 <= log[0]["main"] == log[0]["validation"]["recall@5"] <= 1
@@ -36,7 +36,7 @@ def test_training_lowers_the_loss_and_logs_every_epoch(tmp_path: Path) -> None:
     assert log[3]["lr"] == pytest.approx(0.005)
 
 
-def test_a_small_set_is_learned_by_heart(tmp_path: Path) -> None:
+def test_small_set_is_learned_by_heart(tmp_path: Path) -> None:
     """Gradients, optimiser and evaluation work together: the training queries are found."""
     trainer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=40, validated=False, lr=0.03)
     before = _mean_rank(trainer)
@@ -50,16 +50,16 @@ def _mean_rank(trainer: Trainer) -> float:
     split = trainer.table.splits[0]
     trainer.method.eval()
     encoded = encode_split(trainer.method, split, trainer.encoding)
-    found = rankings(trainer.method, encoded, 12)
+    orders = rankings(trainer.method, encoded, 12)
     ranks = [
         min(order.index(name) for name in query.positives) + 1
-        for order, query in zip(found, split.queries, strict=True)
+        for order, query in zip(orders, split.queries, strict=True)
     ]
     return sum(ranks) / len(ranks)
 
 
 def scripted(trainer: Trainer, mains: list[float]) -> dict[int, Tensor]:
-    """Give the validations these values; what is returned collects the weights they saw."""
+    """Weights at each validation, collected while the validations give these values."""
     seen: dict[int, Tensor] = {}
 
     def validate(method: Any) -> tuple[dict[str, float], float]:
@@ -71,9 +71,7 @@ def scripted(trainer: Trainer, mains: list[float]) -> dict[int, Tensor]:
 
 
 @pytest.mark.parametrize(("select", "chosen"), [("best", 1), ("last", 3)])
-def test_checkpoint_of_the_best_or_of_the_last_epoch(
-    tmp_path: Path, select: str, chosen: int
-) -> None:
+def test_checkpoint_is_of_best_or_last_epoch(tmp_path: Path, select: str, chosen: int) -> None:
     trainer = make_trainer(tmp_path / "run", tmp_path / "data", select=select)
     seen = scripted(trainer, [0.2, 0.7, 0.7, 0.1])
     assert trainer.fit().best == 0.7
@@ -82,14 +80,14 @@ def test_checkpoint_of_the_best_or_of_the_last_epoch(
     assert torch.equal(best["method"]["backbone.words"], seen[chosen])
 
 
-def test_validation_comes_as_often_as_it_is_told(tmp_path: Path) -> None:
+def test_validation_every_few_epochs_and_at_the_end(tmp_path: Path) -> None:
     for every, epochs in ((2, [1, 3, 4]), (0, [4])):
         trainer = make_trainer(
             tmp_path / str(every), tmp_path / "data", epochs=5, validate_every=every
         )
         trainer.fit()
-        found = [line["epoch"] for line in lines(tmp_path / str(every)) if "main" in line]
-        assert found == epochs
+        validated = [line["epoch"] for line in lines(tmp_path / str(every)) if "main" in line]
+        assert validated == epochs
 
 
 def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
@@ -100,7 +98,7 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
     assert all(torch.equal(best["method"][name], state[name]) for name in state)
 
 
-def test_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
+def test_averaged_weights_are_validated_and_kept(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=2, ema=0.9)
     seen = scripted(trainer, [0.1, 0.2])
     trainer.fit()
@@ -108,12 +106,12 @@ def test_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
     averaged = trainer.average.weights["backbone.words"]
     assert torch.equal(seen[1], averaged)
     assert torch.equal(load_state(tmp_path / "run" / BEST)["method"]["backbone.words"], averaged)
-    own = trainer.method.backbone.words.detach()
-    assert not torch.equal(own, averaged)
-    assert torch.equal(load_state(tmp_path / "run" / LATEST)["method"]["backbone.words"], own)
+    weights = trainer.method.backbone.words.detach()
+    assert not torch.equal(weights, averaged)
+    assert torch.equal(load_state(tmp_path / "run" / LATEST)["method"]["backbone.words"], weights)
 
 
-def test_a_loss_that_is_not_finite_stops_with_what_to_do(tmp_path: Path) -> None:
+def test_error_of_non_finite_loss_names_remedies(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run", tmp_path / "data")
     with torch.no_grad():
         trainer.method.log_temperature.fill_(-1e9)
@@ -124,7 +122,7 @@ def test_a_loss_that_is_not_finite_stops_with_what_to_do(tmp_path: Path) -> None
     assert not (tmp_path / "run" / LATEST).exists()
 
 
-def test_a_batch_without_negatives_stops_with_what_to_do(tmp_path: Path) -> None:
+def test_error_of_batch_without_negatives_names_remedies(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run", tmp_path / "data")
     trainer.method.sampler = SemiHard(margin=1e-9)
     with pytest.raises(
@@ -181,7 +179,7 @@ def test_no_negative_comes_twice_between_refreshes(tmp_path: Path) -> None:
 
 
 def test_cached_features_change_nothing(tmp_path: Path) -> None:
-    """A frozen tower's features are computed once or in every step: the weights are the same."""
+    """A frozen tower's features may be computed once or in every step."""
     weights = []
     for cache in (64, 0):
         trainer = make_trainer(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cir_plugins.bench.chance import random_average_precision, random_ranking
+from cir_plugins.bench.random_ranking import random_average_precision, random_ranking
 from cir_plugins.data.split import Query, Split
 from cir_plugins.retrieval.metrics import random_recall
 
@@ -29,7 +29,7 @@ def test_average_precision_is_that_of_all_rankings(k: int, n: int, positives: in
 
 
 def test_average_precision_by_hand() -> None:
-    # One answer of two images: at the first place in half of the rankings (1), else second (1/2).
+    # One positive of two images: at the first rank in half of the rankings (1), else second (1/2).
     assert random_average_precision(2, 2, 1) == pytest.approx(0.75)
     # With two positives known of which one can be found, the value is halved.
     assert random_average_precision(2, 2, 1, known=2) == pytest.approx(0.375)
@@ -44,17 +44,17 @@ def split(name: str, queries: tuple[Query, ...], *, drop: bool, measures: tuple[
     return Split(name, "val", queries, gallery, paths, drop, measures, measures[:1])
 
 
-def test_ranking_counts_answers_and_the_dropped_reference() -> None:
+def test_ranking_counts_positives_without_the_reference() -> None:
     one = Query("0", "a", ("",), "", target="b", positives=("b", "c"))
     other = Query("1", "x", ("",), "", target="d", positives=("d",))
     measures = ("recall@1", "any_recall@2", "map@2")
-    found = random_ranking([split("s", (one, other), drop=True, measures=measures)])
+    values = random_ranking([split("s", (one, other), drop=True, measures=measures)])
     # Query 0 ranks 4 images (its reference leaves), query 1 five (its reference is not there).
-    assert found["recall@1"] == pytest.approx((1 / 4 + 1 / 5) / 2)
-    assert found["any_recall@2"] == pytest.approx(
+    assert values["recall@1"] == pytest.approx((1 / 4 + 1 / 5) / 2)
+    assert values["any_recall@2"] == pytest.approx(
         (random_recall(2, 4, 2) + random_recall(2, 5, 1)) / 2
     )
-    assert found["map@2"] == pytest.approx((plain(2, 4, 2) + plain(2, 5, 1)) / 2)
+    assert values["map@2"] == pytest.approx((plain(2, 4, 2) + plain(2, 5, 1)) / 2)
 
 
 def test_ranking_averages_splits_over_common_measures() -> None:

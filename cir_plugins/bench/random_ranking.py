@@ -1,4 +1,4 @@
-"""What a random ranking reaches, as the line that every table starts from."""
+"""Expected measures of a random ranking, the first line of every table."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ def random_ranking(splits: Sequence[Split]) -> dict[str, float]:
     common = [
         name for name in splits[0].measures if all(name in split.measures for split in splits)
     ]
-    tables = [_split(split, common) for split in splits]
-    return {name: sum(table[name] for table in tables) / len(tables) for name in common}
+    expectations = [_expectations(split, common) for split in splits]
+    return {
+        name: sum(values[name] for values in expectations) / len(expectations) for name in common
+    }
 
 
 def random_average_precision(k: int, n: int, positives: int, known: int = 0) -> float:
     """Expected average precision of the first k of a random ranking of n images.
 
-    Position i holds an answer with chance positives/n, and each of the i-1 positions before it then
-    with chance (positives-1)/(n-1); the precision there is 1/i times the expected hits so far.
+    Position i holds a positive with probability positives/n, and each of the i-1 positions before
+    it then with probability (positives-1)/(n-1). The precision there is 1/i times the expected
+    number of positives so far.
 
     Args:
         k: Cut-off.
         n: Images ranked.
-        positives: Right positives among them.
-        known: Right positives of the query, inside or outside the ranking; 0 for ``positives``.
+        positives: Positives among them.
+        known: Positives of the query, in the ranking or not; 0 for ``positives``.
     """
     if not 1 <= positives <= n or k < 1:
         raise ValueError(f"need 1 <= positives <= n and k >= 1, got {positives=}, {n=}, {k=}")
@@ -39,9 +42,9 @@ def random_average_precision(k: int, n: int, positives: int, known: int = 0) -> 
     return total / min(known or positives, k)
 
 
-def _split(split: Split, names: Iterable[str]) -> Mapping[str, float]:
+def _expectations(split: Split, names: Iterable[str]) -> Mapping[str, float]:
     gallery = frozenset(split.gallery)
-    # Queries with as many images, positives and members share one value, so few are worked out.
+    # Queries with the same numbers of images, positives and members share one value.
     kinds: dict[tuple[int, int, int, int], int] = {}
     for query in split.queries:
         kind = _kind(query, split, gallery)
@@ -56,9 +59,9 @@ def _split(split: Split, names: Iterable[str]) -> Mapping[str, float]:
 def _kind(query: Query, split: Split, gallery: frozenset[str]) -> tuple[int, int, int, int]:
     """Images ranked, positives among them, positives known, members of the subset."""
     positives = set(query.positives) | ({query.target} if query.target else set())
-    left = {query.reference} & gallery if split.drop_reference else set()
-    ranked = len(gallery) - len(left)
-    return ranked, len((positives & gallery) - left), max(1, len(positives)), len(query.group)
+    unranked = {query.reference} & gallery if split.drop_reference else set()
+    ranked = len(gallery) - len(unranked)
+    return ranked, len((positives & gallery) - unranked), max(1, len(positives)), len(query.group)
 
 
 def _expected(name: str, ranked: int, positives: int, known: int, group: int) -> float:

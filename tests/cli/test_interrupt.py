@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from cir_plugins.cli.interrupt import TerminatedError, terminable
+from tests.command import Call
+
+ROOT = Path(__file__).parents[2]
+SLOW = ["--set", "backbone=tiny_clip", "--set", "train.lr=1e-3", "--set", "run.workers=0"]
+
+
+@pytest.mark.parametrize(
+    ("number", "word", "code"),
+    [(signal.SIGTERM, "terminated", 143), (signal.SIGINT, "interrupted", 130)],
+)
+def test_signal_prints_the_command_that_goes_on(
+    garments_root: Path, tmp_path: Path, number: signal.Signals, word: str, code: int
+) -> None:
+    """SIGTERM ended without a word, and Ctrl-C did not say how to go on."""
+    run = tmp_path / "a run"
+    command = ["train", "contrastive", "--data", "fashioniq", "--root", str(garments_root)]
+    command += ["--out", str(run), *SLOW, "--set", "train.epochs=500", "--device", "cpu"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cir_plugins", *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 120
+    while not (run / "metrics.jsonl").is_file() and time.monotonic() < end:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    process.send_signal(number)
+    last = process.communicate(timeout=60)[1].splitlines()[-1]
+    assert last.strip() == f"{word}; go on with: cir train --out '{run}' --resume"
+    assert process.returncode == code
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["epoch"] == 0
+    assert not (run / ".lock").exists()
+
+
+def test_interrupted_suite_prints_its_command(
+    cir: Call, tmp_path: Path, garments_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> NoReturn:
+        (tmp_path / "out" / "runs").mkdir()
+        raise TerminatedError
+
+    monkeypatch.setattr("cir_plugins.bench.runner.execute", interrupt)
+    words = ["bench", "quickstart", "--root", str(garments_root), "--out", str(tmp_path / "out")]
+    answer = cir(*words)
+    assert answer.code == 143
+    command = f"cir {' '.join(words)} --resume"
+    assert answer.err.endswith(f"terminated; go on with: {command}\n")
+
+
+def test_nothing_to_go_on_with_is_not_offered(
+    cir: Call, tmp_path: Path, garments_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cir_plugins.runs.execute.execute", interrupt)
+    arguments = ["train", "image_only", "--data", "fashioniq", "--root", garments_root]
+    answer = cir(*arguments, "--out", tmp_path / "run")
+    assert (answer.code, answer.err) == (130, "interrupted\n")
+
+
+def test_forked_workers_end_as_before() -> None:
+    """A pool ends its workers by SIGTERM: they must not raise and print a traceback."""
+    with terminable():
+        child = os.fork()
+        if not child:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGTERM
+        with pytest.raises(TerminatedError):
+            os.kill(os.getpid(), signal.SIGTERM)
