@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cir_plugins.bench.statistics import mean_and_deviation
 from cir_plugins.errors import CIRError
+from cir_plugins.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -250,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         old = given.readme.read_text(encoding="utf-8")
         new = with_block(old, readme_block(given.results), str(given.readme))
         if given.write:
-            given.readme.write_text(new, encoding="utf-8")
+            write_atomically(given.readme, new.encode())
     except (CIRError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

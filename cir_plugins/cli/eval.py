@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,6 +61,7 @@ def evaluate(
             typer.echo(f"written: {file}")
         return
     from cir_plugins.cli.terminal import show_report
+    from cir_plugins.files import write_json
     from cir_plugins.runs.load import evaluate_run
 
     report = evaluate_run(
@@ -74,14 +74,5 @@ def evaluate(
         **target,
     )
     if json is not None:
-        _write(json, report)
+        write_json(json, report)
     show_report(report)
-
-
-def _write(file: Path, report: Mapping[str, Any]) -> None:
-    from json import dumps
-
-    from cir_plugins.files import write_atomically
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, (dumps(report, indent=2) + "\n").encode())

@@ -20,13 +20,11 @@ def report(
     Writes report.html, sampler.json and, where negatives were mined, sampler.png. Exit code 1 if
     there is an alarm.
     """
-    from json import dumps
-
     from cir_plugins.bench.page import write_run_page
     from cir_plugins.bench.sampler_picture import sampler_png
     from cir_plugins.bench.sampling import HEADS, drawn, sampler_report
     from cir_plugins.cli.terminal import make_console, plain_table
-    from cir_plugins.files import write_atomically
+    from cir_plugins.files import write_atomically, write_json
     from cir_plugins.runs.load import read_run
 
     config, curve = read_run(run)
@@ -34,7 +32,7 @@ def report(
     folder = out or run
     page, numbers = folder / "report.html", folder / "sampler.json"
     write_run_page(page, config["method"]["name"], curve, found)
-    write_atomically(numbers, (dumps(found.document(), indent=2) + "\n").encode())
+    write_json(numbers, found.document())
     written = [page, numbers]
     if found.lines:
         written.append(folder / "sampler.png")

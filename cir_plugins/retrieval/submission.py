@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from cir_plugins.data.readers.files import read_table
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
+from cir_plugins.files import json_bytes, write_atomically
 
 
 @dataclass(frozen=True)
@@ -81,21 +80,9 @@ def write_submission(
         CIRError: As in ``submission``; or the file would be larger than the server accepts, or
             cannot be written.
     """
-    text = json.dumps(submission(form, rankings, split), separators=(",", ":"))
-    _check_size(form, file, len(text.encode()))
-    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with draft.open("w", encoding="utf-8") as handle:
-                handle.write(text)
-                handle.flush()
-                os.fsync(handle.fileno())
-            draft.replace(file)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise CIRError(f"{file} cannot be written: {error.strerror}") from error
+    content = json_bytes(submission(form, rankings, split), compact=True)
+    _check_size(form, file, len(content))
+    write_atomically(file, content)
 
 
 def check_submission(file: Path, form: Form, split: Split) -> None:

@@ -17,8 +17,9 @@ from cir_plugins.data.table import training_table
 from cir_plugins.encoding.device import resolve_device, resolve_precision, resolve_workers
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
+from cir_plugins.files import write_json
 from cir_plugins.retrieval.evaluate import SplitResult, average, evaluate, main_value, report
-from cir_plugins.runs.folder import check_folder, make_folder, write_json
+from cir_plugins.runs.folder import check_folder, make_folder
 from cir_plugins.method import Method, Components
 from cir_plugins.plugins.options import options_of
 from cir_plugins.config.plan import Plan

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from cir_plugins.files import disk_error, write_atomically
-from cir_plugins.training.checkpoint import FORMAT
+from cir_plugins.config.plan import Plan
 from cir_plugins.config.toml import computed, read_config, write_config
 from cir_plugins.errors import CIRError
-from cir_plugins.config.plan import Plan
+from cir_plugins.files import disk_error, is_partial, remove_stale, write_atomically, write_json
+from cir_plugins.training.checkpoint import FORMAT
 
 CONFIG, RECORD = "config.toml", "run.json"
-# What a run leaves that was killed while its folder was made.
-_UNFINISHED = frozenset({CONFIG, f".{CONFIG}.part", f".{RECORD}.part"})
 
 
 def check_folder(folder: Path, plan: Plan, resume: bool) -> None:
@@ -34,7 +30,8 @@ def check_folder(folder: Path, plan: Plan, resume: bool) -> None:
         return
     if folder.is_dir():
         there = {file.name for file in folder.iterdir()}
-        free = not there or (resume and there <= _UNFINISHED)
+        # A run that was killed while its folder was made leaves its configuration at most.
+        free = not there or (resume and all(n == CONFIG or is_partial(n) for n in there))
     else:
         free = not folder.exists()
     if not free:
@@ -59,6 +56,7 @@ def make_folder(folder: Path, plan: Plan) -> None:
     Raises:
         CIRError: If it cannot be written.
     """
+    remove_stale(folder, seconds=0)  # no other process writes into a run's folder
     if (folder / RECORD).is_file():
         return
     try:
@@ -88,12 +86,3 @@ def check_record(folder: Path) -> None:
             f"run {folder} was written in format {found}; this version of cir-plugins reads "
             f"format {FORMAT}"
         )
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all.
-
-    Raises:
-        CIRError: If it cannot be written.
-    """
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
