@@ -17,7 +17,7 @@ from cir_plugins.data.images import Augmentation, augment, open_image
 from cir_plugins.data.table import Row, TrainingTable, excluded_images
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.errors import CIRError
-from cir_plugins.seeds import mix
+from cir_plugins.seeds import mix_seed
 from cir_plugins.types import Backbone, Batch
 
 
@@ -55,7 +55,7 @@ def epoch_plans(
     Raises:
         CIRError: If no batch is left.
     """
-    generator = torch.Generator().manual_seed(mix(seed, epoch))
+    generator = torch.Generator().manual_seed(mix_seed(seed, epoch))
     order = torch.randperm(rows, generator=generator)
     if drop_last:
         kept = rows - rows % batch_size

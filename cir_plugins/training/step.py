@@ -26,7 +26,7 @@ from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError, SharedError
 from cir_plugins.features import concatenate, each, select
 from cir_plugins.method import Method
-from cir_plugins.seeds import mix
+from cir_plugins.seeds import mix_seed
 from cir_plugins.training.activations import checkpoint_activations, compile_blocks
 from cir_plugins.training.optim import make_optimizer
 from cir_plugins.types import Batch, Features
@@ -139,7 +139,7 @@ class Step:
         kept: list[tuple[Slice, Features]] = []
         for side, count in ((QUERIES, len(batch.reference)), (TARGETS, len(batch.candidates))):
             ranges = self.processes.slices(count, chunk)
-            seeds = [mix(self.seed, *place, side, number) for number in range(len(ranges))]
+            seeds = [mix_seed(self.seed, *place, side, number) for number in range(len(ranges))]
             parts = [Slice(side, rows, s) for rows, s in zip(ranges, seeds, strict=True)]
             with torch.set_grad_enabled(not chunk):
                 own = [(part, self._embed(batch, part)) for part in self.processes.assigned(parts)]
@@ -148,7 +148,7 @@ class Step:
             sides.append(
                 each(self.processes.all_gather(whole, self.processes.counts(count, chunk)), _leaf)
             )
-        torch.manual_seed(mix(self.seed, *place, TERMS))
+        torch.manual_seed(mix_seed(self.seed, *place, TERMS))
         terms = self._backward(
             lambda: self.method.loss_terms_from(sides[QUERIES], sides[TARGETS], batch), where
         )

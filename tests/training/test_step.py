@@ -13,7 +13,7 @@ from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.errors import CIRError
 from cir_plugins.features import select
 from cir_plugins.method import Method
-from cir_plugins.seeds import mix
+from cir_plugins.seeds import mix_seed
 from cir_plugins.training.step import QUERIES, TARGETS, Step, rows_of
 from cir_plugins.training.trainer import Trainer
 from cir_plugins.types import Batch
@@ -80,11 +80,11 @@ def test_with_dropout_the_second_pass_draws_what_the_first_drew(tmp_path: Path) 
     queries, targets = [], []
     for number, first in enumerate(range(0, 7, 3)):
         rows = slice(first, first + 3)
-        torch.manual_seed(mix(5, 2, 8, QUERIES, number))
+        torch.manual_seed(mix_seed(5, 2, 8, QUERIES, number))
         seen = select(features, batch.reference[rows])
         queries.append(method.embed_queries(seen, rows_of(batch, rows)))
     for number, first in enumerate(range(0, len(batch.candidates), 3)):
-        torch.manual_seed(mix(5, 2, 8, TARGETS, number))
+        torch.manual_seed(mix_seed(5, 2, 8, TARGETS, number))
         seen = select(features, batch.candidates[first : first + 3])
         targets.append(method.embed_targets(seen))
     terms = method.loss_terms_from(torch.cat(queries), torch.cat(targets), batch)
