@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from cir_plugins.data.table import TrainingTable
 from cir_plugins.distributed.process_group import ProcessGroup
-from cir_plugins.encoding.features import Encoding, FeatureStore, feature_chunks
+from cir_plugins.encoding.features import Encoding, TrainingFeatures, feature_batches
 from cir_plugins.errors import SharedError
 from cir_plugins.method import Method
 from cir_plugins.mining.blocks import Columns, Pool, pools
@@ -25,7 +25,7 @@ from cir_plugins.mining.draw import draw
 from cir_plugins.mining.report import PoolStatistics
 from cir_plugins.retrieval.embed import embed, query_text
 from cir_plugins.retrieval.scores import rows_per_block
-from cir_plugins.seeds import mix
+from cir_plugins.seeds import mix_seed
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def mine(
     seed: int,
     known_positives: str,
     with_model: bool,
-    store: FeatureStore | None = None,
+    store: TrainingFeatures | None = None,
     previous: Mined | None = None,
     processes: ProcessGroup | None = None,
 ) -> Mined:
@@ -107,7 +107,7 @@ def mine(
                 block.mask,
                 rows.to(block.mask.device),
                 epochs * count,
-                mix(seed, epoch) & 0xFFFFFFFF,
+                mix_seed(seed, epoch) & 0xFFFFFFFF,
             ).cpu()
             pool = table.pools[split]
             images[rows] = torch.where(drawn >= 0, pool[drawn.clamp(min=0)], -1)
@@ -209,7 +209,7 @@ def _embed(
     table: TrainingTable,
     split: int,
     encoding: Encoding,
-    store: FeatureStore | None,
+    store: TrainingFeatures | None,
     processes: ProcessGroup,
 ) -> tuple[Tensor, Tensor]:
     """Queries (Q, D) of a split's rows in their order, and targets of its pool.
@@ -226,9 +226,9 @@ def _embed(
     captions = table.splits[split].captions
     with processes.synchronise_errors():
         chunks = (
-            store.chunks(torch.tensor(names), encoding)
+            store.batches(torch.tensor(names), encoding)
             if store is not None
-            else feature_chunks(
+            else feature_batches(
                 method.backbone, [table.paths[image] for image in names], encoding, "mining"
             )
         )

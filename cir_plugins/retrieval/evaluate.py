@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.data.split import Query, Split
-from cir_plugins.encoding.features import Encoding, feature_chunks
+from cir_plugins.encoding.features import Encoding, feature_batches
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.retrieval.embed import embed, query_text
@@ -69,7 +69,7 @@ def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
     paths = [split.paths[name] for name in names]
     queries, targets = embed(
         method,
-        feature_chunks(method.backbone, paths, encoding, split.name),
+        feature_batches(method.backbone, paths, encoding, split.name),
         encoding,
         gallery=len(split.gallery),
         references=[number[query.reference] for query in split.queries],

@@ -18,11 +18,11 @@ from cir_plugins.config.settings import TrainSettings
 from cir_plugins.data.batches import BatchSource, epoch_plans
 from cir_plugins.data.table import TrainingTable
 from cir_plugins.distributed.process_group import ProcessGroup
-from cir_plugins.encoding.features import Encoding, FeatureStore, training_store
-from cir_plugins.files import write_atomically
+from cir_plugins.encoding.features import Encoding, TrainingFeatures, training_features
+from cir_plugins.files import remove_stale, write_atomically
 from cir_plugins.method import Method
 from cir_plugins.mining.miner import Mined, mine
-from cir_plugins.seeds import mix
+from cir_plugins.seeds import mix_seed
 from cir_plugins.training.averaging import Average
 from cir_plugins.training.checkpoint import (
     load_state,
@@ -110,6 +110,7 @@ class Trainer:
             CIRError: If the loss is no longer a finite number, or the disk is full.
         """
         path = self.folder / LATEST
+        self.processes.broadcast(lambda: remove_stale(self.folder, seconds=0))
         there = resume and self.processes.broadcast(path.is_file)
         if there:
             state = self.processes.broadcast(lambda: load_state(path))
@@ -123,11 +124,11 @@ class Trainer:
             self._epoch(epoch, loader)
         return self.progress
 
-    def _store(self, limit_mb: int) -> FeatureStore | None:
+    def _store(self, limit_mb: int) -> TrainingFeatures | None:
         self.method.eval()
         backbone, augment = self.method.backbone, self.settings.augment
         given = backbone, self.table.paths, self.encoding, limit_mb, augment
-        return training_store(*given, self.processes)
+        return training_features(*given, self.processes)
 
     def _loader(self) -> Loader:
         source = BatchSource(
@@ -159,7 +160,7 @@ class Trainer:
         )
         # Dropout and a method's own noise draw from torch's generator: seeding it per epoch makes
         # a resumed run repeat the epoch to the bit.
-        torch.manual_seed(mix(self.seed, epoch, 1))
+        torch.manual_seed(mix_seed(self.seed, epoch, 1))
         self.method.train()
         self.method.on_epoch(epoch, self.settings.epochs)
         sums: dict[str, float] = {}
