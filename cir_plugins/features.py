@@ -15,23 +15,24 @@ def each(features: Features, function: Callable[[Tensor], Tensor]) -> Features:
     """The features with ``function`` applied to every tensor in them."""
     if isinstance(features, Tensor):
         return function(features)
-    return type(features)(*(function(part) for part in features))
+    return type(features)(*(function(tensor) for tensor in features))
 
 
 def select(features: Features, index: Tensor) -> Features:
     """The features of the images at ``index`` (n,), leading dimension n."""
-    return each(features, lambda part: part.index_select(0, index.to(part.device)))
+    return each(features, lambda tensor: tensor.index_select(0, index.to(tensor.device)))
 
 
-def concatenate(parts: Sequence[Features]) -> Features:
-    """One value from the features of several groups of images, in order."""
-    if isinstance(parts[0], Tensor):
-        return torch.cat(list(parts))
-    return type(parts[0])(*(torch.cat(list(tensors)) for tensors in zip(*parts, strict=True)))
+def concatenate(groups: Sequence[Features]) -> Features:
+    """The features of several groups of images as one value, in order."""
+    first = groups[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(groups))
+    return type(first)(*(torch.cat(list(tensors)) for tensors in zip(*groups, strict=True)))
 
 
 def count(features: Features) -> int:
-    """How many images the features are of."""
+    """Number of images that the features are of."""
     first = features if isinstance(features, Tensor) else features[0]
     return int(first.shape[0])
 
@@ -42,13 +43,13 @@ def tensors_of(features: Features) -> tuple[Tensor, ...]:
 
 
 def narrowed(features: Features, dtype: torch.dtype | None, where: str, accepted: str) -> Features:
-    """The features with floating-point parts in ``dtype``; as they are where it is None.
+    """The features with floating-point tensors in ``dtype``; as they are where it is None.
 
     Args:
         features: Features.
         dtype: Dtype to store them in.
         where: What they are stored in, for the message.
-        accepted: What the user may ask for instead.
+        accepted: Options that help, for the message.
 
     Raises:
         CIRError: If a finite number is too large for the dtype.
@@ -56,22 +57,22 @@ def narrowed(features: Features, dtype: torch.dtype | None, where: str, accepted
     if dtype is None:
         return features
 
-    def narrow(part: Tensor) -> Tensor:
-        if not part.is_floating_point():
-            return part
-        made = part.to(dtype)
-        if bool((made.isinf() & part.isfinite()).any()):
-            largest = float(part[part.isfinite()].abs().max())
+    def narrow(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        rounded = tensor.to(dtype)
+        if bool((rounded.isinf() & tensor.isfinite()).any()):
+            largest = float(tensor[tensor.isfinite()].abs().max())
             name = str(dtype).removeprefix("torch.")
             raise CIRError(
                 f"{where}: features up to {largest:.4g} do not fit into {name}, whose largest "
                 f"number is {torch.finfo(dtype).max:.4g}; accepted: {accepted}"
             )
-        return made
+        return rounded
 
     return each(features, narrow)
 
 
 def size_in_bytes(features: Features) -> int:
-    """Memory the features take."""
-    return sum(part.numel() * part.element_size() for part in tensors_of(features))
+    """Memory that the features take, in bytes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(features))

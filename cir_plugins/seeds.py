@@ -1,9 +1,9 @@
-"""Seeds of everything that is drawn."""
+"""Seeds of random numbers, mixed from whole numbers such as a run's seed and an epoch."""
 
 from __future__ import annotations
 
 
-def mix(*numbers: int) -> int:
+def mix_seed(*numbers: int) -> int:
     """A seed below 2**62 that depends on all the numbers and their order."""
     state = 0x9E3779B97F4A7C15
     for number in numbers:

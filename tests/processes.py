@@ -15,7 +15,7 @@ from torch.multiprocessing.spawn import spawn
 
 from cir_plugins.distributed.process_group import ProcessGroup, open_process_group
 from cir_plugins.encoding.cache import FeatureCache
-from cir_plugins.encoding.features import training_store
+from cir_plugins.encoding.features import training_features
 from cir_plugins.errors import CIRError, SharedError
 from cir_plugins.method import Method
 from cir_plugins.training.step import Step
@@ -102,7 +102,7 @@ class BatchDependent(FakeBackbone):
 # Images that a cache has before, or None for no cache; memory for features in MiB.
 STORES: dict[str, tuple[int | None, int]] = {
     **{"memory": (None, 1), "too_large": (None, -1)},
-    **{"cache": (0, 1), "on_disk": (0, 0), "half_full": (8, 1)},
+    **{"cache": (0, 1), "on_disk": (0, 0), "half_full": (8, 1), "damaged": (24, 0)},
 }
 COUNT = 24
 
@@ -124,12 +124,25 @@ def store_of(case: str, folder: Path, processes: ProcessGroup | None = None) -> 
     if before and encoding.cache is not None:
         first = processes or ProcessGroup()
         first.broadcast(
-            lambda: training_store(BatchDependent(), paths[:before], encoding, 1, "none") and None
+            lambda: (
+                training_features(BatchDependent(), paths[:before], encoding, 1, "none") and None
+            )
         )
+        if case == "damaged":
+            first.broadcast(lambda: _damage(cache_folder))
+            encoding = replace(CPU, cache=FeatureCache(cache_folder))
     backbone = BatchDependent()
-    store = training_store(backbone, paths, encoding, limit, "none", processes)
+    store = training_features(backbone, paths, encoding, limit, "none", processes)
     features = None if store is None else store[torch.arange(len(paths))]
     return {"features": features, "batches": backbone.batch_sizes, "kind": type(store).__name__}
+
+
+def _damage(folder: Path) -> None:
+    """Flip a bit in every shard of a cache."""
+    for path in folder.rglob("*.safetensors"):
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
 
 
 class Pair(NamedTuple):
@@ -205,7 +218,7 @@ def _store(folder: Path, processes: ProcessGroup, cache: FeatureCache | None = N
     paths = sorted((folder / "stores" / "pictures").iterdir())
     paths[-1] = paths[-1].with_name("gone.png")  # in the second process's shard
     encoding = replace(CPU, cache=cache)
-    training_store(FakeBackbone(frozen=True), paths, encoding, 1, "none", processes)
+    training_features(FakeBackbone(frozen=True), paths, encoding, 1, "none", processes)
 
 
 def _cached_store(folder: Path, processes: ProcessGroup) -> None:

@@ -22,22 +22,22 @@ def both() -> Two:
 def test_tensor_and_named_tuple_are_selected_alike() -> None:
     index = torch.tensor([2, 0, 2])
     assert select(both().first, index).tolist() == [[4, 5], [0, 1], [4, 5]]
-    chosen = select(both(), index)
-    assert isinstance(chosen, Two)
-    assert chosen.first.tolist() == [[4, 5], [0, 1], [4, 5]]
-    assert chosen.second.tolist() == [2, 0, 2]
+    selected = select(both(), index)
+    assert isinstance(selected, Two)
+    assert selected.first.tolist() == [[4, 5], [0, 1], [4, 5]]
+    assert selected.second.tolist() == [2, 0, 2]
 
 
 def test_each_keeps_the_kind_of_tuple() -> None:
-    doubled = each(both(), lambda part: part * 2)
+    doubled = each(both(), lambda tensor: tensor * 2)
     assert isinstance(doubled, Two)
     assert doubled.second.tolist() == [0, 2, 4]
 
 
 def test_concatenate_puts_back_what_was_split() -> None:
     whole = both()
-    parts = [select(whole, torch.tensor([0])), select(whole, torch.tensor([1, 2]))]
-    again = concatenate(parts)
+    groups = [select(whole, torch.tensor([0])), select(whole, torch.tensor([1, 2]))]
+    again = concatenate(groups)
     assert isinstance(again, Two)
     assert torch.equal(again.first, whole.first)
     assert torch.equal(again.second, whole.second)

@@ -28,8 +28,9 @@ from cir_plugins.bench.environment import hardware
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
-from cir_plugins.encoding.cache import FeatureCache, Shelf
+from cir_plugins.encoding.cache import FeatureCache
 from cir_plugins.encoding.device import autocast, move_tokens
+from cir_plugins.encoding.store import FeatureStore
 from cir_plugins.features import select
 from cir_plugins.method import Components, Method
 from cir_plugins.training.loader import AHEAD, ahead
@@ -81,16 +82,16 @@ def make_backbone(case: str, image_size: int) -> Blip2:
         return Blip2(model=str(folder), weights="random", tokenizer=tokenizer, vision="frozen")
 
 
-def make_batch(backbone: Any, rows: int, device: torch.device) -> Batch:
-    """A batch of ``rows`` queries over twice as many images, without the pixels."""
-    texts = [f"is a longer red dress with {number} buttons" for number in range(rows)]
+def make_batch(backbone: Any, count: int, device: torch.device) -> Batch:
+    """A batch of ``count`` queries over twice as many images, without the pixels."""
+    texts = [f"is a longer red dress with {number} buttons" for number in range(count)]
     return Batch(
         images=None,
         features=None,
-        reference=torch.arange(rows, device=device),
-        candidates=torch.arange(rows, 2 * rows, device=device),
-        target=torch.arange(rows, device=device),
-        excluded=torch.zeros(rows, rows, dtype=torch.bool, device=device),
+        reference=torch.arange(count, device=device),
+        candidates=torch.arange(count, 2 * count, device=device),
+        target=torch.arange(count, device=device),
+        excluded=torch.zeros(count, count, dtype=torch.bool, device=device),
         text=texts,
         tokens=move_tokens(backbone.tokenize(texts), device),
     )
@@ -98,20 +99,20 @@ def make_batch(backbone: Any, rows: int, device: torch.device) -> Batch:
 
 def make_pixels(images: int, side: int, device: torch.device) -> Tensor:
     """Random pixels (images, 3, side, side), always the same."""
-    drawn = torch.randn(images, 3, side, side, generator=torch.Generator().manual_seed(0))
-    return drawn.to(device)
+    pixels = torch.randn(images, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return pixels.to(device)
 
 
-def filled_shelf(
+def filled_store(
     cache: FeatureCache, backbone: Any, images: Tensor, dtype: torch.dtype
-) -> tuple[Shelf, list[str]]:
-    """The shelf with the images' features, and their names on it."""
-    shelf = cache.shelf(backbone, dtype, images.device)
+) -> tuple[FeatureStore, list[str]]:
+    """The store with the images' features, and their names in it."""
+    store = cache.store(backbone, dtype, images.device)
     names = [f"image {number}" for number in range(len(images))]
     with torch.no_grad(), autocast(images.device, dtype):
-        shelf.add(names, backbone.features(images))
-    shelf.flush()
-    return shelf, names
+        store.add(names, backbone.features(images))
+    store.flush()
+    return store, names
 
 
 class Steps:
@@ -120,8 +121,8 @@ class Steps:
     Args:
         method: What is trained.
         batch: With its pixels.
-        shelf: Holds the features of the batch's images.
-        names: The images on it.
+        store: Holds the features of the batch's images.
+        names: The images in it.
         options: Device, dtype, fused.
     """
 
@@ -129,7 +130,7 @@ class Steps:
         self,
         method: Method,
         batch: Batch,
-        shelf: Shelf,
+        store: FeatureStore,
         names: list[str],
         options: argparse.Namespace,
     ) -> None:
@@ -138,15 +139,15 @@ class Steps:
         fused = options.fused or self.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=fused)
         self.method, self.batch, self.pixels = method, batch, batch.images
-        self.shelf = shelf
+        self.store = store
         cuda = self.device.type == "cuda"
         # As the loader does: ahead of the steps where it can run beside them.
         self.features = (
-            ahead(repeat(names), lambda some: self._read(some).pin_memory(), AHEAD)
+            ahead(repeat(names), lambda names: self._read(names).pin_memory(), AHEAD)
             if cuda
             else map(self._read, repeat(names))
         )
-        self.parts: dict[str, list[float]] = {}
+        self.stages: dict[str, list[float]] = {}
 
     def plain(self) -> None:
         """A step that runs the tower."""
@@ -160,37 +161,38 @@ class Steps:
         self._step()
 
     def _read(self, names: list[str]) -> Tensor:
-        read: Tensor = self.shelf.read(names)
-        return read
+        features: Tensor = self.store.read(names)
+        return features
 
     def _fetch(self) -> None:
         self.batch.features = next(self.features).to(self.device, non_blocking=True)
 
     def _step(self) -> None:
-        made: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         batch, method = self.batch, self.method
 
         def queries() -> None:
-            seen = select(made["features"], batch.reference)
-            made["queries"] = method.embed_queries(seen, batch)
+            references = select(results["features"], batch.reference)
+            results["queries"] = method.embed_queries(references, batch)
 
         def targets() -> None:
-            made["targets"] = method.embed_targets(select(made["features"], batch.candidates))
+            candidates = select(results["features"], batch.candidates)
+            results["targets"] = method.embed_targets(candidates)
 
         def backward() -> None:
-            terms = method.loss_terms_from(made["queries"], made["targets"], batch)
+            terms = method.loss_terms_from(results["queries"], results["targets"], batch)
             torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
 
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
-            self._timed("features", lambda: made.update(features=method.features(batch)))
+            self._timed("features", lambda: results.update(features=method.features(batch)))
             self._timed("queries", queries)
             self._timed("targets", targets)
         self._timed("backward", backward)
         self._timed("update", self.optimizer.step)
 
-    def _timed(self, part: str, work: Callable[[], Any]) -> None:
-        self.parts.setdefault(part, []).append(seconds(work, self.device))
+    def _timed(self, stage: str, work: Callable[[], Any]) -> None:
+        self.stages.setdefault(stage, []).append(seconds(work, self.device))
 
 
 def operations(step: Callable[[], None]) -> int:
@@ -200,7 +202,7 @@ def operations(step: Callable[[], None]) -> int:
     return int(counter.get_total_flops())
 
 
-def made_up(case: str, batch_size: int, options: argparse.Namespace, folder: Path) -> Steps:
+def make_steps(case: str, batch_size: int, options: argparse.Namespace, folder: Path) -> Steps:
     """The steps of a case."""
     device = torch.device(options.device)
     torch.manual_seed(0)
@@ -210,26 +212,26 @@ def made_up(case: str, batch_size: int, options: argparse.Namespace, folder: Pat
     batch.images = make_pixels(2 * batch_size, backbone.preprocess.size, device)
     method.eval()
     cache = FeatureCache(folder / f"{case}-{batch_size}")
-    shelf, names = filled_shelf(cache, backbone, batch.images, DTYPES[options.dtype])
+    store, names = filled_store(cache, backbone, batch.images, DTYPES[options.dtype])
     method.train()
-    return Steps(method, batch, shelf, names, options)
+    return Steps(method, batch, store, names, options)
 
 
 def measure(
     case: str, batch_size: int, options: argparse.Namespace, folder: Path
 ) -> dict[str, Any]:
     """The line of a case."""
-    steps = made_up(case, batch_size, options, folder)
+    steps = make_steps(case, batch_size, options, folder)
     # Counting is also what warms up: it is the first step of each.
     flops = {"plain": operations(steps.plain), "cached": operations(steps.cached)}
     times: dict[str, list[float]] = {"plain": [], "cached": []}
-    parts: dict[str, list[float]] = {}
+    stages: dict[str, list[float]] = {}
     for _ in range(options.runs):
         times["plain"].append(seconds(steps.plain, steps.device))
-        steps.parts = {}
+        steps.stages = {}
         times["cached"].append(seconds(steps.cached, steps.device))
-        for part, found in steps.parts.items():
-            parts.setdefault(part, []).extend(found)
+        for stage, times_of_stage in steps.stages.items():
+            stages.setdefault(stage, []).extend(times_of_stage)
     plain, cached = median(times["plain"]), median(times["cached"])
     return {
         "case": f"cached_step {case}",
@@ -241,7 +243,7 @@ def measure(
         "plain_s": round(plain, 5),
         "cached_s": round(cached, 5),
         "ratio": round(plain / cached, 2),
-        "cached_parts_s": {part: round(median(found), 5) for part, found in parts.items()},
+        "cached_stages_s": {name: round(median(values), 5) for name, values in stages.items()},
         "flops": flops,
         "ratio_of_flops": round(flops["plain"] / flops["cached"], 2),
         "runs": options.runs,
@@ -251,7 +253,7 @@ def measure(
 
 
 def main() -> None:
-    """Measure the cases asked for."""
+    """Measure the cases of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", default="tiny,vit_b", help="of tiny, vit_b, vit_l, vit_g")
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32], help="queries per step")

@@ -16,7 +16,7 @@ import numpy as np
 from cir_plugins.bench.statistics import Values
 from cir_plugins.bench.suite import Suite, run_name
 from cir_plugins.errors import CIRError
-from cir_plugins.files import disk_error, write_atomically
+from cir_plugins.files import write_atomically, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,7 +135,7 @@ def write_record(record: RunRecord, out: Path) -> None:
         file = out / "values" / f"{record.name}.npz"
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        _write(file, buffer.getvalue())
+        write_atomically(file, buffer.getvalue())
     write_json(out / "rows" / f"{record.name}.json", content)
 
 
@@ -165,30 +165,13 @@ def read_record(name: str, out: Path) -> RunRecord | None:
         return None  # a record that is cut off or of another version: the run is made anew
 
 
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all.
-
-    Raises:
-        CIRError: If it cannot be written.
-    """
-    write_text(file, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def write_text(file: Path, text: str) -> None:
     """Write a text file, whole or not at all.
 
     Raises:
         CIRError: If it cannot be written.
     """
-    _write(file, text.encode())
-
-
-def _write(file: Path, content: bytes) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(file, error) from error
-    write_atomically(file, content)
+    write_atomically(file, text.encode())
 
 
 def without_folders(value: Any) -> Any:

@@ -23,7 +23,6 @@ from cir_plugins.bench.records import (
     one_line,
     read_record,
     without_folders,
-    write_json,
     write_record,
     write_text,
 )
@@ -37,6 +36,7 @@ from cir_plugins.config.resolve import plan_component
 from cir_plugins.config.toml import Config
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
+from cir_plugins.files import write_json
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.runs.build import read_splits

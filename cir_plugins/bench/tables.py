@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from cir_plugins.bench.statistics import mean_and_deviation
 from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -317,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             old = file.read_text(encoding="utf-8")
             new = with_tables(old, options.results, str(file))
             if new != old and options.write:
-                file.write_text(new, encoding="utf-8")
+                write_atomically(file, new.encode())
             elif new != old:
                 outdated.append(file)
     except (CIRError, OSError) as error:

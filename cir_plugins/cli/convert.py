@@ -139,9 +139,8 @@ def write_run(folder: Path, plan: Plan, state: Mapping[str, Tensor], names: list
     """
     import os
     import shutil
-    from json import dumps
 
-    from cir_plugins.files import disk_error, write_atomically
+    from cir_plugins.files import disk_error, write_atomically, write_json
     from cir_plugins.runs.convert import write_converted
     from cir_plugins.runs.folder import CONFIG, RECORD
     from cir_plugins.training.checkpoint import FORMAT
@@ -154,7 +153,7 @@ def write_run(folder: Path, plan: Plan, state: Mapping[str, Tensor], names: list
         part.mkdir(parents=True)
         write_atomically(part / CONFIG, plan.text().encode())
         write_converted(state, part / BEST)
-        write_atomically(part / RECORD, (dumps(record, indent=2) + "\n").encode())
+        write_json(part / RECORD, record)
         if folder.exists():
             folder.rmdir()
         os.replace(part, folder)

@@ -33,32 +33,37 @@ def encode(
 ) -> None:
     """Encode many images with a run's weights; shards that are done are kept.
 
-    Under torchrun each process takes its share of the shards.
+    Under torchrun each process writes its share of the shards.
     """
     from cir_plugins.errors import CIRError, unknown_name
 
-    for option, value, known in (("--what", what, WHAT), ("--dtype", dtype, STORED)):
-        if value not in known:
-            raise unknown_name(f"value of {option}", value, known)
+    for option, value, accepted in (("--what", what, WHAT), ("--dtype", dtype, STORED)):
+        if value not in accepted:
+            raise unknown_name(f"value of {option}", value, accepted)
     folder = need(out, "--out DIR")
     if (images is None) == (not data):
         raise CIRError("accepted: --images DIR, or --data NAME with --root DIR")
     from cir_plugins.distributed.rendezvous import rank_and_world_size
-    from cir_plugins.encoding import export as bulk
+    from cir_plugins.encoding.export import (
+        ExportSettings,
+        encode_images,
+        images_of,
+        spread_over_gpus,
+    )
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.runs.load import images_of_data, open_run
 
-    rank, processes = rank_and_world_size()
-    bulk.spread_over_gpus()
+    rank, world_size = rank_and_world_size()
+    spread_over_gpus()
     registry = Registry.load()
     files = (
-        bulk.images_of(images)
+        images_of(images)
         if images is not None
         else images_of_data(registry, data, need(root, "--root DIR"))
     )
     _, method, encoding = open_run(run, registry, progress=rank == 0)
     kind: Literal["targets", "features"] = "features" if what == "features" else "targets"
-    wanted = bulk.Bulk(kind, shard_size, dtype, skip_broken, rank, processes)
-    manifest = bulk.encode_images(method, files, folder, encoding, wanted)
+    settings = ExportSettings(kind, shard_size, dtype, skip_broken, rank, world_size)
+    manifest = encode_images(method, files, folder, encoding, settings)
     if manifest is not None:
         typer.echo(f"written: {manifest}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,6 +52,7 @@ def evaluate(
     from cir_plugins.cli.terminal import show_report
     from cir_plugins.config.resolve import plan_reader
     from cir_plugins.errors import CIRError, unknown_name
+    from cir_plugins.files import write_json
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.retriever import load
     from cir_plugins.runs.load import plan_of_run
@@ -83,7 +83,7 @@ def evaluate(
         return
     evaluation = retriever.evaluate(data, root, protocol=protocol, split=split or "val", **options)
     if json is not None:
-        _write(json, evaluation.report)
+        write_json(json, evaluation.report)
     _show_changes(evaluation)
     show_report(evaluation.report, evaluation.main_measures)
 
@@ -92,12 +92,3 @@ def _show_changes(evaluation: Evaluation) -> None:
     """Print the options in which the evaluation differs from the run's own."""
     for name, (before, after) in evaluation.changed.items():
         typer.echo(f"changed from the run: {name} {before!r} -> {after!r}")
-
-
-def _write(file: Path, report: Mapping[str, Any]) -> None:
-    from json import dumps
-
-    from cir_plugins.files import write_atomically
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, (dumps(report, indent=2) + "\n").encode())

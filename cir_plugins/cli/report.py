@@ -20,13 +20,11 @@ def report(
     Writes report.html, sampler.json and, where negatives were mined, sampler.png. Exit code 1 if
     there is an alarm.
     """
-    from json import dumps
-
     from cir_plugins.bench.page import Drawing, write_run_page
     from cir_plugins.bench.sampler_picture import sampler_png
     from cir_plugins.bench.sampling import HEADS, negatives_per_query, sampler_report
     from cir_plugins.cli.terminal import make_console, plain_table
-    from cir_plugins.files import write_atomically
+    from cir_plugins.files import write_atomically, write_json
     from cir_plugins.runs.load import read_run
 
     config, curve = read_run(run)
@@ -34,7 +32,7 @@ def report(
     folder = out or run
     page, numbers = folder / "report.html", folder / "sampler.json"
     write_run_page(page, config["method"]["name"], curve, mining)
-    write_atomically(numbers, (dumps(mining.document(), indent=2) + "\n").encode())
+    write_json(numbers, mining.document())
     files = [page, numbers]
     if mining.lines:
         picture = Drawing().draw("sampler.png", lambda: sampler_png(mining), b"")

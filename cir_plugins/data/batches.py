@@ -18,7 +18,7 @@ from cir_plugins.data.images import open_image
 from cir_plugins.data.table import TrainingTable, Triplet
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.errors import CIRError
-from cir_plugins.seeds import mix
+from cir_plugins.seeds import mix_seed
 from cir_plugins.types import Backbone, Batch
 
 
@@ -56,7 +56,7 @@ def epoch_plans(
     Raises:
         CIRError: If no batch is left.
     """
-    generator = torch.Generator().manual_seed(mix(seed, epoch))
+    generator = torch.Generator().manual_seed(mix_seed(seed, epoch))
     order = torch.randperm(triplets, generator=generator)
     if drop_last:
         batches = list(torch.split(order[: triplets - triplets % batch_size], batch_size))

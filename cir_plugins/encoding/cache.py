@@ -1,12 +1,10 @@
-"""Features on disk, computed once per image, weights and transform, whatever run asks for them."""
+"""A cache of features on disk, computed once per image, weights and transform for all runs."""
 
 from __future__ import annotations
 
 import json
 import logging
-import secrets
-import shutil
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,6 +12,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from cir_plugins.distributed.process_group import ProcessGroup
+from cir_plugins.encoding.checksums import text_checksum
 from cir_plugins.encoding.device import autocast
 from cir_plugins.encoding.fingerprint import (
     backbone_fingerprint,
@@ -22,18 +22,17 @@ from cir_plugins.encoding.fingerprint import (
     plain_options,
     probe_pictures,
 )
-from cir_plugins.encoding.shards import SUFFIX, Shard, remove_stale, write_shard
+from cir_plugins.encoding.shards import DTYPES, DamagedShardError
+from cir_plugins.encoding.store import FeatureStore
 from cir_plugins.errors import CIRError
-from cir_plugins.features import concatenate, count, each, narrowed, size_in_bytes, tensors_of
-from cir_plugins.files import write_atomically
+from cir_plugins.features import count, each, tensors_of
+from cir_plugins.files import remove_stale, write_json
 from cir_plugins.types import Features
 
-SHARD_BYTES = 64 * 2**20
 IMAGES = "images.json"
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _LOG = logging.getLogger(__name__)
 
-# Chunks of (positions, features) of files, as ``cir_plugins.encoding.features`` makes them.
+# Batches of (positions, features) of files, as ``cir_plugins.encoding.features`` makes them.
 Encode = Callable[[Sequence[Path]], Iterator[tuple[Tensor, Features]]]
 
 
@@ -43,37 +42,37 @@ class FeatureCache:
     Args:
         folder: Made where it is missing.
         dtype: ``same`` stores features as they were computed; ``fp32``, ``fp16`` or ``bf16`` stores
-            floating-point parts as that, and gives them back in the dtype they had.
+            floating-point tensors as that, and gives them back in the dtype they had.
     """
 
     def __init__(self, folder: Path, dtype: str = "same") -> None:
         self.folder = folder
         self.dtype = dtype
-        self._known: WeakKeyDictionary[nn.Module, tuple[Any, Shelf]] = WeakKeyDictionary()
-        self._shelves: dict[str, Shelf] = {}
-        self._contents: dict[str, str] | None = None
+        self._current: WeakKeyDictionary[nn.Module, tuple[Any, FeatureStore]] = WeakKeyDictionary()
+        self._stores: dict[str, FeatureStore] = {}
+        self._hashes: dict[str, str] | None = None
 
-    def shelf(self, backbone: Any, compute: torch.dtype, device: torch.device) -> Shelf:
-        """The part of the cache that belongs to a backbone's weights, options and transform.
+    def store(self, backbone: Any, compute: torch.dtype, device: torch.device) -> FeatureStore:
+        """The features of a backbone's weights, options and transform.
 
         Args:
             backbone: In evaluation mode.
             compute: Precision in which features are computed.
             device: Where.
         """
-        known = self._known.get(backbone)
-        if known is None or known[0] != (_state(backbone), compute):
+        current = self._current.get(backbone)
+        if current is None or current[0] != (_state(backbone), compute):
             like = _probe_features(backbone, compute, device)
-            shapes = [(part.dtype, tuple(part.shape)) for part in tensors_of(like)]
+            shapes = [(tensor.dtype, tuple(tensor.shape)) for tensor in tensors_of(like)]
             extra = f"{compute} {self.dtype} {shapes}"
-            key = backbone_fingerprint(backbone, constant_tensors(backbone), extra)
-            if key not in self._shelves:
-                stored = DTYPES.get(self.dtype)
-                self._shelves[key] = Shelf(self.folder / key, stored, like)
+            fingerprint = backbone_fingerprint(backbone, constant_tensors(backbone), extra)
+            if fingerprint not in self._stores:
+                dtype = DTYPES.get(self.dtype)
+                self._stores[fingerprint] = FeatureStore(self.folder / fingerprint, dtype, like)
             # After the probe, in which a backbone may have noted something.
-            known = (_state(backbone), compute), self._shelves[key]
-            self._known[backbone] = known
-        return known[1]
+            current = (_state(backbone), compute), self._stores[fingerprint]
+            self._current[backbone] = current
+        return current[1]
 
     def contents(self, paths: Sequence[Path]) -> list[str]:
         """Hash of each file's bytes; a file of the same size and time is not read again.
@@ -81,179 +80,135 @@ class FeatureCache:
         Raises:
             CIRError: If a file cannot be read.
         """
-        if self._contents is None:
-            self._contents = _read_table(self.folder / IMAGES)
-        before = len(self._contents)
-        found = [self._content(path, self._contents) for path in paths]
-        if len(self._contents) > before:
+        if self._hashes is None:
+            remove_stale(self.folder)
+            self._hashes = _read_hashes(self.folder / IMAGES)
+        before = len(self._hashes)
+        hashes = [_hash_of(path, self._hashes) for path in paths]
+        if len(self._hashes) > before:
             # Another process may have added to it since; what a race loses is only read again.
-            self._contents = {**_read_table(self.folder / IMAGES), **self._contents}
-            write_atomically(self.folder / IMAGES, json.dumps(self._contents).encode(), shared=True)
-        return found
+            self._hashes = {**_read_hashes(self.folder / IMAGES), **self._hashes}
+            content = {"checksum": _checksum(self._hashes), "images": self._hashes}
+            write_json(self.folder / IMAGES, content)
+        return hashes
 
-    def _content(self, path: Path, known: dict[str, str]) -> str:
-        try:
-            stat = path.stat()
-            key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-            if key not in known:
-                known[key] = content_hash(path)
-        except OSError as error:
-            raise CIRError(f"image {path} cannot be read: {error}") from error
-        return known[key]
-
-    def chunks(
-        self, shelf: Shelf, paths: Sequence[Path], size: int, encode: Encode
+    def batches(
+        self, store: FeatureStore, paths: Sequence[Path], size: int, encode: Encode
     ) -> Iterator[tuple[Tensor, Features]]:
-        """Chunks of (indices, features on the CPU or where they were computed), in order.
+        """Batches of (indices, features on the CPU or where they were computed), in order.
 
-        A chunk is encoded whole where any of its images is missing, so that an image is computed
-        in the same company, and to the same bits, as without a cache.
+        A batch is encoded whole where any of its images is missing, so that each image is
+        computed in the same batch, and to the same bits, as without a cache. Images of a damaged
+        shard count as missing.
 
         Args:
-            shelf: Of the backbone.
+            store: Of the backbone.
             paths: Images.
-            size: Images per chunk.
-            encode: Makes chunks of ``size`` of the paths it is given.
+            size: Images per batch.
+            encode: Makes batches of ``size`` of the paths it gets.
 
         Raises:
             CIRError: If the disk has less room than the missing features take.
         """
         names = self.contents(paths)
-        chunks = [range(i, min(i + size, len(paths))) for i in range(0, len(paths), size)]
-        absent = [any(names[i] not in shelf for i in chunk) for chunk in chunks]
-        wanted = [i for chunk, gone in zip(chunks, absent, strict=True) if gone for i in chunk]
-        shelf.announce(len({names[i] for i in wanted if names[i] not in shelf}))
-        fresh = encode([paths[i] for i in wanted]) if wanted else iter(())
-        try:
-            for chunk, gone in zip(chunks, absent, strict=True):
-                own = [names[i] for i in chunk]
-                features = shelf.add(own, next(fresh)[1]) if gone else shelf.read(own)
-                yield torch.arange(chunk.start, chunk.stop), features
-        finally:
-            shelf.flush()
+        done = 0
+        while done < len(paths):
+            starts = range(done, len(paths), size)
+            try:
+                for index, features in _batches(store, names, paths, starts, encode):
+                    done = int(index[-1]) + 1
+                    yield index, features
+            except DamagedShardError:
+                continue  # it left the store with a warning: the rest is looked up again
 
+    def fill(
+        self,
+        store: FeatureStore,
+        paths: Sequence[Path],
+        size: int,
+        encode: Encode,
+        processes: ProcessGroup,
+    ) -> list[str]:
+        """Content hash of each image, once the store holds the verified features of all.
 
-class Shelf:
-    """Features of images under one key.
-
-    Args:
-        folder: Folder of the key.
-        stored: Dtype of floating-point parts on disk; None for their own.
-        like: Features (1, ...) of any image: kind, shapes and dtypes.
-    """
-
-    def __init__(self, folder: Path, stored: torch.dtype | None, like: Features) -> None:
-        self.folder = folder
-        self.stored = stored
-        self.like = like
-        self._places: dict[str, tuple[Shard, int]] = {}
-        self._waiting: dict[str, Features] = {}
-        self._waiting_bytes = 0
-        self._seen: set[str] = set()
-        remove_stale(folder)
-        self.refresh()
-
-    @property
-    def bytes_per_image(self) -> int:
-        """What an image takes on disk."""
-        stored = self.stored
-        return sum(
-            part.numel() * (stored if stored and part.is_floating_point() else part.dtype).itemsize
-            for part in tensors_of(self.like)
-        )
-
-    @property
-    def images(self) -> int:
-        """How many images are on disk."""
-        return len(self._places)
-
-    def refresh(self) -> None:
-        """Take note of shards that are new."""
-        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
-            if path.name not in self._seen:
-                self._seen.add(path.name)
-                shard = Shard(path)
-                for place, name in enumerate(shard.names):
-                    self._places.setdefault(name, (shard, place))
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._places or name in self._waiting
-
-    def announce(self, images: int) -> None:
-        """Say what will be written.
-
-        Raises:
-            CIRError: If the disk has less room.
-        """
-        if not images:
-            return
-        need = images * self.bytes_per_image
-        there = self.folder
-        while not there.exists():
-            there = there.parent
-        free = shutil.disk_usage(there).free
-        told = f"{images} images x {self.bytes_per_image} bytes = {need / 2**20:.1f} MiB"
-        if need > free:
-            raise CIRError(
-                f"feature cache {self.folder} needs {told}, but {free / 2**20:.1f} MiB are free; "
-                "accepted: another folder, or run.feature_cache_dtype=fp16"
-            )
-        _LOG.warning("feature cache %s: writing %s", self.folder, told)
-
-    def add(
-        self, names: Sequence[str], features: Features, kept: Container[str] | None = None
-    ) -> Features:
-        """The features as the cache will give them back; those it lacks are written.
+        The batches that lack an image are divided among the processes. Each is encoded whole; of
+        an image in several batches, the first one's features are kept, as by one process alone, to
+        the same bits. Where a process does not see what another wrote, as on a disk of its own, it
+        encodes that too.
 
         Args:
-            names: Content hashes of the images.
-            features: Their features.
-            kept: Which of them are written; all if left out.
+            store: Of the backbone.
+            paths: Images.
+            size: Images per batch.
+            encode: Makes batches of ``size`` of the paths it gets.
+            processes: The processes; all have the same paths.
+
+        Raises:
+            CIRError: In all processes, if an image cannot be read, or the first one's disk has less
+                room than the missing features take.
         """
-        accepted = "run.feature_cache_dtype=bf16 or same"
-        packed = narrowed(features, self.stored, f"feature cache {self.folder}", accepted)
-        for place, name in enumerate(names):
-            if name not in self and (kept is None or name in kept):
-                row = each(packed, lambda part, i=place: part[i : i + 1].cpu().clone())  # type: ignore[misc]
-                self._waiting[name] = row
-                self._waiting_bytes += size_in_bytes(row)
-        if self._waiting_bytes >= SHARD_BYTES:
-            self.flush()
-        return self._unpacked(packed)
+        shard = processes.shard(len(paths))
+        with processes.synchronise_errors():
+            hashes = self.contents(paths[shard.start : shard.stop])
+        names = [name for some in processes.all_gather_object(hashes) for name in some]
+        batches = [range(i, min(i + size, len(paths))) for i in range(0, len(paths), size)]
+        store.verify(names, processes)
+        missing = processes.broadcast(lambda: _reserve_missing(store, names, batches))
+        owner: dict[str, int] = {}  # the batch whose features of an image are kept
+        for number in missing:
+            for position in batches[number]:
+                owner.setdefault(names[position], number)
+        with processes.synchronise_errors():
+            local = processes.shard_of(missing)
+            files = [paths[position] for number in local for position in batches[number]]
+            encoded = encode(files) if files else iter(())
+            try:
+                for number, (_, features) in zip(local, encoded, strict=True):
+                    members = [names[position] for position in batches[number]]
+                    store.add(members, features, {n for n in members if owner[n] == number})
+            finally:
+                store.flush()
+        with processes.synchronise_errors():
+            store.refresh()
+        store.verify(names, processes)
+        with processes.synchronise_errors():
+            if any(name not in store for name in names):
+                for _ in self.batches(store, paths, size, encode):
+                    pass
+        return names
 
-    def flush(self) -> None:
-        """Write what is waiting to disk."""
-        if not self._waiting:
-            return
-        whole = concatenate(list(self._waiting.values()))
-        path = self.folder / f"{secrets.token_hex(8)}{SUFFIX}"
-        write_shard(path, tensors_of(whole), list(self._waiting), {})
-        self._waiting, self._waiting_bytes = {}, 0
-        self.refresh()
 
-    def read(self, names: Sequence[str]) -> Features:
-        """Features of images, leading dimension n, on the CPU; n may be 0."""
-        if not names:  # of a process without rows of a batch
-            return each(self.like, lambda part: part[:0])
-        rows = [self._row(name) for name in names]
-        return self._unpacked(concatenate(rows))
+def _batches(
+    store: FeatureStore, names: Sequence[str], paths: Sequence[Path], starts: range, encode: Encode
+) -> Iterator[tuple[Tensor, Features]]:
+    """Batches of (indices, features) from a position on, read or encoded."""
+    batches = [range(i, min(i + starts.step, starts.stop)) for i in starts]
+    missing = set(_reserve_missing(store, names, batches))
+    files = [paths[i] for number in sorted(missing) for i in batches[number]]
+    encoded = encode(files) if files else iter(())
+    try:
+        for number, batch in enumerate(batches):
+            members = [names[i] for i in batch]
+            if number in missing:
+                features = store.add(members, next(encoded)[1])
+            else:
+                features = store.read(members)
+            yield torch.arange(batch.start, batch.stop), features
+    finally:
+        store.flush()
 
-    def _row(self, name: str) -> Features:
-        if name in self._waiting:
-            return self._waiting[name]
-        shard, place = self._places[name]
-        row = shard.row(place)
-        return row[0] if isinstance(self.like, Tensor) else type(self.like)(*row)
 
-    def _unpacked(self, features: Features) -> Features:
-        if isinstance(features, Tensor):
-            return features.to(self.like.dtype)
-        pairs = zip(features, self.like, strict=True)
-        return type(features)(*(part.to(like.dtype) for part, like in pairs))
+def _reserve_missing(
+    store: FeatureStore, names: Sequence[str], batches: Sequence[range]
+) -> list[int]:
+    """Numbers of the batches that lack an image, once there is room on the disk for them."""
+    missing = [k for k, batch in enumerate(batches) if any(names[i] not in store for i in batch)]
+    store.reserve(len({names[i] for k in missing for i in batches[k] if names[i] not in store}))
+    return missing
 
 
 def _state(backbone: Any) -> tuple[Any, ...]:
-    """What tells, without reading the weights, whether a key still holds."""
+    """What changes where a fingerprint no longer holds, without reading the weights."""
     tensors = [(id(value), value._version) for _, value in constant_tensors(backbone)]
     return tensors, plain_options(backbone)
 
@@ -261,15 +216,38 @@ def _state(backbone: Any) -> tuple[Any, ...]:
 def _probe_features(backbone: Any, compute: torch.dtype, device: torch.device) -> Features:
     pixels = backbone.preprocess(probe_pictures()[0])[None].to(device)
     with torch.no_grad(), autocast(device, compute):
-        features: Features = each(backbone.features(pixels), lambda part: part.cpu())
+        features: Features = each(backbone.features(pixels), lambda tensor: tensor.cpu())
     if count(features) != 1:
         raise ValueError("features of one image must have leading dimension 1")
     return features
 
 
-def _read_table(path: Path) -> dict[str, str]:
+def _hash_of(path: Path, hashes: dict[str, str]) -> str:
+    """Hash of a file's bytes, from the table or added to it."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        stat = path.stat()
+        file = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+        if file not in hashes:
+            hashes[file] = content_hash(path)
+    except OSError as error:
+        raise CIRError(f"image {path} cannot be read: {error}") from error
+    return hashes[file]
+
+
+def _read_hashes(path: Path) -> dict[str, str]:
+    """The table of hashes; an empty one where it is missing or damaged, so that files are read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        hashes: dict[str, str] = content["images"]
+        if content["checksum"] != _checksum(hashes):
+            raise ValueError("its checksum differs")
+    except FileNotFoundError:
         return {}
-    return table if isinstance(table, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        _LOG.warning("feature cache: %s is not used: %s; images are hashed again", path, error)
+        return {}
+    return hashes
+
+
+def _checksum(hashes: dict[str, str]) -> str:
+    return text_checksum(json.dumps(hashes, sort_keys=True))

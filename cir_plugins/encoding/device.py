@@ -22,24 +22,24 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         CIRError: If the named device is not there.
     """
-    there = {
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, present in there.items() if present))
-    if not there.get(name, False):
-        present = ", ".join(kind for kind, yes in there.items() if yes)
-        raise CIRError(f"device '{name}' is not available here; accepted: auto, {present}")
+        return torch.device(next(kind for kind, present in available.items() if present))
+    if not available.get(name, False):
+        names = ", ".join(kind for kind, present in available.items() if present)
+        raise CIRError(f"device '{name}' is not available here; accepted: auto, {names}")
     return torch.device(name)
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     """The dtype of autocast; ``auto`` is bf16 where a CUDA device has it, else fp32."""
     if precision == "auto":
-        has = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if has else torch.float32
+        supported = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if supported else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
@@ -75,15 +75,15 @@ def pin_batch(batch: Batch) -> Batch:
 
 def _mapped(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
     """The batch with a function applied to every tensor that a step needs on its device."""
-    fixed = ("reference", "candidates", "target", "excluded")
-    made: dict[str, Any] = {name: function(getattr(batch, name)) for name in fixed}
+    always = ("reference", "candidates", "target", "excluded")
+    fields: dict[str, Any] = {name: function(getattr(batch, name)) for name in always}
     for name in ("images", "mined"):
         tensor = getattr(batch, name)
-        made[name] = None if tensor is None else function(tensor)
+        fields[name] = None if tensor is None else function(tensor)
     features = None if batch.features is None else each(batch.features, function)
     tokens = {name: function(tensor) for name, tensor in batch.tokens.items()}
     text_variants = {
-        view: {name: function(tensor) for name, tensor in given.items()}
-        for view, given in batch.text_variants.items()
+        variant: {name: function(tensor) for name, tensor in tensors.items()}
+        for variant, tensors in batch.text_variants.items()
     }
-    return replace(batch, features=features, tokens=tokens, text_variants=text_variants, **made)
+    return replace(batch, features=features, tokens=tokens, text_variants=text_variants, **fields)

@@ -1,8 +1,9 @@
-"""Many images to shards of features or target embeddings, by one process or several."""
+"""Shards of features or target embeddings of many images, written by one process or several."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 
-from cir_plugins.encoding.cache import DTYPES
 from cir_plugins.encoding.device import autocast
 from cir_plugins.encoding.features import Encoding, Guarded, ImageFiles
 from cir_plugins.encoding.fingerprint import (
@@ -24,27 +24,35 @@ from cir_plugins.encoding.fingerprint import (
     new_digest,
     plain_options,
 )
-from cir_plugins.encoding.shards import SUFFIX, Shard, remove_stale, write_shard
+from cir_plugins.encoding.shards import (
+    DTYPES,
+    SUFFIX,
+    DamagedShardError,
+    OtherFormatError,
+    Shard,
+    ShardWriter,
+)
 from cir_plugins.errors import CIRError
-from cir_plugins.features import narrowed, tensors_of
-from cir_plugins.files import write_atomically
+from cir_plugins.files import remove_stale, write_json
 from cir_plugins.method import Method
+from cir_plugins.types import Features
 
 MANIFEST = "manifest.json"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Bulk:
-    """What is encoded, and how it is cut.
+class ExportSettings:
+    """What is encoded, and how it is divided into shards.
 
     Attributes:
         what: ``targets``: embeddings as candidates; ``features``: the backbone's features.
         shard_size: Images per shard.
         dtype: ``same`` as computed, or ``fp32``, ``fp16``, ``bf16``.
         skip_broken: Leave out images that cannot be read, and name them in the manifest.
-        rank: This process among ``processes``; shard k is its own where k % processes == rank.
-        processes: Number of processes.
+        rank: Rank of this process; it writes shard k where k % world_size == rank.
+        world_size: Number of processes.
     """
 
     what: Literal["targets", "features"] = "targets"
@@ -52,7 +60,7 @@ class Bulk:
     dtype: str = "same"
     skip_broken: bool = False
     rank: int = 0
-    processes: int = 1
+    world_size: int = 1
 
 
 def spread_over_gpus() -> None:
@@ -77,38 +85,41 @@ def images_of(folder: Path) -> dict[str, Path]:
 
 
 def encode_images(
-    method: Method, images: Mapping[str, Path], out: Path, encoding: Encoding, bulk: Bulk
+    method: Method,
+    images: Mapping[str, Path],
+    out: Path,
+    encoding: Encoding,
+    settings: ExportSettings,
 ) -> Path | None:
     """The manifest once every shard is there, None while other processes are at work.
 
-    Shards that are there are kept, so that a run that was cut off goes on where it was; those of
-    images whose files hold something else by now are encoded again.
+    Shards that are there are kept, so that a run that was cut off goes on where it was. Damaged
+    ones are encoded again, and those of images whose files hold something else by now.
 
     Args:
         method: Its weights are used; put into evaluation mode.
         images: Image name -> file.
         out: Folder of the shards.
         encoding: Where to encode.
-        bulk: What to write.
+        settings: What to write.
 
     Raises:
         CIRError: If an image cannot be read (unless they are skipped), the disk is full, or the
-            folder holds shards of other images, weights or settings.
+            folder holds shards of other images, weights, settings or another version.
     """
     method.eval()
-    names = list(images)
-    request = _request(method, names, encoding, bulk)
+    fingerprint = _fingerprint(method, list(images), encoding, settings)
     remove_stale(out)
-    total = -(-len(names) // bulk.shard_size)
-    own = range(bulk.rank, total, bulk.processes)
-    for number in tqdm(own, desc="shards", disable=not encoding.progress):
+    groups = _groups(images, settings.shard_size)
+    local = range(settings.rank, len(groups), settings.world_size)
+    for number in tqdm(local, desc="shards", disable=not encoding.progress):
         path = shard_path(out, number)
-        part = _part(images, names, number, bulk)
-        if path.is_file() and _current(_check(path, request), part):
+        shard = _open(path, fingerprint)
+        if shard is not None and _is_current(shard, groups[number]) and _is_whole(shard):
             continue
-        (out / MANIFEST).unlink(missing_ok=True)  # one of before tells of other shards
-        _write(method, part, path, encoding, bulk, request)
-    return _manifest(out, images, request, bulk)
+        (out / MANIFEST).unlink(missing_ok=True)  # an earlier one is of other shards
+        _write(method, groups[number], path, encoding, settings, fingerprint)
+    return _manifest(out, groups, fingerprint, settings)
 
 
 def shard_path(out: Path, number: int) -> Path:
@@ -116,23 +127,39 @@ def shard_path(out: Path, number: int) -> Path:
     return out / f"shard-{number:06d}{SUFFIX}"
 
 
-def _request(method: Method, names: Sequence[str], encoding: Encoding, bulk: Bulk) -> str:
-    """Key of all that decides what stands in the shards."""
-    extra = f"{bulk.what} {bulk.dtype} {bulk.shard_size} {bulk.skip_broken} {encoding.dtype}"
+def _fingerprint(
+    method: Method, names: Sequence[str], encoding: Encoding, settings: ExportSettings
+) -> str:
+    """Hash of all that decides what stands in the shards, except what the image files hold."""
+    extra = (
+        f"{settings.what} {settings.dtype} {settings.shard_size} {settings.skip_broken} "
+        # Options of the method too: what it makes of features may depend on them.
+        f"{encoding.dtype} {plain_options(method)}"
+    )
     digest = new_digest()
-    # Options of the method too: what it makes of features may depend on them.
-    extra = f"{extra} {plain_options(method)}"
     digest.update(
         backbone_fingerprint(method.backbone, list(method.state_dict().items()), extra).encode()
     )
     digest.update(json.dumps(list(names)).encode())
-    key: str = digest.hexdigest()
-    return key
+    return digest.hexdigest()
 
 
-def _check(path: Path, request: str) -> Shard:
-    shard = Shard(path)
-    if shard.facts.get("request") != request:
+def _open(path: Path, fingerprint: str) -> Shard | None:
+    """The shard, or None where it is missing or its header is damaged.
+
+    Raises:
+        CIRError: If it is one of other images, weights, settings or another version.
+    """
+    if not path.is_file():
+        return None
+    try:
+        shard = Shard(path)
+    except DamagedShardError as error:
+        _LOG.warning("%s; its images are encoded again", error)
+        return None
+    except OtherFormatError as error:
+        raise CIRError(f"{error}, or another --out") from error
+    if shard.facts.get("fingerprint") != fingerprint:
         raise CIRError(
             f"{path} was written for other images, weights or settings; "
             "accepted: another --out, or the same command as before"
@@ -140,34 +167,42 @@ def _check(path: Path, request: str) -> Shard:
     return shard
 
 
-def _part(
-    images: Mapping[str, Path], names: Sequence[str], number: int, bulk: Bulk
-) -> dict[str, Path]:
-    """The images of a shard."""
-    first = number * bulk.shard_size
-    return {name: images[name] for name in names[first : first + bulk.shard_size]}
+def _is_whole(shard: Shard) -> bool:
+    """Whether a shard's tensors are those that were written; a warning where they are not."""
+    try:
+        shard.verify()
+    except DamagedShardError as error:
+        _LOG.warning("%s; its images are encoded again", error)
+        return False
+    return True
 
 
-def _current(shard: Shard, images: Mapping[str, Path]) -> bool:
+def _groups(images: Mapping[str, Path], size: int) -> list[dict[str, Path]]:
+    """The images of each shard."""
+    names = list(images)
+    starts = range(0, len(names), size)
+    return [{name: images[name] for name in names[start : start + size]} for start in starts]
+
+
+def _is_current(shard: Shard, images: Mapping[str, Path]) -> bool:
     """Whether the files hold what they held when the shard was written.
 
     They are read only where their sizes and times are others.
     """
-    if shard.facts.get("times") == _stamp(images.values(), _size_and_time):
+    if shard.facts.get("times") == _hash_over(images.values(), _size_and_time):
         return True
-    return bool(shard.facts.get("content") == _stamp(images.values(), content_hash))
+    return bool(shard.facts.get("content") == _hash_over(images.values(), content_hash))
 
 
-def _stamp(paths: Iterable[Path], facts: Callable[[Path], str]) -> str:
-    """Hash of what ``facts`` says of each file; one that is not there says nothing."""
+def _hash_over(paths: Iterable[Path], describe: Callable[[Path], str]) -> str:
+    """Hash of what ``describe`` gives for each file; nothing for one that is not there."""
     digest = new_digest()
     for path in paths:
-        said = ""
+        description = ""
         with suppress(OSError):
-            said = facts(path)
-        digest.update(f"{said}\n".encode())
-    key: str = digest.hexdigest()
-    return key
+            description = describe(path)
+        digest.update(f"{description}\n".encode())
+    return digest.hexdigest()
 
 
 def _size_and_time(path: Path) -> str:
@@ -177,8 +212,8 @@ def _size_and_time(path: Path) -> str:
 
 def _collate(items: list[Any]) -> tuple[Any, list[CIRError | None]]:
     errors = [item if isinstance(item, CIRError) else None for item in items]
-    good = [item for item in items if not isinstance(item, CIRError)]
-    return (default_collate(good) if good else None), errors
+    pixels = [item for item in items if not isinstance(item, CIRError)]
+    return (default_collate(pixels) if pixels else None), errors
 
 
 def _write(
@@ -186,16 +221,17 @@ def _write(
     images: Mapping[str, Path],
     path: Path,
     encoding: Encoding,
-    bulk: Bulk,
-    request: str,
+    settings: ExportSettings,
+    fingerprint: str,
 ) -> None:
-    # Before they are decoded: what changes meanwhile is encoded again the next time.
-    stamps = {
-        "times": _stamp(images.values(), _size_and_time),
-        "content": _stamp(images.values(), content_hash),
+    facts: dict[str, Any] = {
+        "fingerprint": fingerprint,
+        # Before they are decoded: what changes meanwhile is encoded again the next time.
+        "times": _hash_over(images.values(), _size_and_time),
+        "content": _hash_over(images.values(), content_hash),
     }
-    names, kept, broken = iter(images), [], {}
-    parts: list[tuple[Tensor, ...]] = []
+    broken: dict[str, str] = {}
+    writer = ShardWriter(f"{path}", DTYPES.get(settings.dtype), "--dtype bf16 or same")
     loader = DataLoader(
         Guarded(ImageFiles(list(images.values()), method.backbone.preprocess)),
         batch_size=encoding.batch_size,
@@ -204,48 +240,53 @@ def _write(
         collate_fn=_collate,
         generator=torch.Generator(),
     )
+    names = iter(images)
     for pixels, errors in loader:
+        members = []
         for error in errors:
             name = next(names)
             if error is None:
-                kept.append(name)
-            elif bulk.skip_broken:
+                members.append(name)
+            elif settings.skip_broken:
                 broken[name] = str(error)
             else:
                 raise CIRError(f"{error}\nleave such images out with --skip-broken") from error
         if pixels is not None:
-            parts.append(_encoded(method, pixels, encoding, bulk, path))
-    whole = [torch.cat(list(tensors)) for tensors in zip(*parts, strict=True)]
-    write_shard(path, whole, kept, {"request": request, "broken": broken, **stamps})
+            features = _encoded(method, pixels, encoding, settings)
+            writer.add(members, features, frozenset(members))
+    writer.write(path, {**facts, "broken": broken})
 
 
 def _encoded(
-    method: Method, pixels: Tensor, encoding: Encoding, bulk: Bulk, path: Path
-) -> tuple[Tensor, ...]:
+    method: Method, pixels: Tensor, encoding: Encoding, settings: ExportSettings
+) -> Features:
     with torch.no_grad(), autocast(encoding.device, encoding.dtype):
-        features = method.backbone.features(pixels.to(encoding.device, non_blocking=True))
-        made = features if bulk.what == "features" else method.encode_gallery(features).float()
-    made = narrowed(made, DTYPES.get(bulk.dtype), f"{path}", "--dtype bf16 or same")
-    return tuple(part.cpu() for part in tensors_of(made))
+        features: Features = method.backbone.features(pixels.to(encoding.device, non_blocking=True))
+        if settings.what == "features":
+            return features
+        return method.encode_gallery(features).float()
 
 
-def _manifest(out: Path, images: Mapping[str, Path], request: str, bulk: Bulk) -> Path | None:
-    """Written by whoever finds all shards there; what stands in it is the same for all."""
-    names = list(images)
-    paths = [shard_path(out, number) for number in range(-(-len(names) // bulk.shard_size))]
-    if not all(path.is_file() for path in paths):
-        return None
-    shards = [_check(path, request) for path in paths]
-    parts = (_part(images, names, number, bulk) for number in range(len(paths)))
-    if not all(map(_current, shards, parts)):
-        return None
+def _manifest(
+    out: Path, groups: Sequence[Mapping[str, Path]], fingerprint: str, settings: ExportSettings
+) -> Path | None:
+    """Written by each process that finds all shards there, with the same content.
+
+    The tensors of a shard are verified by the process that writes it.
+    """
+    shards = []
+    for number, images in enumerate(groups):
+        shard = _open(shard_path(out, number), fingerprint)
+        if shard is None or not _is_current(shard, images):
+            return None
+        shards.append(shard)
     content = {
-        "what": bulk.what,
-        "dtype": bulk.dtype,
-        "request": request,
+        "what": settings.what,
+        "dtype": settings.dtype,
+        "fingerprint": fingerprint,
         "images": sum(len(shard.names) for shard in shards),
         "broken": {name: why for shard in shards for name, why in shard.facts["broken"].items()},
         "shards": [{"file": shard.path.name, "images": len(shard.names)} for shard in shards],
     }
-    write_atomically(out / MANIFEST, (json.dumps(content, indent=2) + "\n").encode(), shared=True)
+    write_json(out / MANIFEST, content)
     return out / MANIFEST

@@ -1,4 +1,4 @@
-"""Image files to features and embeddings: loaded in worker processes, encoded once."""
+"""Features of image files, which are loaded in worker processes and encoded once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from cir_plugins.data.images import open_image
 from cir_plugins.distributed.process_group import ProcessGroup
-from cir_plugins.encoding.cache import FeatureCache, Shelf
+from cir_plugins.encoding.cache import FeatureCache
 from cir_plugins.encoding.device import autocast
-from cir_plugins.encoding.filling import fill
+from cir_plugins.encoding.store import FeatureStore
 from cir_plugins.errors import CIRError
 from cir_plugins.features import concatenate, each, select, size_in_bytes
 from cir_plugins.types import Features
@@ -36,8 +36,8 @@ class Encoding:
         batch_size: Images per forward pass.
         progress: Whether bars are shown.
         cache: Features on disk, or None.
-        finished: Whether the weights change no more, so that features of a trained tower may be
-            kept too.
+        finished: Whether the weights change no more, so that features of a trained tower are
+            cached too.
     """
 
     device: torch.device
@@ -65,7 +65,7 @@ class ImageFiles(Dataset[Tensor]):
 
 
 class Guarded(Dataset[Any]):
-    """Items of a data set, a ``CIRError`` handed over as an item.
+    """Items of a data set, where a ``CIRError`` is an item too.
 
     Raised in a worker it would reach the user with the worker's traceback in its message.
     """
@@ -100,28 +100,28 @@ def _collate(items: list[Any]) -> Any:
     return errors[0] if errors else default_collate(items)
 
 
-def feature_chunks(
+def feature_batches(
     backbone: Any, paths: Sequence[Path], encoding: Encoding, title: str
 ) -> Iterator[tuple[Tensor, Features]]:
-    """Chunks of (indices, features on the device), each image opened and encoded once, in order.
+    """Batches of (indices, features on the device), each image opened and encoded once, in order.
 
     The backbone should be in evaluation mode; no gradient is kept. Where the encoding has a cache
     and the features do not change, those it holds are read from it.
     """
     cache = encoding.cache
     if cache is None or not (backbone.frozen_features or encoding.finished):
-        yield from _computed(backbone, paths, encoding, title)
+        yield from _encoded_batches(backbone, paths, encoding, title)
         return
-    shelf = cache.shelf(backbone, encoding.dtype, encoding.device)
+    store = cache.store(backbone, encoding.dtype, encoding.device)
 
-    def encode(some: Sequence[Path]) -> Iterator[tuple[Tensor, Features]]:
-        return _computed(backbone, some, encoding, title)
+    def encode(files: Sequence[Path]) -> Iterator[tuple[Tensor, Features]]:
+        return _encoded_batches(backbone, files, encoding, title)
 
-    for index, features in cache.chunks(shelf, paths, encoding.batch_size, encode):
-        yield index, each(features, lambda part: part.to(encoding.device))
+    for index, features in cache.batches(store, paths, encoding.batch_size, encode):
+        yield index, each(features, lambda tensor: tensor.to(encoding.device))
 
 
-def _computed(
+def _encoded_batches(
     backbone: Any, paths: Sequence[Path], encoding: Encoding, title: str
 ) -> Iterator[tuple[Tensor, Features]]:
     loader = DataLoader(
@@ -141,15 +141,15 @@ def _computed(
         first += len(images)
 
 
-class FeatureStore:
-    """Features of all images in memory, for towers that never change.
+class TrainingFeatures:
+    """Features of the training images, encoded once, in memory.
 
     Args:
-        features: Features, leading dimension N, on the CPU.
+        features: Of the N images, leading dimension N, on the CPU.
     """
 
     def __init__(self, features: Features) -> None:
-        self.all = features
+        self._features = features
 
     @classmethod
     def build(
@@ -159,71 +159,73 @@ class FeatureStore:
         encoding: Encoding,
         limit_mb: int,
         processes: ProcessGroup | None = None,
-    ) -> FeatureStore | None:
-        """The store of the images, or None where it would exceed ``limit_mb`` MiB.
+    ) -> TrainingFeatures | None:
+        """Features of the images, or None where they would exceed ``limit_mb`` MiB.
 
-        Its size is known after the first chunk, before the rest is computed. Each process computes
-        its share of the chunks that one alone would make, to the same bits, and gets the others'.
+        Their size is known after the first batch, before the rest is computed. Each process
+        encodes its share of the batches that one alone would make, to the same bits, and gets the
+        others'.
 
         Raises:
             CIRError: If an image cannot be read; in all processes.
         """
         processes = processes or ProcessGroup()
-        parts = processes.slices(len(paths), encoding.batch_size)
-        runs = [processes.shard_of(parts, rank) for rank in range(processes.size)]
-        own = processes.shard(len(paths), encoding.batch_size)
-        chunks = _computed(backbone, paths[own.start : own.stop], encoding, "features")
-        found: list[list[Features]] = [[] for _ in runs]
-        for turn in range(max(map(len, runs))):
-            counts = [len(run[turn]) if turn < len(run) else 0 for run in runs]
+        batches = processes.slices(len(paths), encoding.batch_size)
+        shares = [processes.shard_of(batches, rank) for rank in range(processes.size)]
+        local = processes.shard(len(paths), encoding.batch_size)
+        encoded = _encoded_batches(backbone, paths[local.start : local.stop], encoding, "features")
+        gathered: list[list[Features]] = [[] for _ in shares]
+        for turn in range(max(map(len, shares))):
+            counts = [len(share[turn]) if turn < len(share) else 0 for share in shares]
             with processes.synchronise_errors():
-                mine = next(chunks, (None, None))[1]
-            shared = each(processes.all_gather(mine, counts), lambda part: part.cpu())
-            if not turn and size_in_bytes(shared) / sum(counts) * len(paths) > limit_mb * 2**20:
+                batch = next(encoded, (None, None))[1]
+            features = each(processes.all_gather(batch, counts), lambda tensor: tensor.cpu())
+            if not turn and size_in_bytes(features) / sum(counts) * len(paths) > limit_mb * 2**20:
                 return None
             first = 0
-            for run, count in zip(found, counts, strict=True):
-                run.append(each(shared, lambda part, i=first, n=count: part[i : i + n]))  # type: ignore[misc]
+            for batches_of_rank, count in zip(gathered, counts, strict=True):
+                rows = slice(first, first + count)
+                batches_of_rank.append(each(features, lambda tensor, rows=rows: tensor[rows]))  # type: ignore[misc]
                 first += count
-        return cls(concatenate([part for run in found for part in run]))
+        return cls(concatenate([batch for share in gathered for batch in share]))
 
     def __getitem__(self, index: Tensor) -> Features:
         """Features of the images at ``index``."""
-        return select(self.all, index)
+        return select(self._features, index)
 
-    def chunks(self, index: Tensor, encoding: Encoding) -> Iterator[tuple[Tensor, Features]]:
-        """Chunks of (positions in ``index``, features on the device)."""
+    def batches(self, index: Tensor, encoding: Encoding) -> Iterator[tuple[Tensor, Features]]:
+        """Batches of (positions in ``index``, features on the device)."""
         for first in range(0, len(index), encoding.batch_size):
             positions = torch.arange(first, min(first + encoding.batch_size, len(index)))
             features = self[index[positions]]
-            yield positions, each(features, lambda part: part.to(encoding.device))
+            yield positions, each(features, lambda tensor: tensor.to(encoding.device))
 
 
-class DiskStore(FeatureStore):
-    """Features of all images in a cache on disk, read when they are asked for.
+class DiskFeatures(TrainingFeatures):
+    """Features of the training images in a cache on disk, read when they are needed.
 
     Args:
-        shelf: Holds them all.
+        store: Holds them all.
         names: Content hash of each of the N images.
     """
 
-    def __init__(self, shelf: Shelf, names: Sequence[str]) -> None:
-        self.shelf = shelf
-        self.names = list(names)
+    def __init__(self, store: FeatureStore, names: Sequence[str]) -> None:
+        self._store = store
+        self._names = list(names)
 
     def __getitem__(self, index: Tensor) -> Features:
         """Features of the images at ``index``."""
-        return self.shelf.read([self.names[place] for place in index.tolist()])
+        return self._store.read([self._names[place] for place in index.tolist()])
 
 
-def training_store(
+def training_features(
     backbone: Any,
     paths: Sequence[Path],
     encoding: Encoding,
     limit_mb: int,
     augment: str,
     processes: ProcessGroup | None = None,
-) -> FeatureStore | None:
+) -> TrainingFeatures | None:
     """Features of the training images, or None where they must be computed in every step.
 
     Args:
@@ -239,27 +241,25 @@ def training_store(
         CIRError: If an image cannot be read or the disk is full; in all processes.
     """
     processes = processes or ProcessGroup()
-    frozen = backbone.frozen_features
+    cache, frozen = encoding.cache, backbone.frozen_features
     if not frozen or augment != "none":
-        if encoding.cache is not None and processes.is_main:
+        if cache is not None and processes.is_main:
             why = f"train.augment is '{augment}'" if frozen else "the backbone's tower is trained"
             _LOG.warning("feature cache not used for training: %s", why)
         return None
-    cache = encoding.cache
     if cache is None:
-        return (
-            FeatureStore.build(backbone, paths, encoding, limit_mb, processes) if limit_mb else None
-        )
+        if not limit_mb:
+            return None
+        return TrainingFeatures.build(backbone, paths, encoding, limit_mb, processes)
 
-    def encode(some: Sequence[Path]) -> Iterator[tuple[Tensor, Features]]:
-        return _computed(backbone, some, encoding, "features")
+    def encode(files: Sequence[Path]) -> Iterator[tuple[Tensor, Features]]:
+        return _encoded_batches(backbone, files, encoding, "features")
 
     with processes.synchronise_errors():
-        shelf = cache.shelf(backbone, encoding.dtype, encoding.device)
-    names = fill(cache, shelf, paths, encoding.batch_size, encode, processes)
-    store = DiskStore(shelf, names)
-    in_memory = size_in_bytes(shelf.like) * len(paths) <= limit_mb * 2**20
-    if not in_memory:
-        return store
+        store = cache.store(backbone, encoding.dtype, encoding.device)
+    names = cache.fill(store, paths, encoding.batch_size, encode, processes)
+    on_disk = DiskFeatures(store, names)
+    if size_in_bytes(store.like) * len(paths) > limit_mb * 2**20:
+        return on_disk
     with processes.synchronise_errors():
-        return FeatureStore(store[torch.arange(len(paths))])
+        return TrainingFeatures(on_disk[torch.arange(len(paths))])

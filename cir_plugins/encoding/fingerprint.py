@@ -1,4 +1,4 @@
-"""What features depend on, as a short key: weights, architecture, options, transform."""
+"""Fingerprints of what features depend on: weights, architecture, options, transform, files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-_PROBES = ((53, 37), (37, 53))  # sizes of the pictures by which a transform is told
-_UNKEYED = ("training", "checkpointing", "name_or_path")  # parts of names that tell of no feature
+_PROBE_SIZES = ((53, 37), (37, 53))  # of the pictures that stand for what a transform does
+# Parts of the names of attributes that change no feature.
+_IRRELEVANT = ("training", "checkpointing", "name_or_path")
 
 
 def constant_tensors(backbone: Any) -> list[tuple[str, Tensor]]:
@@ -24,33 +25,35 @@ def constant_tensors(backbone: Any) -> list[tuple[str, Tensor]]:
     what is. Otherwise everything.
     """
     frozen = backbone.frozen_features
-    found = [(n, p) for n, p in backbone.named_parameters() if not (frozen and p.requires_grad)]
+    tensors = [(n, p) for n, p in backbone.named_parameters() if not (frozen and p.requires_grad)]
     for prefix, module in backbone.named_modules():
         trained = any(p.requires_grad for p in module.parameters(recurse=False))
         if not (frozen and trained):
             buffers = module.named_buffers(recurse=False)
-            found += [(f"{prefix}.{name}", value) for name, value in buffers]
-    return found
+            tensors += [(f"{prefix}.{name}", value) for name, value in buffers]
+    return tensors
 
 
 def plain_options(module: nn.Module) -> dict[str, Any]:
     """Plain attributes of a module and those inside it, dotted name -> value.
 
-    Numbers, words, dtypes and lists of them, such as options that a module keeps: what neither
-    weights nor ``repr`` tell. Private ones are left out, paths too, which differ between machines,
-    and how a module is trained.
+    Numbers, words, dtypes and lists of them, such as options that a module keeps: what stands
+    neither in the weights nor in ``repr``. Private ones are left out; so are paths, which differ
+    between machines, and how a module is trained.
     """
     return {
         f"{prefix}.{name}".lstrip("."): value
         for prefix, inner in module.named_modules()
         for name, value in sorted(vars(inner).items())
-        if _plain(value) and not name.startswith("_") and not any(k in name for k in _UNKEYED)
+        if _is_plain(value)
+        and not name.startswith("_")
+        and not any(word in name for word in _IRRELEVANT)
     }
 
 
-def _plain(value: Any) -> bool:
+def _is_plain(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
-        return all(map(_plain, value))
+        return all(map(_is_plain, value))
     if isinstance(value, str):
         return "/" not in value and "\\" not in value
     return isinstance(value, (bool, int, float, torch.dtype))
@@ -59,20 +62,19 @@ def _plain(value: Any) -> bool:
 def backbone_fingerprint(backbone: Any, tensors: Sequence[tuple[str, Tensor]], extra: str) -> str:
     """Hash of weights, architecture, options and transform.
 
-    The transform is told by what it makes of two pictures, since a function has no description.
+    What a transform makes of two pictures stands for it, since a function has no description.
     """
     digest = new_digest()
     tree = re.sub(r" at 0x[0-9a-f]+", "", repr(backbone))
     transform = re.sub(r" at 0x[0-9a-f]+", "", repr(backbone.preprocess))
-    told = (type(backbone).__qualname__, tree, plain_options(backbone), transform, extra)
-    digest.update("\n".join(map(str, told)).encode())
+    description = (type(backbone).__qualname__, tree, plain_options(backbone), transform, extra)
+    digest.update("\n".join(map(str, description)).encode())
     for picture in probe_pictures():
-        digest.update(_bytes(backbone.preprocess(picture)))
+        digest.update(tensor_bytes(backbone.preprocess(picture)))
     for name, value in tensors:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(_bytes(value))
-    key: str = digest.hexdigest()
-    return key
+        digest.update(tensor_bytes(value))
+    return digest.hexdigest()
 
 
 def content_hash(path: Path) -> str:
@@ -82,24 +84,24 @@ def content_hash(path: Path) -> str:
         OSError: If it cannot be read.
     """
     with path.open("rb") as file:
-        key: str = hashlib.file_digest(file, new_digest).hexdigest()
-    return key
+        return hashlib.file_digest(file, new_digest).hexdigest()
 
 
-def new_digest() -> Any:
+def new_digest() -> hashlib.blake2b:
     """A fresh hash of 16 bytes."""
     return hashlib.blake2b(digest_size=16)
 
 
-def _bytes(value: Tensor) -> Any:
+def tensor_bytes(value: Tensor) -> Any:
+    """The bytes of a tensor as an array (n,), without a copy where it lies in one piece."""
     flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     return flat.numpy()
 
 
 def probe_pictures() -> list[Image.Image]:
     """Two small pictures, always the same."""
-    made = []
-    for width, height in _PROBES:
+    pictures = []
+    for width, height in _PROBE_SIZES:
         values = np.arange(width * height * 3, dtype=np.int64) * 7919 % 251
-        made.append(Image.fromarray(values.astype(np.uint8).reshape(height, width, 3)))
-    return made
+        pictures.append(Image.fromarray(values.astype(np.uint8).reshape(height, width, 3)))
+    return pictures

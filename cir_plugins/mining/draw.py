@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cir_plugins.seeds import mix
+from cir_plugins.seeds import mix_seed
 
 # Proposals for each column to draw: enough where a tenth of the columns or more is allowed.
 _PER_DRAW, _FEWEST, _MOST = 8, 32, 512
@@ -50,7 +50,7 @@ def draw(
         return torch.full((len(mask), count), -1, device=mask.device)
     if rows is None:
         rows = torch.arange(first_row, first_row + len(mask), device=mask.device)
-    key = mix(seed, epoch) & 0xFFFFFFFF
+    key = mix_seed(seed, epoch) & 0xFFFFFFFF
     tries = min(_MOST, max(_FEWEST, _PER_DRAW * count))
     places = torch.arange(tries, device=mask.device)
     hashes = scramble(rows[:, None] * 0x632BE5AB + places[None, :] * 0x85157AF5 + key)

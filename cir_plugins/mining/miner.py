@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from cir_plugins.data.table import ImageLists, TrainingTable
 from cir_plugins.distributed.process_group import ProcessGroup
-from cir_plugins.encoding.features import Encoding, FeatureStore, feature_chunks
+from cir_plugins.encoding.features import Encoding, TrainingFeatures, feature_batches
 from cir_plugins.errors import SharedError
 from cir_plugins.method import Method
 from cir_plugins.mining.blocks import Block, blocks
@@ -61,7 +61,7 @@ def mine(
     seed: int,
     known_positives: str,
     with_model: bool,
-    store: FeatureStore | None = None,
+    store: TrainingFeatures | None = None,
     previous: Mined | None = None,
     processes: ProcessGroup | None = None,
 ) -> Mined:
@@ -199,7 +199,7 @@ def _embed(
     table: TrainingTable,
     split: int,
     encoding: Encoding,
-    store: FeatureStore | None,
+    store: TrainingFeatures | None,
     processes: ProcessGroup,
 ) -> tuple[Tensor, Tensor]:
     """Queries (Q, D) of a split's rows in their order, and targets of its pool.
@@ -216,9 +216,9 @@ def _embed(
     captions = table.splits[split].captions
     with processes.synchronise_errors():
         chunks = (
-            store.chunks(torch.tensor(names), encoding)
+            store.batches(torch.tensor(names), encoding)
             if store is not None
-            else feature_chunks(
+            else feature_batches(
                 method.backbone, [table.paths[image] for image in names], encoding, "mining"
             )
         )

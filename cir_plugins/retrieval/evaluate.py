@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.data.split import Split, SplitArrays
-from cir_plugins.encoding.features import Encoding, feature_chunks
+from cir_plugins.encoding.features import Encoding, feature_batches
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.retrieval.embed import embed, query_text
@@ -77,7 +77,7 @@ def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
     paths = [split.paths[name] for name in arrays.images]
     queries, targets = embed(
         method,
-        feature_chunks(method.backbone, paths, encoding, split.name),
+        feature_batches(method.backbone, paths, encoding, split.name),
         encoding,
         gallery=len(split.gallery),
         references=arrays.reference.tolist(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from cir_plugins.data.readers.files import read_table, short
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
-from cir_plugins.files import disk_error, write_atomically
+from cir_plugins.files import json_bytes, write_atomically
 
 
 @dataclass(frozen=True)
@@ -81,13 +80,9 @@ def write_submission(
         CIRError: As in ``submission``; or the file would be larger than the server accepts, or
             cannot be written.
     """
-    text = json.dumps(submission(form, rankings, split), separators=(",", ":"))
-    _check_size(form, file, len(text.encode()))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(file, error) from error
-    write_atomically(file, text.encode())
+    content = json_bytes(submission(form, rankings, split), compact=True)
+    _check_size(form, file, len(content))
+    write_atomically(file, content)
 
 
 def check_submission(file: Path, form: Form, split: Split) -> None:

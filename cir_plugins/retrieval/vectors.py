@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from cir_plugins.data.inputs import ImageLike, identity, opened
 from cir_plugins.encoding.device import autocast, move_tokens
-from cir_plugins.encoding.features import Encoding, feature_chunks
+from cir_plugins.encoding.features import Encoding, feature_batches
 from cir_plugins.features import select
 from cir_plugins.method import Method
 from cir_plugins.types import Features
@@ -66,7 +66,7 @@ def _feature_batches(
     backbone = method.backbone
     paths = [Path(each) for each in images if not isinstance(each, Image)]
     if len(paths) == len(images):
-        yield from feature_chunks(backbone, paths, encoding, title)
+        yield from feature_batches(backbone, paths, encoding, title)
         return
     starts = range(0, len(images), encoding.batch_size)
     for first in tqdm(starts, desc=title, disable=not encoding.progress, leave=False):

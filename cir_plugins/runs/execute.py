@@ -18,6 +18,7 @@ from cir_plugins.data.split import Split
 from cir_plugins.data.table import training_table
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding
+from cir_plugins.files import write_json
 from cir_plugins.method import Method
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.evaluate import SplitResult, average, evaluate, main_value
@@ -30,7 +31,7 @@ from cir_plugins.runs.build import (
     with_learned_options,
 )
 from cir_plugins.runs.evaluation import Evaluation, Outcome
-from cir_plugins.runs.folder import CONFIG, RECORD, check_folder, make_folder, write_json
+from cir_plugins.runs.folder import CONFIG, RECORD, check_folder, make_folder
 from cir_plugins.runs.protocol import protocol_of
 from cir_plugins.runs.warm_start import check_warm_start, load_warm_start, warm_start_layer
 from cir_plugins.runs.weights import load_best, save_frozen

@@ -11,14 +11,12 @@ from typing import Any
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.toml import computed, read_config, write_config
 from cir_plugins.errors import CIRError
-from cir_plugins.files import disk_error, write_atomically
+from cir_plugins.files import disk_error, is_partial, remove_stale, write_atomically, write_json
 from cir_plugins.runs.lock import LOCK
 from cir_plugins.training.checkpoint import FORMAT
 
 CONFIG, RECORD = "config.toml", "run.json"
 _LONGEST_VALUE = 60  # characters of a value in a message
-# What a run leaves that was killed while its folder was made.
-_UNFINISHED = frozenset({CONFIG, f".{CONFIG}.part", f".{RECORD}.part"})
 
 
 def check_folder(folder: Path, plan: Plan, resume: bool) -> None:
@@ -39,7 +37,8 @@ def check_folder(folder: Path, plan: Plan, resume: bool) -> None:
         return
     if folder.is_dir():
         names = {file.name for file in folder.iterdir()} - {LOCK}
-        free = not names or (resume and names <= _UNFINISHED)
+        # A run that was killed while its folder was made leaves its configuration at most.
+        free = not names or (resume and all(n == CONFIG or is_partial(n) for n in names))
     else:
         free = not folder.exists()
     if not free:
@@ -92,6 +91,7 @@ def make_folder(folder: Path, plan: Plan) -> None:
     Raises:
         CIRError: If it cannot be written.
     """
+    remove_stale(folder, seconds=0)  # no other process writes into a run's folder
     if (folder / RECORD).is_file():
         return
     try:
@@ -131,12 +131,3 @@ def is_converted(folder: Path) -> bool:
         CIRError: If the folder is no run, or one of another format.
     """
     return "converted" in check_record(folder)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all.
-
-    Raises:
-        CIRError: If it cannot be written.
-    """
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

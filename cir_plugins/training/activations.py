@@ -1,4 +1,4 @@
-"""A backbone made to take less memory or time in training: the same numbers by another way."""
+"""Activation checkpointing and compiled blocks: the same numbers in less memory or time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _COMPILERS: Mapping[str, str] = MappingProxyType({"darwin": "clang++", "win32": 
 
 
 def checkpoint_activations(backbone: nn.Module) -> int:
-    """How many of a backbone's networks compute activations again in the backward pass.
+    """Number of a backbone's networks that compute activations again in the backward pass.
 
-    Those of transformers, timm and open_clip can, with the same gradients and random numbers. One
-    with batch norms keeps its activations: its running averages would count every batch twice.
+    Networks of transformers, timm and open_clip can, with the same gradients and random numbers.
+    One with batch norms keeps its activations: its running averages would count each batch twice.
 
     Raises:
         CIRError: If there is none.
@@ -29,26 +29,26 @@ def checkpoint_activations(backbone: nn.Module) -> int:
     Source: Chen, Xu, Zhang, Guestrin, Training Deep Nets with Sublinear Memory Cost, 2016, arXiv
     1604.06174.
     """
-    able = [network for network in backbone.modules() if _able(network)]
-    if not able:
+    networks = [network for network in backbone.modules() if _is_able(network)]
+    if not networks:
         raise CIRError(
             f"backbone {type(backbone).__name__} has no network whose activations can be computed "
             "again; accepted: memory.checkpointing=false, or a smaller train.micro_batch"
         )
     inside: set[nn.Module] = set()
     network: Any  # of another library
-    for network in able:
+    for network in networks:
         if not getattr(network, "supports_gradient_checkpointing", False):
             network.set_grad_checkpointing(True)
-        elif network not in inside:  # it has told those inside it
+        elif network not in inside:  # one call reaches those inside it
             # Its old name warns where the new one is there.
             new = getattr(network, "activation_checkpointing_enable", None)
             (new or network.gradient_checkpointing_enable)({"use_reentrant": False})
             inside.update(network.modules())
-    return len(able)
+    return len(networks)
 
 
-def _able(network: nn.Module) -> bool:
+def _is_able(network: nn.Module) -> bool:
     if any(isinstance(inner, nn.modules.batchnorm._BatchNorm) for inner in network.modules()):
         return False
     return getattr(network, "supports_gradient_checkpointing", False) or callable(
@@ -57,12 +57,12 @@ def _able(network: nn.Module) -> bool:
 
 
 def compile_blocks(backbone: nn.Module) -> int:
-    """How many blocks of the backbone's networks will be compiled when they are next called.
+    """Number of blocks of the backbone's networks that are compiled when they are next called.
 
     Blocks are what stands in lists of modules of one class, such as the layers of a transformer:
     far less to compile than whole networks, and equal blocks are compiled once. Parameters keep
-    their names. Random numbers are drawn as without compiling, so that a batch embedded in micro-batches
-    meets the same dropout in both of its passes.
+    their names. Random numbers are drawn as without compiling, so that a batch embedded in
+    micro-batches meets the same dropout in both of its passes.
 
     Raises:
         CIRError: If there is no such list, or no C++ compiler.

@@ -1,40 +1,78 @@
 """Checkpoints: nested state in one safetensors file, written whole or not at all.
 
 Tensors are stored as such; everything else (numbers, strings, lists, tables) as JSON in the file's
-metadata. Nothing in a checkpoint is ever executed.
+metadata, with checksums of it and of each tensor. Nothing in a checkpoint is ever executed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cir_plugins.encoding.checksums import Checksums, tensor_checksums
 from cir_plugins.errors import CIRError
 from cir_plugins.files import write_atomically
 
-FORMAT = 1  # raised when a checkpoint or a run folder changes its layout
+FORMAT = 2  # raised when a checkpoint or a run folder changes its layout
 _TENSOR = "$tensor"
 _PICKLES = (b"PK\x03\x04", b"\x80")
+_WEIGHTS = ("method", "average")  # members of a state that hold weights of a method
+_MOST_NAMES = 5  # of weights in a message
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write a nested state of tensors and plain values.
 
     Raises:
-        CIRError: If the file cannot be written.
+        CIRError: If the weights under ``method`` or ``average`` are not finite, or the file cannot
+            be written.
         ValueError: If a value is neither a tensor nor plain.
     """
     from safetensors.torch import save
 
+    if names := _not_finite(state):
+        raise CIRError(
+            f"checkpoint {path} was not written: the weights are not finite (NaN or infinite): "
+            f"{_shortened(names)}"
+        )
     tensors: dict[str, Tensor] = {}
-    plain = _take_tensors(state, "", tensors)
-    metadata = {"format": str(FORMAT), "state": json.dumps(plain)}
+    text = json.dumps(_take_tensors(state, "", tensors))
+    checksums = Checksums.of(text, tensors).dump()
+    metadata = {"format": str(FORMAT), "state": text, "checksums": checksums}
     write_atomically(path, save(tensors, metadata))
+
+
+def _not_finite(state: Any) -> list[str]:
+    """Names of a state's weights that are not finite."""
+    if not isinstance(state, Mapping):
+        return []
+    groups = (state.get(member) for member in _WEIGHTS)
+    weights = (item for group in groups if isinstance(group, Mapping) for item in group.items())
+    return [
+        str(name)
+        for name, value in weights
+        if isinstance(value, Tensor) and value.is_floating_point() and not _is_finite(value)
+    ]
+
+
+def _is_finite(value: Tensor) -> bool:
+    if value.float().sum().isfinite():  # of large numbers it may be infinite, of others not
+        return True
+    finite = value.isfinite()
+    if finite.all() or not finite.any():
+        return bool(finite.all())
+    # An attention mask is a buffer that holds zeros and minus infinity alone.
+    return bool((value[finite] == 0).all() and (value[~finite] == -torch.inf).all())
+
+
+def _shortened(names: list[str]) -> str:
+    more = " ..." if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _take_tensors(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
@@ -62,29 +100,56 @@ def load_state(path: Path) -> Any:
     """The nested state that ``save_state`` wrote; tuples come back as lists.
 
     Raises:
-        CIRError: If the file is missing, a pickle, damaged, or of another format.
+        CIRError: If the file is missing, a pickle, damaged, of another format, or holds weights
+            that are not finite.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     refuse_pickle(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            found = metadata.get("format")
-            if found != str(FORMAT):
-                raise CIRError(
-                    f"checkpoint {path} has format {found}; this version reads format {FORMAT}"
-                )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        metadata, tensors = _read(path)
+        state = _put_tensors(json.loads(metadata["state"]), tensors)
     except (SafetensorError, OSError) as error:
         raise CIRError(
             f"checkpoint {path} is damaged or not a safetensors file: {error}"
         ) from error
-    return _put_tensors(json.loads(metadata["state"]), tensors)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise CIRError(f"checkpoint {path} is damaged: {error}") from error
+    if names := _not_finite(state):
+        raise CIRError(
+            f"checkpoint {path} cannot be used: the weights are not finite (NaN or infinite): "
+            f"{_shortened(names)}"
+        )
+    return state
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a checkpoint, compared with their checksums.
+
+    Raises:
+        CIRError: If it is of another format.
+        ValueError: If a checksum differs.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata: dict[str, str] = file.metadata() or {}
+        number = metadata.get("format")
+        if number != str(FORMAT):
+            raise CIRError(
+                f"checkpoint {path} has format {number}; this version reads format {FORMAT}"
+            )
+        checksums = Checksums.read(metadata.get("checksums"))
+        checksums.check_text(metadata["state"])
+        checksums.check_names(file.keys())
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    for name, checksum in tensor_checksums(tensors).items():
+        checksums.check_tensor(name, checksum)
+    return metadata, tensors
 
 
 def refuse_pickle(path: Path) -> None:
-    """Refuse a file that is missing or a pickle, which could run code when loaded.
+    """Check that a file is there and no pickle, which could run code when loaded.
 
     Raises:
         CIRError: With what is accepted.
@@ -115,7 +180,7 @@ def _put_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """Everything of a model that its parts do not bring: trained parameters and all buffers.
+    """Trained parameters and all buffers of a model.
 
     Frozen parameters come with the backbone's own weights and are left out.
     """
@@ -127,26 +192,26 @@ def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], where: str
     """Put a trained state into a model, every key accounted for.
 
     Raises:
-        CIRError: If a key is missing or unexpected, or a shape differs; lists them.
+        CIRError: If a key is missing or unexpected, or a shape or dtype differs; lists them.
     """
-    whole = model.state_dict()
-    missing = sorted(set(trained_state(model)) - set(state))
-    unexpected = sorted(set(state) - set(whole))
-    shapes = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in whole.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    if missing or unexpected or shapes:
-        told = [
-            f"{title}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
-            for title, names in (
-                ("missing", missing),
-                ("unexpected", unexpected),
-                ("shapes", shapes),
-            )
-            if names
-        ]
-        raise CIRError(f"{where} does not fit the model: {'; '.join(told)}")
+    expected = model.state_dict()
+    problems = {
+        "missing": sorted(set(trained_state(model)) - set(state)),
+        "unexpected": sorted(set(state) - set(expected)),
+        "shapes": list(_differences(expected, state, lambda tensor: tuple(tensor.shape))),
+        "dtypes": list(_differences(expected, state, lambda tensor: tensor.dtype)),
+    }
+    if any(problems.values()):
+        lines = [f"{title}: {_shortened(names)}" for title, names in problems.items() if names]
+        raise CIRError(f"{where} does not fit the model: {'; '.join(lines)}")
     with torch.no_grad():
         model.load_state_dict(dict(state), strict=False)
+
+
+def _differences(
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], of: Callable[[Tensor], Any]
+) -> Iterator[str]:
+    """Names of tensors that differ in a property, with both values."""
+    for name, value in expected.items():
+        if name in state and of(state[name]) != of(value):
+            yield f"{name} {of(state[name])} instead of {of(value)}"

@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader
 
 from cir_plugins.data.batches import BatchPlan, BatchSource
 from cir_plugins.encoding.device import pin_batch
-from cir_plugins.encoding.features import Encoding, FeatureStore, Guarded, unguarded
+from cir_plugins.encoding.features import Encoding, Guarded, TrainingFeatures, unguarded
 from cir_plugins.types import Batch
 
-AHEAD = 2  # batches that are made ready before they are asked for
+AHEAD = 2  # batches that are made ready before they are needed
 V = TypeVar("V")
 W = TypeVar("W")
 
@@ -30,14 +30,14 @@ class Loader:
     Args:
         source: Makes a batch from its plan.
         encoding: Device and number of workers.
-        store: Features of the images, for batches that come without pixels.
+        features: Of the images, for batches that come without pixels.
     """
 
     def __init__(
-        self, source: BatchSource, encoding: Encoding, store: FeatureStore | None = None
+        self, source: BatchSource, encoding: Encoding, features: TrainingFeatures | None = None
     ) -> None:
         self._plans = _Plans()
-        self._store = store
+        self._features = features
         self._pinned = encoding.device.type == "cuda"
         self._loader: DataLoader[Batch] = DataLoader(
             Guarded(source),
@@ -59,20 +59,20 @@ class Loader:
         return map(self._ready, batches)
 
     def _ready(self, batch: Batch) -> Batch:
-        if self._store is not None:
+        if self._features is not None:
             if batch.image_index is None:
                 raise ValueError("a batch without image_index cannot use cached features")
-            batch.features = self._store[batch.image_index]
+            batch.features = self._features[batch.image_index]
         return pin_batch(batch) if self._pinned else batch
 
 
 def ahead(items: Iterator[V], make: Callable[[V], W], count: int) -> Iterator[W]:
-    """What ``make`` gives for each item, in order, called in a thread up to ``count`` items early.
+    """Results of ``make`` for each item, in order, made in a thread up to ``count`` items early.
 
     Args:
         items: Advanced in that thread too.
         make: Its errors and those of ``items`` come out where the item would.
-        count: Items made before they are asked for, 1 or more.
+        count: Items made before they are needed, 1 or more.
     """
     end = object()
 
@@ -81,14 +81,14 @@ def ahead(items: Iterator[V], make: Callable[[V], W], count: int) -> Iterator[W]
         return end if item is end else make(item)  # type: ignore[arg-type]
 
     with ThreadPoolExecutor(1, initializer=_same_gpu(), initargs=()) as thread:
-        made: deque[Future[W | object]] = deque(thread.submit(following) for _ in range(count))
-        while (item := made.popleft().result()) is not end:
-            made.append(thread.submit(following))
+        pending: deque[Future[W | object]] = deque(thread.submit(following) for _ in range(count))
+        while (item := pending.popleft().result()) is not end:
+            pending.append(thread.submit(following))
             yield item  # type: ignore[misc]
 
 
 def _same_gpu() -> Callable[[], None]:
-    """What makes the GPU of this thread, which is of each thread alone, that of another."""
+    """A function that gives another thread this thread's GPU, which each thread sets alone."""
     if not torch.cuda.is_available():
         return lambda: None
     device = torch.cuda.current_device()
@@ -96,10 +96,10 @@ def _same_gpu() -> Callable[[], None]:
 
 
 class _Plans(torch.utils.data.Sampler[BatchPlan]):
-    """Hands the current epoch's plans to the workers: what a batch needs comes as an argument.
+    """The current epoch's plans, for the workers: what a batch needs comes as an argument.
 
     It does not know the loader: in a cycle the workers would live until the garbage collector
-    came, and then not hear that they should end, at five seconds each.
+    came, and then end by a timeout only, at five seconds each.
     """
 
     def __init__(self) -> None:

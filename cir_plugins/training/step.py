@@ -28,7 +28,7 @@ from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError, SharedError
 from cir_plugins.features import concatenate, each, select, tensors_of
 from cir_plugins.method import Method
-from cir_plugins.seeds import mix
+from cir_plugins.seeds import mix_seed
 from cir_plugins.training.activations import checkpoint_activations, compile_blocks
 from cir_plugins.training.optim import make_optimizer
 from cir_plugins.types import Batch, Features
@@ -150,7 +150,7 @@ class Step:
         candidates, candidate_slices = self._embed_slices(
             batch, CANDIDATES, len(batch.candidates), place
         )
-        torch.manual_seed(mix(self.seed, *place, LOSS_TERMS))
+        torch.manual_seed(mix_seed(self.seed, *place, LOSS_TERMS))
         terms = self._backward(
             lambda: self.method.loss_terms_from(queries, candidates, batch), where
         )
@@ -174,7 +174,7 @@ class Step:
         """Embeddings of a whole side of a batch as leaves of a graph, and this process's slices."""
         size = self.settings.train.micro_batch
         slices = [
-            BatchSlice(side, index, mix(self.seed, *place, side, number))
+            BatchSlice(side, index, mix_seed(self.seed, *place, side, number))
             for number, index in enumerate(self.processes.slices(count, size))
         ]
         with torch.set_grad_enabled(not size):

@@ -27,11 +27,11 @@ from cir_plugins.config.settings import TrainingSettings
 from cir_plugins.data.batches import BatchSource, epoch_plans
 from cir_plugins.data.table import TrainingTable
 from cir_plugins.distributed.process_group import ProcessGroup
-from cir_plugins.encoding.features import Encoding, FeatureStore, training_store
-from cir_plugins.files import write_atomically
+from cir_plugins.encoding.features import Encoding, TrainingFeatures, training_features
+from cir_plugins.files import remove_stale, write_atomically
 from cir_plugins.method import Method
 from cir_plugins.mining.miner import Mined, mine
-from cir_plugins.seeds import mix
+from cir_plugins.seeds import mix_seed
 from cir_plugins.training.checkpoint import (
     load_state,
     load_trained_state,
@@ -119,7 +119,9 @@ class Trainer:
             CIRError: If the loss is no longer a finite number, or the disk is full.
         """
         path = self.folder / LATEST
-        if resume and self.processes.broadcast(path.is_file):
+        self.processes.broadcast(lambda: remove_stale(self.folder, seconds=0))
+        there = resume and self.processes.broadcast(path.is_file)
+        if there:
             state = self.processes.broadcast(lambda: load_state(path))
             with self.processes.synchronise_errors():
                 self._load(state)
@@ -130,9 +132,9 @@ class Trainer:
             self._train_epoch(epoch, loader)
         return self.progress
 
-    def _store(self, limit_mb: int) -> FeatureStore | None:
+    def _store(self, limit_mb: int) -> TrainingFeatures | None:
         self.method.eval()
-        return training_store(
+        return training_features(
             self.method.backbone,
             self.table.paths,
             self.encoding,
@@ -173,7 +175,7 @@ class Trainer:
         schedule = self._schedule(epoch, len(plans))
         # Dropout and a method's own noise draw from torch's generator: seeding it per epoch makes
         # a resumed run repeat the epoch to the bit.
-        torch.manual_seed(mix(self.seed, epoch, 1))
+        torch.manual_seed(mix_seed(self.seed, epoch, 1))
         self.method.train()
         self.method.on_epoch(epoch, self.settings.train.epochs)
         sums: dict[str, float] = {}

@@ -18,7 +18,7 @@ from cir_plugins.data.split import Query, Split
 from cir_plugins.data.table import TrainingTable, training_table
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
-from cir_plugins.seeds import mix
+from cir_plugins.seeds import mix_seed
 from cir_plugins.training.loader import Loader
 from cir_plugins.types import Batch
 from tests.fakes import FakeBackbone, made_up_split, table_of, write_pictures
@@ -133,10 +133,10 @@ def test_no_batch_is_left_with_a_few_rows(rows: int, batch_size: int, sizes: lis
 
 
 def test_mix_depends_on_each_number_and_their_order() -> None:
-    seeds = {mix(*numbers) for numbers in ((0,), (1,), (0, 1), (1, 0), (0, 0), (0, 1, 1))}
+    seeds = {mix_seed(*numbers) for numbers in ((0,), (1,), (0, 1), (1, 0), (0, 0), (0, 1, 1))}
     assert len(seeds) == 6
     assert all(0 <= seed < 2**62 for seed in seeds)
-    assert mix(3, 4) == mix(3, 4)
+    assert mix_seed(3, 4) == mix_seed(3, 4)
 
 
 # batches

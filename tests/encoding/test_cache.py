@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import subprocess
@@ -12,20 +13,22 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-import cir_plugins.encoding.cache as cache_module
-import cir_plugins.encoding.features as encode_module
+import cir_plugins.encoding.features as features_module
+import cir_plugins.encoding.store as store_module
 from cir_plugins.data.images import open_image
 from cir_plugins.encoding.cache import FeatureCache
 from cir_plugins.encoding.features import (
-    DiskStore,
+    DiskFeatures,
     Encoding,
-    FeatureStore,
-    feature_chunks,
-    training_store,
+    TrainingFeatures,
+    feature_batches,
+    training_features,
 )
 from cir_plugins.encoding.fingerprint import backbone_fingerprint, constant_tensors
+from cir_plugins.encoding.shards import Shard
 from cir_plugins.errors import CIRError
 from cir_plugins.training.checkpoint import trained_state
 from tests.fakes import CPU, FakeBackbone, make_trainer, shrink, write_pictures
@@ -55,7 +58,7 @@ def pictures(folder: Path, count: int = 17) -> list[Path]:
 
 
 def whole(backbone: Any, paths: list[Path], encoding: Encoding) -> Any:
-    return torch.cat([part for _, part in feature_chunks(backbone, paths, encoding, "x")])
+    return torch.cat([features for _, features in feature_batches(backbone, paths, encoding, "x")])
 
 
 @pytest.fixture
@@ -67,13 +70,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         seen.append(path)
         return open_image(path)
 
-    monkeypatch.setattr(encode_module, "open_image", counted)
+    monkeypatch.setattr(features_module, "open_image", counted)
     return seen
 
 
-def test_a_second_run_decodes_nothing_and_gets_the_same_bits(
-    tmp_path: Path, opened: list[Path]
-) -> None:
+def test_a_second_run_decodes_nothing(tmp_path: Path, opened: list[Path]) -> None:
+    """Its features are those of the first run and of no cache, to the bit."""
     paths = pictures(tmp_path / "images")
     expected = whole(FakeBackbone(frozen=True), paths, CPU)
     opened.clear()
@@ -86,19 +88,17 @@ def test_a_second_run_decodes_nothing_and_gets_the_same_bits(
     assert not list((tmp_path / "c").rglob("*.part"))
 
 
-def test_a_chunk_with_one_new_image_is_encoded_whole(tmp_path: Path, opened: list[Path]) -> None:
+def test_a_batch_with_one_new_image_is_encoded_whole(tmp_path: Path, opened: list[Path]) -> None:
     paths = pictures(tmp_path / "images")
     backbone = FakeBackbone(frozen=True)
     whole(backbone, paths[:16], cached(tmp_path / "c"))
     opened.clear()
     assert torch.equal(whole(backbone, paths, cached(tmp_path / "c")), whole(backbone, paths, CPU))
-    assert opened[:3] == paths[14:]  # the chunks are of seven
+    assert opened[:3] == paths[14:]  # the batches are of seven
     assert len(opened) == 3 + len(paths)
 
 
-def test_a_changed_image_is_encoded_anew_and_a_copy_is_not(
-    tmp_path: Path, opened: list[Path]
-) -> None:
+def test_a_changed_image_is_encoded_again(tmp_path: Path, opened: list[Path]) -> None:
     paths = pictures(tmp_path / "images", 7)
     backbone = FakeBackbone(frozen=True)
     whole(backbone, paths, cached(tmp_path / "c"))
@@ -122,29 +122,29 @@ def test_the_second_run_does_not_read_the_files(
     assert FeatureCache(tmp_path / "c").contents(paths) == names
 
 
-def test_the_key_knows_weights_transform_and_precision() -> None:
-    def key(backbone: Any, extra: str = "") -> str:
+def test_fingerprint_covers_weights_transform_and_precision() -> None:
+    def fingerprint(backbone: Any, extra: str = "") -> str:
         return backbone_fingerprint(backbone, constant_tensors(backbone), extra)
 
-    usual = key(FakeBackbone(frozen=True))
-    assert key(FakeBackbone(frozen=True)) == usual
-    assert key(FakeBackbone(frozen=True, seed=1)) != usual
-    assert key(FakeBackbone(frozen=True), "torch.bfloat16") != usual
+    usual = fingerprint(FakeBackbone(frozen=True))
+    assert fingerprint(FakeBackbone(frozen=True)) == usual
+    assert fingerprint(FakeBackbone(frozen=True, seed=1)) != usual
+    assert fingerprint(FakeBackbone(frozen=True), "torch.bfloat16") != usual
     other = FakeBackbone(frozen=True)
     other.preprocess = lambda image: shrink(image) * 2
-    assert key(other) != usual
+    assert fingerprint(other) != usual
 
 
 @pytest.mark.parametrize("value", [False, 3, 0.5, "cls", (1, 2), torch.float16])
-def test_the_key_knows_options_that_are_plain_attributes(value: Any) -> None:
-    """Features of one option were read for another where neither weights nor repr tell it."""
-    found = set()
+def test_fingerprint_covers_options_that_are_plain_attributes(value: Any) -> None:
+    """Features of one option were read for another, which neither weights nor repr show."""
+    fingerprints = set()
     for inside in (False, True):
         backbone = FakeBackbone(frozen=True)
-        found.add(backbone_fingerprint(backbone, constant_tensors(backbone), ""))
+        fingerprints.add(backbone_fingerprint(backbone, constant_tensors(backbone), ""))
         (backbone.dropout if inside else backbone).patches = value
-        found.add(backbone_fingerprint(backbone, constant_tensors(backbone), ""))
-    assert len(found) == 3
+        fingerprints.add(backbone_fingerprint(backbone, constant_tensors(backbone), ""))
+    assert len(fingerprints) == 3
 
 
 @pytest.mark.parametrize(
@@ -154,14 +154,14 @@ def test_the_key_knows_options_that_are_plain_attributes(value: Any) -> None:
         *[("folder", "/tmp/a"), ("name_or_path", "a"), ("note", object())],
     ],
 )
-def test_the_key_is_the_same_wherever_and_however_often_it_is_made(name: str, value: Any) -> None:
+def test_fingerprint_ignores_private_and_training_attributes(name: str, value: Any) -> None:
     backbone = FakeBackbone(frozen=True)
     before = backbone_fingerprint(backbone, constant_tensors(backbone), "")
     setattr(backbone, name, value)
     assert backbone_fingerprint(backbone, constant_tensors(backbone), "") == before
 
 
-def test_the_key_is_the_same_in_every_process() -> None:
+def test_fingerprint_is_the_same_in_every_process() -> None:
     code = (
         "from cir_plugins.encoding.fingerprint import backbone_fingerprint, constant_tensors\n"
         "from tests.fakes import FakeBackbone\n"
@@ -170,7 +170,7 @@ def test_the_key_is_the_same_in_every_process() -> None:
         "print(backbone_fingerprint(backbone, constant_tensors(backbone), ''))\n"
     )
     root = Path(__file__).parents[2]
-    found = {
+    fingerprints = {
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -180,10 +180,10 @@ def test_the_key_is_the_same_in_every_process() -> None:
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(found) == 1
+    assert len(fingerprints) == 1
 
 
-def test_an_option_that_changes_changes_the_shelf(tmp_path: Path) -> None:
+def test_a_changed_option_changes_the_store(tmp_path: Path) -> None:
     class Cut(FakeBackbone):
         width = 16
 
@@ -197,14 +197,14 @@ def test_an_option_that_changes_changes_the_shelf(tmp_path: Path) -> None:
     assert whole(backbone, paths, encoding).shape == (7, 8)
 
 
-def test_training_what_is_above_the_tower_leaves_the_key() -> None:
+def test_fingerprint_ignores_weights_trained_above_the_tower() -> None:
     backbone = FakeBackbone(frozen=True)
     assert [name for name, _ in constant_tensors(backbone)] == ["tower"]
     trained = FakeBackbone()
     assert len(constant_tensors(trained)) == len(list(trained.parameters()))
 
 
-def test_weights_that_change_in_place_change_the_shelf(tmp_path: Path) -> None:
+def test_weights_changed_in_place_change_the_store(tmp_path: Path) -> None:
     paths = pictures(tmp_path / "images", 7)
     backbone, encoding = FakeBackbone(frozen=True), cached(tmp_path / "c")
     before = whole(backbone, paths, encoding)
@@ -213,9 +213,7 @@ def test_weights_that_change_in_place_change_the_shelf(tmp_path: Path) -> None:
     assert torch.equal(whole(backbone, paths, encoding), 2 * before)
 
 
-def test_a_tower_in_training_is_not_cached_and_a_finished_one_is(
-    tmp_path: Path, opened: list[Path]
-) -> None:
+def test_a_tower_in_training_is_not_cached(tmp_path: Path, opened: list[Path]) -> None:
     paths = pictures(tmp_path / "images", 3)
     encoding = cached(tmp_path / "c")
     for _ in range(2):
@@ -229,17 +227,17 @@ def test_a_tower_in_training_is_not_cached_and_a_finished_one_is(
 def test_named_tuples_and_half_precision_come_back_as_they_were(tmp_path: Path) -> None:
     paths = pictures(tmp_path / "images", 9)
     backbone = TwoKinds(frozen=True)
-    exact = [features for _, features in feature_chunks(backbone, paths, CPU, "x")]
-    for _ in range(2):  # computed, then read: the loss of the storage is in both
+    exact = [features for _, features in feature_batches(backbone, paths, CPU, "x")]
+    for _ in range(2):  # computed, then read: both are rounded as stored
         half = cached(tmp_path / "c", "fp16")
-        found = [features for _, features in feature_chunks(backbone, paths, half, "x")]
-        for (states, sums), (own, own_sums) in zip(exact, found, strict=True):
-            assert torch.equal(own, states.half().float())
-            assert torch.equal(own_sums, sums)
-            assert own_sums.dtype == torch.int64
+        found = [features for _, features in feature_batches(backbone, paths, half, "x")]
+        for (states, sums), (rounded, same) in zip(exact, found, strict=True):
+            assert torch.equal(rounded, states.half().float())
+            assert torch.equal(same, sums)
+            assert same.dtype == torch.int64
     assert half.cache is not None
-    shelf = half.cache.shelf(backbone, half.dtype, half.device)
-    assert shelf.bytes_per_image == 16 * 2 + 8
+    store = half.cache.store(backbone, half.dtype, half.device)
+    assert store.bytes_per_image == 16 * 2 + 8
     assert isinstance(found[0], Two)
 
 
@@ -259,7 +257,7 @@ def test_a_number_too_large_for_the_stored_dtype_is_refused(tmp_path: Path) -> N
     assert not whole(backbone, paths, cached(tmp_path / "c", "fp16")).isfinite().any()
 
 
-def test_size_is_told_and_a_full_disk_refused_before_anything_is_written(
+def test_a_full_disk_is_found_before_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     paths = pictures(tmp_path / "images", 9)
@@ -267,7 +265,7 @@ def test_size_is_told_and_a_full_disk_refused_before_anything_is_written(
         whole(FakeBackbone(frozen=True), paths, cached(tmp_path / "c"))
     assert "writing 9 images x 64 bytes = 0.0 MiB" in caplog.text
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda path: usage(9, 9, 9 * 64 - 1))
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda path: usage(9, 9, 9 * 64 - 1))
     with pytest.raises(CIRError, match=r"needs 9 images x 64 bytes .* MiB are free; accepted:"):
         whole(FakeBackbone(frozen=True), paths, cached(tmp_path / "full"))
     assert not list((tmp_path / "full").rglob("*.safetensors"))
@@ -289,33 +287,33 @@ def test_several_processes_fill_one_cache(tmp_path: Path) -> None:
     backbone, encoding = FakeBackbone(frozen=True), cached(tmp_path / "c")
     assert torch.equal(whole(backbone, paths, encoding), whole(backbone, paths, CPU))
     assert encoding.cache is not None
-    assert encoding.cache.shelf(backbone, CPU.dtype, CPU.device).images == 20
+    assert encoding.cache.store(backbone, CPU.dtype, CPU.device).images == 20
 
 
 def test_training_images_stay_on_disk_where_memory_is_short(tmp_path: Path) -> None:
     paths = pictures(tmp_path / "images", 20)
     backbone, encoding = FakeBackbone(frozen=True), cached(tmp_path / "c")
-    memory = training_store(backbone, paths, encoding, 1, "none")
-    disk = training_store(backbone, paths, encoding, 0, "none")
-    assert type(memory) is FeatureStore
-    assert type(disk) is DiskStore
+    memory = training_features(backbone, paths, encoding, 1, "none")
+    disk = training_features(backbone, paths, encoding, 0, "none")
+    assert type(memory) is TrainingFeatures
+    assert type(disk) is DiskFeatures
     assert disk[torch.tensor([], dtype=torch.long)].shape == (0, 16)  # a process without rows
     index = torch.tensor([19, 0, 3])
     assert torch.equal(disk[index], whole(backbone, paths, CPU)[index])
     assert torch.equal(memory[index], disk[index])
-    chunks = [part for _, part in disk.chunks(torch.arange(20), CPU)]
-    assert torch.equal(torch.cat(chunks), whole(backbone, paths, CPU))
+    batches = [features for _, features in disk.batches(torch.arange(20), CPU)]
+    assert torch.equal(torch.cat(batches), whole(backbone, paths, CPU))
 
 
 @pytest.mark.parametrize(
     ("frozen", "augment", "why"),
     [(False, "none", "the backbone's tower is trained"), (True, "flip", "train.augment is 'flip'")],
 )
-def test_why_a_cache_is_not_used_for_training_is_told(
+def test_an_unused_cache_is_logged_with_its_reason(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, frozen: bool, augment: str, why: str
 ) -> None:
     encoding = cached(tmp_path / "c")
-    assert training_store(FakeBackbone(frozen=frozen), [], encoding, 1, augment) is None
+    assert training_features(FakeBackbone(frozen=frozen), [], encoding, 1, augment) is None
     assert f"feature cache not used for training: {why}" in caplog.text
 
 
@@ -337,3 +335,123 @@ def test_training_and_validation_agree_to_the_bit(tmp_path: Path, negatives: str
     assert logs[0] == logs[1] == logs[2]
     for other in states[1:]:
         assert all(torch.equal(states[0][name], other[name]) for name in states[0])
+
+
+def shards_of(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.safetensors"))
+
+
+def flip(path: Path, byte: int, bit: int = 0) -> None:
+    """Flip one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[byte] ^= 1 << bit
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("byte", [3, 20, 90, 300, -1, -100])
+def test_a_damaged_shard_is_computed_again(
+    tmp_path: Path, opened: list[Path], caplog: pytest.LogCaptureFixture, byte: int
+) -> None:
+    """One bit of its header, names or features gave other results without a word."""
+    paths = pictures(tmp_path / "images")
+    expected = whole(FakeBackbone(frozen=True), paths, CPU)
+    whole(FakeBackbone(frozen=True), paths, cached(tmp_path / "c"))
+    (shard,) = shards_of(tmp_path / "c")
+    flip(shard, byte)
+    opened.clear()
+    again = whole(FakeBackbone(frozen=True), paths, cached(tmp_path / "c"))
+    assert f"shard {shard} is damaged" in caplog.text
+    assert "its features are computed again" in caplog.text
+    assert torch.equal(again, expected)
+    assert opened == paths
+    assert not shard.exists()
+    caplog.clear()
+    assert torch.equal(whole(FakeBackbone(frozen=True), paths, cached(tmp_path / "c")), expected)
+    assert opened == paths
+    assert "damaged" not in caplog.text
+
+
+def test_only_the_damaged_shard_is_computed_again(tmp_path: Path, opened: list[Path]) -> None:
+    """The damage is met in the middle of reading: batches before and after stay as they are."""
+    paths = pictures(tmp_path / "images", 28)
+    backbone = FakeBackbone(frozen=True)
+    expected = whole(backbone, paths, CPU)
+    for last in (7, 14, 28):  # a shard each
+        whole(backbone, paths[:last], cached(tmp_path / "c"))
+    shards = {Shard(path).names[0]: path for path in shards_of(tmp_path / "c")}
+    names = FeatureCache(tmp_path / "c").contents(paths)
+    flip(shards[names[7]], -1)
+    opened.clear()
+    assert torch.equal(whole(backbone, paths, cached(tmp_path / "c")), expected)
+    assert opened == paths[7:14]
+
+
+@pytest.mark.parametrize("limit_mb", [0, 1])
+def test_training_computes_a_damaged_shard_again(
+    tmp_path: Path, opened: list[Path], limit_mb: int
+) -> None:
+    """In memory or on disk, before the first step."""
+    paths = pictures(tmp_path / "images")
+    backbone = FakeBackbone(frozen=True)
+    expected = whole(backbone, paths, CPU)
+    whole(backbone, paths, cached(tmp_path / "c"))
+    flip(shards_of(tmp_path / "c")[0], -1)
+    opened.clear()
+    features = training_features(backbone, paths, cached(tmp_path / "c"), limit_mb, "none")
+    assert features is not None
+    assert opened == paths
+    assert torch.equal(features[torch.arange(17)], expected)
+
+
+def test_a_shard_of_another_format_is_left_alone(
+    tmp_path: Path, opened: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An older version may go on using the same folder."""
+    paths = pictures(tmp_path / "images", 3)
+    backbone = FakeBackbone(frozen=True)
+    expected = whole(backbone, paths, cached(tmp_path / "c"))
+    (shard,) = shards_of(tmp_path / "c")
+    facts = json.dumps({"format": 1, "names": Shard(shard).names})
+    save_file({"part0": torch.zeros_like(expected)}, shard, {"shard": facts})
+    opened.clear()
+    assert torch.equal(whole(backbone, paths, cached(tmp_path / "c")), expected)
+    assert opened == paths
+    assert "has format 1; accepted: 2; it is not used" in caplog.text
+    assert len(shards_of(tmp_path / "c")) == 2
+
+
+@pytest.mark.parametrize("damage", ["hash", "json", "kind"])
+def test_a_damaged_table_of_hashes_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    """An image with the hash of another one got that one's features."""
+    paths = pictures(tmp_path / "images", 3)
+    hashes = FeatureCache(tmp_path / "c").contents(paths)
+    table = tmp_path / "c" / "images.json"
+    text = table.read_text()
+    table.write_text(
+        {"hash": text.replace(hashes[0], hashes[1]), "json": text[:-9], "kind": "[]"}[damage]
+    )
+    assert FeatureCache(tmp_path / "c").contents(paths) == hashes
+    assert "images.json is not used" in caplog.text
+    caplog.clear()
+    assert FeatureCache(tmp_path / "c").contents(paths) == hashes
+    assert "is not used" not in caplog.text
+
+
+def test_a_damaged_shard_that_stays_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a folder that may not be written."""
+    paths = pictures(tmp_path / "images", 7)
+    backbone = FakeBackbone(frozen=True)
+    expected = whole(backbone, paths, cached(tmp_path / "c"))
+    (shard,) = shards_of(tmp_path / "c")
+    flip(shard, -1)
+
+    def denied(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", denied)
+    assert torch.equal(whole(backbone, paths, cached(tmp_path / "c")), expected)
+    assert f"{shard} cannot be removed" in caplog.text

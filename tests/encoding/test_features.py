@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-import cir_plugins.encoding.features as encode_module
+import cir_plugins.encoding.features as features_module
 from cir_plugins.data.images import open_image
-from cir_plugins.encoding.features import FeatureStore, feature_chunks
+from cir_plugins.encoding.features import TrainingFeatures, feature_batches
 from cir_plugins.errors import CIRError
 from tests.fakes import CPU, FakeBackbone, write_pictures
 
 
-def test_chunks_cover_every_image_once_and_in_order(
+def test_batches_cover_every_image_once_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = list(write_pictures(tmp_path, [str(n) for n in range(17)]).values())
@@ -25,8 +25,8 @@ def test_chunks_cover_every_image_once_and_in_order(
         opened.append(path)
         return open_image(path)
 
-    monkeypatch.setattr(encode_module, "open_image", counted)
-    found = list(feature_chunks(backbone, paths, CPU, "x"))
+    monkeypatch.setattr(features_module, "open_image", counted)
+    found = list(feature_batches(backbone, paths, CPU, "x"))
     assert opened == paths
     assert [index.tolist() for index, _ in found] == [
         list(range(7)),
@@ -41,9 +41,9 @@ def test_chunks_cover_every_image_once_and_in_order(
 
 def test_workers_give_the_same_features(tmp_path: Path) -> None:
     paths = list(write_pictures(tmp_path, [str(n) for n in range(9)]).values())
-    alone = [features for _, features in feature_chunks(FakeBackbone(), paths, CPU, "x")]
+    alone = [features for _, features in feature_batches(FakeBackbone(), paths, CPU, "x")]
     encoding = replace(CPU, workers=2)
-    shared = [features for _, features in feature_chunks(FakeBackbone(), paths, encoding, "x")]
+    shared = [features for _, features in feature_batches(FakeBackbone(), paths, encoding, "x")]
     assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
 
 
@@ -54,7 +54,7 @@ def test_a_broken_image_is_named_in_one_line(tmp_path: Path, workers: int) -> No
     paths[1].write_bytes(b"\x89PNG, but not for long")
     encoding = replace(CPU, workers=workers)
     with pytest.raises(CIRError) as caught:
-        list(feature_chunks(FakeBackbone(), paths, encoding, "x"))
+        list(feature_batches(FakeBackbone(), paths, encoding, "x"))
     message = str(caught.value)
     assert message.startswith(f"image {paths[1]} ")
     assert "Traceback" not in message
@@ -64,24 +64,24 @@ def test_a_broken_image_is_named_in_one_line(tmp_path: Path, workers: int) -> No
 def test_autocast_reaches_the_features(tmp_path: Path) -> None:
     paths = list(write_pictures(tmp_path, ["a"]).values())
     encoding = replace(CPU, dtype=torch.bfloat16)
-    ((_, features),) = feature_chunks(FakeBackbone(), paths, encoding, "x")
+    ((_, features),) = feature_batches(FakeBackbone(), paths, encoding, "x")
     assert features.dtype == torch.bfloat16
 
 
-def test_store_holds_all_or_says_that_it_would_not_fit(
+def test_training_features_hold_all_images_or_are_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = list(write_pictures(tmp_path, [str(n) for n in range(20)]).values())
     backbone = FakeBackbone(frozen=True)
-    store = FeatureStore.build(backbone, paths, CPU, 1)
-    assert store is not None
+    features = TrainingFeatures.build(backbone, paths, CPU, 1)
+    assert features is not None
     pixels = torch.stack([backbone.preprocess(open_image(path)) for path in paths])
     expected = backbone.features(pixels)
     index = torch.tensor([19, 0, 3])
-    assert torch.allclose(store[index], expected[index], atol=1e-6)
-    chunks = list(store.chunks(torch.arange(19, -1, -1), CPU))
-    assert torch.equal(torch.cat([place for place, _ in chunks]), torch.arange(20))
-    whole = torch.cat([features for _, features in chunks])
+    assert torch.allclose(features[index], expected[index], atol=1e-6)
+    batches = list(features.batches(torch.arange(19, -1, -1), CPU))
+    assert torch.equal(torch.cat([place for place, _ in batches]), torch.arange(20))
+    whole = torch.cat([batch for _, batch in batches])
     assert torch.allclose(whole, expected.flip(0), atol=1e-6)
     opened: list[Path] = []
 
@@ -89,6 +89,6 @@ def test_store_holds_all_or_says_that_it_would_not_fit(
         opened.append(path)
         return open_image(path)
 
-    monkeypatch.setattr(encode_module, "open_image", counted)
-    assert FeatureStore.build(backbone, paths, CPU, 0) is None
-    assert len(opened) < 20  # known after the first chunk
+    monkeypatch.setattr(features_module, "open_image", counted)
+    assert TrainingFeatures.build(backbone, paths, CPU, 0) is None
+    assert len(opened) < 20  # known after the first batch

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cir_plugins.mining.draw import draw, scramble
-from cir_plugins.seeds import mix
+from cir_plugins.seeds import mix_seed
 
 
 def test_draw_is_without_replacement_until_used_up() -> None:
@@ -88,7 +88,7 @@ def test_the_draw_of_a_seed_is_written_down() -> None:
     """Trained numbers depend on these columns: a draw that changes them is another benchmark."""
     mask = torch.ones(3, 1000, dtype=torch.bool)
     row, place = 1, 0
-    key = mix(5, 2) & 0xFFFFFFFF
+    key = mix_seed(5, 2) & 0xFFFFFFFF
     value = (row * 0x632BE5AB + place * 0x85157AF5 + key) % 2**32
     value = (value ^ value >> 16) * 0x7FEB352D % 2**32
     value = (value ^ value >> 15) * 0x846CA68B % 2**32

@@ -14,7 +14,7 @@ import cir_plugins.mining.miner as mining_module
 from cir_plugins.builtin.samplers import Hardest, InBatch, SemiHard
 from cir_plugins.data.images import open_image
 from cir_plugins.data.table import TrainingTable, Triplet, training_table
-from cir_plugins.encoding.features import FeatureStore
+from cir_plugins.encoding.features import TrainingFeatures
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.mining.miner import Mined, mine
@@ -258,7 +258,7 @@ def test_cached_features_give_the_same_and_no_image_is_opened(
     table = two_splits(tmp_path)
     method = Method(components(FakeBackbone(frozen=True), sampler=TargetRelative()))
     plain = run(method, table)
-    store = FeatureStore.build(method.backbone, table.paths, CPU, 10)
+    store = TrainingFeatures.build(method.backbone, table.paths, CPU, 10)
     assert store is not None
 
     def refuse(path: Path) -> None:

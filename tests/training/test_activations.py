@@ -153,7 +153,7 @@ def weights(trainer: Any) -> dict[str, Tensor]:
 def test_compiled_steps_are_the_plain_ones_and_a_resumed_run_finds_its_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With dropout, whole and in micro-batches; the checkpoint fits a run with and without compiling."""
+    """With dropout, whole and in micro-batches; checkpoints fit runs with and without compiling."""
     monkeypatch.setattr("tests.fakes.FakeBackbone", Stacked)
     other: dict[str, Any] = {"optimizer": "sgd", "lr": 0.1, "epochs": 2, "validated": False}
     for chunk in (0, 3):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.data.batches import BatchSource, epoch_plans
-from cir_plugins.encoding.features import Encoding, FeatureStore
+from cir_plugins.encoding.features import Encoding, TrainingFeatures
 from cir_plugins.errors import CIRError
 from cir_plugins.training.loader import Loader, ahead
 from tests.fakes import FakeBackbone, table_of
@@ -31,7 +31,7 @@ def test_items_made_ahead_come_in_order(count: int) -> None:
         assert list(made) == [number**2 for number in range(length)]
 
 
-def test_the_next_item_is_made_while_one_is_in_use() -> None:
+def test_next_items_are_made_while_one_is_used() -> None:
     done = [threading.Event() for _ in range(4)]
     threads = set()
 
@@ -44,7 +44,7 @@ def test_the_next_item_is_made_while_one_is_in_use() -> None:
     assert next(made) == 0
     assert done[1].wait(20)
     assert done[2].wait(20)
-    assert not done[3].is_set()  # no more than two ahead of what was asked for
+    assert not done[3].is_set()  # no more than two ahead of the loop
     assert list(made) == [1, 2, 3]
     assert threads == {name for name in threads if name != threading.current_thread().name}
 
@@ -56,7 +56,7 @@ def test_an_error_comes_out_in_its_place() -> None:
         next(made)
 
 
-def test_no_thread_is_left_by_a_loop_that_was_left() -> None:
+def test_no_thread_outlives_its_loop() -> None:
     before = threading.active_count()
     made = ahead(counted([], 50), lambda number: number, 2)
     next(made)
@@ -78,17 +78,17 @@ def test_on_cuda_batches_come_with_features_and_page_locked(
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
     table = table_of(tmp_path)
     source = BatchSource(table, FakeBackbone(), seed=0, with_images=False)
-    store = FeatureStore(torch.randn(len(table.images), 3))
+    features = TrainingFeatures(torch.randn(len(table.images), 3))
     plans = epoch_plans(20, batch_size=6, drop_last=False, seed=1, epoch=0, mined=None)
 
     def batches(device: str) -> list[dict[str, Tensor]]:
         encoding = Encoding(torch.device(device), progress=False)
-        found = list(Loader(source, encoding, store).epoch(plans))
+        found = list(Loader(source, encoding, features).epoch(plans))
         for batch in found:
             assert batch.images is None
             assert batch.image_index is not None
             assert batch.features is not None
-            assert torch.equal(batch.features, store[batch.image_index])
+            assert torch.equal(batch.features, features[batch.image_index])
         names = ("features", "reference", "candidates", "target", "excluded")
         return [{n: getattr(b, n) for n in names} | dict(b.tokens) for b in found]
 
@@ -104,7 +104,7 @@ def test_on_cuda_batches_come_with_features_and_page_locked(
 def test_features_need_the_numbers_of_their_images(tmp_path: Path) -> None:
     table = table_of(tmp_path)
     source = BatchSource(table, FakeBackbone(), seed=0, with_images=False)
-    loader = Loader(source, Encoding(torch.device("cpu")), FeatureStore(torch.zeros(12, 3)))
+    loader = Loader(source, Encoding(torch.device("cpu")), TrainingFeatures(torch.zeros(12, 3)))
     plans = epoch_plans(20, batch_size=6, drop_last=False, seed=1, epoch=0, mined=None)
     batch = replace(source[plans[0]], image_index=None)
     with pytest.raises(ValueError, match="a batch without image_index cannot use cached"):

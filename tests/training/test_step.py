@@ -13,7 +13,7 @@ from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.errors import CIRError
 from cir_plugins.features import select
 from cir_plugins.method import Method
-from cir_plugins.seeds import mix
+from cir_plugins.seeds import mix_seed
 from cir_plugins.training.step import CANDIDATES, QUERIES, Step, rows_of
 from cir_plugins.training.trainer import Trainer
 from cir_plugins.types import Batch
@@ -80,11 +80,11 @@ def test_second_pass_repeats_the_dropout_of_the_first(tmp_path: Path) -> None:
     queries, targets = [], []
     for number, first in enumerate(range(0, 7, 3)):
         rows = slice(first, first + 3)
-        torch.manual_seed(mix(5, 2, 8, QUERIES, number))
+        torch.manual_seed(mix_seed(5, 2, 8, QUERIES, number))
         seen = select(features, batch.reference[rows])
         queries.append(method.embed_queries(seen, rows_of(batch, rows)))
     for number, first in enumerate(range(0, len(batch.candidates), 3)):
-        torch.manual_seed(mix(5, 2, 8, CANDIDATES, number))
+        torch.manual_seed(mix_seed(5, 2, 8, CANDIDATES, number))
         seen = select(features, batch.candidates[first : first + 3])
         targets.append(method.embed_targets(seen))
     terms = method.loss_terms_from(torch.cat(queries), torch.cat(targets), batch)
