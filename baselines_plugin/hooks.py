@@ -1,4 +1,4 @@
-"""What this plugin offers: ten published baselines and their parts."""
+"""Hooks of the baselines: eleven published methods with their backbones, samplers and losses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cir_plugins import hookimpl
 
 @hookimpl
 def cir_backbones() -> Mapping[str, str]:
-    """BLIP, and ResNets with a chosen text encoder, at full size and small."""
+    """BLIP, and ResNets with a text encoder, at full size and small."""
     return {
         "blip": "baselines_plugin.backbones.blip:Blip",
         "tiny_blip": "baselines_plugin.backbones.blip:TinyBlip",
@@ -20,7 +20,7 @@ def cir_backbones() -> Mapping[str, str]:
 
 @hookimpl
 def cir_samplers() -> Mapping[str, str]:
-    """QuRe's window between two drops."""
+    """QuRe's sampler: candidates between two score gaps."""
     return {"two_drops": "baselines_plugin.parts.samplers:TwoDrops"}
 
 

@@ -1,18 +1,19 @@
 """The base of every method: plain contrastive learning on a backbone.
 
-A method holds a backbone, a loss and a sampler. It positives three questions for retrieval (query,
-target, similarity) and one for training (terms of a batch), and overrides only what is its own.
+A method holds a backbone, a loss and a sampler. It has three functions for retrieval
+(``encode_query``, ``encode_gallery``, ``similarity``) and one for training (``loss_terms``), and
+overrides only what differs from contrastive learning.
 
-What a backbone may offer beyond the protocol is named in its ``offers``, and what a method needs
-in its ``needs``; a combination that cannot work is refused before anything is built. These are
-known; a plugin may have names of its own for its own methods:
+A backbone lists its abilities beyond the protocol in ``offers``, a method its requirements in
+``needs``. A combination that cannot work is an error before anything is built. These names are
+in use; a plugin may add its own:
 
 * ``query_tokens``: ``fuse(features, tokens) -> Fused``, ``project_text(hidden)`` and
   ``embed_words(words)`` of a text-conditioned set of query tokens.
 * ``image_embedding``: ``image(features) -> (B, D)``, one vector per image.
 * ``text_embedding``: ``text(tokens) -> (B, D)``, one vector per text, without an image.
-* ``raw_embeddings``: ``raw_text(tokens) -> (B, D)`` and, to add to it, ``raw_image(features) ->
-  (B, D)`` or, without that method, the features (B, D) themselves; neither normalised.
+* ``raw_embeddings``: ``raw_text(tokens) -> (B, D)`` and ``raw_image(features) -> (B, D)``, neither
+  normalised; a backbone without ``raw_image`` has them as its features (B, D).
 * ``feature_map``: ``features`` is a map (U, C, h, w), and ``project(map) -> (n, D)``.
 * ``feature_levels``: ``features`` is a named tuple of several such maps.
 * ``text_features``: ``describe(tokens) -> (B, W)``, one vector per text, not normalised.
@@ -38,9 +39,9 @@ from cir_plugins.features import select
 from cir_plugins.types import Batch, Features, Tokens
 
 TEMPERATURE = 0.07
-"""What scores are divided by before a softmax, at the start of training; cosines / 0.07.
+"""Start value of the temperature, the divisor of cosines before a softmax.
 
-Source: CLIP (Radford et al. 2021, arXiv 2103.00020), whose start value BLIP-2 took over.
+Source: CLIP (Radford et al. 2021, arXiv 2103.00020); BLIP-2 starts from the same value.
 """
 
 
@@ -58,10 +59,10 @@ class Fused(NamedTuple):
 
 @dataclass
 class Components:
-    """What a method is built from.
+    """The components of a method.
 
     Attributes:
-        backbone: An ``nn.Module`` that satisfies ``cir_plugins.types.Backbone``.
+        backbone: An ``nn.Module`` with the protocol ``cir_plugins.types.Backbone``.
         loss: A ``cir_plugins.types.Loss``.
         sampler: A ``cir_plugins.types.Sampler``.
         negatives: Where negatives come from (``MiningSettings.negatives``).
@@ -82,26 +83,26 @@ class Method(nn.Module):
         learn_temperature: Whether the temperature is trained.
 
     Attributes:
-        recipe: The parts and settings it was published with; the only home of its defaults.
-        needs: Names of what it needs of a backbone beyond the protocol.
-        trained: False for a method that no training changes; it has no use for loss and sampler.
-        text_variants: Further readings of a caption, each tokenised beside the text into
-            ``Batch.text_variants``: name -> caption_edit of a raw caption.
-        caption_edit: Edit of every raw caption before it becomes the text of a query, in training and
-            evaluation; None for none.
-        eval_only_options: Options that only evaluation looks at: on another data set the recipe's word on
-            it counts, not the run's.
+        recipe: The published components and settings; the only home of the method's defaults.
+        needs: Names of backbone abilities that the method uses beyond the protocol.
+        trained: False for a method without trainable behaviour; it ignores loss and sampler.
+        text_variants: Name -> caption edit of a further text of each query, tokenised into
+            ``Batch.text_variants``.
+        caption_edit: Edit of every raw caption before it becomes the text of a query, in training
+            and evaluation; None for none.
+        eval_only_options: Options that affect evaluation alone. On another data set the recipe's
+            value applies, not the run's.
 
-    A class may carry more, which is read where it is there:
+    A class may have these optional members:
 
-    * ``check_compatibility(plan) -> str``, a static method: why the plan's parts or settings cannot work with
-      this method, or an empty string. Asked before anything is built.
+    * ``check_compatibility(plan) -> str``, a static method: the reason why the plan's components or
+      settings cannot work with this method, or "". Called before anything is built.
     * ``official(checkpoints, method) -> dict[str, Tensor]``, a static method: the method's state
       from the contents of official files, for ``cir convert`` (see ``cir_plugins.Official``).
-    * ``official_files``: suffix -> function from such a file's path to options by
-      ``table.option``, for files of other kinds beside the checkpoints, such as a vocabulary.
-    * ``official_settings``: options by ``table.option`` of a converted run where nothing else is
-      given; without it ``backbone.weights`` is ``random``, as the checkpoint brings the weights.
+    * ``official_files``: file suffix -> function from a path to options by ``table.option``, for
+      files other than checkpoints, such as a vocabulary.
+    * ``official_settings``: default options of a converted run by ``table.option``; without it
+      ``backbone.weights`` is ``random``, since the checkpoint has the weights.
     """
 
     recipe: ClassVar[Recipe] = Recipe(
@@ -112,11 +113,8 @@ class Method(nn.Module):
     )
     needs: ClassVar[frozenset[str]] = frozenset()
     trained: ClassVar[bool] = True
-    # Options that only evaluation looks at: on another data set the recipe's word on it counts.
     eval_only_options: ClassVar[frozenset[str]] = frozenset()
-    # Further readings of a caption, each tokenised beside the text: name -> caption_edit of a raw caption.
     text_variants: ClassVar[Mapping[str, Callable[[str], str]]] = {}
-    # Edit of every raw caption before it becomes the text of a query, in training and evaluation.
     caption_edit: ClassVar[Callable[[str], str] | None] = None
 
     def __init__(
@@ -165,16 +163,17 @@ class Method(nn.Module):
         return self.loss_terms_from(queries, targets, batch)
 
     def embed_queries(self, features: Features, batch: Batch) -> Features:
-        """What ``loss_terms_from`` needs of the queries: a tensor or named tuple, leading dimension B.
+        """Query embeddings for ``loss_terms_from``: a tensor or named tuple, leading dimension B.
 
         Args:
             features: Features of the B references.
-            batch: Of the same B rows; a part of a batch has texts, tokens and text_variants, no images.
+            batch: The batch of the same B triplets; a micro-batch has texts, tokens and text
+                variants, but no images.
         """
         return self.encode_query(features, batch.tokens)
 
     def embed_targets(self, features: Features) -> Features:
-        """What ``loss_terms_from`` needs of the candidates: tensor or named tuple, leading dimension C.
+        """Candidate embeddings for ``loss_terms_from``: tensor or named tuple, leading dimension C.
 
         Args:
             features: Features of the C candidates.
@@ -184,18 +183,18 @@ class Method(nn.Module):
     def loss_terms_from(
         self, queries: Features, targets: Features, batch: Batch
     ) -> dict[str, Tensor]:
-        """The terms of ``loss_terms``, from what the queries and candidates of the whole batch gave."""
+        """Weighted loss terms by name, from the embeddings of a whole batch."""
         scores = self.similarity(queries, targets)
         negatives = self.negatives(scores, batch)
         return {"loss": self.reduce_loss(self.loss, scores, batch.target, negatives)}
 
     @classmethod
     def supports_micro_batches(cls) -> bool:
-        """Whether a batch may be embedded in micro-batches; not where ``loss_terms`` is overridden whole."""
+        """Whether a batch may be embedded in micro-batches: ``loss_terms`` is not overridden."""
         return cls.loss_terms is Method.loss_terms
 
     def features(self, batch: Batch) -> Features:
-        """Features of the batch's U images, computed unless the batch brings them."""
+        """Features of the batch's U images: those in the batch, or computed from its pixels."""
         if batch.features is not None:
             return batch.features
         if batch.images is None:
@@ -206,20 +205,20 @@ class Method(nn.Module):
         return self.backbone.features(batch.images)
 
     def negatives(self, scores: Tensor, batch: Batch) -> Tensor:
-        """Negatives (B, C) bool of the batch: mined ones, the sampler's choice, or both."""
+        """Negatives (B, C) bool of the batch: mined, from the sampler, or both."""
         if batch.mined is not None and self.source_of_negatives == "mined":
             return batch.mined
-        chosen: Tensor = self.sampler(scores.detach(), batch.target, batch.excluded)
-        return chosen if batch.mined is None else chosen | batch.mined
+        sampled: Tensor = self.sampler(scores.detach(), batch.target, batch.excluded)
+        return sampled if batch.mined is None else sampled | batch.mined
 
     def reduce_loss(self, loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
-        """Mean of a loss over the queries, on scores over the temperature where it wants them."""
+        """Mean of a per-query loss, on scores over the temperature if ``loss.scaled``."""
         scaled = scores / self.temperature if loss.scaled else scores
         values: Tensor = loss(scaled, target, negatives)
         return values.mean()
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
-        """Called before each epoch (0-based) for methods whose terms depend on it."""
+        """Hook before each 0-based epoch, for methods whose loss terms depend on it."""
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Parameter groups for the optimiser, each with its ``lr``; all at one rate by default."""

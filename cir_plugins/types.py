@@ -1,4 +1,4 @@
-"""What the parts of the project hand to one another: frozen records, one batch, three protocols.
+"""Types that cross rooms: the training batch, the component protocols, generated data sets.
 
 Letters used in every shape: B queries in a batch, U distinct images in it, C candidate columns,
 Q queries of a split, N gallery images, D embedding size, T tokens of an image, K mined negatives.
@@ -26,22 +26,22 @@ Tokens: TypeAlias = "Mapping[str, Tensor]"
 
 @dataclass
 class Batch:
-    """What a training step works on; every distinct image appears once.
+    """A training batch; every distinct image appears once.
 
     Attributes:
-        images: (U, 3, H, W) pixels, or None when ``features`` are given.
-        features: Backbone features of the U images, or None when ``images`` are given.
-        reference: (B,) index of each query's reference among the U images; -1 for one that
-            another process has.
+        images: (U, 3, H, W) pixels; None with ``features``.
+        features: Backbone features of the U images; None with ``images``.
+        reference: (B,) index of each query's reference among the U images; -1 for an image of
+            another process.
         candidates: (C,) index of each candidate column among the U images, likewise; no repeats.
-        target: (B,) column of the answer.
-        excluded: (B, C) bool, columns that may never be a negative of the row.
+        target: (B,) column of the target.
+        excluded: (B, C) bool false-negative mask: columns that are never negatives of the query.
         text: B strings.
-        tokens: Token tensors of ``text``, made by the backbone in the loader's worker.
-        mined: (B, C) bool, columns mined for the row, or None when nothing was mined.
-        text_variants: Token tensors of further readings of the text that a method asked for, by name.
+        tokens: Token tensors of ``text``, from the backbone's tokenizer.
+        mined: (B, C) bool, mined negatives of each query; None without mining.
+        text_variants: Token tensors of the method's text variants, by name.
         triplet_index: (B,) triplet of each query in the training table.
-        changed: Names of the attributes that each text changes, where the data says so.
+        changed: Names of the attributes that each text changes, where annotated.
         image_index: (U,) index of each distinct image in the training table.
     """
 
@@ -67,7 +67,7 @@ class Backbone(Protocol):
 
     Attributes:
         frozen_features: True when ``features`` never changes, so that it may be computed once.
-        offers: Names of what it gives beyond this protocol (see ``cir_plugins.method``).
+        offers: Names of abilities beyond this protocol (see ``cir_plugins.method``).
     """
 
     frozen_features: bool
@@ -93,7 +93,7 @@ class Backbone(Protocol):
 
 
 class Sampler(Protocol):
-    """Which candidates are negatives of a query. Stateless, no randomness, knows nothing of CIR."""
+    """Selection of negatives from scores: stateless, without randomness, independent of CIR."""
 
     def __call__(self, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
         """Negatives (Q, N) bool, from scores (Q, N), target columns (Q,) and exclusions (Q, N)."""
@@ -110,14 +110,14 @@ class SamplerWithFallback(Sampler, Protocol):
 
 
 class Loss(Protocol):
-    """a per-query loss.
+    """A per-query loss.
 
-    A loss may carry ``batch_dependent = True``, where a row's price depends on the other rows, and
-    ``in_batch_only = True``, where it asks back from each target to the batch's queries, so that
-    mined negatives, which have no query, are refused.
+    A loss may have ``batch_dependent = True``, if the loss of a query depends on the other queries,
+    and ``in_batch_only = True``, if it is symmetric (target to queries, too) and so cannot take
+    mined negatives, which have no query.
 
     Attributes:
-        scaled: Whether it wants scores over the temperature, not cosines.
+        scaled: True for a loss on scores over the temperature, False for one on cosines.
     """
 
     scaled: bool
@@ -128,11 +128,11 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class Generated:
-    """A data set that a generator wrote.
+    """A generated data set.
 
     Attributes:
-        dataset: Name of the reader whose layout it has.
-        lines: What was written, in words.
+        dataset: Name of the reader of its layout.
+        lines: Summary of the written files, for display.
     """
 
     dataset: str
@@ -140,7 +140,7 @@ class Generated:
 
 
 class Generator(Protocol):
-    """Draws a data set; the options of its factory say how."""
+    """A generator of a data set, configured by the options of its factory."""
 
     def __call__(
         self,
@@ -156,7 +156,7 @@ class Generator(Protocol):
         Args:
             folder: A new or empty folder.
             images: Number of images.
-            seed: Seed of everything that is drawn.
+            seed: Seed of all draws.
             workers: Processes that draw; None for one per core.
             progress: Whether a bar is shown.
 

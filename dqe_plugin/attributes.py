@@ -1,4 +1,4 @@
-"""Learnable attribute weights over query tokens, and which attributes a text speaks of.
+"""Learnable attribute weights over query tokens, and the attributes that a text mentions.
 
 Imports torch alone.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-# Chosen: words by which a text is taken to speak of an attribute.
+# Our choice: words that mention an attribute.
 WORDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "colour": frozenset(
@@ -49,29 +49,29 @@ WORDS: Mapping[str, frozenset[str]] = MappingProxyType(
 _TOKEN = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
 
-def speaks_of(texts: Sequence[str], attributes: Sequence[str]) -> Tensor:
-    """Which texts speak of which attributes, (B, A) bool.
+def mentions(texts: Sequence[str], attributes: Sequence[str]) -> Tensor:
+    """Mask (B, A) bool of the attributes that each text mentions.
 
     Args:
         texts: B texts.
-        attributes: A names; one without a word list counts where its own name stands in the text.
+        attributes: A names; one without a word list is mentioned by its name alone.
     """
-    found = torch.zeros(len(texts), len(attributes), dtype=torch.bool)
+    mask = torch.zeros(len(texts), len(attributes), dtype=torch.bool)
     for row, text in enumerate(texts):
         tokens = _TOKEN.findall(text.lower())
-        words = {*tokens, *(part for token in tokens for part in token.split("-"))}
+        words = {*tokens, *(piece for token in tokens for piece in token.split("-"))}
         for column, attribute in enumerate(attributes):
-            known = WORDS.get(attribute, frozenset({attribute}))
-            found[row, column] = not words.isdisjoint(known)
-    return found
+            vocabulary = WORDS.get(attribute, frozenset({attribute}))
+            mask[row, column] = not words.isdisjoint(vocabulary)
+    return mask
 
 
-class Weighted(NamedTuple):
-    """What the attribute weights make of a batch.
+class SubQueries(NamedTuple):
+    """Attribute sub-queries of a batch with their gates and weights.
 
     Attributes:
         sub_queries: (B, A, D) one per attribute, not normalised.
-        gates: (B, A) in (0, 1), how much the text asks for each attribute.
+        gates: (B, A) in (0, 1), weight of each sub-query under the text.
         weights: (B, A, T) over the query tokens, each row sums to 1.
     """
 
@@ -91,7 +91,7 @@ class AttributeWeights(nn.Module):
         gate: Start value of every gate, in (0, 1): near 0, training starts at the plain query.
 
     Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037 (learnable attribute weights conditioned on
-    the text, attribute-aware sub-queries). Chosen: the form of the weights and of the gates.
+    the text, attribute-aware sub-queries). Our choice: the form of the weights and of the gates.
     """
 
     def __init__(self, attributes: Tensor, *, gate: float = 0.02) -> None:
@@ -101,20 +101,20 @@ class AttributeWeights(nn.Module):
         count, width = attributes.shape
         self.embedding = nn.Parameter(attributes.clone())
         self.key = nn.Linear(width, width, bias=False)
-        self.ask = nn.Linear(width, width, bias=False)
+        self.ask = nn.Linear(width, width, bias=False)  # W_q; checkpoints have this name
         self.gate = nn.Linear(width, count)
         nn.init.zeros_(self.gate.weight)
         nn.init.constant_(self.gate.bias, math.log(gate / (1 - gate)))
 
-    def forward(self, hidden: Tensor, text: Tensor, projected: Tensor) -> Weighted:
+    def forward(self, hidden: Tensor, text: Tensor, projected: Tensor) -> SubQueries:
         """Sub-queries, gates and weights.
 
         Args:
             hidden: (B, T, H) hidden states at the query positions.
             text: (B, H) hidden state of the text.
-            projected: (B, T, D) the hidden states in the space of the scores.
+            projected: (B, T, D) the hidden states, projected into the embedding space.
         """
-        asked = self.ask(text[:, None, :] + self.embedding)  # (B, A, H)
-        logits = asked @ self.key(hidden).transpose(1, 2) / math.sqrt(hidden.shape[-1])
+        queries = self.ask(text[:, None, :] + self.embedding)  # (B, A, H)
+        logits = queries @ self.key(hidden).transpose(1, 2) / math.sqrt(hidden.shape[-1])
         weights = logits.softmax(dim=-1)  # (B, A, T)
-        return Weighted(weights @ projected, self.gate(text).sigmoid(), weights)
+        return SubQueries(weights @ projected, self.gate(text).sigmoid(), weights)

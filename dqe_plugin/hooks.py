@@ -1,4 +1,4 @@
-"""What this plugin offers."""
+"""Hooks of the plugin: the method and its sampler."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cir_plugins import hookimpl
 
 @hookimpl
 def cir_methods() -> Mapping[str, str]:
-    """DQE-CIR."""
+    """The method DQE-CIR."""
     return {"dqe": "dqe_plugin.method:DQE"}
 
 
 @hookimpl
 def cir_samplers() -> Mapping[str, str]:
-    """Target-relative negatives."""
+    """The target-relative sampler."""
     return {"target_relative": "dqe_plugin.sampler:TargetRelative"}

@@ -1,4 +1,4 @@
-"""The margin terms of DQE-CIR: arithmetic on scores, nothing else. Imports torch alone."""
+"""The margin terms of DQE-CIR, as functions of scores. Imports torch alone."""
 
 from __future__ import annotations
 
@@ -13,26 +13,24 @@ def margin_ranking(scores: Tensor, target: Tensor, negatives: Tensor, margin: fl
         scores: (B, C) cosines.
         target: (B,) column of the target.
         negatives: (B, C) bool.
-        margin: Lead in cosine from which a negative costs nothing.
+        margin: Margin in cosine; a negative further below the target has loss 0.
 
-    A row without negatives costs 0.
+    A row without negatives has loss 0.
 
     Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037 (margin ranking term, attribute losses).
     """
     lead = scores.gather(1, target[:, None]) - scores
-    costs = torch.relu(margin - lead)
-    kept = torch.where(negatives, costs, torch.zeros_like(costs))
-    return kept.sum(dim=1) / negatives.sum(dim=1).clamp(min=1)
+    hinges = torch.relu(margin - lead)
+    masked = torch.where(negatives, hinges, torch.zeros_like(hinges))
+    return masked.sum(dim=1) / negatives.sum(dim=1).clamp(min=1)
 
 
-def spoken_mean(values: Tensor, spoken: Tensor) -> Tensor:
-    """Mean (scalar) of values (B, A) over the pairs of query and attribute that are spoken of.
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean (scalar) of values (B, A) under a mask; 0, with gradient 0, where the mask is empty.
 
     Args:
-        values: (B, A) loss of each attribute.
-        spoken: (B, A) bool, whether the text speaks of the attribute.
-
-    0, with gradient 0, where no text of the batch speaks of any attribute.
+        values: (B, A) loss of each query and attribute.
+        mask: (B, A) bool, whether the query's text mentions the attribute.
     """
-    kept = torch.where(spoken, values, torch.zeros_like(values))
-    return kept.sum() / spoken.sum().clamp(min=1)
+    masked = torch.where(mask, values, torch.zeros_like(values))
+    return masked.sum() / mask.sum().clamp(min=1)

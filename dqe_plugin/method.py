@@ -22,16 +22,16 @@ from cir_plugins import (
     TrainSettings,
     unit,
 )
-from dqe_plugin.attributes import AttributeWeights, Weighted, speaks_of
-from dqe_plugin.loss import margin_ranking, spoken_mean
+from dqe_plugin.attributes import AttributeWeights, SubQueries, mentions
+from dqe_plugin.loss import margin_ranking, masked_mean
 
 
-class Asked(NamedTuple):
-    """What a training step needs of the queries.
+class QueryEmbeddings(NamedTuple):
+    """Embeddings of B queries for the loss terms.
 
     Attributes:
-        query: (B, D) of unit length.
-        sub_queries: (B, A, D), one per attribute.
+        query: (B, D) composed queries of unit length.
+        sub_queries: (B, A, D) one per attribute, not normalised.
     """
 
     query: Tensor
@@ -39,26 +39,26 @@ class Asked(NamedTuple):
 
 
 class DQE(Method):
-    """QuRe's query plus gated attribute sub-queries, against mined mid-zone negatives.
+    """DQE-CIR: a query with gated attribute sub-queries, against mined mid-zone negatives.
 
-    Query: q = normalise(g + sum_a gate_a h_a), g the mean projected query token and h_a the
-    sub-query of attribute a. Loss: pairwise KL + margin_weight * margin ranking +
-    attribute_weight * mean over attributes of their own margin ranking, counted only where the
-    text speaks of the attribute.
+    Query: q = normalise(g + sum_a gate_a h_a), g the mean projected query token (QuRe's query) and
+    h_a the sub-query of attribute a. Loss: pairwise KL + margin_weight * margin ranking +
+    attribute_weight * margin ranking of each sub-query alone, averaged over the attributes that
+    the texts mention.
 
     Args:
         components: Backbone with query tokens, loss and sampler.
-        attributes: Attributes with a sub-query of their own; () for none, which is QuRe's query.
+        attributes: Names of the attributes, each with a sub-query; () for QuRe's query alone.
         gate: Start value of the gates, in (0, 1).
-        margin: Lead in cosine that the margin term asks for.
+        margin: Margin of the margin term, in cosine.
         margin_weight: Weight of the margin term, 0 to leave it out.
-        attribute_margin: Lead that each attribute's sub-query must have.
+        attribute_margin: Margin of each attribute's sub-query, in cosine.
         attribute_weight: Weight of the attribute term, 0 to leave it out.
         temperature: Start value of the temperature.
         learn_temperature: Whether the temperature is trained.
 
-    Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037. Chosen: everything that its text leaves
-    open, as the options; their defaults come from the ablation in ``benchmarks/results``.
+    Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037. Our choice: the details that the paper
+    leaves open are options, with defaults from the ablation in ``benchmarks/results``.
     """
 
     recipe = Recipe(
@@ -95,7 +95,7 @@ class DQE(Method):
     ) -> None:
         super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)
         if len(set(attributes)) != len(attributes):
-            raise ValueError(f"attributes must differ from one another: {', '.join(attributes)}")
+            raise ValueError(f"attributes must be distinct, not {', '.join(attributes)}")
         self.attributes = attributes
         self.margin, self.margin_weight = margin, margin_weight
         self.attribute_margin, self.attribute_weight = attribute_margin, attribute_weight
@@ -108,43 +108,47 @@ class DQE(Method):
         return self._compose(features, tokens)[0]
 
     def embed_queries(self, features: Features, batch: Batch) -> Features:
-        """Queries (B, D), with the attributes' sub-queries where there are any."""
+        """Queries (B, D), as ``QueryEmbeddings`` where there are attributes."""
         query, weighted = self._compose(features, batch.tokens)
-        return query if weighted is None else Asked(query, weighted.sub_queries)
+        return query if weighted is None else QueryEmbeddings(query, weighted.sub_queries)
 
     def loss_terms_from(
         self, queries: Features, targets: Features, batch: Batch
     ) -> dict[str, Tensor]:
         """``kl``, ``margin`` and ``attribute``, weighted; those of weight 0 are left out."""
-        asked = queries if isinstance(queries, Asked) else None
-        scores = self.similarity(queries if asked is None else asked.query, targets)
+        if isinstance(queries, QueryEmbeddings):
+            query, sub_queries = queries.query, queries.sub_queries
+        else:
+            query, sub_queries = queries, None
+        scores = self.similarity(query, targets)
         negatives = self.negatives(scores, batch)
         terms = {"kl": self.reduce_loss(self.loss, scores, batch.target, negatives)}
         if self.margin_weight:
             hinge = margin_ranking(scores, batch.target, negatives, self.margin)
             terms["margin"] = self.margin_weight * hinge.mean()
-        if asked is not None and self.attribute_weight:
-            own = self._attribute_costs(asked.sub_queries, targets, batch.target, negatives)
-            spoken = speaks_of(batch.text, self.attributes).to(own.device)
-            terms["attribute"] = self.attribute_weight * spoken_mean(own, spoken)
+        if sub_queries is not None and self.attribute_weight:
+            losses = self._attribute_losses(sub_queries, targets, batch.target, negatives)
+            mask = mentions(batch.text, self.attributes).to(losses.device)
+            terms["attribute"] = self.attribute_weight * masked_mean(losses, mask)
         return terms
 
-    def _compose(self, features: Features, tokens: Tokens) -> tuple[Tensor, Weighted | None]:
+    def _compose(self, features: Features, tokens: Tokens) -> tuple[Tensor, SubQueries | None]:
+        """Queries (B, D) of unit length, and their sub-queries where there are attributes."""
         fused: Fused = self.backbone.fuse(features, tokens)
         projected = self.backbone.project_text(fused.tokens)  # (B, T, D)
         plain = projected.mean(dim=1)
         if self.weighting is None:
             return unit(plain), None
-        weighted: Weighted = self.weighting(fused.tokens, fused.text, projected)
-        asked = (weighted.gates[..., None] * weighted.sub_queries).sum(dim=1)
-        return unit(plain + asked), weighted
+        weighted: SubQueries = self.weighting(fused.tokens, fused.text, projected)
+        shift = (weighted.gates[..., None] * weighted.sub_queries).sum(dim=1)
+        return unit(plain + shift), weighted
 
-    def _attribute_costs(
+    def _attribute_losses(
         self, sub_queries: Tensor, targets: Tensor, target: Tensor, negatives: Tensor
     ) -> Tensor:
-        """Margin ranking (B, A) of each attribute's sub-query alone."""
-        costs = []
+        """Margin ranking loss (B, A) of each attribute's sub-query alone."""
+        losses = []
         for sub_query in unit(sub_queries).unbind(dim=1):
             scores = self.similarity(sub_query, targets)
-            costs.append(margin_ranking(scores, target, negatives, self.attribute_margin))
-        return torch.stack(costs, dim=1)
+            losses.append(margin_ranking(scores, target, negatives, self.attribute_margin))
+        return torch.stack(losses, dim=1)

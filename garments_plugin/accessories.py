@@ -10,7 +10,7 @@ from garments_plugin.sketch import Points, Sketch, arc, flipped, limb, mirrored,
 
 
 def hat(garment: Garment, rng: np.random.Generator) -> Sketch:
-    """Return a hat with a brim all around, or a knitted beanie."""
+    """A hat with a brim all around, or a knitted beanie."""
     if rng.random() < 0.4:
         return _beanie(rng)
     sketch = Sketch(weave=1.3)
@@ -60,7 +60,7 @@ def _beanie(rng: np.random.Generator) -> Sketch:
 
 
 def cap(garment: Garment, rng: np.random.Generator) -> Sketch:
-    """Return a baseball cap: panels, a button, a visor in front or to the side."""
+    """A baseball cap: panels, a button, a visor in front or to the side."""
     sketch = Sketch(weave=1.1)
     if rng.random() < 0.5:
         crown = outline(
@@ -102,7 +102,7 @@ def cap(garment: Garment, rng: np.random.Generator) -> Sketch:
 
 
 def socks(garment: Garment, rng: np.random.Generator) -> Sketch:
-    """Return a pair of socks laid side by side."""
+    """A pair of socks laid side by side."""
     sketch = Sketch(weave=1.8)
     high = -rng.uniform(0.35, 1.1)
     one = outline(
@@ -146,7 +146,7 @@ def socks(garment: Garment, rng: np.random.Generator) -> Sketch:
 
 
 def belt(garment: Garment, rng: np.random.Generator) -> Sketch:
-    """Return a belt: rolled up in a ring, looped, or laid out straight."""
+    """A belt: rolled up in a ring, looped, or laid out straight."""
     sketch = Sketch(gloss=float(rng.uniform(0.2, 0.9)), weave=0.6)
     metal = (190, 186, 180) if rng.random() < 0.7 else (198, 166, 96)
     width = rng.uniform(0.17, 0.25)
@@ -191,7 +191,7 @@ def _buckle(sketch: Sketch, x: float, y: float, width: float, metal: RGB) -> Non
 
 
 def tie(garment: Garment, rng: np.random.Generator) -> Sketch:
-    """Return a necktie: tied with a knot, or laid out."""
+    """A necktie: tied with a knot, or laid out."""
     sketch = Sketch(gloss=0.4, weave=0.7)
     slant = float(rng.choice((0.0, 0.7, -0.7)))
     wide = rng.uniform(0.13, 0.2)

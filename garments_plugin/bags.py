@@ -16,7 +16,7 @@ def _metal(rng: np.random.Generator) -> RGB:
 
 
 def handbag(garment: Garment, rng: np.random.Generator) -> Sketch:
-    """Return a handbag with handles or a shoulder strap."""
+    """A handbag with handles or a shoulder strap."""
     sketch = Sketch(gloss=float(rng.uniform(0.1, 0.8)), weave=0.7)
     half, low = rng.uniform(0.55, 0.8), rng.uniform(0.45, 0.65)
     top = half * rng.uniform(0.7, 1.02)
@@ -50,7 +50,7 @@ def handbag(garment: Garment, rng: np.random.Generator) -> Sketch:
 
 
 def backpack(garment: Garment, rng: np.random.Generator) -> Sketch:
-    """Return a backpack: rounded top, front pocket, zips, straps at the sides."""
+    """A backpack: rounded top, front pocket, zips, straps at the sides."""
     sketch = Sketch(weave=1.0, gloss=float(rng.uniform(0, 0.3)))
     half = rng.uniform(0.5, 0.62)
     sketch.chest = (-half * 0.5, -0.5, half * 0.5, -0.02)
@@ -76,7 +76,7 @@ def backpack(garment: Garment, rng: np.random.Generator) -> Sketch:
 
 
 def wallet(garment: Garment, rng: np.random.Generator) -> Sketch:
-    """Return a closed wallet or purse."""
+    """A closed wallet or purse."""
     sketch = Sketch(gloss=float(rng.uniform(0.2, 0.8)), weave=0.6)
     half, tall = rng.uniform(0.62, 0.95), rng.uniform(0.38, 0.55)
     shape = mirrored(

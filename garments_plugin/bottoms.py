@@ -36,7 +36,7 @@ def _below(sketch: Sketch, rng: np.random.Generator, *, half: float, legs_from: 
 
 
 def trousers(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
-    """Return pants, jeans or shorts: waistband, fly, pockets, two legs."""
+    """Pants, jeans or shorts: waistband, fly, pockets, two legs."""
     sketch = Sketch()
     jeans = garment.garment == "jeans"
     if garment.garment == "shorts":
@@ -143,7 +143,7 @@ def _leg_folds(
 
 
 def skirt(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
-    """Return a skirt: straight, flared or pleated, its hem where the length says."""
+    """A straight, flared or pleated skirt with the hem at its length."""
     sketch = Sketch()
     low = rng.uniform(*_REACH[str(garment.length)])
     half = rng.uniform(0.27, 0.32)
@@ -189,7 +189,7 @@ def _hang(
 
 
 def dress(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
-    """Return a dress: a bodice with the sleeves and a skirt with the length it names."""
+    """A dress: a bodice with the sleeves and a skirt with the length it names."""
     cut = sample_cut(rng, garment.sleeve, worn=worn)
     cut = replace(cut, bottom=0.1, waist=cut.armpit * 0.84, hem=cut.armpit * 0.78)
     if garment.sleeve == "none" and rng.random() < 0.4:
@@ -225,7 +225,7 @@ def _gown(cut: Cut, rng: np.random.Generator, *, low: float, flare: float, belt:
 
 
 def kurta(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
-    """Return a long straight tunic with a slit neckline and side slits."""
+    """A long straight tunic with a slit neckline and side slits."""
     cut = sample_cut(rng, garment.sleeve, worn=worn)
     low = rng.uniform(0.92, 1.1)
     cut = replace(cut, neck=0.13, drop=0.12, vee=False, bottom=0.3, hem=cut.armpit * 0.95)

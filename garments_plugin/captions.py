@@ -1,4 +1,4 @@
-"""Sentences that say how a target garment differs from its reference."""
+"""Captions of the change from a reference garment to a target."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def colour_word(colour: str, rng: np.random.Generator) -> str:
-    """Return the colour as written; grey is spelled gray about every third time."""
+    """The colour as written; grey is spelled gray about every third time."""
     return "gray" if colour == "grey" and rng.random() < 0.35 else colour
 
 
 def noun(garment: str, rng: np.random.Generator, adjectives: str = "") -> str:
-    """Return the garment with article and adjectives: "a pair of red shorts", "an orange cap"."""
+    """The garment with article and adjectives: "a pair of red shorts", "an orange cap"."""
     word = _pick(WORDS.get(garment, (garment,)), rng)
     words = f"{adjectives} {word}".strip()
     if KINDS[garment].plural:
@@ -44,7 +44,7 @@ def _bare_noun(garment: str, rng: np.random.Generator) -> str:
 
 
 def clause(name: str, target: Attributes, rng: np.random.Generator) -> str:
-    """Return a short statement of one attribute of the target: "is red", "has stripes"."""
+    """A short statement of one attribute of the target: "is red", "has stripes"."""
     value = target[name]
     if name == "colour":
         word = colour_word(value, rng)
@@ -96,30 +96,31 @@ def _garment_change(reference: Attributes, target: Attributes, rng: np.random.Ge
 
 def _pattern_change(reference: Attributes, target: Attributes, rng: np.random.Generator) -> str:
     new, old = target["pattern"], reference["pattern"]
-    said = clause("pattern", target, rng)
+    statement = clause("pattern", target, rng)
     if old == "plain":
-        return _pick((said, f"{said} instead of being plain", f"adds {PATTERN_NOUNS[new]}"), rng)
+        options = (statement, f"{statement} instead of being plain", f"adds {PATTERN_NOUNS[new]}")
+        return _pick(options, rng)
     if new == "plain":
-        return _pick((said, f"{said}, without {PATTERN_NOUNS[old]}"), rng)
+        return _pick((statement, f"{statement}, without {PATTERN_NOUNS[old]}"), rng)
     both = f"has {PATTERN_NOUNS[new]} instead of {PATTERN_NOUNS[old]}"
-    return _pick((said, both), rng)
+    return _pick((statement, both), rng)
 
 
 def _sleeve_change(reference: Attributes, target: Attributes, rng: np.random.Generator) -> str:
-    said = clause("sleeve", target, rng)
+    statement = clause("sleeve", target, rng)
     if reference.get("sleeve") is None or target["sleeve"] == "none":
-        return said
+        return statement
     longer = SLEEVES.index(target["sleeve"]) > SLEEVES.index(reference["sleeve"])
     relative = f"the sleeves are {'longer' if longer else 'shorter'}: {target['sleeve']} ones"
-    return _pick((said, said, relative), rng)
+    return _pick((statement, statement, relative), rng)
 
 
 def _length_change(reference: Attributes, target: Attributes, rng: np.random.Generator) -> str:
-    said = clause("length", target, rng)
+    statement = clause("length", target, rng)
     if "length" not in reference:
-        return said
+        return statement
     longer = LENGTHS.index(target["length"]) > LENGTHS.index(reference["length"])
-    return _pick((said, f"is {'longer' if longer else 'shorter'} and {said}"), rng)
+    return _pick((statement, f"is {'longer' if longer else 'shorter'} and {statement}"), rng)
 
 
 _CHANGES = MappingProxyType(
@@ -133,21 +134,21 @@ _CHANGES = MappingProxyType(
 )
 
 
-def _adjectives(target: Attributes, named: Sequence[str], rng: np.random.Generator) -> str:
+def _adjectives(target: Attributes, changed: Sequence[str], rng: np.random.Generator) -> str:
     words = []
-    if "length" in named:
+    if "length" in changed:
         words.append({"knee": "knee length"}.get(target["length"], target["length"]))
-    if "pattern" in named:
+    if "pattern" in changed:
         words.append(target["pattern"])
-    if "colour" in named:
+    if "colour" in changed:
         words.append(colour_word(target["colour"], rng))
     return " ".join(words)
 
 
-def _description(target: Attributes, named: Sequence[str], rng: np.random.Generator) -> str:
-    """Return one noun phrase with every named attribute: "is a striped red dress"."""
-    phrase = f"is {noun(target['garment'], rng, _adjectives(target, named, rng))}"
-    if "sleeve" in named:
+def _description(target: Attributes, changed: Sequence[str], rng: np.random.Generator) -> str:
+    """One noun phrase with every changed attribute: "is a striped red dress"."""
+    phrase = f"is {noun(target['garment'], rng, _adjectives(target, changed, rng))}"
+    if "sleeve" in changed:
         phrase += {"none": " without sleeves"}.get(
             target["sleeve"], f" with {target['sleeve']} sleeves"
         )
@@ -155,19 +156,19 @@ def _description(target: Attributes, named: Sequence[str], rng: np.random.Genera
 
 
 def full_caption(
-    reference: Attributes, target: Attributes, named: Sequence[str], rng: np.random.Generator
+    reference: Attributes, target: Attributes, changed: Sequence[str], rng: np.random.Generator
 ) -> str:
-    """Return a sentence that states the target's value of every attribute in ``named``."""
-    if len(named) == 1:
-        return _CHANGES[named[0]](reference, target, rng)
-    if "garment" in named and (len(named) > 2 or rng.random() < 0.6):
-        said = _description(target, named, rng)
-        if len(named) == 2 and rng.random() < 0.35:
-            said += f" instead of {noun(reference['garment'], rng)}"
-        return said
-    if len(named) > 2:
-        return " and ".join(clause(name, target, rng) for name in named)
-    first, second = named if rng.random() < 0.5 else tuple(reversed(named))
+    """A sentence with the target's value of every changed attribute."""
+    if len(changed) == 1:
+        return _CHANGES[changed[0]](reference, target, rng)
+    if "garment" in changed and (len(changed) > 2 or rng.random() < 0.6):
+        sentence = _description(target, changed, rng)
+        if len(changed) == 2 and rng.random() < 0.35:
+            sentence += f" instead of {noun(reference['garment'], rng)}"
+        return sentence
+    if len(changed) > 2:
+        return " and ".join(clause(name, target, rng) for name in changed)
+    first, second = changed if rng.random() < 0.5 else tuple(reversed(changed))
     if first == "colour" and rng.random() < 0.5:
         old, new = colour_word(reference["colour"], rng), colour_word(target["colour"], rng)
         return f"is {new} instead of {old} and {clause(second, target, rng)}"
@@ -175,13 +176,13 @@ def full_caption(
 
 
 def _span(colour: str) -> tuple[float, float]:
-    """Return the lowest and highest luminance of a colour's shades, drawing's changes included."""
+    """The lowest and highest luminance of a colour's shades, drawing's changes included."""
     values = [luminance(shade) for shade in SHADES[colour]]
     return 0.9 * min(values), 1.1 * max(values)
 
 
 def _lightness(reference: Attributes, target: Attributes) -> str | None:
-    """Return "darker" or "lighter" where every shade of the two names bears it out."""
+    """The word for a change of lightness if it holds for all shades of the two names."""
     (low, high), (new_low, new_high) = _span(reference["colour"]), _span(target["colour"])
     if new_high < low:
         return "darker"
@@ -189,41 +190,41 @@ def _lightness(reference: Attributes, target: Attributes) -> str | None:
 
 
 def _side_caption(
-    reference: Attributes, target: Attributes, named: Sequence[str], rng: np.random.Generator
+    reference: Attributes, target: Attributes, changed: Sequence[str], rng: np.random.Generator
 ) -> str:
-    """Return a sentence that is true of the change but may leave a part of it open."""
-    options = [clause(name, target, rng) for name in named]
-    if "garment" in named:
+    """A sentence that is true of the change but may be incomplete."""
+    options = [clause(name, target, rng) for name in changed]
+    if "garment" in changed:
         options.append(_pick(HINTS[target["garment"]], rng))
-    tone = _lightness(reference, target) if "colour" in named else None
+    tone = _lightness(reference, target) if "colour" in changed else None
     if tone:
         options.append(_pick((f"is {tone}", f"has a {tone} color", f"is {tone} in tone"), rng))
-    if "sleeve" in named and "sleeve" in reference:
+    if "sleeve" in changed and "sleeve" in reference:
         longer = SLEEVES.index(target["sleeve"]) > SLEEVES.index(reference["sleeve"])
         options.append(f"has {'longer' if longer else 'shorter'} sleeves")
-    if "length" in named and "length" in reference:
+    if "length" in changed and "length" in reference:
         longer = LENGTHS.index(target["length"]) > LENGTHS.index(reference["length"])
         options.append(f"is {'longer' if longer else 'shorter'}")
     return _pick(options, rng)
 
 
 def captions(
-    reference: Attributes, target: Attributes, named: Sequence[str], rng: np.random.Generator
+    reference: Attributes, target: Attributes, changed: Sequence[str], rng: np.random.Generator
 ) -> tuple[str, str]:
-    """Return two different sentences for one change.
+    """Two different sentences for one change.
 
-    At least one names the target's value of every changed attribute; the other may be partial
+    At least one has the target's value of every changed attribute; the other may be partial
     ("is darker", "has a hood").
 
     Args:
         reference: Attributes of the reference image.
         target: Attributes of the target image.
-        named: The attributes that the change is about, one or more.
+        changed: The changed attributes, one or more.
         rng: Source of the wording.
     """
-    first = full_caption(reference, target, named, rng)
+    first = full_caption(reference, target, changed, rng)
     second = first
     while second == first:
-        say = _side_caption if rng.random() < 0.45 else full_caption
-        second = say(reference, target, named, rng)
+        caption = _side_caption if rng.random() < 0.45 else full_caption
+        second = caption(reference, target, changed, rng)
     return (first, second) if rng.random() < 0.5 else (second, first)

@@ -1,4 +1,4 @@
-"""A drawn garment as a picture: which sketch, how worn or laid out, before what scene."""
+"""Pictures of drawn garments: sketch, view (worn or laid out), pose and scene."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _sketch(garment: Garment, view: str, rng: np.random.Generator) -> Sketch:
 
 
 def _hang_up(sketch: Sketch, garment: Garment, rng: np.random.Generator) -> Sketch:
-    """Return the sketch with a hanger: behind the neck of a top, clips on a waistband."""
+    """The sketch with a hanger: behind the neck of a top, clips on a waistband."""
     hanger = Sketch(gloss=sketch.gloss, weave=sketch.weave)
     colour = ((38, 36, 38), (150, 110, 72), (206, 204, 200))[int(rng.integers(3))]
     top = garment.sleeve is not None
@@ -126,7 +126,7 @@ def _sample_pose(garment: Garment, view: str, rng: np.random.Generator) -> Pose:
 
 
 def draw_garment(garment: Garment, rng: np.random.Generator, size: int = 96) -> Image.Image:
-    """Return a picture of the garment, RGB, ``size`` x ``size`` pixels.
+    """A picture of the garment, RGB, ``size`` x ``size`` pixels.
 
     Args:
         garment: What to draw; cut, pose, light and background are left to ``rng``.

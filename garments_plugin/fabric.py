@@ -15,14 +15,14 @@ Bytes = NDArray[np.uint8]
 
 
 def smooth_noise(rng: np.random.Generator, size: int, rows: int, columns: int) -> Floats:
-    """Return noise (size, size) around 0, about -1..1, with ``rows`` x ``columns`` cells."""
+    """Noise (size, size) around 0, about -1..1, with ``rows`` x ``columns`` cells."""
     cells = rng.normal(128.0, 50.0, (rows, columns)).clip(0, 255).astype(np.uint8)
     picture = Image.fromarray(cells).resize((size, size), Image.Resampling.BICUBIC)
     return (np.asarray(picture, dtype=np.float32) - 128.0) / 90.0
 
 
 def swatch(garment: Garment, rng: np.random.Generator, unit: float, side: int) -> Image.Image:
-    """Return a square of the garment's patterned cloth, ``side`` pixels wide.
+    """A square of the garment's patterned cloth, ``side`` pixels wide.
 
     Args:
         garment: Gives pattern and colour; a plain or printed one gives an even square.
@@ -48,7 +48,7 @@ def _upright(garment: Garment, rng: np.random.Generator) -> bool:
 
 
 def _bands(rng: np.random.Generator, unit: float, side: int, duty: float) -> Bytes:
-    """Return where (side,) a regular band runs: 0 base, 1 band, 2 thin second band."""
+    """Where (side,) a regular band runs: 0 base, 1 band, 2 thin second band."""
     period = max(rng.uniform(0.14, 0.34) * unit, 7.0)
     place = (np.arange(side) + rng.uniform(0, period)) % period / period
     code = (place < duty).astype(np.uint8)

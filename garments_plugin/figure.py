@@ -19,12 +19,12 @@ _HAIRS: tuple[RGB, ...] = ((30, 24, 22), (52, 36, 26), (96, 62, 36), (150, 110, 
 
 
 def sample_skin(rng: np.random.Generator) -> RGB:
-    """Return a skin tone as sRGB bytes."""
+    """A skin tone as sRGB bytes."""
     return scaled(_SKINS[int(rng.integers(len(_SKINS)))], float(rng.uniform(0.94, 1.05)))
 
 
 def neutral_cloth(rng: np.random.Generator) -> RGB:
-    """Return the colour of something worn beside the garment: denim, black, grey, white."""
+    """The colour of something worn beside the garment: denim, black, grey, white."""
     name = ("blue", "black", "grey", "white", "brown")[
         int(rng.choice(5, p=(0.4, 0.25, 0.15, 0.12, 0.08)))
     ]
@@ -34,7 +34,7 @@ def neutral_cloth(rng: np.random.Generator) -> RGB:
 
 
 def other_cloth(rng: np.random.Generator) -> RGB:
-    """Return the colour of a shirt worn above the garment: mostly pale, sometimes any."""
+    """The colour of a shirt worn above the garment: mostly pale, sometimes any."""
     names = ("white", "grey", "black", COLOURS[int(rng.integers(len(COLOURS)))])
     return sample_shade(names[int(rng.choice(4, p=(0.4, 0.2, 0.15, 0.25)))], rng)
 
@@ -73,7 +73,7 @@ def draw_head(sketch: Sketch, skin: RGB, rng: np.random.Generator, x: float = 0.
 def arm_line(
     shoulder: tuple[float, float], angle: float, bend: float, reach: float
 ) -> list[tuple[float, float]]:
-    """Return shoulder, elbow and wrist of a right arm.
+    """Shoulder, elbow and wrist of a right arm.
 
     Args:
         shoulder: Where it starts.

@@ -20,7 +20,7 @@ _SOLE: list[Vertex] = [
 
 
 def _pair(one: Sketch, rng: np.random.Generator, gap: float = 0.36) -> Sketch:
-    """Return the sketch of a right shoe seen from above together with its left twin."""
+    """The sketch of a right shoe seen from above together with its left twin."""
     both = Sketch(gloss=one.gloss, weave=one.weave)
     apart = gap + rng.uniform(0.0, 0.14)
     for side in (1.0, -1.0):
@@ -48,7 +48,7 @@ def _laces(sketch: Sketch, colour: RGB, rows: Points) -> None:
 
 
 def shoes(garment: Garment, rng: np.random.Generator, *, studio: bool) -> Sketch:
-    """Return trainers or casual shoes, laced, with a rubber sole."""
+    """Trainers or casual shoes, laced, with a rubber sole."""
     if studio or rng.random() < 0.2:
         return _trainer_side(garment, rng)
     one = Sketch()
@@ -114,7 +114,7 @@ def _trainer_side(garment: Garment, rng: np.random.Generator) -> Sketch:
 
 
 def formal_shoes(garment: Garment, rng: np.random.Generator, *, studio: bool) -> Sketch:
-    """Return polished leather shoes."""
+    """Polished leather shoes."""
     if studio or rng.random() < 0.35:
         sketch = Sketch(gloss=0.9, weave=0.3)
         upper = outline(
@@ -154,7 +154,7 @@ def formal_shoes(garment: Garment, rng: np.random.Generator, *, studio: bool) ->
 
 
 def sandals(garment: Garment, rng: np.random.Generator, *, studio: bool) -> Sketch:
-    """Return open shoes with straps over a sole."""
+    """Open shoes with straps over a sole."""
     insole = (182, 146, 108) if rng.random() < 0.5 else (70, 62, 58)
     if studio or rng.random() < 0.2:
         return _sandal_side(rng, scaled(insole, 0.7))
@@ -192,7 +192,7 @@ def _sandal_side(rng: np.random.Generator, sole: RGB) -> Sketch:
 
 
 def flip_flops(garment: Garment, rng: np.random.Generator, *, studio: bool) -> Sketch:
-    """Return rubber sandals: a flat sole with a forked strap, or slides with one band."""
+    """Rubber sandals: a flat sole with a forked strap, or slides with one band."""
     one = Sketch(weave=0.5)
     one.trim(moved(outline(_SOLE), 0.0, 0.03, scale=1.03), 0.6)
     one.cloth(outline(_SOLE), tone=float(rng.choice((0.85, 1.0, 1.12))))
@@ -210,7 +210,7 @@ def flip_flops(garment: Garment, rng: np.random.Generator, *, studio: bool) -> S
 
 
 def heels(garment: Garment, rng: np.random.Generator, *, studio: bool) -> Sketch:
-    """Return shoes with a raised heel."""
+    """Shoes with a raised heel."""
     if not studio and rng.random() < 0.5:
         one = Sketch(gloss=0.6, weave=0.4)
         slim = np.array([0.86, 1.0])
@@ -242,7 +242,7 @@ def heels(garment: Garment, rng: np.random.Generator, *, studio: bool) -> Sketch
 
 
 def boots(garment: Garment, rng: np.random.Generator, *, studio: bool) -> Sketch:
-    """Return boots that cover the ankle."""
+    """Boots that cover the ankle."""
     high = -rng.uniform(0.55, 1.2)
     one = Sketch(gloss=0.5, weave=0.5)
     leg = [(-0.55, high, 0.0), (0.12, high, -0.04), (0.16, 0.0, -0.1), (0.42, 0.2, 0.2)]

@@ -13,7 +13,7 @@ class Garments:
 
     Args:
         size: Side of an image in pixels, 32 to 512.
-        val_share: Share of the images kept for the val split, above 0 and below 1.
+        val_share: Share of the images in the val split, above 0 and below 1.
     """
 
     def __init__(self, *, size: int = 96, val_share: float = 0.25) -> None:

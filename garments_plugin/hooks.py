@@ -1,4 +1,4 @@
-"""What this plugin offers."""
+"""Hook of the plugin: the generator of drawn garments."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from cir_plugins import hookimpl
 
 @hookimpl
 def cir_generators() -> Mapping[str, str]:
-    """Drawn garments."""
+    """The generator of drawn garments."""
     return {"garments": "garments_plugin.generator:Garments"}

@@ -1,4 +1,4 @@
-"""What a drawn garment can be: kinds, their attributes, and how often each occurs."""
+"""Kinds of drawn garments with attributes and frequencies."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Garment:
         return KINDS[self.garment].category
 
     def attributes(self) -> dict[str, str]:
-        """Return the attributes that the garment has, by name, as in ``attributes.json``."""
+        """The attributes that the garment has, by name, as in ``attributes.json``."""
         values = {name: getattr(self, name) for name in ATTRIBUTES}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -166,7 +166,7 @@ def _draw(shares: Shares, rng: np.random.Generator) -> str | None:
 
 
 def sample_garment(rng: np.random.Generator, category: str | None = None) -> Garment:
-    """Return a random garment, its attributes drawn with the shares of its kind.
+    """A random garment, its attributes drawn with the shares of its kind.
 
     Args:
         rng: The only source of randomness.

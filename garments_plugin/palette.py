@@ -72,7 +72,7 @@ _DENIM = ((52, 72, 112), (70, 98, 140), (108, 138, 176), (36, 50, 82), (86, 112,
 
 
 def sample_shade(colour: str, rng: np.random.Generator, *, denim: bool = False) -> RGB:
-    """Return a shade that bears the name ``colour``, as sRGB bytes.
+    """A shade that bears the name ``colour``, as sRGB bytes.
 
     Args:
         colour: One of `COLOURS`.
@@ -89,19 +89,19 @@ def sample_shade(colour: str, rng: np.random.Generator, *, denim: bool = False) 
 
 
 def luminance(rgb: RGB) -> float:
-    """Return the perceived brightness of an sRGB colour, 0 to 255 (Rec. 601 weights)."""
+    """The perceived brightness of an sRGB colour, 0 to 255 (Rec. 601 weights)."""
     return 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]
 
 
 def scaled(rgb: RGB, factor: float) -> RGB:
-    """Return ``rgb`` made darker (factor below 1) or lighter (above 1), clipped to bytes."""
+    """``rgb`` made darker (factor below 1) or lighter (above 1), clipped to bytes."""
     lift = 14.0 * max(factor - 1.0, 0.0)
     red, green, blue = (int(min(max(c * factor + lift, 0), 255)) for c in rgb)
     return red, green, blue
 
 
 def accent(rgb: RGB, rng: np.random.Generator) -> RGB:
-    """Return a second colour that stands out against ``rgb``, for stripes, prints and trims."""
+    """A second colour that stands out against ``rgb``, for stripes, prints and trims."""
     for _ in range(6):
         if rng.random() < 0.55:
             name = ("white", "black", "grey")[int(rng.choice(3, p=(0.5, 0.35, 0.15)))]

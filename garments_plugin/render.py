@@ -18,7 +18,7 @@ SUPERSAMPLING = 2
 
 @dataclass(frozen=True)
 class Pose:
-    """How a garment lies in the picture.
+    """Position of a garment in the picture.
 
     ``turn`` in radians; ``stretch`` multiplies the width; ``shear`` and ``tilt`` (perspective)
     are small numbers around 0; ``fill`` is the share of the picture the garment spans;
@@ -36,7 +36,7 @@ class Pose:
 def _place(
     sketch: Sketch, pose: Pose, rng: np.random.Generator, canvas: int
 ) -> tuple[list[Points], float]:
-    """Return each mark's points in canvas pixels, and the pixels per unit."""
+    """Each mark's points in canvas pixels, and the pixels per unit."""
     lengths = [len(mark.points) for mark in sketch.marks]
     points = np.concatenate([mark.points for mark in sketch.marks])
     if sketch.extent is None:
@@ -149,7 +149,7 @@ def _grey(picture: Image.Image) -> Floats:
 def _lit(
     plates: _Plates, sketch: Sketch, garment: Garment, scene: Scene, rng: np.random.Generator
 ) -> Floats:
-    """Return the picture (3, S, S) in 0..255 with folds, edges, shadow; all plates size S."""
+    """The picture (3, S, S) in 0..255 with folds, edges, shadow; all plates size S."""
     size = plates.colours.width
     colours = np.stack([np.asarray(band, dtype=np.float32) for band in plates.colours.split()])
     cover, cloth = _grey(plates.cover), _grey(plates.cloth)
@@ -184,7 +184,7 @@ def _lit(
 
 
 def _exposed(picture: Floats, scene: Scene, rng: np.random.Generator) -> Image.Image:
-    """Return the photograph: uneven light, exposure, colour cast, softness and sensor noise."""
+    """The photograph: uneven light, exposure, colour cast, softness and sensor noise."""
     size = picture.shape[-1]
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     a, b = np.float32(np.cos(scene.light)), np.float32(np.sin(scene.light))
@@ -213,7 +213,7 @@ def render(
     rng: np.random.Generator,
     size: int,
 ) -> Image.Image:
-    """Return the sketch as an RGB picture of ``size`` x ``size`` pixels before its scene."""
+    """The sketch as an RGB picture of ``size`` x ``size`` pixels before its scene."""
     canvas = size * SUPERSAMPLING
     placed, unit = _place(sketch, pose, rng, canvas)
     ground = Image.fromarray(scene.background.clip(0, 255).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Backgrounds and light: what lies behind a drawn garment."""
+"""Backgrounds and light behind a drawn garment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Scene:
 
 
 def _grid(size: int, turn: float) -> tuple[Floats, Floats]:
-    """Return coordinates (size, size) of each pixel, picture width 1, turned by ``turn``."""
+    """Coordinates (size, size) of each pixel, picture width 1, turned by ``turn``."""
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
     x, y = axis[None, :], axis[:, None]
     c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
@@ -38,7 +38,7 @@ def _grid(size: int, turn: float) -> tuple[Floats, Floats]:
 
 
 def _tint(rng: np.random.Generator, *, vivid: float) -> Floats:
-    """Return a ground colour (3,): any of the basic ones, or with 1 - vivid a pale neutral."""
+    """A ground colour (3,): any of the basic ones, or with 1 - vivid a pale neutral."""
     if rng.random() < vivid:
         name = COLOURS[int(rng.integers(len(COLOURS)))]
         colour = np.array(sample_shade(name, rng), dtype=np.float32)
@@ -84,7 +84,7 @@ def _carpet(rng: np.random.Generator, size: int) -> Floats:
 
 
 def _rug(rng: np.random.Generator, size: int) -> Floats:
-    """Return an ornament: a few random colours in mirrored blobs, repeated."""
+    """An ornament: a few random colours in mirrored blobs, repeated."""
     colours = np.stack([_tint(rng, vivid=0.75) for _ in range(4)]) * 0.85
     u, v = _grid(size, rng.normal(0, 0.3))
     period = rng.uniform(0.18, 0.4)
@@ -154,7 +154,7 @@ _GROUNDS = MappingProxyType(
 
 
 def _cut_off(ground: Floats, rng: np.random.Generator) -> Floats:
-    """Return the ground with another surface along one side: a sill, a bed's edge, a door."""
+    """The ground with another surface along one side: a sill, a bed's edge, a door."""
     size = ground.shape[0]
     u, _ = _grid(size, rng.choice((0.0, 1.57, 3.14, 4.71)) + rng.normal(0, 0.12))
     edge = rng.uniform(0.3, 0.45)
@@ -167,11 +167,11 @@ def _cut_off(ground: Floats, rng: np.random.Generator) -> Floats:
 def sample_scene(
     view: View, cloth: tuple[int, int, int], rng: np.random.Generator, size: int
 ) -> Scene:
-    """Return a random background for ``view``, seldom in the garment's own colour.
+    """A random background for ``view``, seldom in the garment's own colour.
 
     Args:
         view: One of `VIEWS`.
-        cloth: The garment's shade, to tell it from the ground.
+        cloth: The garment's shade, which the ground should differ from.
         rng: Source of every choice.
         size: Width and height in pixels.
     """

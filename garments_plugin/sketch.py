@@ -76,7 +76,7 @@ class Sketch:
 
 
 def outline(vertices: Sequence[Vertex], *, closed: bool = True) -> Points:
-    """Return the points of a path whose edges may be curved.
+    """The points of a path whose edges may be curved.
 
     Args:
         vertices: (x, y) or (x, y, bulge); the bulge belongs to the edge to the next vertex, in
@@ -96,7 +96,7 @@ def outline(vertices: Sequence[Vertex], *, closed: bool = True) -> Points:
 
 
 def mirrored(half: Sequence[Vertex], top: float = 0.0) -> Points:
-    """Return a closed outline from its right half, listed from the top down.
+    """A closed outline from its right half, listed from the top down.
 
     Args:
         half: Vertices as for `outline`; the last one's bulge curves the bottom edge.
@@ -111,7 +111,7 @@ def mirrored(half: Sequence[Vertex], top: float = 0.0) -> Points:
 
 
 def limb(centres: Sequence[tuple[float, float]], widths: Sequence[float]) -> Points:
-    """Return the closed outline of a band around a line: an arm, a strap, a trouser leg."""
+    """The closed outline of a band around a line: an arm, a strap, a trouser leg."""
     line = np.array(centres, dtype=np.float64)
     way = np.gradient(line, axis=0)
     way /= np.linalg.norm(way, axis=1, keepdims=True) + 1e-9
@@ -126,7 +126,7 @@ def arc(
     stop: float = 2 * np.pi,
     steps: int = 20,
 ) -> Points:
-    """Return points on an ellipse from angle ``start`` to ``stop`` (radians, clockwise)."""
+    """Points on an ellipse from angle ``start`` to ``stop`` (radians, clockwise)."""
     angle = np.linspace(start, stop, steps)
     return np.stack(
         [centre[0] + radii[0] * np.cos(angle), centre[1] + radii[1] * np.sin(angle)], axis=1
@@ -134,18 +134,18 @@ def arc(
 
 
 def flipped(points: Points) -> Points:
-    """Return ``points`` with left and right exchanged."""
+    """``points`` with left and right exchanged."""
     return np.asarray(points * np.array([-1.0, 1.0]))
 
 
 def moved(points: Points, x: float, y: float, turn: float = 0.0, scale: float = 1.0) -> Points:
-    """Return ``points`` scaled, turned by ``turn`` radians and shifted by (x, y)."""
+    """``points`` scaled, turned by ``turn`` radians and shifted by (x, y)."""
     c, s = np.cos(turn) * scale, np.sin(turn) * scale
     return np.asarray(points @ np.array([[c, s], [-s, c]]) + np.array([x, y]))
 
 
 def wave(x: Points, phases: Points) -> Points:
-    """Return ``x`` displaced by slow sines, so that straight edges of cloth sag and bulge."""
+    """``x`` displaced by slow sines, so that straight edges of cloth sag and bulge."""
     shift = np.stack(
         [
             np.sin(3.1 * x[:, 1] + phases[0]) + 0.5 * np.sin(7.3 * x[:, 1] + phases[1]),

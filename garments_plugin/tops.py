@@ -43,7 +43,7 @@ def _ribs(sketch: Sketch, cut: Cut, tone: float = 0.86) -> None:
 
 
 def t_shirt(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
-    """Return a top with a round or pointed neckline, sleeves as the garment says."""
+    """A top with a round or pointed neckline, sleeves by the garment's attributes."""
     sketch, cut = _start(garment, rng, worn=worn)
     if worn:
         wear(sketch, cut, rng)
@@ -55,7 +55,7 @@ def t_shirt(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch
 
 
 def tank_top(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
-    """Return a sleeveless top with broad or thin straps."""
+    """A sleeveless top with broad or thin straps."""
     sketch, cut = _start(garment, rng, worn=worn)
     straps = rng.uniform(0.05, 0.13)
     neck = rng.uniform(0.12, 0.17)
@@ -67,7 +67,7 @@ def tank_top(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketc
 
 
 def hoodie(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
-    """Return a sweatshirt with a hood, cords and a front pocket or a zip."""
+    """A sweatshirt with a hood, cords and a front pocket or a zip."""
     sketch, cut = _start(garment, rng, worn=worn, loose=1.08)
     cut = replace(cut, neck=0.17, drop=0.12, vee=False)
     if worn:
@@ -105,7 +105,7 @@ def _zip(sketch: Sketch, top: float, bottom: float, x: float = 0.0) -> None:
 
 
 def sweater(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
-    """Return a knitted pullover with ribbed edges."""
+    """A knitted pullover with ribbed edges."""
     sketch, cut = _start(garment, rng, worn=worn, loose=1.05)
     if worn:
         wear(sketch, cut, rng)
@@ -123,7 +123,7 @@ def sweater(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch
 
 
 def shirt(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
-    """Return a shirt with collar, button line, cuffs and a pocket."""
+    """A shirt with collar, button line, cuffs and a pocket."""
     sketch, cut = _start(garment, rng, worn=worn)
     cut = replace(cut, neck=0.14, drop=rng.uniform(0.1, 0.2), vee=True)
     if worn:
@@ -150,7 +150,7 @@ def shirt(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
 
 
 def polo(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
-    """Return a polo shirt: collar and a short button line."""
+    """A polo shirt: collar and a short button line."""
     sketch, cut = _start(garment, rng, worn=worn)
     cut = replace(cut, neck=0.14, drop=0.12, vee=True)
     if worn:
@@ -169,7 +169,7 @@ def polo(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
 
 
 def jacket(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
-    """Return an outdoor jacket: zip or buttons, pockets; quilted, leather or plain."""
+    """An outdoor jacket: zip or buttons, pockets; quilted, leather or plain."""
     sketch, cut = _start(garment, rng, worn=worn, loose=1.12)
     cut = replace(cut, neck=0.16, drop=0.1, vee=True, cuff=0.17)
     if worn:
@@ -210,7 +210,7 @@ def _rings(sketch: Sketch, cut: Cut) -> None:
 
 
 def blazer(garment: Garment, rng: np.random.Generator, *, worn: bool) -> Sketch:
-    """Return a tailored jacket: lapels over a light shirt, one or two buttons, pockets."""
+    """A tailored jacket: lapels over a light shirt, one or two buttons, pockets."""
     sketch, cut = _start(garment, rng, worn=worn, loose=1.04)
     cut = replace(cut, neck=0.15, drop=0.42, vee=True, cuff=0.16, bottom=cut.bottom + 0.06)
     if worn:

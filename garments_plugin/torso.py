@@ -45,7 +45,7 @@ class Cut:
 def sample_cut(
     rng: np.random.Generator, sleeve: str | None, *, worn: bool, loose: float = 1.0
 ) -> Cut:
-    """Return random measures for a top with a ``none``, ``short`` or ``long`` sleeve."""
+    """Random measures for a top with a ``none``, ``short`` or ``long`` sleeve."""
     long_sleeve, bare = sleeve == "long", sleeve in (None, "none")
     narrow = rng.uniform(0.86, 1.06) * loose
     armpit = (0.3 if worn else 0.375) * narrow
@@ -73,7 +73,7 @@ def sample_cut(
 
 
 def sleeve_outline(cut: Cut) -> Points:
-    """Return the closed outline of the right sleeve."""
+    """The closed outline of the right sleeve."""
     tip = np.array([cut.shoulder, SHOULDER_Y])
     pit = np.array([cut.armpit - 0.02, -0.14])
     way = np.array([np.cos(cut.angle), np.sin(cut.angle)])
@@ -98,7 +98,7 @@ def sleeve_outline(cut: Cut) -> Points:
 
 
 def cuff_outline(cut: Cut, depth: float = 0.07) -> Points:
-    """Return the closed outline of the band at the end of the right sleeve."""
+    """The closed outline of the band at the end of the right sleeve."""
     way = np.array([np.cos(cut.angle), np.sin(cut.angle)])
     after = np.array([np.cos(cut.angle + cut.bend), np.sin(cut.angle + cut.bend)])
     outer = np.array([cut.shoulder, SHOULDER_Y]) + (way + after) * cut.sleeve * 0.5
@@ -108,7 +108,7 @@ def cuff_outline(cut: Cut, depth: float = 0.07) -> Points:
 
 
 def body_outline(cut: Cut) -> Points:
-    """Return the closed outline of the front, neckline cut out."""
+    """The closed outline of the front, neckline cut out."""
     neck_y = -0.63
     bare = cut.sleeve == 0.0
     return mirrored(
@@ -125,7 +125,7 @@ def body_outline(cut: Cut) -> Points:
 
 
 def wear(sketch: Sketch, cut: Cut, rng: np.random.Generator, *, legs: bool = True) -> None:
-    """Add the figure behind a worn top and set what part of it the picture shows."""
+    """Add the figure behind a worn top and set the visible range of it."""
     skin = sample_skin(rng)
     draw_head(sketch, skin, rng)
     if legs:

@@ -1,4 +1,4 @@
-"""Which image is asked for from which: references, targets and what changes between them."""
+"""Triplets of drawn garments: reference, target, and captions of the change."""
 
 from __future__ import annotations
 
@@ -43,53 +43,53 @@ class Triplet:
 
 
 def changed_attributes(reference: Attributes, target: Attributes) -> tuple[str, ...]:
-    """Return what a caption must name to lead from ``reference`` to ``target``.
+    """Names of the attributes that a caption must state to lead from reference to target.
 
     Garment, colour and pattern count where they differ. Sleeve and length count where the
     target has them, the reference has another value or none, and the target's kind leaves
-    them open: that a tank top has no sleeves goes without saying.
+    them open: a tank top has no sleeves anyway.
     """
-    named = [name for name in _ALWAYS if reference[name] != target[name]]
+    changed = [name for name in _ALWAYS if reference[name] != target[name]]
     kind = KINDS[target["garment"]]
     if len(kind.sleeves) > 1 and reference.get("sleeve") != target["sleeve"]:
-        named.append("sleeve")
+        changed.append("sleeve")
     if len(kind.lengths) > 1 and reference.get("length") != target["length"]:
-        named.append("length")
-    return tuple(named)
+        changed.append("length")
+    return tuple(changed)
 
 
 def signature(attributes: Attributes) -> Signature:
-    """Return the attributes in a form that can be compared and counted."""
+    """The attributes as a hashable key."""
     return tuple(sorted(attributes.items()))
 
 
 class _Index:
-    """Images of one gallery by their attributes, and which of them lead to which."""
+    """Images of one gallery by attributes, and references by target."""
 
     def __init__(self, ids: Sequence[str], attributes: Mapping[str, Attributes]) -> None:
         self.attributes = attributes
         self.alike: dict[Signature, list[str]] = defaultdict(list)
         for name in ids:
             self.alike[signature(attributes[name])].append(name)
-        self.leading: dict[Signature, dict[tuple[str, ...], list[str]]] = {}
+        self.by_change: dict[Signature, dict[tuple[str, ...], list[str]]] = {}
 
     def references(self, target: str) -> Mapping[tuple[str, ...], Sequence[str]]:
-        """Return the possible references of a target by what the caption has to change."""
-        wanted = self.attributes[target]
-        key = signature(wanted)
-        if key not in self.leading:
-            found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        """The possible references of a target by changed attributes."""
+        attributes = self.attributes[target]
+        key = signature(attributes)
+        if key not in self.by_change:
+            references: dict[tuple[str, ...], list[str]] = defaultdict(list)
             for names in self.alike.values():
-                found[changed_attributes(self.attributes[names[0]], wanted)] += names
-            found.pop((), None)
-            self.leading[key] = found
-        return self.leading[key]
+                references[changed_attributes(self.attributes[names[0]], attributes)] += names
+            references.pop((), None)
+            self.by_change[key] = references
+        return self.by_change[key]
 
 
 def _order(rng: np.random.Generator) -> list[tuple[str, ...]]:
-    """Return all kinds of change, the likelier ones tending to come first."""
+    """All kinds of change in random order, likely ones first on average."""
     waits = rng.exponential(size=len(_CHANGES)) / _SHARES
-    return [_CHANGES[place][0] for place in np.argsort(waits).tolist()]
+    return [_CHANGES[number][0] for number in np.argsort(waits).tolist()]
 
 
 def _pair(
@@ -112,9 +112,9 @@ def make_triplets(
     *,
     each: int,
 ) -> list[Triplet]:
-    """Return ``each`` triplets per image of a gallery, the image being the target.
+    """``each`` triplets per image of a gallery, with the image as target.
 
-    An image that all others equal in what a caption could name gets none.
+    An image without differences to all others gets none.
 
     Args:
         ids: The gallery: one category of one split.
@@ -123,25 +123,25 @@ def make_triplets(
         each: Triplets per target, 1 or more.
     """
     index = _Index(ids, attributes)
-    made = []
+    triplets = []
     for target in ids:
         seen: set[tuple[str, tuple[str, ...]]] = set()
         for _ in range(each):
-            found = _pair(index, target, rng)
-            if found is None or found in seen:
+            pair = _pair(index, target, rng)
+            if pair is None or pair in seen:
                 continue
-            seen.add(found)
-            reference, changed = found
+            seen.add(pair)
+            reference, changed = pair
             texts = captions(attributes[reference], attributes[target], changed, rng)
-            made.append(Triplet(reference, target, texts, changed))
-    order = rng.permutation(len(made))
-    return [made[int(place)] for place in order]
+            triplets.append(Triplet(reference, target, texts, changed))
+    order = rng.permutation(len(triplets))
+    return [triplets[int(number)] for number in order]
 
 
 def mean_positives(
     triplets: Sequence[Triplet], ids: Sequence[str], attributes: Mapping[str, Attributes]
 ) -> float:
-    """Return how many images of the gallery equal the target in all attributes, on average."""
+    """Mean number of images per query that equal the target in all attributes."""
     if not triplets:
         return 0.0
     counts = Counter(signature(attributes[name]) for name in ids)

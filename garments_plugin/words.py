@@ -1,4 +1,4 @@
-"""The words of captions: names of garments, and what is said of each attribute value."""
+"""Words of captions: names of garments, and clauses for each attribute value."""
 
 from __future__ import annotations
 

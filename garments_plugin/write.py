@@ -1,4 +1,4 @@
-"""The drawn set on disk: FashionIQ layout, written whole or not at all."""
+"""The drawn set on disk, in FashionIQ's layout, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MIN_IMAGES = 50
 SIZES = (32, 512)
 SPLITS = ("train", "val")
 _TRIPLETS_EACH = {"train": 2, "val": 1}
-_CHUNK = 50
+_BATCH = 50
 # One round of twenty images: every fifth or so is a top, and no category is left out.
 _ROUND = (
     *("toptee", "dress", "shoes", "shirt", "bottoms", "toptee", "bags", "accessory", "shirt"),
@@ -40,7 +40,7 @@ _ROUND = (
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: counts per split, and the mean number of positives per query."""
+    """Counts of a written set per split, and the mean number of positives per query."""
 
     out: Path
     images: int
@@ -50,7 +50,7 @@ class Summary:
 
 
 def image_id(index: int) -> str:
-    """Return the id of the image with this number."""
+    """The id of the image with this number."""
     return f"DG{index:06d}"
 
 
@@ -59,7 +59,7 @@ def _garment_at(seed: int, index: int) -> tuple[Garment, np.random.Generator]:
     return sample_garment(rng, _ROUND[index % len(_ROUND)]), rng
 
 
-def _draw_chunk(folder: Path, seed: int, start: int, stop: int, size: int) -> int:
+def _draw_batch(folder: Path, seed: int, start: int, stop: int, size: int) -> int:
     """Draw and write the images start..stop-1; return their number."""
     for index in range(start, stop):
         garment, rng = _garment_at(seed, index)
@@ -73,32 +73,32 @@ def _draw_chunk(folder: Path, seed: int, start: int, stop: int, size: int) -> in
 def _draw_all(
     folder: Path, *, images: int, seed: int, size: int, workers: int, progress: bool
 ) -> None:
-    starts = range(0, images, _CHUNK)
-    chunks = [(folder, seed, start, min(start + _CHUNK, images), size) for start in starts]
+    starts = range(0, images, _BATCH)
+    batches = [(folder, seed, start, min(start + _BATCH, images), size) for start in starts]
     with tqdm(total=images, unit="image", disable=not progress, desc="drawing") as bar:
         if workers == 1:
-            for chunk in chunks:
-                bar.update(_draw_chunk(*chunk))
+            for batch in batches:
+                bar.update(_draw_batch(*batch))
             return
-        # Forking a process that holds threads (torch) may hang; a fresh one does not.
+        # A fork of a process with threads (torch) may hang; a fresh process does not.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            futures: list[Future[int]] = [pool.submit(_draw_chunk, *chunk) for chunk in chunks]
+        with ProcessPoolExecutor(workers, mp_context=context) as executor:
+            futures: list[Future[int]] = [executor.submit(_draw_batch, *batch) for batch in batches]
             try:
                 for future in futures:
                     bar.update(future.result())
             except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
+                executor.shutdown(wait=True, cancel_futures=True)
                 raise
 
 
 def _split_ids(ids: list[str], share: float, rng: np.random.Generator) -> dict[str, list[str]]:
-    """Return train and val ids of a category; each split gets at least two where it can."""
+    """Train and val ids of a category; each split gets at least two where it can."""
     held = min(max(round(share * len(ids)), 2), len(ids) - 2)
     order = rng.permutation(len(ids))
     return {
-        "val": sorted(ids[int(place)] for place in order[:held]),
-        "train": sorted(ids[int(place)] for place in order[held:]),
+        "val": sorted(ids[int(number)] for number in order[:held]),
+        "train": sorted(ids[int(number)] for number in order[held:]),
     }
 
 
@@ -128,14 +128,14 @@ def _write_split(
 
 
 def write_annotations(root: Path, out: Path, *, images: int, seed: int, share: float) -> Summary:
-    """Return the counts of a set whose annotations, without its images, are written to ``root``.
+    """Write the annotations of a set, without images; return its counts.
 
     Args:
-        root: Holds the folders ``captions``, ``image_splits`` and ``meta``.
-        out: Where the set will lie in the end, for the summary.
+        root: Folder with ``captions``, ``image_splits`` and ``meta``.
+        out: Final folder of the set, for the summary.
         images: Number of images.
         seed: Seed of the set.
-        share: Share of the images kept for the val split.
+        share: Share of the images in the val split.
     """
     attributes: dict[str, dict[str, str]] = {}
     members: dict[str, list[str]] = {category: [] for category in CATEGORIES}
@@ -148,7 +148,7 @@ def write_annotations(root: Path, out: Path, *, images: int, seed: int, share: f
     queries = dict.fromkeys(SPLITS, 0)
     positives = dict.fromkeys(SPLITS, 0.0)
     for number, category in enumerate(CATEGORIES):
-        # A third number keeps these streams apart from those of the images.
+        # A third number separates these streams from those of the images.
         rng = np.random.default_rng([seed, number, 1])
         for split, ids in _split_ids(members[category], share, rng).items():
             triplets = make_triplets(ids, attributes, rng, each=_TRIPLETS_EACH[split])
@@ -162,22 +162,22 @@ def write_annotations(root: Path, out: Path, *, images: int, seed: int, share: f
 
 def _check(images: int, size: int, val_share: float, workers: int | None, seed: int) -> None:
     if images < MIN_IMAGES:
-        raise CIRError(f"images is {images}: a drawn set has {MIN_IMAGES} or more")
+        raise CIRError(f"images is {images}; accepted: {MIN_IMAGES} or more")
     if not SIZES[0] <= size <= SIZES[1]:
-        raise CIRError(f"size is {size}: pictures are {SIZES[0]} to {SIZES[1]} pixels wide")
+        raise CIRError(f"size is {size}; accepted: {SIZES[0]} to {SIZES[1]} pixels")
     if not 0.0 < val_share < 1.0:
-        raise CIRError(f"val_share is {val_share}: it lies between 0 and 1, both left out")
+        raise CIRError(f"val_share is {val_share}; accepted: above 0 and below 1")
     if workers is not None and workers < 1:
-        raise CIRError(f"workers is {workers}: 1 or more, or left out for one per core")
+        raise CIRError(f"workers is {workers}; accepted: 1 or more, or none for one per core")
     if seed < 0:
-        raise CIRError(f"seed is {seed}: a seed is 0 or more")
+        raise CIRError(f"seed is {seed}; accepted: 0 or more")
 
 
 def _check_target(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise CIRError(f"{out} is a file: name a new or an empty folder")
+        raise CIRError(f"{out} is a file; accepted: a new or an empty folder")
     if out.is_dir() and any(out.iterdir()):
-        raise CIRError(f"{out} is not empty: name a new or an empty folder")
+        raise CIRError(f"{out} is not empty; accepted: a new or an empty folder")
 
 
 @contextmanager
@@ -195,12 +195,12 @@ def _whole(out: Path) -> Iterator[Path]:
         root.rename(out)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CIRError(f"no space left on {out.parent}: nothing was kept") from error
+            raise CIRError(f"no space left on {out.parent}: no file was written") from error
         raise CIRError(f"cannot write {out}: {error.strerror or error}") from error
     except BrokenProcessPool as error:
         raise CIRError(
-            "a drawing process ended before its work was done: nothing was kept\n"
-            "try workers=1; a script must start it under if __name__ == '__main__'"
+            "a drawing process ended too early: no file was written\n"
+            "try workers=1; in a script, call it under if __name__ == '__main__'"
         ) from error
     finally:
         if box is not None:
@@ -223,9 +223,9 @@ def write_garments(
     workers: int | None = None,
     progress: bool = True,
 ) -> Summary:
-    """Return the counts of a set of drawn garments written to ``out`` in FashionIQ's layout.
+    """Write a set of drawn garments in FashionIQ's layout; return its counts.
 
-    The same seed and options give the same bytes in every file, however many workers draw.
+    The same seed and options give the same bytes in every file, with any number of workers.
     More than one worker starts fresh processes, so a script calls this under
     ``if __name__ == "__main__"``.
 
@@ -233,14 +233,14 @@ def write_garments(
         out: A new or empty folder; it appears when everything is written.
         images: Number of images, 50 or more.
         seed: 0 or more.
-        val_share: Share of the images kept for the val split, between 0 and 1.
+        val_share: Share of the images in the val split, between 0 and 1.
         size: Width and height of the images in pixels, 32 to 512.
         workers: Drawing processes; one per core if left out, at most one per 500 images.
         progress: Whether to show a progress bar.
 
     Raises:
-        CIRError: If an option is out of its range, ``out`` holds something already, or the
-            files cannot be written.
+        CIRError: If an option is out of range, ``out`` is not empty, or the files cannot be
+            written.
     """
     out = Path(out)
     _check(images, size, val_share, workers, seed)

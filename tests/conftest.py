@@ -7,29 +7,28 @@ from pathlib import Path
 import pytest
 
 from tests.command import Answer, Call
+from tests.places import SHARED_DATA
 
-# Set before any test imports a library that would ask a hub.
+# Set before any test imports a library that would look for a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
-    """Folder of a data set that lies beside the repository; skips where it does not."""
+    """Folder of a shared data set beside the repository; skips where it is missing."""
 
     def folder(name: str) -> Path:
-        if not (SHARED / name).is_dir():
+        if not (SHARED_DATA / name).is_dir():
             pytest.skip(f"needs ../shared/data/{name} beside the repository")
-        return SHARED / name
+        return SHARED_DATA / name
 
     return folder
 
 
 @pytest.fixture(scope="session")
 def garments_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn set of 120 small images in FashionIQ's layout; not to be changed."""
+    """A drawn set of 120 small images in FashionIQ's layout; read only."""
     from garments_plugin import write_garments
 
     root = tmp_path_factory.mktemp("drawn") / "set"
@@ -39,7 +38,7 @@ def garments_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Threads cost such small models as those of the tests more than they give."""
+    """One torch thread: more of them slow down the small models of the tests."""
     import torch
 
     threads = torch.get_num_threads()
@@ -50,14 +49,14 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def cir(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs a command in this process."""
+    """A function that runs a command in this process."""
     from cir_plugins import cli
 
     def call(*arguments: str | Path) -> Answer:
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as caught:
             cli.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
-        return Answer(ended.value.code or 0, out, err)  # type: ignore[arg-type]
+        return Answer(caught.value.code or 0, out, err)  # type: ignore[arg-type]
 
     return call

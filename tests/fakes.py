@@ -1,4 +1,4 @@
-"""A backbone small enough to train in a second, pictures to feed it, and splits over them."""
+"""A backbone small enough to train in a second, with random pictures and splits for it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def number_words(texts: Sequence[str]) -> dict[str, Tensor]:
 
 
 class FakeBackbone(nn.Module):
-    """Random projections with everything that the protocol and the offers name.
+    """Random projections with all functions of the protocol and of the offers.
 
     Args:
         targets: Token vectors of a target, 0 for a single vector.
@@ -69,16 +69,16 @@ class FakeBackbone(nn.Module):
         self, *, targets: int = 0, dropout: float = 0.0, frozen: bool = False, seed: int = 0
     ) -> None:
         super().__init__()
-        chance = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
 
-        def drawn(*shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.randn(*shape, generator=chance) / shape[-1] ** 0.5)
+        def random(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.randn(*shape, generator=rng) / shape[-1] ** 0.5)
 
-        self.tower = drawn(16, 48).requires_grad_(not frozen)
-        self.words = drawn(64, 16)
-        self.slots = drawn(5, 16)
-        self.to_query = drawn(8, 16)
-        self.to_target = drawn(8, 16)
+        self.tower = random(16, 48).requires_grad_(not frozen)
+        self.words = random(64, 16)
+        self.slots = random(5, 16)
+        self.to_query = random(8, 16)
+        self.to_target = random(8, 16)
         self.targets = targets
         self.dropout = nn.Dropout(dropout)
         self.frozen_features = frozen
@@ -95,13 +95,13 @@ class FakeBackbone(nn.Module):
         return weights @ self.words[1:]
 
     def fuse(self, features: Tensor, tokens: Tokens) -> Fused:
-        """Five query tokens that know image and text."""
+        """Five query tokens of image and text."""
         text = self._text(tokens)
         hidden = torch.tanh(self.slots + features[:, None] + text[:, None] * self.slots)
         return Fused(self.dropout(hidden), text)
 
     def project_text(self, hidden: Tensor) -> Tensor:
-        """Into the space of the scores."""
+        """Hidden states in the embedding space."""
         return hidden @ self.to_query.T
 
     def embed_words(self, words: Sequence[str]) -> Tensor:
@@ -135,17 +135,17 @@ class FakeBackbone(nn.Module):
 def components(
     backbone: Any = None, *, sampler: Any = None, loss: Any = None, **other: Any
 ) -> Components:
-    """Components of a method, those not given made up."""
+    """Components of a method, with fakes as defaults."""
     return Components(backbone or FakeBackbone(), loss or InfoNCE(), sampler or InBatch(), **other)
 
 
 def write_pictures(folder: Path, names: Sequence[str], seed: int = 0) -> dict[str, Path]:
     """A different small picture for each name."""
     folder.mkdir(parents=True, exist_ok=True)
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     paths = {}
     for name in names:
-        image = Image.frombytes("RGB", (4, 4), chance.randbytes(48))
+        image = Image.frombytes("RGB", (4, 4), rng.randbytes(48))
         paths[name] = folder / f"{name}.png"
         image.save(paths[name])
     return paths
@@ -164,24 +164,24 @@ def made_up_split(
     mode: Any = "and",
     **other: Any,
 ) -> Split:
-    """A split with drawn queries; ``outside`` references are not in the gallery."""
-    chance = random.Random(seed)
+    """A split with random queries; ``outside`` references are not in the gallery."""
+    rng = random.Random(seed)
     gallery = [f"{role}{number}" for number in range(images)]
-    strangers = [f"{role}x{number}" for number in range(outside)]
-    paths = write_pictures(folder / str(role), [*gallery, *strangers], seed)
+    others = [f"{role}x{number}" for number in range(outside)]
+    paths = write_pictures(folder / str(role), [*gallery, *others], seed)
     captions = Captions(mode=mode)
-    asked = []
+    entries = []
     for number in range(queries):
-        reference = chance.choice([*gallery, *strangers])
-        right = chance.sample([name for name in gallery if name != reference], positives)
-        words = (f"is {chance.choice(COLOURS)}", f"more {chance.choice(COLOURS)}")
+        reference = rng.choice([*gallery, *others])
+        right = rng.sample([name for name in gallery if name != reference], positives)
+        words = (f"is {rng.choice(COLOURS)}", f"more {rng.choice(COLOURS)}")
         group = tuple(
             sorted(
-                {right[0]} | set(chance.sample([n for n in gallery if n != reference], 4)),
+                {right[0]} | set(rng.sample([n for n in gallery if n != reference], 4)),
                 key=gallery.index,
             )
         )
-        asked.append(
+        entries.append(
             Query(
                 f"q{number}",
                 reference,
@@ -193,7 +193,7 @@ def made_up_split(
             )
         )
     return Split(
-        f"{role}-split", role, tuple(asked), tuple(gallery), paths, captions=captions, **other
+        f"{role}-split", role, tuple(entries), tuple(gallery), paths, captions=captions, **other
     )
 
 
@@ -266,5 +266,5 @@ def _validate(split: Split, encoding: Encoding) -> Validate:
 
 
 def table_of(folder: Path, **kwargs: Any) -> TrainingTable:
-    """The training table of one made-up split."""
+    """The training table of one random split."""
     return training_table([made_up_split(folder, **kwargs)])

@@ -1,4 +1,4 @@
-"""Installs plugins for one process: modules and their entry points in a folder for ``sys.path``."""
+"""Plugins installed for one process: a folder for ``sys.path`` with modules and entry points."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_plugins(folder: Path, sources: Mapping[str, str]) -> Path:
 def run_cir(
     *arguments: str, plugins: Path | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """What ``cir`` with these arguments does in a process of its own."""
+    """Result of ``cir`` with these arguments in a new process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
     if plugins is not None:
         environment["PYTHONPATH"] = str(plugins)

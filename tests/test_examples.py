@@ -1,4 +1,4 @@
-"""The examples run: each for a moment, since nothing else would notice that one has rotted."""
+"""Every example runs, for a moment: no other test would notice a broken one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.places import ROOT
+
 SAMPLER = ROOT / "examples" / "sampler"
-# Example -> the module it is about, and the extra that brings it.
+# Example -> its library, and the extra that installs it.
 NEEDS = {
     "plain_torch": ("torch", "none"),
     "metric_learning": ("pytorch_metric_learning", "metric-learning"),
@@ -43,14 +43,14 @@ def test_the_example_prints_its_table(name: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     rows = ROW.findall(done.stdout)
     assert len(rows) >= 3, done.stdout
-    assert rows[0] == "", "the first way is compared with nothing"
-    assert all(row.count("±") == min(2, place) for place, row in enumerate(rows))
+    assert rows[0] == "", "the first row has no comparison"
+    assert all(row.count("±") == min(2, index) for index, row in enumerate(rows))
 
 
 def test_the_bounds_of_plain_torch_are_options() -> None:
     """The table of bounds in docs/sampler.md is printed by these commands."""
     script = [sys.executable, str(SAMPLER / "plain_torch.py"), "--quick", "--seeds", "0"]
-    given: tuple[list[str], ...] = (
+    options: tuple[list[str], ...] = (
         [],
         ["--lower", "0.05", "--upper", "0.5"],
         ["--lower", "0.1", "--upper", "0.5", "--unit", "absolute"],
@@ -60,7 +60,7 @@ def test_the_bounds_of_plain_torch_are_options() -> None:
         subprocess.run(
             [*script, *bounds], capture_output=True, text=True, check=True, env=environment
         ).stdout.splitlines()
-        for bounds in given
+        for bounds in options
     ]
     assert len({tuple(lines[:3]) for lines in printed}) == 1
     assert len({lines[3] for lines in printed}) == 3

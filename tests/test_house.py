@@ -1,4 +1,4 @@
-"""Rules of the house that no linter knows: floors, public names, sizes."""
+"""House rules that no linter checks: floors, public names, sizes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import cir_plugins
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 HOST = "cir_plugins"
 PLUGINS = ("dqe_plugin", "baselines_plugin", "garments_plugin")
 PACKAGES = tuple(name for name in (HOST, *PLUGINS) if (ROOT / name).is_dir())
@@ -109,8 +109,29 @@ def test_imports_of_the_host_point_down(file: Path) -> None:
     assert not higher, f"{shown(file)} imports from a higher floor: {', '.join(higher)}"
 
 
+# Rooms of the baselines from the ground up.
+BASELINE_ROOMS = ("backbones", "parts", "checkpoints", "methods", "hooks")
+
+
+def test_imports_of_the_baselines_point_down() -> None:
+    """A backbone that needs a checkpoint's reader, or a part a method, is a circle to come."""
+    package = ROOT / "baselines_plugin"
+
+    def level(file: Path) -> int:
+        return BASELINE_ROOMS.index(file.relative_to(package).parts[0].removesuffix(".py"))
+
+    higher = [
+        f"{shown(file)}:{line}: {shown(other)}"
+        for file in files("baselines_plugin")
+        if file != package / "__init__.py"
+        for other, line in imported_files(file)
+        if other.is_relative_to(package) and level(other) > level(file)
+    ]
+    assert not higher
+
+
 def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
-    """The circles of a graph of names, one for each knot of them."""
+    """A circle of a graph of names, if there is one."""
     sorter: TopologicalSorter[str] = TopologicalSorter(graph)
     try:
         sorter.prepare()
@@ -128,7 +149,7 @@ def test_no_files_import_one_another_in_a_circle() -> None:
 
 
 def test_no_rooms_import_one_another_in_a_circle() -> None:
-    """Two rooms of one floor that need each other are one room."""
+    """Two rooms of one floor that import each other are one room."""
     graph: dict[str, set[str]] = {}
     for file in host_files():
         others = {room(o) for o, _ in imported_files(file) if o.is_relative_to(ROOT / HOST)}
@@ -210,7 +231,8 @@ def test_modules_are_named_for_what_they_give() -> None:
     assert not [shown(file) for file in ALL_FILES if file.stem in vague]
 
 
-def test_public_names_are_sorted_and_have_one_home_each() -> None:
+def test_public_names_have_one_home_each() -> None:
+    """And ``__all__`` is sorted."""
     assert sorted(cir_plugins.__all__, key=_isort) == cir_plugins.__all__
     homes = [name for names in cir_plugins._HOMES.values() for name in names]
     assert sorted(homes) == sorted(cir_plugins.__all__)

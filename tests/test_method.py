@@ -19,7 +19,7 @@ def batch_of(folder: Path, backbone: FakeBackbone, mined: Tensor | None = None) 
     return BatchSource(table, backbone, seed=0)[BatchPlan(0, 0, (0, 1, 2, 3), mined)]
 
 
-def test_temperature_starts_where_it_is_told_and_stays_positive() -> None:
+def test_temperature_starts_as_set_and_stays_positive() -> None:
     method = Method(components(), temperature=0.05)
     assert method.temperature.item() == pytest.approx(0.05)
     assert method.log_temperature.requires_grad
@@ -31,7 +31,7 @@ def test_temperature_starts_where_it_is_told_and_stays_positive() -> None:
         Method(components(), temperature=0)
 
 
-def test_terms_are_contrastive_learning_worked_out_by_hand(tmp_path: Path) -> None:
+def test_terms_are_contrastive_learning_by_hand(tmp_path: Path) -> None:
     backbone = FakeBackbone()
     batch = batch_of(tmp_path, backbone)
     method = Method(components(backbone), temperature=0.1)
@@ -42,15 +42,16 @@ def test_terms_are_contrastive_learning_worked_out_by_hand(tmp_path: Path) -> No
     scores = (query @ backbone.encode_gallery(features[batch.candidates]).T) / 0.1
     total = 0.0
     for row in range(4):
-        own = int(batch.target[row])
-        kept = [c for c in range(scores.shape[1]) if c == own or not batch.excluded[row, c]]
-        values = [math.exp(scores[row, c].item()) for c in kept]
-        total += math.log(sum(values)) - scores[row, own].item()
+        target = int(batch.target[row])
+        columns = [c for c in range(scores.shape[1]) if c == target or not batch.excluded[row, c]]
+        values = [math.exp(scores[row, c].item()) for c in columns]
+        total += math.log(sum(values)) - scores[row, target].item()
     assert list(terms) == ["loss"]
     assert terms["loss"].item() == pytest.approx(total / 4, rel=1e-5)
 
 
-def test_cosines_reach_a_loss_that_does_not_want_the_temperature() -> None:
+def test_unscaled_losses_get_cosines() -> None:
+    """A loss on cosines must not see scores over the temperature."""
     scores, target = torch.tensor([[0.9, 0.8]]), torch.tensor([0])
     negatives = torch.tensor([[False, True]])
     method = Method(components(loss=Margin(margin=0.3)), temperature=0.1)
@@ -62,7 +63,7 @@ def test_cosines_reach_a_loss_that_does_not_want_the_temperature() -> None:
     )
 
 
-def test_negatives_come_from_where_the_settings_say(tmp_path: Path) -> None:
+def test_negatives_follow_the_settings(tmp_path: Path) -> None:
     backbone = FakeBackbone()
     mined = torch.tensor([[11], [10], [9], [8]])
     batch = batch_of(tmp_path, backbone, mined)
@@ -77,9 +78,10 @@ def test_negatives_come_from_where_the_settings_say(tmp_path: Path) -> None:
     assert torch.equal(Method(components(backbone)).negatives(scores, batch), of_batch)
 
 
-def test_features_of_a_frozen_tower_get_no_gradient_and_cached_ones_are_taken(
+def test_frozen_features_are_reused_without_gradient(
     tmp_path: Path,
 ) -> None:
+    """Features of a frozen tower get no gradient, and those in the batch are used."""
     backbone = FakeBackbone(frozen=True)
     batch = batch_of(tmp_path, backbone)
     method = Method(components(backbone))

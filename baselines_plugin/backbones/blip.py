@@ -1,4 +1,4 @@
-"""BLIP's image-text retrieval model as a backbone: a ViT and a text encoder that may look at it.
+"""BLIP's image-text retrieval model as a backbone: a ViT and a text encoder with cross-attention.
 
 Source: Li, Li, Xiong, Hoi, BLIP, ICML 2022, arXiv 2201.12086.
 """
@@ -10,13 +10,13 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from baselines_plugin.backbones.blip_files import TOKENIZERS, load_model
 from baselines_plugin.backbones.blip_tower import TINY, PooledTower, start_drawn
-from baselines_plugin.checkpoints.blip_files import TOKENIZERS, load_model
 from cir_plugins import ImageTextModel, Resize, Tokens, WordPieceTokenizer, unit
 
 
 class Blip(ImageTextModel):
-    """BLIP: one vector per image, one per text, and one per text that looks at an image.
+    """BLIP: one vector per image, one per text, and one per text grounded in an image.
 
     The composed query is the sum of the image's and the text's vector (BLIP4CIR's).
 
@@ -24,14 +24,14 @@ class Blip(ImageTextModel):
         model: ``blip_base`` or ``blip_large`` for the published architectures at 384 pixels (no
             weights of their own), or hub name or local folder of a ``BlipForImageTextRetrieval``.
         weights: ``pretrained``; ``random`` to build the model from its configuration alone; or a
-            checkpoint of BLIP's own repository such as ``model_base.pth``, of which nothing is
-            executed and whose position embeddings are interpolated to the model's size.
+            checkpoint of BLIP's own repository such as ``model_base.pth``, read without
+            executing anything, position embeddings interpolated to the model's size.
         tokenizer: Hub name or local folder of the tokenizer; empty for the model's own
             (``bert-base-uncased`` for a published architecture).
         vision: ``frozen``: ViT and image projection get no gradient, so features can be computed
             once; ``trained``: they are tuned with the rest.
         patches: Whether features hold all states of an image, or its [CLS] alone, which takes
-            far less memory where no text looks at the image.
+            far less memory where no text is grounded in the image.
         image_size: Side of the input in pixels; 0 for the model's own. Position embeddings are
             interpolated where it differs.
         resize: How an image becomes a square (see ``cir_plugins.data.images``).
@@ -40,7 +40,7 @@ class Blip(ImageTextModel):
             model's own. Converted hub models often state 0 where the original trained with 0.1.
 
     Raises:
-        CIRError: If the model cannot be loaded; names what was tried.
+        CIRError: If the model cannot be loaded.
     """
 
     offers: ClassVar[frozenset[str]] = frozenset(
@@ -75,26 +75,26 @@ class Blip(ImageTextModel):
     def features(self, images: Tensor) -> Tensor:
         """ViT states (U, P, W) after the final layer norm, [CLS] first; (U, 1, W) without patches.
 
-        Images of another side than the model's are taken where ``image_size`` announced it.
+        Images may differ from the model's size where ``image_size`` is set.
         """
         tower = self.model.vision_model
         states: Tensor
         if isinstance(tower, PooledTower):
             states = tower.states(images)
         else:
-            found = tower(pixel_values=images, interpolate_pos_encoding=self.interpolate)
-            states = found.last_hidden_state
+            output = tower(pixel_values=images, interpolate_pos_encoding=self.interpolate)
+            states = output.last_hidden_state
         return states if self.patches else states[:, :1]
 
     def text_states(self, tokens: Tokens, features: Tensor | None = None) -> Tensor:
-        """Last hidden states (B, L, H) of texts, of the text alone or looking at an image.
+        """Last hidden states (B, L, H) of texts, alone or grounded in an image.
 
         Args:
             tokens: Ids and masks (B, L).
-            features: (B, P, W) of the image that each text looks at; None for the text alone.
+            features: (B, P, W) of the image of each text; None for the text alone.
         """
-        # As an encoder the text is read in both directions; the model is a decoder only so that
-        # its cross-attention layers exist.
+        # Bidirectional as an encoder; the configuration is a decoder's only so that
+        # cross-attention layers exist.
         output = self.model.text_encoder(
             input_ids=tokens["ids"],
             attention_mask=tokens["mask"],
@@ -105,7 +105,7 @@ class Blip(ImageTextModel):
         return states
 
     def grounded_tokens(self, tokens: Tokens) -> Tokens:
-        """The tokens with [ENC] in first place, as where a text looks at an image."""
+        """Tokens with [ENC] first, for a text grounded in an image."""
         ids = tokens["ids"].clone()
         ids[:, 0] = self.encode_token
         return {**tokens, "ids": ids}
@@ -121,7 +121,7 @@ class Blip(ImageTextModel):
         return projected
 
     def raw_grounded(self, features: Tensor, tokens: Tokens) -> Tensor:
-        """Projected [ENC] (B, D) of texts that look at images, not normalised."""
+        """Projected [ENC] (B, D) of texts grounded in images, not normalised."""
         states = self.text_states(self.grounded_tokens(tokens), features)
         projected: Tensor = self.model.text_proj(states[:, 0])
         return projected
@@ -156,8 +156,8 @@ class TinyBlip(Blip):
 
     Args:
         vision: As for ``blip``; by default tuned, since drawn garments are not photographs.
-        start: ``drawn``: tower and text layers begin as those of ``tiny_blip2``, which the project
-            trained on drawn garments; ``random``: from nothing.
+        start: ``drawn``: tower and text layers of ``tiny_blip2``, trained by the project on drawn
+            garments; ``random``: random weights.
         text_length: Longest text in tokens.
         dropout: Dropout of the text encoder, in [0, 1).
     """

@@ -1,4 +1,4 @@
-"""A small convolutional tower under BLIP's text encoder, and its start from drawn garments."""
+"""A small convolutional tower for BLIP, and its start weights from drawn garments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cir_plugins import WEIGHTS, Ledger, ResNetTower
 
-TINY = WEIGHTS / "tiny_blip2"  # whose tower, text layers and tokenizer the small BLIP shares
+TINY = WEIGHTS / "tiny_blip2"  # start weights and tokenizer of the small BLIP
 _TEXT = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 _TOKENS = ("vocab_size", "max_position_embeddings")
 _WORDS = "text_encoder.embeddings.word_embeddings.weight"
@@ -32,10 +32,10 @@ def tiny_config() -> dict[str, Any]:
 
 
 class PooledTower(nn.Module):
-    """The small ResNet of ``tiny_blip2``, whose mean stands first, as [CLS] does.
+    """The small ResNet of ``tiny_blip2``, with the mean state first, in place of [CLS].
 
     Args:
-        config: As ``ResNetTower`` takes it.
+        config: As for ``ResNetTower``.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -44,40 +44,40 @@ class PooledTower(nn.Module):
 
     def states(self, images: Tensor) -> Tensor:
         """States (U, P, W) after the layer norm, that of the whole image first."""
-        seen: Tensor = self.tower.post_layernorm(self.tower.states(images, False))
-        return seen
+        states: Tensor = self.tower.post_layernorm(self.tower.states(images, False))
+        return states
 
 
 def start_drawn(model: nn.Module) -> None:
-    """Put what ``tiny_blip2`` learned from drawn garments into a small BLIP; the rest stays."""
+    """Load the weights of ``tiny_blip2`` into a small BLIP; other weights stay."""
     from safetensors.torch import load_file
 
-    given = {key: v.float() for key, v in load_file(str(TINY / "model.safetensors")).items()}
-    state = from_tiny_blip2(given)
-    whole = model.state_dict()
-    state[_WORDS] = torch.cat([state[_WORDS], whole[_WORDS][len(state[_WORDS]) :]])
-    model.load_state_dict({**whole, **state})
+    drawn = {key: v.float() for key, v in load_file(str(TINY / "model.safetensors")).items()}
+    state = from_tiny_blip2(drawn)
+    initial = model.state_dict()
+    state[_WORDS] = torch.cat([state[_WORDS], initial[_WORDS][len(state[_WORDS]) :]])
+    model.load_state_dict({**initial, **state})
 
 
 def from_tiny_blip2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a ``tiny_blip2`` can give a small BLIP: its tower and its text layers, under our keys.
+    """Tower and text layers of a ``tiny_blip2`` under the keys of the small BLIP.
 
-    BLIP-2's text path through the Q-Former is a BERT; BLIP's encoder has the same layers. Cross
-    attention is in every second layer there and in every layer here, so some stays as it was.
+    The text path of BLIP-2's Q-Former is a BERT, with the same layers as BLIP's encoder. Cross
+    attention is in every second layer there and in every layer here, so some of it is missing.
     """
     ledger = Ledger(state, "tiny_blip2")
-    part = r"(attention|crossattention)"
+    attention = r"(attention|crossattention)"
     layer = r"qformer\.encoder\.layer\.(\d+)\."
-    into = r"text_encoder.encoder.layer.\1."
-    taken = ledger.rename(r"vision_model\.(.+)", r"vision_model.tower.\1")
-    taken |= ledger.rename(r"embeddings\.(\w+_embeddings\..+)", r"text_encoder.embeddings.\1")
-    taken |= ledger.rename(r"qformer\.layernorm\.(\w+)", r"text_encoder.embeddings.LayerNorm.\1")
-    taken |= ledger.rename(rf"{layer}{part}\.attention\.(.+)", rf"{into}\2.self.\3")
-    taken |= ledger.rename(rf"{layer}{part}\.output\.(.+)", rf"{into}\2.output.\3")
-    taken |= ledger.rename(rf"{layer}(intermediate|output)\.(.+)", rf"{into}\2.\3")
+    ours = r"text_encoder.encoder.layer.\1."
+    renamed = ledger.rename(r"vision_model\.(.+)", r"vision_model.tower.\1")
+    renamed |= ledger.rename(r"embeddings\.(\w+_embeddings\..+)", r"text_encoder.embeddings.\1")
+    renamed |= ledger.rename(r"qformer\.layernorm\.(\w+)", r"text_encoder.embeddings.LayerNorm.\1")
+    renamed |= ledger.rename(rf"{layer}{attention}\.attention\.(.+)", rf"{ours}\2.self.\3")
+    renamed |= ledger.rename(rf"{layer}{attention}\.output\.(.+)", rf"{ours}\2.output.\3")
+    renamed |= ledger.rename(rf"{layer}(intermediate|output)\.(.+)", rf"{ours}\2.\3")
     ledger.drop(
         r".+\.(intermediate|output)_query\..+",  # the query tokens' own feed-forward layers
         r"query_tokens|(vision|text)_projection\..+|itm_head\..+|embeddings\.position_ids",
     )
     ledger.finish()
-    return taken
+    return renamed

@@ -1,7 +1,7 @@
-"""ResNets with a text encoder beside them: feature maps and text vectors for methods that compose.
+"""ResNets with a text encoder: feature maps and text vectors for composition methods.
 
 The backbone gives the last feature map of an image (or three levels of maps), a linear head on its
-average, and a vector per text; what becomes of them is the method's affair.
+average, and a vector per text. Composition is up to the method.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from baselines_plugin.backbones.text_choice import text_encoder
+from baselines_plugin.backbones.text_factory import make_text_encoder
 from baselines_plugin.backbones.trunks import NORM_MOMENTUM, build_trunk, tiny_trunk
 from baselines_plugin.backbones.vocabulary import Rule, Words, learn_words, seen_once
 from cir_plugins import CIRError, Features, Plan, Preprocess, Resize, Tokens, best_token, unit
@@ -24,7 +24,7 @@ _TEXT_LENGTH = 77
 
 
 class MapBackbone(nn.Module):
-    """Feature maps of images and vectors of texts, from modules already built.
+    """Feature maps of images and vectors of texts, from an image network and a text encoder.
 
     Args:
         trunk: Images (U, 3, H, W) to a map (U, C, h, w) or to ``Levels``.
@@ -39,7 +39,7 @@ class MapBackbone(nn.Module):
     offers: ClassVar[frozenset[str]] = frozenset(
         {"feature_map", "feature_levels", "text_features", "image_embedding"}
     )
-    # What training fills in from its texts where it is left empty.
+    # Options that training fills in from its texts if empty.
     learned_options: ClassVar[Mapping[str, Callable[[Sequence[str]], Any]]] = MappingProxyType(
         {"vocabulary": learn_words, "seen_once": seen_once}
     )
@@ -58,7 +58,8 @@ class MapBackbone(nn.Module):
         super().__init__()
         self.trunk = trunk.requires_grad_(not frozen)
         self.text = text
-        self.tokenize: Callable[[Sequence[str]], Tokens] = text.tokenizer  # type: ignore[assignment]
+        tokenizer: Callable[[Sequence[str]], Tokens] = text.tokenizer  # type: ignore[assignment]
+        self.tokenize = tokenizer
         self.preprocess = preprocess
         self.frozen_features = frozen
         self.channels = channels
@@ -79,7 +80,7 @@ class MapBackbone(nn.Module):
         return self.trunk(images)
 
     def project(self, features: Features) -> Tensor:
-        """Head on the average of a map (n, D), not normalised; of levels, the last counts."""
+        """Head on the average of the (last) map (n, D), not normalised."""
         last = features if isinstance(features, Tensor) else features[-1]
         projected: Tensor = self.head(last.mean(dim=(2, 3)))
         return projected
@@ -93,13 +94,13 @@ class MapBackbone(nn.Module):
         """Normalised sum (B, D) of the head's and the text's vector.
 
         Raises:
-            CIRError: If the two differ in size: a method must then compose them.
+            CIRError: If the two differ in size.
         """
         if self.text_width != self.width:
             raise CIRError(
                 f"texts have {self.text_width} values and images {self.width}, so this method "
-                "cannot add them; accepted: a method that composes feature maps, or a text "
-                "encoder and a head of one width"
+                "cannot add them; accepted: a method that composes feature maps, such as tirg, or "
+                "equal backbone.width and backbone.text_width"
             )
         return unit(self.project(features) + self.describe(tokens))
 
@@ -125,35 +126,35 @@ class ResNet(MapBackbone):
             dict with torchvision's or timm's names (``.pth`` of tensors only, ``.safetensors``).
         width: Size of the linear head above the average of the last map; 0 for none.
         levels: ``last`` map, or ``three`` of the last stages, of stride 16, 32 and 32.
-        layer4_stride: 1 leaves out the stride of the last stage, without dilation (MGUR).
-        vision: ``trained``, or ``frozen`` to keep the ResNet as it is.
+        layer4_stride: 1 removes the stride of the last stage, without dilation (MGUR).
+        vision: Whether the ResNet is ``trained`` or ``frozen``.
         text: Kind of text encoder.
         text_model: Hub name or local folder of BERT or RoBERTa; empty for ``bert-base-uncased``
             and ``roberta-base``, ``tiny`` for a small random one.
         text_length: Longest text of BERT and RoBERTa in tokens.
-        rule: Whose LSTM: ``tirg``, ``cosmo`` or ``val``.
+        rule: Method of the LSTM and its tokenizer: ``tirg``, ``cosmo`` or ``val``.
         word_width: Size of the LSTM's word vectors.
-        word_vectors: GloVe text file that ``val``'s words start from; empty for none.
+        word_vectors: GloVe text file with start values of ``val``'s words; empty for none.
         state_width: Size of the LSTM's state.
-        text_width: Size of what the LSTM gives.
+        text_width: Size of the LSTM's text vector.
         text_dropout: Dropout before the LSTM's last layer, in [0, 1).
-        norm_momentum: Share of a batch in the running statistics of the norms that ``val`` adds;
-            those of a run of few hundred updates want 0.1.
-        vocabulary: The LSTM's words in the order of their ids; training fills in those of its
-            texts.
-        seen_once: Words that ``val`` reads as unknown outside training, as its official test does;
-            training fills in those that its texts hold once. [""] for none.
+        norm_momentum: Weight of a batch in the running statistics of ``val``'s additional norms;
+            0.1 suits a run of a few hundred updates.
+        vocabulary: The LSTM's words in the order of their ids; if empty, training fills in those
+            of its texts.
+        seen_once: Words that ``val`` reads as unknown outside training, as in its official test; if
+            empty, training fills in those that its texts hold once. [""] for none.
         image_size: Side of the input in pixels.
         resize: How an image becomes a square (see ``cir_plugins.data.images``).
-        scale: Pixels by ImageNet's mean and deviation, or ``unit``: to [-1, 1].
+        scale: Pixel normalisation: ``imagenet`` by mean and deviation, ``unit`` to [-1, 1].
 
     Raises:
-        CIRError: If the model or its weights cannot be loaded; names what is accepted.
+        CIRError: If the model or its weights cannot be loaded.
 
     Source: He et al., Deep Residual Learning, CVPR 2016, arXiv 1512.03385.
     Differs: under ``three``, pre-activation ResNets (VAL's) are timm's, with the stride in the
     first unit of a stage and padding on both sides. TF-slim has it in the last unit, so that its
-    maps are of stride 16, 32 and 32; here every second place of the first two maps is kept.
+    maps are of stride 16, 32 and 32; here the first two maps are subsampled by 2.
     """
 
     def __init__(
@@ -184,7 +185,7 @@ class ResNet(MapBackbone):
         trunk, shapes = build_trunk(
             model, weights, levels, layer4_stride, image_size, norm_momentum
         )
-        encoder = text_encoder(
+        encoder = make_text_encoder(
             text,
             rule=rule,
             words=Words(vocabulary, seen_once),
@@ -212,19 +213,19 @@ class TinyResNet(MapBackbone):
     """A small ResNet with group norm for 64 pixels, and a small text encoder.
 
     Args:
-        start: ``drawn`` for weights the project trained on drawn garments, ``random`` for none.
+        start: ``drawn`` for weights trained by the project on drawn garments, or ``random``.
         width: Size of the linear head; 0 for none.
         levels: ``last`` map, or the ``three`` last.
         layer4_stride: As for ``resnet``; this network has no stride there, so both are the same.
         vision: ``trained`` or ``frozen``.
         text: Kind of text encoder; ``bert`` and ``roberta`` are small random ones.
-        rule: Whose LSTM.
+        rule: As for ``resnet``.
         word_width: Size of the LSTM's word vectors.
         state_width: Size of the LSTM's state.
-        text_width: Size of what the LSTM gives.
+        text_width: Size of the LSTM's text vector.
         text_dropout: Dropout before the LSTM's last layer, in [0, 1).
-        norm_momentum: Share of a batch in the running statistics of the norm of ``val``'s texts.
-        vocabulary: The LSTM's words; training fills in those of its texts.
+        norm_momentum: Weight of a batch in the running statistics of the norm of ``val``'s texts.
+        vocabulary: As for ``resnet``.
         seen_once: As for ``resnet``.
     """
 
@@ -249,7 +250,7 @@ class TinyResNet(MapBackbone):
         seen_once: tuple[str, ...] = (),
     ) -> None:
         trunk, shapes = tiny_trunk(start, levels, _TINY_SIDE)
-        encoder = text_encoder(
+        encoder = make_text_encoder(
             text,
             rule=rule,
             words=Words(vocabulary, seen_once),
@@ -278,10 +279,10 @@ def _preprocess(size: int, resize: Resize, scale: Literal["imagenet", "unit"]) -
     return Preprocess(size=size, resize=resize, mean=mean, std=std, interpolation="bilinear")
 
 
-def refuse_levels(plan: Plan, wanted: Literal["last", "three"]) -> str:
-    """Why a plan's backbone gives other maps than a method needs; "" where it does not."""
-    given = plan.backbone.options.get("levels", wanted)
-    if given == wanted:
+def check_levels(plan: Plan, levels: Literal["last", "three"]) -> str:
+    """Reason why a plan's backbone has other maps than a method needs; "" where it fits."""
+    option = plan.backbone.options.get("levels", levels)
+    if option == levels:
         return ""
-    what = "the last feature map" if wanted == "last" else "three levels of feature maps"
-    return f"it composes {what}, but backbone.levels is '{given}'; accepted: '{wanted}'"
+    what = "the last feature map" if levels == "last" else "three levels of feature maps"
+    return f"it composes {what}, but backbone.levels is '{option}'; accepted: '{levels}'"

@@ -1,7 +1,7 @@
-"""Text encoders that stand beside an image network: LSTMs over learned words, BERT and RoBERTa.
+"""Text encoders for image networks: LSTMs over learned words, BERT and RoBERTa.
 
 Each is an ``nn.Module`` with ``tokenizer`` (texts -> token tensors, for loader workers), ``width``
-(size D of what comes out) and a forward that takes the token tensors.
+(size of a text vector) and a forward on the token tensors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LstmText(nn.Module):
         rule: ``tirg``, or ``cosmo`` (begin and end ids, padding without a vector).
         word_width: Size of a word's vector.
         state_width: Size of the LSTM's state.
-        width: Size of what comes out.
+        width: Size of a text vector.
         dropout: Before the linear layer, in [0, 1).
 
     Source: Vo et al., TIRG, CVPR 2019, arXiv 1812.07119; Lee et al., CoSMo, CVPR 2021.
@@ -62,25 +62,25 @@ class MaxLstmText(nn.Module):
 
     Args:
         words: Vocabulary in the order of the ids.
-        once: Words that count as unknown outside training: officially those seen once in it.
+        once: Words that are unknown outside training: officially those seen once in it.
         word_width: Size of a word's vector (300 with GloVe).
         state_width: Size of the LSTM's state.
-        width: Size of what comes out.
+        width: Size of a text vector.
         dropout: Before the linear layer, in [0, 1).
-        vectors: GloVe text file that words start from; empty for a Xavier draw. Words it lacks
-            are drawn with standard deviation 0.09.
+        vectors: GloVe text file with start values of words; empty for a Xavier draw. Missing
+            words are drawn with standard deviation 0.09.
         seed: Of that draw.
-        norm_momentum: Share of a batch in the running statistics of the norm.
+        norm_momentum: Weight of a batch in the running statistics of the norm.
 
-    In training the states after a text's end count as 0, as TensorFlow emits them, so that for
-    all but the longest text of a batch a maximum is at least 0. Outside training they do not
-    count: VAL is tested text by text.
+    In training the states after a text's end are 0, as in TensorFlow, so that for all but the
+    longest text of a batch a maximum is at least 0. Outside training they do not count: the
+    official test encodes one text at a time.
 
     Source: Chen, Gong, Bazzani, VAL, CVPR 2020, section 3.1, and the released settings.
     Differs: the initial state starts at zero.
     """
 
-    kept: Tensor  # id -> the id that is read in its place outside training
+    test_ids: Tensor  # id -> id outside training, where rare words are unknown
 
     def __init__(
         self,
@@ -98,8 +98,8 @@ class MaxLstmText(nn.Module):
         super().__init__()
         self.tokenizer = WordIds(words, "val")
         rare = frozenset(once)
-        kept = [0, *(0 if word in rare else place for word, place in self.tokenizer.index.items())]
-        self.register_buffer("kept", torch.tensor(kept), persistent=False)
+        test_ids = [0, *(0 if word in rare else i for word, i in self.tokenizer.index.items())]
+        self.register_buffer("test_ids", torch.tensor(test_ids), persistent=False)
         self.width = width
         self.embedding = nn.Embedding(len(self.tokenizer), word_width)
         nn.init.xavier_uniform_(self.embedding.weight)
@@ -114,7 +114,7 @@ class MaxLstmText(nn.Module):
         self._start_gates(state_width)
 
     def _start_gates(self, size: int) -> None:
-        """Xavier weights, no bias but a forget bias of 1, as TensorFlow's basic cell has it."""
+        """Xavier weights, zero bias but a forget bias of 1, as in TensorFlow's basic cell."""
         for name, parameter in self.lstm.named_parameters():
             if name.startswith("weight"):
                 nn.init.xavier_uniform_(parameter)
@@ -127,8 +127,8 @@ class MaxLstmText(nn.Module):
         """Text vectors (B, width), not normalised, of ``ids`` (B, L) and ``lengths`` (B,)."""
         ids, lengths = tokens["ids"], tokens["lengths"]
         if not self.training:
-            ids = self.kept[ids]
-        hidden, cell = (part.expand(1, len(ids), -1).contiguous() for part in self.start[:, None])
+            ids = self.test_ids[ids]
+        hidden, cell = (state.expand(1, len(ids), -1).contiguous() for state in self.start[:, None])
         states, _ = self.lstm(self.embedding(ids), (hidden, cell))  # (B, L, S)
         after = torch.arange(ids.shape[1], device=ids.device) >= lengths[:, None]
         value = 0.0 if self.training else -torch.inf
@@ -165,13 +165,13 @@ class BertText(nn.Module):
         output = self.model(
             input_ids=tokens["ids"], attention_mask=tokens["mask"], output_hidden_states=True
         )
-        counted = tokens["mask"][..., None].to(output.hidden_states[-2].dtype)
-        total: Tensor = (output.hidden_states[-2] * counted).sum(dim=1)
-        return total / counted.sum(dim=1)
+        mask = tokens["mask"][..., None].to(output.hidden_states[-2].dtype)
+        total: Tensor = (output.hidden_states[-2] * mask).sum(dim=1)
+        return total / mask.sum(dim=1)
 
 
 class RobertaText(nn.Module):
-    """The last hidden state of a text's first token, from a trained RoBERTa.
+    """The last hidden state of a text's first token, from a RoBERTa that is trained too.
 
     Args:
         model: A ``RobertaModel`` of transformers.
@@ -194,7 +194,7 @@ class RobertaText(nn.Module):
 
 
 def load_pretrained(factory: Any, what: str, name: str) -> Any:
-    """What a factory of transformers makes of a hub name or a folder.
+    """A model or tokenizer of transformers, from a hub name or a folder.
 
     Raises:
         CIRError: If it cannot be loaded.

@@ -9,15 +9,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from baselines_plugin.backbones.text_choice import tiny_folder
-from cir_plugins import CIRError, load_untrusted, unknown_name
+from cir_plugins import WEIGHTS, CIRError, load_untrusted, unknown_name
 
 Shapes = tuple[tuple[int, int, int], ...]
 
-# Those of tiny_blip2's tower, whose trained weights tiny_resnet starts from.
+# Architecture of tiny_blip2's tower, with the start weights of tiny_resnet.
 _STEM, _CHANNELS, _BLOCKS, _GROUPS, _STRIDE = 8, (24, 48, 96, 128), (1, 1, 1, 1), 8, 8
 _TOWER = "vision_model.resnet."
-# Share of a batch in VAL's new norms: TF-slim's decay of 0.997.
+# Weight of a batch in VAL's new norms: TF-slim's decay of 0.997.
 NORM_MOMENTUM = 0.003
 
 
@@ -33,10 +32,10 @@ class LevelTrunk(nn.Module):
     """The maps after the last three stages of a ResNet.
 
     Args:
-        network: A ResNet of timm. A pre-activation one gets a norm and a ReLU of its own on the
-            two maps before its last, as VAL has them.
-        thin: Whether every second place of the first two maps is kept, in both directions.
-        momentum: Share of a batch in the running statistics of those norms.
+        network: A ResNet of timm. A pre-activation one gets a norm and a ReLU on each of the two
+            maps before its last, as in VAL.
+        thin: Whether the first two maps are subsampled by 2 in both directions.
+        momentum: Weight of a batch in the running statistics of those norms.
 
     Source: Chen, Gong, Bazzani, VAL, CVPR 2020, section 3.1.
     """
@@ -47,15 +46,15 @@ class LevelTrunk(nn.Module):
         self.step = 2 if thin else 1
         self.norms = nn.ModuleList()
         if hasattr(network, "stages"):
-            for place in (1, 2):
-                channels = int(network.stages[place].blocks[-1].conv3.out_channels)
+            for stage in (1, 2):
+                channels = int(network.stages[stage].blocks[-1].conv3.out_channels)
                 norm = nn.BatchNorm2d(channels, eps=1e-5, momentum=momentum)
                 self.norms.append(nn.Sequential(norm, nn.ReLU()))
 
     def forward(self, images: Tensor) -> Levels:
         """Three maps of images (U, 3, H, W)."""
         low, mid, high = self._stages(images)
-        low, mid = (part[..., :: self.step, :: self.step] for part in (low, mid))
+        low, mid = (level[..., :: self.step, :: self.step] for level in (low, mid))
         if self.norms:
             low, mid = self.norms[0](low), self.norms[1](mid)
         return Levels(low, mid, high)
@@ -84,13 +83,13 @@ def build_trunk(
     side: int,
     norm_momentum: float = NORM_MOMENTUM,
 ) -> tuple[nn.Module, Shapes]:
-    """A ResNet of timm without its head, and the shape (C, h, w) of each map it gives.
+    """A ResNet of timm without its head, and the shape (C, h, w) of each of its maps.
 
     Args:
         name: Name in timm.
         weights: ``pretrained``, ``random`` or a local file.
         levels: ``last`` or ``three`` maps.
-        last_stride: 1 to leave out the stride of the last stage.
+        last_stride: 1 to remove the stride of the last stage.
         side: Side of the images in pixels.
         norm_momentum: As for ``LevelTrunk``.
 
@@ -99,7 +98,7 @@ def build_trunk(
     """
     network = _network(name, weights)
     if last_stride == 1:
-        _leave_out_stride(network)
+        _remove_stride(network)
     if levels == "last":
         return network, _shapes(network, side)
     trunk = LevelTrunk(network, thin=True, momentum=norm_momentum)
@@ -109,10 +108,10 @@ def build_trunk(
 def tiny_trunk(
     start: Literal["drawn", "random"], levels: Literal["last", "three"], side: int
 ) -> tuple[nn.Module, Shapes]:
-    """The small ResNet with group norm, and the shape (C, h, w) of each map it gives.
+    """The small ResNet with group norm, and the shape (C, h, w) of each of its maps.
 
     Raises:
-        CIRError: If the project's weights are not there or do not fit.
+        CIRError: If the project's weights are missing or do not fit.
     """
     from timm.models.resnet import BasicBlock
     from timm.models.resnet import ResNet as Network
@@ -132,10 +131,10 @@ def tiny_trunk(
         norm_layer=norm,
     )
     if start == "drawn":
-        file = tiny_folder() / "model.safetensors"
+        file = WEIGHTS / "tiny_blip2" / "model.safetensors"
         state = load_untrusted(file)
-        own = {k.removeprefix(_TOWER): v for k, v in state.items() if k.startswith(_TOWER)}
-        _load(network, own, str(file))
+        tower = {k.removeprefix(_TOWER): v for k, v in state.items() if k.startswith(_TOWER)}
+        _load(network, tower, str(file))
     trunk = network if levels == "last" else LevelTrunk(network, thin=False)
     return trunk, _shapes(trunk, side)
 
@@ -172,8 +171,8 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
         raise CIRError(f"weights {where} do not fit the network: {' '.join(lines)}") from error
 
 
-def _leave_out_stride(network: Any) -> None:
-    """Takes the stride, and nothing else, out of the last stage."""
+def _remove_stride(network: Any) -> None:
+    """Remove the stride of the last stage, without dilation."""
     last = network.layer4 if hasattr(network, "layer4") else network.stages[-1]
     for module in last.modules():
         if isinstance(module, nn.Conv2d | nn.AvgPool2d) and module.stride in (2, (2, 2)):
@@ -185,5 +184,5 @@ def _shapes(trunk: nn.Module, side: int) -> Shapes:
     trunk.eval()
     maps = trunk(torch.zeros(1, 3, side, side))
     trunk.train()
-    parts = (maps,) if isinstance(maps, Tensor) else maps
-    return tuple((part.shape[1], part.shape[2], part.shape[3]) for part in parts)
+    levels = (maps,) if isinstance(maps, Tensor) else maps
+    return tuple((level.shape[1], level.shape[2], level.shape[3]) for level in levels)

@@ -1,4 +1,4 @@
-"""Words of the training texts, and texts as their ids, for text encoders that learn their words."""
+"""Vocabularies of training texts, and texts as word ids, for text encoders with learned words."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def plain_words(text: str) -> list[str]:
 
 
 def treebank_words(text: str) -> list[str]:
-    """Lower-case words, with punctuation and contractions as words of their own (CoSMo's, VAL's).
+    """Lower-case words, with punctuation and contractions as separate words (CoSMo's, VAL's).
 
-    Differs: the official code asks NLTK's ``word_tokenize``; these rules are its rules for
-    captions, without its sentence splitter, its treatment of quotation marks and its rare
-    contractions ("gonna").
+    Differs: the official code uses NLTK's ``word_tokenize``. These are its rules for captions,
+    without its sentence splitter, its treatment of quotation marks and its rare contractions
+    ("gonna").
     """
     text = text.lower()
     for pattern, replacement in _SEPARATE:
@@ -54,13 +54,13 @@ def treebank_words(text: str) -> list[str]:
 
 
 def learn_words(texts: Sequence[str], rule: Rule | None = None) -> tuple[str, ...]:
-    """The distinct words of texts, in the order in which their ids count.
+    """The distinct words of texts, in the order of their ids.
 
     Args:
         texts: Training texts.
-        rule: Whose vocabulary: ``tirg`` is sorted by code point, ``cosmo`` and ``val`` go by first
-            appearance. None: the words of all rules together, sorted, which serve any of them;
-            an official checkpoint wants the vocabulary of its own rule and texts.
+        rule: Method of the vocabulary: ``tirg`` is sorted by code point, ``cosmo`` and ``val`` by
+            first appearance. None: the words of all rules together, sorted, for any of them; an
+            official checkpoint needs the vocabulary of its own rule and texts.
 
     Source: the official repositories of TIRG, CoSMo and VAL.
     """
@@ -74,48 +74,48 @@ def learn_words(texts: Sequence[str], rule: Rule | None = None) -> tuple[str, ..
 
 
 def seen_once(texts: Sequence[str]) -> tuple[str, ...]:
-    """The words, with punctuation among them, that training texts hold once in all, sorted.
+    """Words (and punctuation) that occur once in the training texts, sorted.
 
-    Source: the official repository of VAL, which takes them out of its vocabulary for its test.
+    Source: the official repository of VAL, which removes them from its vocabulary for its test.
     """
-    counted = Counter(word for text in texts for word in treebank_words(text))
-    return tuple(sorted(word for word, times in counted.items() if times == 1))
+    counts = Counter(word for text in texts for word in treebank_words(text))
+    return tuple(sorted(word for word, count in counts.items() if count == 1))
 
 
 class Words(NamedTuple):
-    """Words of a text encoder that learns them.
+    """Words of a text encoder with learned words.
 
     Attributes:
-        known: The vocabulary without special ids, in the order of the ids.
-        once: Those of them that ``val`` does not know outside training.
+        vocabulary: Without special ids, in the order of the ids.
+        once: Words of it that ``val`` reads as unknown outside training.
     """
 
-    known: tuple[str, ...]
+    vocabulary: tuple[str, ...]
     once: tuple[str, ...] = ()
 
 
 class WordIds:
-    """Texts to the ids of their words.
+    """A tokenizer of texts to the ids of their words.
 
     Args:
         words: The vocabulary without special ids, in the order of the ids, distinct, not empty.
-        rule: ``tirg``: punctuation is dropped. ``cosmo``: texts stand between a begin and an end
-            id. ``val``: punctuation counts as words.
+        rule: ``tirg``: punctuation is dropped. ``cosmo``: a begin id before and an end id
+            after each text. ``val``: punctuation counts as words.
 
-    Differs: an empty text is read as one unknown word under ``tirg`` and ``val``. TIRG fails on
-    it, or reads as many unknown words as the longest text of the batch has.
+    Differs: an empty text is read as one unknown word under ``tirg`` and ``val``. The official TIRG
+    fails on it, or reads as many unknown words as the longest text of the batch has.
     """
 
     def __init__(self, words: Sequence[str], rule: Rule) -> None:
         if not words:
             raise ValueError(
-                "the vocabulary is empty; accepted: the words of the training texts, which "
+                "backbone.vocabulary is empty; accepted: the words of the training texts, which "
                 "training fills in by itself"
             )
         self.rule = rule
-        self.index = {word: SPECIALS[rule] + place for place, word in enumerate(words)}
+        self.index = {word: SPECIALS[rule] + number for number, word in enumerate(words)}
         if len(self.index) != len(words):
-            raise ValueError("the vocabulary holds a word twice")
+            raise ValueError("backbone.vocabulary holds a word twice")
 
     def __len__(self) -> int:
         """Number of ids, special ones included."""
@@ -139,30 +139,30 @@ class WordIds:
 
 
 def word_vectors(path: Path, words: Sequence[str], width: int, seed: int) -> Tensor:
-    """Start vectors (1 + words, width) from a GloVe text file; the first is that of no word.
+    """Start vectors (1 + words, width) from a GloVe text file; the first is that of unknown words.
 
     Args:
-        path: One line per word: the word and its numbers, blanks between.
+        path: One line per word: the word and its numbers, separated by blanks.
         words: The vocabulary.
         width: Numbers per word.
-        seed: Of the vectors of words that the file lacks.
+        seed: Of the random vectors of missing words.
 
     Raises:
         CIRError: If the file cannot be read or holds vectors of another width.
     """
-    chance = torch.Generator().manual_seed(seed)
-    rows = torch.randn(1 + len(words), width, generator=chance) * _GLOVE_SPREAD
-    place = {word: 1 + index for index, word in enumerate(words)}
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(1 + len(words), width, generator=generator) * _GLOVE_SPREAD
+    index = {word: number for number, word in enumerate(words, start=1)}
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
                 word, *values = line.rstrip().split(" ")
-                if word in place:
-                    rows[place[word]] = torch.tensor([float(value) for value in values])
+                if word in index:
+                    vectors[index[word]] = torch.tensor([float(value) for value in values])
     except (OSError, UnicodeDecodeError) as error:
         raise CIRError(f"word vectors {path} cannot be read: {error}") from error
     except (ValueError, RuntimeError) as error:
         raise CIRError(
             f"word vectors {path}: the line of '{word}' is not a word and {width} numbers"
         ) from error
-    return rows
+    return vectors

@@ -1,1 +1,1 @@
-"""Official files, read as states of the methods here."""
+"""State dicts of our methods from official files."""

@@ -1,8 +1,8 @@
-"""BLIP-2's start files, as LAVIS publishes them, to a folder that the backbone ``blip2`` loads.
+"""LAVIS' start files of BLIP-2, converted to a folder for the backbone ``blip2``.
 
-``python -m baselines_plugin.checkpoints.lavis FILES... --out FOLDER`` writes the folder; it then
-serves as ``--set backbone.model=FOLDER``. FILES are a ``blip2_pretrained*.pth`` and its
-ViT's file, or a file with both.
+``python -m baselines_plugin.checkpoints.lavis FILES... --out FOLDER`` writes the folder, for
+``--set backbone.model=FOLDER``. FILES are a ``blip2_pretrained*.pth`` and its ViT's file, or one
+file with both.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from torch import Tensor
 from baselines_plugin.checkpoints.lavis_keys import CLIP_LAYER, EVA_LAYER, VIT, blip2_state
 from cir_plugins import CIRError, Ledger, load_untrusted
 
-# Blocks of the ViTs that BLIP-2 uses: the last one of each published file is left out.
+# Blocks of the ViTs in BLIP-2: the last one of each published file is unused.
 _DEPTH = MappingProxyType({"eva": 39, "clip": 23})
 _HEAD = MappingProxyType({"eva": 88, "clip": 64, "qformer": 64})  # channels per attention head
 
 
 def start_state(files: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """State of the model from LAVIS' start files, and the tensors without a place here.
+    """State of the model from LAVIS' start files, and the remaining tensors.
 
     Args:
-        files: Content of the files: one with the entry ``model``, and the ViT's unless that has it.
+        files: Contents: one with the entry ``model``, and the ViT's unless the first has it.
 
     Raises:
-        CIRError: If a part is missing.
+        CIRError: If the ViT or the model is missing.
     """
     models = [file["model"] for file in files if isinstance(file.get("model"), Mapping)]
     if len(models) != 1:
@@ -47,7 +47,9 @@ def start_state(files: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], 
             merged |= {VIT + key: value for key, value in file.items()}
     merged |= models[0]
     if not any(key.startswith(VIT) for key in merged):
-        raise CIRError("the files hold no ViT; accepted: also eva_vit_g.pth or clip_vit_L.pth")
+        raise CIRError(
+            "the files hold no ViT; accepted: in addition eva_vit_g.pth or clip_vit_L.pth"
+        )
     ledger = Ledger(merged, "the start file")
     for name, blocks in (("eva", r"blocks"), ("clip", r"transformer\.resblocks")):
         last = _blocks_of(merged, blocks.replace("\\", ""))
@@ -66,10 +68,10 @@ def _blocks_of(state: Mapping[str, Any], name: str) -> int:
 
 
 def start_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The ``config.json`` of a model with this state, sizes read off the tensors.
+    """The ``config.json`` of a model with this state, with sizes from the tensors.
 
     Raises:
-        CIRError: If the state lacks what the sizes are read off.
+        CIRError: If a tensor with a size is missing.
     """
     try:
         vision = _clip_config(state) if _is_clip(state) else _eva_config(state)
@@ -105,20 +107,20 @@ def _is_clip(state: Mapping[str, Tensor]) -> bool:
 
 def _eva_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     embeddings = "vision_model.embeddings."
-    places = state[f"{embeddings}position_embedding"].shape[1]
-    config = _tower(state, f"{embeddings}patch_embedding.weight", EVA_LAYER, places, "eva")
+    positions = state[f"{embeddings}position_embedding"].shape[1]
+    config = _tower(state, f"{embeddings}patch_embedding.weight", EVA_LAYER, positions, "eva")
     return {"model_type": "blip_2_vision_model", **config}
 
 
 def _clip_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     embeddings = "vision_model.clip.embeddings."
-    places = state[f"{embeddings}position_embedding.weight"].shape[0]
-    config = _tower(state, f"{embeddings}patch_embedding.weight", CLIP_LAYER, places, "clip")
+    positions = state[f"{embeddings}position_embedding.weight"].shape[0]
+    config = _tower(state, f"{embeddings}patch_embedding.weight", CLIP_LAYER, positions, "clip")
     return {"model_type": "clip_vision_model", "hidden_act": "quick_gelu", **config}
 
 
 def _tower(
-    state: Mapping[str, Tensor], patches: str, layers: str, places: int, kind: str
+    state: Mapping[str, Tensor], patches: str, layers: str, positions: int, kind: str
 ) -> dict[str, Any]:
     width, _, patch, _ = state[patches].shape
     return {
@@ -126,7 +128,7 @@ def _tower(
         "intermediate_size": state[f"{layers}0.mlp.fc1.weight"].shape[0],
         "num_hidden_layers": _count(state, layers),
         "num_attention_heads": max(1, width // _HEAD[kind]),
-        "image_size": patch * round((places - 1) ** 0.5),
+        "image_size": patch * round((positions - 1) ** 0.5),
         "patch_size": patch,
     }
 
@@ -136,7 +138,7 @@ def _count(state: Mapping[str, Tensor], start: str) -> int:
 
 
 def write_start(files: Sequence[Path], out: Path, tokenizer: str) -> dict[str, Tensor]:
-    """Write model, configuration and tokenizer; return the tensors without a place here.
+    """Write model, configuration and tokenizer; return the tensors that are not in the model.
 
     Args:
         files: The start files.
@@ -144,7 +146,7 @@ def write_start(files: Sequence[Path], out: Path, tokenizer: str) -> dict[str, T
         tokenizer: Hub name or local folder of the tokenizer; empty to write none.
 
     Raises:
-        CIRError: If a file or the tokenizer cannot be read, or a part is missing.
+        CIRError: If a file or the tokenizer cannot be read, or the ViT or the model is missing.
     """
     from safetensors.torch import save_file
 
@@ -171,7 +173,7 @@ def _copy_tokenizer(name: str, out: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; ends the process with 2 and one message where a file does not fit."""
+    """Command line; exit code 2 with one message where a file does not fit."""
     parser = argparse.ArgumentParser(
         prog="python -m baselines_plugin.checkpoints.lavis",
         description="Write a folder for backbone.model from LAVIS' BLIP-2 files.",
@@ -179,17 +181,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--tokenizer", default="bert-base-uncased", metavar="NAME")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        left = write_start(given.files, given.out, given.tokenizer)
+        left = write_start(options.files, options.out, options.tokenizer)
     except CIRError as error:
         parser.exit(2, f"{error}\n")
-    lines = [f"wrote {given.out}: use it as --set backbone.model={given.out}"]
+    lines = [f"wrote {options.out}: use it as --set backbone.model={options.out}"]
     temperature = left.pop("temp", None)
     if temperature is not None:
         lines.append(f"its temperature: --set method.temperature={float(temperature):.6g}")
     if left:
-        lines.append(f"without a place here: {', '.join(left)}")
+        lines.append(f"not in the model: {', '.join(left)}")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

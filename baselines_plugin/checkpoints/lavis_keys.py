@@ -1,4 +1,4 @@
-"""BLIP-2's state dicts in LAVIS' naming, as states of the host's ``blip2``."""
+"""BLIP-2's state dicts in LAVIS' naming, under the keys of the host's ``blip2``."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ _CLIP: tuple[tuple[str, str], ...] = (
 def blip2_state(ledger: Ledger, prefix: str = "") -> dict[str, Tensor]:
     """State of a ``blip2`` backbone's model in fp32, taken from a state in LAVIS' naming.
 
-    The language-model head and position ids count as used and have no place; anything else that
-    is not BLIP-2's stays in the ledger.
+    The language-model head and position ids count as used and are discarded. Other keys that are
+    not BLIP-2's stay in the ledger.
 
     Args:
         ledger: The official state.
@@ -79,9 +79,9 @@ def blip2_state(ledger: Ledger, prefix: str = "") -> dict[str, Tensor]:
 
 
 def _eva_biases(ledger: Ledger) -> dict[str, Tensor]:
-    found = ledger.rename(r"visual_encoder\.blocks\.(\d+)\.attn\.q_bias", r"\1")
+    queries = ledger.rename(r"visual_encoder\.blocks\.(\d+)\.attn\.q_bias", r"\1")
     biases = {}
-    for block, query in found.items():
+    for block, query in queries.items():
         value = ledger.take(f"{VIT}blocks.{block}.attn.v_bias")
         if value is not None:
             joined = torch.cat([query, torch.zeros_like(query), value])
@@ -90,10 +90,10 @@ def _eva_biases(ledger: Ledger) -> dict[str, Tensor]:
 
 
 def _clip_thirds(ledger: Ledger) -> dict[str, Tensor]:
-    found = ledger.rename(_RES + r"attn\.in_proj_(weight|bias)", r"\1 \2")
+    stacked = ledger.rename(_RES + r"attn\.in_proj_(weight|bias)", r"\1 \2")
     thirds = {}
-    for key, joined in found.items():
+    for key, joined in stacked.items():
         block, _, kind = key.partition(" ")
-        for name, part in zip(("q", "k", "v"), joined.chunk(3), strict=True):
-            thirds[f"{CLIP_LAYER}{block}.self_attn.{name}_proj.{kind}"] = part
+        for name, third in zip(("q", "k", "v"), joined.chunk(3), strict=True):
+            thirds[f"{CLIP_LAYER}{block}.self_attn.{name}_proj.{kind}"] = third
     return thirds

@@ -1,4 +1,4 @@
-"""The checkpoints of TIRG and of what is built on its code: where a key goes in our state."""
+"""Official checkpoints of TIRG and ComposeAE: renaming rules for their keys."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def model_state(checkpoints: Sequence[Mapping[str, Any]]) -> Mapping[str, Tensor
     Raises:
         CIRError: If there is neither.
     """
-    found = entry(checkpoints, "model_state_dict")
-    if found is not None:
-        return found
+    state = entry(checkpoints, "model_state_dict")
+    if state is not None:
+        return state
     for checkpoint in checkpoints:
         if checkpoint and all(isinstance(value, Tensor) for value in checkpoint.values()):
             return checkpoint
@@ -45,15 +45,15 @@ def model_state(checkpoints: Sequence[Mapping[str, Any]]) -> Mapping[str, Tensor
 def renamed(
     checkpoints: Sequence[Mapping[str, Any]], rules: Rules, *, unused: Sequence[str] = ()
 ) -> dict[str, Tensor]:
-    """The official state under our names.
+    """The official state under our keys.
 
     Args:
-        checkpoints: As they were loaded.
-        rules: Which key goes where.
-        unused: Patterns of keys that have no place here.
+        checkpoints: As loaded.
+        rules: Patterns of official keys, and our keys.
+        unused: Patterns of keys without a counterpart.
 
     Raises:
-        CIRError: If a key is left over.
+        CIRError: If a key is unknown.
     """
     ledger = Ledger(model_state(checkpoints), "entry 'model_state_dict'")
     ledger.drop(*unused)
@@ -64,28 +64,28 @@ def renamed(
     return state
 
 
-def refuse_other_variant(
+def check_variant(
     checkpoints: Sequence[Mapping[str, Any]], variant: str, marks: Mapping[str, str]
 ) -> None:
-    """Nothing, unless the model's keys are those of another variant of the method.
+    """Check that the keys are not those of another variant of the method.
 
     Args:
-        checkpoints: As they were loaded.
+        checkpoints: As loaded.
         variant: The method's.
-        marks: Variant -> what begins keys that it alone has.
+        marks: Variant -> beginning of keys that only it has.
 
     Raises:
-        CIRError: If they are, with the option that fits, or the checkpoint holds no model.
+        CIRError: If they are, or if the checkpoint holds no model.
     """
     state = model_state(checkpoints)
-    found = [name for name, mark in marks.items() if any(key.startswith(mark) for key in state)]
-    if found and variant not in found:
+    fitting = [name for name, mark in marks.items() if any(key.startswith(mark) for key in state)]
+    if fitting and variant not in fitting:
         raise CIRError(
-            f"the checkpoint is of variant '{found[0]}', not '{variant}'; "
-            f"accepted: --set method.variant={found[0]}"
+            f"the checkpoint is of variant '{fitting[0]}', not '{variant}'; "
+            f"accepted: --set method.variant={fitting[0]}"
         )
 
 
-def own_state(method: Method, prefix: str) -> dict[str, Tensor]:
-    """What the method has under a prefix, for parts that official checkpoints do not hold."""
-    return {key: value for key, value in method.state_dict().items() if key.startswith(prefix)}
+def method_state(method: Method, *prefixes: str) -> dict[str, Tensor]:
+    """The method's own tensors under prefixes, where official checkpoints have none."""
+    return {key: value for key, value in method.state_dict().items() if key.startswith(prefixes)}

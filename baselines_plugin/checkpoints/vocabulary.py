@@ -1,6 +1,6 @@
-"""Vocabularies that official checkpoints need beside them: CoSMo's pickle, TIRG's training texts.
+"""Vocabularies for official checkpoints: CoSMo's pickle, TIRG's training texts.
 
-The pickle is read without importing or running what it names.
+The pickle is read without importing or calling the classes that it names.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from typing import Any
 from baselines_plugin.backbones.vocabulary import learn_words
 from cir_plugins import CIRError
 
-SPECIALS = 4  # padding, unknown, begin and end come before the words
+SPECIALS = 4  # ids of padding, unknown, begin and end
 _CLASS = ("language.vocabulary", "SimpleVocabulary")
-# Kinds of tables that may hold the counts; their contents are kept, their classes are not.
+# Dictionary classes that may hold the counts; read as plain dictionaries.
 _TABLES = frozenset(
     {("collections", "Counter"), ("collections", "OrderedDict"), ("collections", "defaultdict")}
 )
-# The default of a table, and the tokeniser that the vocabulary was filled with.
-_NAMED_ONLY = MappingProxyType({"builtins": frozenset({"int"}), "nltk": None, "language": None})
-# What a damaged or hostile pickle makes the machine raise.
+# The default of a dictionary, and the tokeniser of the vocabulary: names only, ignored.
+_IGNORED = MappingProxyType({"builtins": frozenset({"int"}), "nltk": None, "language": None})
+# Errors of a damaged or hostile pickle.
 _DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError)
 _DAMAGE_TOO = (AttributeError, OverflowError, MemoryError, RecursionError)
 
 
 class _Record:
-    """Stands in for an object of the pickle; holds its attributes and does nothing."""
+    """Stand-in for an object of the pickle, with its attributes."""
 
-    def __init__(self, *given: Any) -> None:
-        del given
+    def __init__(self, *arguments: Any) -> None:
+        del arguments
 
 
 class _Table(dict[Any, Any]):
-    """Stands in for a dictionary of the pickle."""
+    """Stand-in for a dictionary of the pickle."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*(part for part in given if isinstance(part, Mapping)))
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*(table for table in arguments if isinstance(table, Mapping)))
 
 
 class _Reader(pickle.Unpickler):
-    """Unpickles plain values; every class named comes out as a stand-in made for this file."""
+    """An unpickler of plain values, with stand-ins for every class."""
 
     def find_class(self, module: str, name: str) -> type:
         """A stand-in for a class of the accepted ones.
@@ -55,23 +55,23 @@ class _Reader(pickle.Unpickler):
         if (module, name) in _TABLES:
             return type("Table", (_Table,), {})
         package = module.partition(".")[0]
-        names = _NAMED_ONLY.get(package, frozenset())
+        names = _IGNORED.get(package, frozenset())
         if names is None or name in names:
-            return type("Named", (_Record,), {})
+            return type("Ignored", (_Record,), {})
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
 def read_words(path: Path) -> tuple[str, ...]:
     """The words of an official vocabulary pickle, by id from 4, without the four special tokens.
 
-    Nothing that the file names is imported or called; what it may name is the class
+    Nothing in the file is imported or called. Accepted are the class
     ``language.vocabulary.SimpleVocabulary``, dictionaries, and the tokeniser, which is ignored.
 
     Args:
         path: The pickle. As ``backbone.vocabulary`` its words fit a checkpoint trained with it.
 
     Raises:
-        CIRError: If the file is missing, damaged, names anything else, or is no such vocabulary.
+        CIRError: If the file is missing, damaged, has another class, or is no such vocabulary.
     """
     if not path.is_file():
         raise CIRError(f"vocabulary {path} does not exist")
@@ -80,7 +80,7 @@ def read_words(path: Path) -> tuple[str, ...]:
             content = _Reader(file).load()
     except pickle.UnpicklingError as error:
         raise CIRError(
-            f"vocabulary {path} is refused: {str(error).splitlines()[0]}\n"
+            f"vocabulary {path} is not read, since {str(error).splitlines()[0]}\n"
             f"accepted: a pickle of {'.'.join(_CLASS)} with plain values"
         ) from error
     except (*_DAMAGE, *_DAMAGE_TOO) as error:
@@ -89,7 +89,7 @@ def read_words(path: Path) -> tuple[str, ...]:
 
 
 def vocabulary_option(path: Path) -> dict[str, tuple[str, ...]]:
-    """The option of the backbone that a vocabulary pickle fills in, for ``official_files``.
+    """The backbone option ``vocabulary`` from a pickle, for ``official_files``.
 
     Raises:
         CIRError: As ``read_words``.
@@ -98,9 +98,9 @@ def vocabulary_option(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def words_of_texts(path: Path) -> dict[str, tuple[str, ...]]:
-    """The option of the backbone that TIRG's training texts fill in, for ``official_files``.
+    """The backbone option ``vocabulary`` from TIRG's training texts, for ``official_files``.
 
-    Its vocabulary is not stored: officially it is rebuilt from the texts that it was trained on.
+    Official checkpoints have no vocabulary: it is rebuilt from the training texts.
 
     Args:
         path: One text per line, UTF-8, in any order.

@@ -1,4 +1,4 @@
-"""Bi-BLIP4CIR: BLIP4CIR trained in both directions, told apart by tags in the text."""
+"""Bi-BLIP4CIR: BLIP4CIR trained in both directions, each marked by a tag in the text."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from baselines_plugin.checkpoints.blip_files import POSITIONS, fit_positions, take_blip
-from baselines_plugin.parts.combiner import Composer, Stage, TwoStages, make_composer, take_combiner
+from baselines_plugin.backbones.blip_files import POSITIONS, fit_positions, take_blip
+from baselines_plugin.checkpoints.combiner import combiner_state
+from baselines_plugin.parts.combiner import Composer, Stage, TwoStages, make_composer
 from cir_plugins import (
     Batch,
     CIRError,
@@ -39,19 +40,19 @@ def tag(caption: str, word: str) -> str:
 
 
 def tag_forward(caption: str) -> str:
-    """A raw caption that leads from the reference to the target."""
+    """A raw caption tagged for the direction from reference to target."""
     return tag(caption, "FORWARD")
 
 
 def tag_backward(caption: str) -> str:
-    """A raw caption that leads back from the target to the reference."""
+    """A raw caption tagged for the direction from target to reference."""
     return tag(caption, "BACKWARD")
 
 
 def reverse_scores(
     composer: Composer, text: Tensor, candidates: Tensor, reference: Tensor
 ) -> Tensor:
-    """Cosine (B, C) of each reference with every candidate composed with the row's backward text.
+    """Cosine (B, C) of each reference with every candidate composed with its backward text.
 
     Args:
         composer: Sum or Combiner.
@@ -62,10 +63,8 @@ def reverse_scores(
     Source: Liu et al., arXiv 2303.16604, and the official code: the negatives are the batch's
     targets with the same text, not other references.
     """
-    rows, columns = len(text), len(candidates)
-    pairs = composer(
-        candidates[None].expand(rows, columns, -1), text[:, None].expand(rows, columns, -1)
-    )  # (B, C, D)
+    shape = (len(text), len(candidates), -1)
+    pairs = composer(candidates[None].expand(shape), text[:, None].expand(shape))  # (B, C, D)
     return _row_products(unit(pairs), unit(reference))
 
 
@@ -74,8 +73,8 @@ def _row_products(pairs: Tensor, reference: Tensor) -> Tensor:
     return torch.einsum("bcd,bd->bc", pairs, reference)
 
 
-class BothWays(NamedTuple):
-    """What Bi-BLIP4CIR makes of a query.
+class QueryEmbeddings(NamedTuple):
+    """Embeddings of B queries for the forward and the backward loss.
 
     Attributes:
         query: (B, D) the composed query, of unit length.
@@ -94,30 +93,33 @@ def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> 
     The image encoder comes from BLIP's ``model_base.pth``, since the tuned files lack it.
 
     Raises:
-        CIRError: If an entry is missing or its keys are others.
+        CIRError: If an entry is missing or has other keys.
     """
     if not isinstance(method, BiBLIP4CIR):
-        raise ValueError(f"a BiBLIP4CIR is needed, not a {type(method).__name__}")
+        raise ValueError(f"the method must be a BiBLIP4CIR, not a {type(method).__name__}")
     what = "of tuned_blip_*.pt, the fine-tuned text encoder"
     text = Ledger(need_entry(checkpoints, "BLIPTextEncoder", what), "entry 'BLIPTextEncoder'")
     tuned = take_blip(text)
     text.finish()
     what = "of BLIP's model_base.pth, whose image encoder the tuned files lack"
     image = Ledger(need_entry(checkpoints, "model", what), "entry 'model'")
-    whole = take_blip(image)
+    original = take_blip(image)
     image.finish()
-    seen = {k: v for k, v in whole.items() if k.startswith(("vision_", "itm_head."))}
-    own = prefixed("itm_head.", method.backbone.model.itm_head.state_dict())
-    if POSITIONS in seen:
-        wanted = method.backbone.model.state_dict().get(POSITIONS)
-        count = seen[POSITIONS].shape[1] if wanted is None else wanted.shape[1]
-        seen[POSITIONS] = fit_positions(seen[POSITIONS], count)
-    if overlap := sorted(set(tuned) & set(seen)):
-        raise CIRError(f"entry 'BLIPTextEncoder' is none: it holds {', '.join(overlap[:5])}")
+    vision = {k: v for k, v in original.items() if k.startswith(("vision_", "itm_head."))}
+    head = prefixed("itm_head.", method.backbone.model.itm_head.state_dict())
+    if POSITIONS in vision:
+        table = method.backbone.model.state_dict().get(POSITIONS)
+        count = vision[POSITIONS].shape[1] if table is None else table.shape[1]
+        vision[POSITIONS] = fit_positions(vision[POSITIONS], count)
+    if overlap := sorted(set(tuned) & set(vision)):
+        raise CIRError(
+            f"entry 'BLIPTextEncoder' holds keys of the image encoder: {', '.join(overlap[:5])}; "
+            "accepted: tuned_blip_*.pt, which has the text encoder alone"
+        )
     return {
         "log_temperature": method.log_temperature.detach(),
-        **prefixed("backbone.model.", {**own, **seen, **tuned}),
-        **prefixed("composer.", take_combiner(checkpoints, method.composer)),
+        **prefixed("backbone.model.", {**head, **vision, **tuned}),
+        **prefixed("composer.", combiner_state(checkpoints, method.composer)),
     }
 
 
@@ -125,8 +127,8 @@ class BiBLIP4CIR(TwoStages):
     """BLIP4CIR (sum, then Combiner, on BLIP's text encoder) with a loss in the reverse direction.
 
     loss = CE(forward) + w CE(backward), on 100 times the cosine. Forward: the query of reference
-    and forward text among the targets. Backward: each target composed with the backward text,
-    scored against the one true reference. The text encoder learns in stage 1 only.
+    and forward text against the targets. Backward: each target composed with the backward text,
+    scored against the query's reference. The text encoder learns in stage 1 only.
 
     Args:
         components: The ``blip`` backbone, loss and sampler.
@@ -144,10 +146,10 @@ class BiBLIP4CIR(TwoStages):
         temperature: Temperature; 1/100 of the official code.
         learn_temperature: Whether it is trained; officially not.
 
-    Source: Liu, Sun, Hong, Teney, Gould, WACV 2024, arXiv 2303.16604; quirks of the official code
-    are kept: tags at every "and", the cosine that rises again after epoch 10, and ``symmetric``.
-    Differs: a target that several rows of a batch share is one column; both stages have one batch
-    size (officially 128, then 512) and stage 2 goes on from the last epoch of stage 1.
+    Source: Liu, Sun, Hong, Teney, Gould, WACV 2024, arXiv 2303.16604. Quirks of the official code
+    remain: tags at every "and", the cosine that rises again after epoch 10, and ``symmetric``.
+    Differs: a target that several queries of a batch share is one column. Both stages have one
+    batch size (officially 128, then 512). Stage 2 continues from the last epoch of stage 1.
     """
 
     recipe = Recipe(
@@ -208,44 +210,46 @@ class BiBLIP4CIR(TwoStages):
         """Composed queries (B, D) of unit length."""
         return unit(self.composer(self._image(features), self._text(tokens)))
 
-    def embed_queries(self, features: Features, batch: Batch) -> BothWays:
-        """The composed queries of B rows, and what their way back needs."""
+    def embed_queries(self, features: Features, batch: Batch) -> QueryEmbeddings:
+        """Composed queries, and the inputs of the backward loss."""
         reference = self._image(features)
         query = unit(self.composer(reference, self._text(batch.tokens)))
         text = self._text(batch.text_variants["backward"]) if self._backward_weight else reference
-        return BothWays(query, text, reference)
+        return QueryEmbeddings(query, text, reference)
 
     def embed_targets(self, features: Features) -> Tensor:
         """Raw image features (C, D) of the candidates."""
         return self._image(features)
 
     def loss_terms_from(
-        self, queries: BothWays, targets: Tensor, batch: Batch
+        self, queries: QueryEmbeddings, targets: Tensor, batch: Batch
     ) -> dict[str, Tensor]:
         """``forward``, and ``backward`` times its weight where that is not 0."""
-        terms = {"forward": self._priced(self.similarity(queries.query, unit(targets)), batch)}
+        terms = {
+            "forward": self._direction_loss(self.similarity(queries.query, unit(targets)), batch)
+        }
         weight = self._backward_weight
         if weight:
-            entering = self.entering(targets)
-            scores = reverse_scores(self.composer, queries.text, entering, queries.reference)
-            terms["backward"] = weight * self._priced(scores, batch)
+            images = self.reverse_inputs(targets)
+            scores = reverse_scores(self.composer, queries.text, images, queries.reference)
+            terms["backward"] = weight * self._direction_loss(scores, batch)
         return terms
 
     @property
     def _backward_weight(self) -> float:
         return self.combiner_weight if self.composer.combines else self.sum_weight
 
-    def entering(self, target: Tensor) -> Tensor:
-        """Raw target features (C, D) as they enter the reverse composition."""
+    def reverse_inputs(self, target: Tensor) -> Tensor:
+        """Image features (C, D) of the reverse composition, from raw target features."""
         raw = self.symmetric or self.composer.combines
         return target if raw else unit(target)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Text encoder at ``lr`` by the schedule; projection and Combiner at rates of their own."""
+        """Text encoder at ``lr`` with the schedule; projection and Combiner at constant rates."""
         combiner = list(self.composer.parameters())
         projection = list(self.backbone.model.text_proj.parameters())
-        own = {id(parameter) for parameter in (*combiner, *projection)}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
+        ids = {id(parameter) for parameter in (*combiner, *projection)}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in ids]
         groups = [{"params": combiner, "lr": self.combiner_lr, "weight_decay": 0.0}]
         groups[0]["constant_rate"] = True
         if self.composer.stage == "combiner":
@@ -263,5 +267,5 @@ class BiBLIP4CIR(TwoStages):
             raw: Tensor = self.backbone.raw_text(tokens)
             return raw
 
-    def _priced(self, scores: Tensor, batch: Batch) -> Tensor:
+    def _direction_loss(self, scores: Tensor, batch: Batch) -> Tensor:
         return self.reduce_loss(self.loss, scores, batch.target, self.negatives(scores, batch))

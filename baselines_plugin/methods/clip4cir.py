@@ -7,13 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from baselines_plugin.parts.combiner import (
-    Stage,
-    TwoStages,
-    make_composer,
-    raw_image,
-    take_combiner,
-)
+from baselines_plugin.checkpoints.combiner import combiner_state
+from baselines_plugin.parts.combiner import Stage, TwoStages, make_composer, raw_image
 from cir_plugins import (
     Batch,
     Component,
@@ -40,10 +35,10 @@ def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> 
     """State of a ``CLIP4Cir`` from ``tuned_clip_*.pt`` and ``combiner*.pt``, in any order.
 
     Raises:
-        CIRError: If an entry is missing or its keys are others.
+        CIRError: If an entry is missing or has other keys.
     """
     if not isinstance(method, CLIP4Cir):
-        raise ValueError(f"a CLIP4Cir is needed, not a {type(method).__name__}")
+        raise ValueError(f"the method must be a CLIP4Cir, not a {type(method).__name__}")
     what = "of tuned_clip_*.pt, the fine-tuned CLIP"
     ledger = Ledger(need_entry(checkpoints, "CLIP", what), "entry 'CLIP'")
     ledger.drop("input_resolution|context_length|vocab_size")  # numbers in OpenAI's own files
@@ -54,7 +49,7 @@ def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> 
     return {
         "log_temperature": method.log_temperature.detach(),
         **prefixed("backbone.model.", clip),
-        **prefixed("composer.", take_combiner(checkpoints, method.composer)),
+        **prefixed("composer.", combiner_state(checkpoints, method.composer)),
     }
 
 
@@ -66,7 +61,7 @@ class CLIP4Cir(TwoStages):
     Args:
         components: Backbone with raw embeddings, loss and sampler.
         stage: ``both`` in one run, ``sum`` (stage 1 alone) or ``combiner`` (stage 2 alone, on the
-            backbone as it loads).
+            backbone as loaded).
         sum_epochs: Epochs of stage 1 where there are both.
         projection: Width of the Combiner's projections; 0 for four times the embedding.
         hidden: Width of its hidden layers; 0 for eight times the embedding.
@@ -78,8 +73,8 @@ class CLIP4Cir(TwoStages):
         learn_temperature: Whether it is trained; officially not.
 
     Source: Baldrati, Bertini, Uricchio, Del Bimbo, TOMM 2023, arXiv 2308.11485.
-    Differs: a target that several rows of a batch share is one column here, not a negative of
-    itself; both stages have one batch size (officially 128, then 4096) and stage 2 goes on from
+    Differs: a target that several queries of a batch share is one column here, not a negative of
+    itself; both stages have one batch size (officially 128, then 4096), and stage 2 continues from
     the last epoch of stage 1, not from its best.
     """
 
@@ -136,8 +131,8 @@ class CLIP4Cir(TwoStages):
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """The backbone at ``lr``, the Combiner at its own rate without decay."""
         combiner = list(self.composer.parameters())
-        own = {id(parameter) for parameter in combiner}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
+        ids = {id(parameter) for parameter in combiner}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in ids]
         fixed = {"constant_rate": True, "weight_decay": 0.0, "eps": 1e-8}
         tuned = [] if self.composer.stage == "combiner" else rest
         return [

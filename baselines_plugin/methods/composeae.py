@@ -1,4 +1,4 @@
-"""ComposeAE: the text turns the reference's features in a complex space, decoders undo the turn.
+"""ComposeAE: reference features rotated by the text in a complex space, with two decoders.
 
 Source: Anwaar, Labintcev, Kleinsteuber, Compositional Learning of Image-Text Query for Image
 Retrieval, WACV 2021, arXiv 2006.11149, section 3.
@@ -16,8 +16,8 @@ from torch import Tensor
 from baselines_plugin.checkpoints.tirg import (
     IMAGE_RULES,
     Rules,
-    own_state,
-    refuse_other_variant,
+    check_variant,
+    method_state,
     renamed,
 )
 from baselines_plugin.parts.rotation import Composer, two_layers
@@ -55,19 +55,17 @@ RULES: Rules = (
 _MARKS = MappingProxyType({"complex": "encoderLinear.0.", "real": "encoderWithConv.1.conv1."})
 
 
-def from_official(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> dict[str, Tensor]:
-    """ComposeAE's state from a released checkpoint, BERT's from the method.
+def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> dict[str, Tensor]:
+    """The state of ``ComposeAE`` from a released checkpoint, BERT's from the method.
 
-    The LSTM that official checkpoints hold is not used by ComposeAE and left out; BERT is frozen
-    and not in them.
+    ComposeAE does not use the LSTM of official checkpoints. BERT is frozen and not in them.
 
     Raises:
-        CIRError: If the checkpoint holds no model, or a key that has no place, or is of the other
-            variant.
+        CIRError: If the checkpoint holds no model, an unknown key, or the other variant.
     """
-    refuse_other_variant(checkpoints, str(method.variant), _MARKS)
+    check_variant(checkpoints, str(method.variant), _MARKS)
     state = renamed(checkpoints, (*IMAGE_RULES, *RULES), unused=(r"text_model\..+",))
-    return {**own_state(method, "backbone.text."), **state}
+    return {**method_state(method, "backbone.text."), **state}
 
 
 # 100,000 steps of 32 of FashionIQ's 18,000 triplets, a tenth of the rate every 8,000 steps.
@@ -92,12 +90,12 @@ class ComposeAE(ScaledCosine):
         variant: ``complex``, or ``real`` for RealSpaceConcatAE, which has no symmetric pass.
         image_weight: Weight of the decoder of the reference's vector.
         text_weight: Weight of the decoder of the text's vector.
-        rotation_weight: Weight of the symmetric pass: the target, turned back, must find the
+        rotation_weight: Weight of the symmetric pass: the target, rotated back, must retrieve the
             reference. Left out in batches with one reference only.
         channels: Channels of the convolution.
-        pool: Places it is pooled to; 0 to make it as wide as the linear branch's input.
+        pool: Positions after pooling; 0 to make it as wide as the linear branch's input.
         dropout: In the rotations, before their ReLU as in the official code, in [0, 1).
-        objective: As for ``ScaledCosine``: the loss part, or ``soft_triplet`` (MIT-States).
+        objective: As for ``ScaledCosine``; officially ``soft_triplet`` on MIT-States.
         gradient: Of soft triplets.
         per_anchor: Soft triplets drawn per query and target.
         trunk_rate: Learning rate of the ResNet below its head, as a share of the others'.
@@ -115,7 +113,7 @@ class ComposeAE(ScaledCosine):
         schedule=FASHION200K_SCHEDULE,
         datasets={"fashioniq": _FASHIONIQ},
     )
-    official: ClassVar[Official] = staticmethod(from_official)
+    official: ClassVar[Official] = staticmethod(official_state)
 
     def __init__(
         self,
@@ -158,36 +156,36 @@ class ComposeAE(ScaledCosine):
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """``loss``, ``decode_image``, ``decode_text`` and ``rotation``, weighted."""
         weights = {"loss": 1.0, "rotation": self.rotation_weight, **self.decode_weights}
-        return {name: weights[name] * cost for name, cost in self.costs(batch).items()}
+        return {name: weights[name] * term for name, term in self.unweighted_terms(batch).items()}
 
-    def costs(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms without their weights; those of weight 0 are left out."""
+    def unweighted_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Loss terms by name before weighting; terms of weight 0 are left out."""
         features = self.features(batch)
         image = self.backbone.project(select(features, batch.reference))
         text = self.backbone.describe(batch.tokens)
         targets = self.backbone.project(select(features, batch.candidates))
         composed = self.composer(image, text).out
-        costs = {"loss": self.batch_cost(composed, targets, batch)}
+        terms = {"loss": self.batch_loss(composed, targets, batch)}
         # The official code lets the gradient into the image encoder here, too.
         if self.decode_weights["decode_image"]:
-            costs["decode_image"] = (self.image_decoder(composed) - image).square().mean()
+            terms["decode_image"] = (self.image_decoder(composed) - image).square().mean()
         if self.decode_weights["decode_text"]:
-            costs["decode_text"] = (self.text_decoder(composed) - text).square().mean()
+            terms["decode_text"] = (self.text_decoder(composed) - text).square().mean()
         if self.rotation_weight:
-            costs.update(self._rotation(image, text, targets[batch.target], batch.reference))
-        return costs
+            terms.update(self._rotation(image, text, targets[batch.target], batch.reference))
+        return terms
 
     def _rotation(
         self, image: Tensor, text: Tensor, target: Tensor, reference: Tensor
     ) -> dict[str, Tensor]:
-        """The cost of finding each reference from its target, turned the other way."""
+        """The retrieval loss of each reference from its target, rotated the other way."""
         back = self.composer(target, text, sign=-1).out
         with torch.no_grad():
-            # Nothing is asked of them here; official running statistics see this pass, too.
+            # Their outputs are unused; official running statistics include this pass, too.
             self.image_decoder(back), self.text_decoder(back)
-        own = torch.arange(len(image), device=image.device)
+        columns = torch.arange(len(image), device=image.device)
         same = reference[:, None] == reference[None]
-        negatives = self.sampler((unit(back) @ unit(image).T).detach(), own, same)
+        negatives = self.sampler((unit(back) @ unit(image).T).detach(), columns, same)
         if not bool(negatives.any()):
             return {}
-        return {"rotation": self.cost(back, image, own, negatives)}
+        return {"rotation": self.objective_loss(back, image, columns, negatives)}

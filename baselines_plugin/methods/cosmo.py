@@ -1,4 +1,4 @@
-"""CoSMo: the content, then the style of a reference's feature map changed by the text.
+"""CoSMo: a reference's feature map changed by the text, first in content, then in style.
 
 An independent implementation from the paper; no weights were published.
 """
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from baselines_plugin.backbones.resnet import refuse_levels
+from baselines_plugin.backbones.resnet import check_levels
 from baselines_plugin.checkpoints.cosmo import SHARED, finish, read_entries, shared_state
 from baselines_plugin.checkpoints.vocabulary import vocabulary_option
 from baselines_plugin.parts.compositor import Compositor
@@ -59,7 +59,7 @@ class CoSMo(Method):
 
     Source: Lee, Kim, Han, CoSMo, CVPR 2021, section 3; settings of the authors' repository.
     Differs: an independent implementation from the paper. Equal targets of a batch share a column;
-    the official code takes row i's target alone as right.
+    the official code takes row i's target as the only positive.
     The official configuration trains one model per category (``--set data.categories=["dress"]``).
     """
 
@@ -106,8 +106,8 @@ class CoSMo(Method):
 
     @staticmethod
     def check_compatibility(plan: Plan) -> str:
-        """Why the plan's parts cannot work together, or nothing."""
-        return refuse_levels(plan, "last")
+        """Reason why the plan's components cannot work together; "" where they can."""
+        return check_levels(plan, "last")
 
     def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed queries (B, D) of unit length."""

@@ -1,4 +1,4 @@
-"""CoVR and CoVR-2: composed queries learned against targets of the model before training."""
+"""CoVR and CoVR-2: composed queries trained towards target embeddings of the initial model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from baselines_plugin.checkpoints.covr import official_covr, official_covr2
-from baselines_plugin.parts.untuned import Untuned, best_pair, mean_score
+from baselines_plugin.parts.frozen_qformer import FrozenQFormer
+from baselines_plugin.parts.token_scores import best_pair, mean_score
 from cir_plugins import (
     TEMPERATURE,
     Batch,
@@ -51,24 +52,24 @@ _FASHIONIQ = {
 }
 
 
-def refuse_tuned_targets(plan: Plan) -> str:
-    """Why a plan whose targets would move cannot be, or ""."""
+def check_frozen_vision(plan: Plan) -> str:
+    """Reason why a plan would change the targets during training; "" where it would not."""
     if plan.backbone.options.get("vision") != "trained":
         return ""
     return (
-        "its targets are those of the model before training, which a tuned tower would change; "
+        "the targets are embeddings of the initial model, and a tuned tower would change them; "
         "accepted: backbone.vision=frozen"
     )
 
 
 class CoVR(Method):
-    """BLIP's text encoder, looking at the reference, is tuned towards the images' own embeddings.
+    """BLIP's text encoder with the reference as context, tuned towards target image embeddings.
 
     Query: the projected state of the text's first token, which [ENC] replaces. Target: the
     projected [CLS] of the ViT. Only the text encoder and its projection learn.
 
     Args:
-        components: A backbone whose texts look at images, loss and sampler.
+        components: A backbone with grounded text, loss and sampler.
         temperature: Temperature of the loss.
         learn_temperature: Whether it is trained; it is fixed in the paper.
 
@@ -109,7 +110,7 @@ class CoVR(Method):
         "backbone.weights": "random",
         "backbone.image_size": 0,
     }
-    refuses = staticmethod(refuse_tuned_targets)
+    check_compatibility = staticmethod(check_frozen_vision)
 
     def __init__(
         self,
@@ -132,21 +133,21 @@ class CoVR(Method):
 
 
 class CoVR2(Method):
-    """BLIP-2's query tokens, fused with the text, are tuned towards tokens of the un-tuned model.
+    """BLIP-2's query tokens, fused with the text, tuned towards tokens of the initial model.
 
     Queries and targets are T tokens of unit length each; their score is the dot product of the
     two means, which are not normalised again. Learned are the Q-Former without its word
     embeddings, the query tokens and the text projection.
 
     Args:
-        components: A ``blip2`` backbone with a frozen tower, loss and sampler. What makes the targets
-            is copied from it as it is when the method is built.
-        score: What ranks in evaluation. ``mean``: the training score; ``max``: the best of all
-            pairs of a query token and a target token, as the released CIRR evaluation has it.
+        components: A ``blip2`` backbone with a frozen tower, loss and sampler. The Q-Former that
+            encodes targets is a copy of the backbone's, made when the method is built.
+        score: Ranking score of evaluation. ``mean``: the training score; ``max``: the best of all
+            pairs of a query token and a target token, as in the released CIRR evaluation.
         image_weight: Weight of the loss towards target images.
-        caption_weight: Weight of the loss towards captions of the targets, which the batch must
-            bring as tokens ``text_variants["target_caption"]``; pre-training on WebVid-CoVR and CC-CoIR
-            has 0.5 and 0.5. 0 to leave it out.
+        caption_weight: Weight of the loss towards captions of the targets, 0 to leave it out. The
+            batch needs tokens ``text_variants["target_caption"]``. Pre-training on WebVid-CoVR and
+            CC-CoIR has 0.5 and 0.5.
         temperature: Temperature of the loss.
         learn_temperature: Whether it is trained; it is fixed in the paper.
 
@@ -197,17 +198,17 @@ class CoVR2(Method):
         self.score = score
         self.image_weight, self.caption_weight = image_weight, caption_weight
         model = self.backbone.model
-        self.untuned = Untuned(model)
+        self.untuned = FrozenQFormer(model)
         model.vision_projection.requires_grad_(False)
         model.vision_model.post_layernorm.requires_grad_(False)
         model.embeddings.word_embeddings.requires_grad_(False)
 
     @staticmethod
     def check_compatibility(plan: Plan) -> str:
-        """Why a plan cannot be, or ""."""
+        """Reason why the plan cannot be trained; "" where it can."""
         if plan.method.options["caption_weight"]:
-            return "no reader gives captions of targets; accepted: method.caption_weight=0"
-        return refuse_tuned_targets(plan)
+            return "no reader has captions of targets; accepted: method.caption_weight=0"
+        return check_frozen_vision(plan)
 
     def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Query tokens (B, T, D), each of unit length."""
@@ -216,12 +217,12 @@ class CoVR2(Method):
 
     @torch.no_grad()
     def encode_gallery(self, features: Features) -> Tensor:
-        """Tokens (C, T, D) of the un-tuned model, each of unit length, without gradient."""
-        states = self.untuned.image_states(self.backbone.seen(features))
+        """Tokens (C, T, D) of the initial model, each of unit length, without gradient."""
+        states = self.untuned.image_states(self.backbone.normed(features))
         return unit(self.backbone.model.vision_projection(states))
 
     def similarity(self, query: Tensor, target: Tensor) -> Tensor:
-        """Scores (B, C) in [-1, 1], as ``score`` says in evaluation and by means in training."""
+        """Scores (B, C) in [-1, 1]: of ``score`` in evaluation, of the means in training."""
         if self.training or self.score == "mean":
             return mean_score(query, target)
         return best_pair(query, target)
@@ -232,24 +233,24 @@ class CoVR2(Method):
         """``image`` and ``caption``, weighted; those of weight 0 are left out.
 
         Raises:
-            ValueError: If captions of the targets are wanted and the batch brings none.
+            ValueError: If ``caption_weight`` is above 0 and the batch has no target captions.
         """
         scores = mean_score(queries, targets)
         negatives = self.negatives(scores, batch)
         terms = {}
         if self.image_weight:
-            cost = self.reduce_loss(self.loss, scores, batch.target, negatives)
-            terms["image"] = self.image_weight * cost
+            value = self.reduce_loss(self.loss, scores, batch.target, negatives)
+            terms["image"] = self.image_weight * value
         if self.caption_weight:
-            terms["caption"] = self.caption_weight * self._caption_cost(queries, batch, negatives)
+            terms["caption"] = self.caption_weight * self._caption_loss(queries, batch, negatives)
         return terms
 
-    def _caption_cost(self, query: Tensor, batch: Batch, negatives: Tensor) -> Tensor:
-        """Price of the queries against the captions of the batch's targets, one per query."""
+    def _caption_loss(self, query: Tensor, batch: Batch, negatives: Tensor) -> Tensor:
+        """Loss of the queries against the captions of the batch's targets, a scalar."""
         if CAPTIONS not in batch.text_variants:
-            raise ValueError(f"the batch brings no tokens '{CAPTIONS}' of the targets' captions")
+            raise ValueError(f"the batch has no text variant '{CAPTIONS}', the targets' captions")
         with torch.no_grad():
             captions = self.untuned.text(batch.text_variants[CAPTIONS])
         scores = query.mean(dim=1) @ captions.T  # (B, B)
-        place = torch.arange(len(query), device=scores.device)
-        return self.reduce_loss(self.loss, scores, place, negatives[:, batch.target])
+        columns = torch.arange(len(query), device=scores.device)
+        return self.reduce_loss(self.loss, scores, columns, negatives[:, batch.target])

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from baselines_plugin.backbones.resnet import refuse_levels
+from baselines_plugin.backbones.resnet import check_levels
 from baselines_plugin.checkpoints.cosmo import SHARED, finish, read_entries, shared_state
 from baselines_plugin.parts.compositor import Compositor
 from baselines_plugin.parts.uncertainty import Noised, epoch_weight, noised, under_uncertainty
@@ -46,14 +46,14 @@ def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> 
 
 
 class MGUR(Method):
-    """CoSMo's composition, priced against plain targets and against noised ones.
+    """CoSMo's composition with a loss on plain targets and one on noised targets.
 
     Terms at 0-based epoch e of E, with gamma = exp(-gamma_scale · e / E):
-    ``uncertainty`` = gamma · ½ (exp(-S) · cost(query, noised target) + S), S the deviation over
-    all entries of the noised targets, and ``info`` = (1 - gamma) · cost(query, target). The first
-    epoch has the uncertain term alone, and it never leaves. S is about 1 throughout, and noised
-    targets are about √D long, so that the uncertain term has logits several times larger than the
-    16 · cosine of the other: so the official code.
+    ``uncertainty`` = gamma · ½ (exp(-S) · loss(query, noised target) + S), S the deviation over
+    all entries of the noised targets, and ``info`` = (1 - gamma) · loss(query, target). The first
+    epoch has the uncertain term alone, and its weight never reaches 0. As in the official code,
+    S is about 1 throughout and noised targets are about √D long: the uncertain term has logits
+    several times larger than the 16 · cosine of the other.
 
     Args:
         components: Backbone with a feature map and text features, loss and sampler.
@@ -67,8 +67,8 @@ class MGUR(Method):
 
     Source: Chen et al., ICLR 2024, arXiv 2211.07394; settings and numbers of the authors' code.
     Differs: equal targets of a batch share a column, one noised vector each; the official code
-    takes row i's target alone as right. Caption pairs come from
-    the annotations, not from pair files in which an empty caption shifts all that follow.
+    takes row i's target as the only positive. Caption pairs come from the annotations, not from
+    pair files in which an empty caption shifts all later lines.
     """
 
     recipe = Recipe(
@@ -137,13 +137,13 @@ class MGUR(Method):
 
     @staticmethod
     def check_compatibility(plan: Plan) -> str:
-        """Why the plan's parts cannot work together, or nothing."""
+        """Reason why the plan's components cannot work together; "" where they can."""
         if not getattr(plan.loss.factory, "scaled", True):
             return (
-                f"loss '{plan.loss.name}' wants cosines, and noised targets have none; accepted: "
-                "a loss on scores over the temperature, such as 'info_nce'"
+                f"loss '{plan.loss.name}' works on cosines, and noised targets have none; "
+                "accepted: a loss on scores over the temperature, such as 'info_nce'"
             )
-        return refuse_levels(plan, "last")
+        return check_levels(plan, "last")
 
     def encode_query(self, features: Features, tokens: Tokens) -> Tensor:
         """Composed queries (B, D) of unit length."""
@@ -156,8 +156,8 @@ class MGUR(Method):
         """``uncertainty`` and ``info``, weighted by the epoch.
 
         Args:
-            batch: What to price.
-            noise: Standard normal numbers (C, D) for factors and offsets; drawn unless given.
+            batch: A training batch.
+            noise: Standard normal numbers (C, D) for factors and offsets; drawn by default.
         """
         features = self.features(batch)
         query = self.encode_query(select(features, batch.reference), batch.tokens)
@@ -165,11 +165,11 @@ class MGUR(Method):
         scores = self.similarity(query, target)
         negatives = self.negatives(scores, batch)
         blurred = self.blur(target, noise)
-        doubted = self.doubted_scores(query, blurred)
-        doubt = self.reduce_loss(self.loss, doubted, batch.target, negatives)
+        noised_scores = self.noised_scores(query, blurred)
+        uncertain = self.reduce_loss(self.loss, noised_scores, batch.target, negatives)
         plain = self.reduce_loss(self.loss, scores, batch.target, negatives)
         return {
-            "uncertainty": self.gamma * under_uncertainty(doubt, blurred.spread),
+            "uncertainty": self.gamma * under_uncertainty(uncertain, blurred.spread),
             "info": (1 - self.gamma) * plain,
         }
 
@@ -182,15 +182,15 @@ class MGUR(Method):
             noise=noise,
         )
 
-    def doubted_scores(self, query: Tensor, blurred: Noised) -> Tensor:
-        """Scores (B, C) of unit queries and noised targets, in the unit of cosines.
+    def noised_scores(self, query: Tensor, blurred: Noised) -> Tensor:
+        """Scores (B, C) of unit queries and noised targets, on the scale of cosines.
 
         Over the temperature they are the dot products of the published lengths.
         """
         return query.float() @ (blurred.out / self.norm_scale).T
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
-        """Take the epoch's weight of the uncertain term."""
+        """Set the weight of the uncertain term for the epoch."""
         self.gamma = epoch_weight(epoch, epochs, self.gamma_scale)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""QuRe: one negative per query, drawn from between two steep drops of the scores.
+"""QuRe: one mined negative per query, from between two large gaps of the sorted scores.
 
 An independent implementation from the paper; no code of its repository, which has no licence.
 """
@@ -49,7 +49,7 @@ def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> 
 
 
 class QuRe(Method):
-    """The normalised mean of the projected query tokens, against one mined negative.
+    """QuRe: the normalised mean of the projected query tokens, against one mined negative.
 
     Args:
         components: A backbone with query tokens, loss and sampler.
@@ -58,10 +58,10 @@ class QuRe(Method):
 
     Source: Kwak, Inhar, Yun, Lee, QuRe, ICML 2025, arXiv 2507.12416. Negatives are random until
     epoch E // 6 (of E), and from there on drawn with replacement across epochs from a set that is
-    defined anew every E // 6 epochs.
-    Differs: where no pair of drops qualifies (see ``two_drops``); within a definition negatives
-    are drawn without replacement, which the paper describes and the released code, by losing its
-    history in every epoch, does not do.
+    computed again every E // 6 epochs.
+    Differs: where no pair of gaps qualifies (see ``two_drops``). Between two computations of the
+    set, negatives are drawn without replacement, as in the paper; the released code loses its
+    history in every epoch.
     """
 
     recipe = Recipe(
@@ -101,13 +101,13 @@ class QuRe(Method):
         learn_temperature: bool = True,
     ) -> None:
         super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)
-        # The official parameter is the temperature itself, which decays and steps as such.
+        # The official parameter is the temperature itself, not its logarithm.
         del self.log_temperature
         self.temp = nn.Parameter(torch.tensor(temperature), requires_grad=learn_temperature)
 
     @property
     def temperature(self) -> Tensor:
-        """The temperature, a scalar; nothing keeps it above 0."""
+        """The temperature, a scalar, not bounded below by 0."""
         return self.temp
 
     def encode_query(self, features: Features, tokens: Tokens) -> Tensor:

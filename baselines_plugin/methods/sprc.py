@@ -1,4 +1,4 @@
-"""SPRC: a reference image becomes a sentence-level prompt that is read together with the text.
+"""SPRC: the reference image as a sentence-level prompt before the text.
 
 An independent implementation from the paper; no code of its repository, which has no licence.
 """
@@ -40,10 +40,10 @@ def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> 
     Raises:
         CIRError: If the entry or a key is missing, or a key is left over.
     """
-    found = entry(checkpoints, ENTRY)
-    if found is None:
+    tensors = entry(checkpoints, ENTRY)
+    if tensors is None:
         raise CIRError(f"no SPRC checkpoint: it has no entry '{ENTRY}'")
-    ledger = Ledger(found, f"entry '{ENTRY}'")
+    ledger = Ledger(tensors, f"entry '{ENTRY}'")
     state = blip2_state(ledger, "backbone.model.")
     for key in ("temp", "prompt_tokens"):
         value = ledger.take(key)
@@ -53,12 +53,12 @@ def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> 
     return state
 
 
-class Read(NamedTuple):
-    """What SPRC reads of a query.
+class QueryEmbeddings(NamedTuple):
+    """Embeddings of B queries for the three loss terms.
 
     Attributes:
         query: (B, D) the composed query, of unit length.
-        text: (B, D) the query of the text alone, of unit length; ``query`` where it has no weight.
+        text: (B, D) the text-only query, of unit length; ``query`` where its term has weight 0.
         prompt: (B, H) the mean of the prompt's states.
     """
 
@@ -68,11 +68,11 @@ class Read(NamedTuple):
 
 
 class SPRC(Method):
-    """The reference's query tokens, fused with the text, as a prompt before the text.
+    """SPRC: the reference's query tokens, fused with the text, as a prompt before the text.
 
     Two passes of the Q-Former: the first, over query tokens, text and image, gives the prompt P
     (its states at the query tokens); the second, over [P; text] without an image, gives the query,
-    the projected [CLS]. Every place of the second takes the text feed-forward layers.
+    the projected [CLS]. Every position of the second goes through the text feed-forward layers.
 
     Terms: ``contrast``, the loss of the queries; ``text``, ``text_weight`` times the same loss of
     queries from learned prompts and the text alone, with the negatives of the first; ``align``,
@@ -89,7 +89,7 @@ class SPRC(Method):
     Source: Bai et al., Sentence-level Prompts Benefit Composed Image Retrieval, ICLR 2024, arXiv
     2310.05473. The paper aligns P with a prompt optimised for each sample; the released code, and
     so this class, with one learned prompt for all. Weights: 0.4 and 0.4 on CIRR; the released
-    FashionIQ loop uses 1 and 1 whatever it is told.
+    FashionIQ loop always uses 1 and 1.
     Differs: targets that a batch holds twice are one column; there the second copy is a negative.
     """
 
@@ -170,45 +170,47 @@ class SPRC(Method):
         words = embeddings.word_embeddings(tokens["ids"])
         prompt = self.prompt_tokens.expand(len(words), -1, -1)
         sequence = torch.cat([words[:, :1], prompt, words[:, 1:]], dim=1)
-        # Here every place has a position, the prompts too; in the other passes text alone has.
-        places = torch.arange(sequence.shape[1], device=sequence.device)
-        return self._states(sequence + embeddings.position_embeddings(places), prompt, tokens)
+        # Prompts have position embeddings here; in the other passes the text alone has.
+        positions = torch.arange(sequence.shape[1], device=sequence.device)
+        return self._states(sequence + embeddings.position_embeddings(positions), prompt, tokens)
 
     def read_text(self, tokens: Tokens) -> Tensor:
         """Text-only queries (B, D) of unit length."""
         return unit(self.backbone.project_text(self.text_only_states(tokens)[:, 0]))
 
     def _states(self, embedded: Tensor, prompt: Tensor, tokens: Tokens) -> Tensor:
-        # The first text token is never padding, so that the mask serves both orders.
-        seen = tokens["mask"].new_ones(prompt.shape[:2])
+        # The first text token is never padding, so one mask fits both orders.
+        ones = tokens["mask"].new_ones(prompt.shape[:2])
         hidden: Tensor = self.backbone.model.qformer(
             query_embeds=embedded,
             query_length=0,
-            attention_mask=torch.cat([seen, tokens["mask"]], dim=1),
+            attention_mask=torch.cat([ones, tokens["mask"]], dim=1),
         ).last_hidden_state
         return hidden
 
-    def embed_queries(self, features: Features, batch: Batch) -> Read:
-        """The three readings of B queries."""
+    def embed_queries(self, features: Features, batch: Batch) -> QueryEmbeddings:
+        """Embeddings of B queries for the three loss terms."""
         fused: Fused = self.backbone.fuse(features, batch.tokens)
         query = self.read_prompt(fused.tokens, batch.tokens)
         text = self.read_text(batch.tokens) if self.text_weight else query
-        return Read(query, text, fused.tokens.mean(dim=1))
+        return QueryEmbeddings(query, text, fused.tokens.mean(dim=1))
 
-    def loss_terms_from(self, queries: Read, targets: Features, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms_from(
+        self, queries: QueryEmbeddings, targets: Features, batch: Batch
+    ) -> dict[str, Tensor]:
         """``contrast``, ``text`` and ``align``, weighted; those of weight 0 are left out."""
         scores = self.similarity(queries.query, targets)
         negatives = self.negatives(scores, batch)
         terms = {"contrast": self.reduce_loss(self.loss, scores, batch.target, negatives)}
         if self.text_weight:
             alone = self.similarity(queries.text, targets)
-            cost = self.reduce_loss(self.loss, alone, batch.target, negatives)
-            terms["text"] = self.text_weight * cost
+            value = self.reduce_loss(self.loss, alone, batch.target, negatives)
+            terms["text"] = self.text_weight * value
         if self.align_weight:
             terms["align"] = self.align_weight * self.alignment(queries.prompt)
         return terms
 
     def alignment(self, prompt: Tensor) -> Tensor:
         """Mean squared difference of mean prompts (B, H) and the mean learned prompt, a scalar."""
-        wanted = self.prompt_tokens.detach().mean(dim=1).expand(len(prompt), -1)
-        return nn.functional.mse_loss(prompt, wanted)
+        learned = self.prompt_tokens.detach().mean(dim=1).expand(len(prompt), -1)
+        return nn.functional.mse_loss(prompt, learned)

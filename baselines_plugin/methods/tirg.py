@@ -1,4 +1,4 @@
-"""TIRG: a reference's features, gated and shifted by the text.
+"""TIRG: reference features, gated and shifted by the text.
 
 Source: Vo, Jiang, Sun, Murphy, Li, Fei-Fei, Hays, Composing Text and Image for Image Retrieval,
 CVPR 2019, arXiv 1812.07119, section 3.2.
@@ -18,7 +18,7 @@ from baselines_plugin.checkpoints.tirg import (
     IMAGE_RULES,
     LSTM_RULES,
     Rules,
-    refuse_other_variant,
+    check_variant,
     renamed,
 )
 from baselines_plugin.checkpoints.vocabulary import words_of_texts
@@ -47,7 +47,7 @@ _WEIGHTS = (1.0, 10.0, 1.0, 1.0)
 
 
 class Gated(NamedTuple):
-    """A composition and its parts.
+    """A composition with its gate and residual.
 
     Attributes:
         gate: Before the sigmoid.
@@ -75,13 +75,13 @@ class GateAndResidual(nn.Module):
         self.weights = nn.Parameter(torch.tensor(_WEIGHTS))
 
     def forward(self, image: Tensor, text: Tensor) -> Gated:
-        """The composition of images (B, C, ...) with texts (B, E), which every place sees alike."""
-        places = image.shape[2:]
-        tiled = text.reshape(*text.shape, *(1 for _ in places)).expand(-1, -1, *places)
+        """Compositions of images (B, C, ...) with texts (B, E), the same at every position."""
+        grid = image.shape[2:]
+        tiled = text.reshape(*text.shape, *(1 for _ in grid)).expand(-1, -1, *grid)
         joined = torch.cat([image, tiled], dim=1)
         gate, residual = self.gate(joined), self.residual(joined)
-        kept = self.weights[0] * gate.sigmoid() * image
-        return Gated(gate, residual, kept + self.weights[1] * residual)
+        gated = self.weights[0] * gate.sigmoid() * image
+        return Gated(gate, residual, gated + self.weights[1] * residual)
 
 
 def vector_composer(width: int, text_width: int) -> GateAndResidual:
@@ -114,10 +114,10 @@ def map_composer(channels: int, text_width: int) -> GateAndResidual:
 
 
 class Joined(nn.Module):
-    """The baseline of the paper: image and text vector side by side through two layers.
+    """The concatenation baseline of the paper: image and text vector through two layers.
 
     Args:
-        width: Size of the image's vector and of what comes out.
+        width: Size of the image's vector and of the composition.
         text_width: Size of the text's vector.
         dropout: Before the last layer, in [0, 1).
     """
@@ -142,10 +142,10 @@ class Joined(nn.Module):
 
 
 class Alone(nn.Module):
-    """A baseline of the paper that composes nothing: one of the two vectors as it is.
+    """The single-input baselines of the paper: the image's or the text's vector unchanged.
 
     Args:
-        text: Whether it is the text's, else the image's.
+        text: True for the text's vector, False for the image's.
     """
 
     def __init__(self, *, text: bool) -> None:
@@ -153,7 +153,7 @@ class Alone(nn.Module):
         self.text = text
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """The chosen vectors, (B, width) or (B, text_width)."""
+        """Vectors (B, width) of the images or (B, text_width) of the texts."""
         return text if self.text else image
 
 
@@ -181,7 +181,7 @@ _MARKS = MappingProxyType(
 
 
 def make_composer(variant: Variant, backbone: Any, dropout: float) -> nn.Module:
-    """What composes under a variant, over a backbone with feature maps and text vectors.
+    """The composition module of a variant, for a backbone with feature maps and text vectors.
 
     Args:
         variant: As for ``TIRG``.
@@ -189,7 +189,7 @@ def make_composer(variant: Variant, backbone: Any, dropout: float) -> nn.Module:
         dropout: Of ``concat``.
 
     Raises:
-        ValueError: If the text is to stand alone and is of another size than the targets.
+        ValueError: If the variant is ``text_only`` and texts differ from targets in size.
     """
     width, text_width = backbone.width, backbone.text_width
     if variant == "concat":
@@ -206,15 +206,16 @@ def make_composer(variant: Variant, backbone: Any, dropout: float) -> nn.Module:
     return Alone(text=variant == "text_only")
 
 
-def from_official(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> dict[str, Tensor]:
-    """TIRG's state from a released checkpoint; the vocabulary is not in it, its texts bring it.
+def official_state(checkpoints: Sequence[Mapping[str, Any]], method: Method) -> dict[str, Tensor]:
+    """The state of ``TIRG`` from a released checkpoint, without a vocabulary.
+
+    The words come from the training texts (see ``words_of_texts``).
 
     Raises:
-        CIRError: If the checkpoint holds no model, or a key that has no place, or is of another
-            variant.
+        CIRError: If the checkpoint holds no model, an unknown key, or another variant.
     """
     variant: Variant = method.variant  # type: ignore[assignment]
-    refuse_other_variant(checkpoints, variant, _MARKS)
+    check_variant(checkpoints, variant, _MARKS)
     return renamed(checkpoints, (*IMAGE_RULES, *LSTM_RULES, *RULES[variant]))
 
 
@@ -226,7 +227,7 @@ class TIRG(ScaledCosine):
         variant: ``tirg`` on the image's vector, ``lastconv`` on its last map, or a baseline of the
             paper: ``concat`` joins the two vectors, ``image_only`` and ``text_only`` take one.
         dropout: Of ``concat``, in [0, 1).
-        objective: As for ``ScaledCosine``: the loss part, or ``soft_triplet``.
+        objective: As for ``ScaledCosine``.
         gradient: Of soft triplets.
         per_anchor: Soft triplets drawn per query and target.
         trunk_rate: Learning rate of the ResNet below its head, as a share of the others' (1 for
@@ -242,7 +243,7 @@ class TIRG(ScaledCosine):
         train=FASHION200K,
         schedule=FASHION200K_SCHEDULE,
     )
-    official: ClassVar[Official] = staticmethod(from_official)
+    official: ClassVar[Official] = staticmethod(official_state)
     official_files: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = MappingProxyType(
         {".txt": words_of_texts}
     )
@@ -285,7 +286,7 @@ class TIRG(ScaledCosine):
         features = self.features(batch)
         composed = self.compose(select(features, batch.reference), batch.tokens)
         targets = self._project(select(features, batch.candidates))
-        return {"loss": self.batch_cost(composed, targets, batch)}
+        return {"loss": self.batch_loss(composed, targets, batch)}
 
     def _project(self, features: Tensor) -> Tensor:
         projected: Tensor = self.backbone.project(features)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from baselines_plugin.backbones.resnet import refuse_levels
+from baselines_plugin.backbones.resnet import check_levels
 from cir_plugins import (
     TEMPERATURE,
     Batch,
@@ -33,13 +33,13 @@ _LEVELS = ("low", "mid", "high")
 
 
 class Attended(NamedTuple):
-    """A composed map and what it is made of.
+    """A composed map and its intermediate results.
 
     Attributes:
         fused: (B, C, h, w) image and text together.
         channel: (B, C, 1, 1) attention to channels.
-        spatial: (B, 1, h, w) attention to places.
-        transformed: (B, C, h, w) self-attention over places.
+        spatial: (B, 1, h, w) attention to positions.
+        transformed: (B, C, h, w) self-attention over positions.
         out: (B, C, h, w).
     """
 
@@ -57,7 +57,7 @@ class NormedConv(nn.Module):
         inputs: Channels of the input.
         outputs: Channels of the output.
         kernel: Height and width of the kernel; an even side is padded by one more at the end.
-        momentum: Share of a batch in the running statistics.
+        momentum: Weight of a batch in the running statistics.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], momentum: float) -> None:
@@ -75,13 +75,14 @@ class NormedConv(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Each place of a map as a mean of all places, with two heads over half the channels each.
+    """Self-attention over the positions of a map, with two heads over half the channels each.
 
     Args:
         channels: Channels C of the map, even.
         dropout: Of the attention, in [0, 1).
 
-    The three projections are kept under the names of what they do; the official code swaps them.
+    ``ask``, ``offer`` and ``give`` are the query, key and value projections; the official code
+    swaps the names.
     """
 
     def __init__(self, channels: int, dropout: float) -> None:
@@ -100,10 +101,10 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, h, w)."""
         heads = []
-        for head, part in enumerate(x.flatten(2).transpose(1, 2).chunk(_HEADS, dim=2)):
-            ask, offer = self.ask[head](part), self.offer[head](part)  # (B, hw, C/2)
-            weights = (ask @ offer.transpose(1, 2) / part.shape[2] ** 0.5).softmax(dim=2)
-            heads.append(self.dropout(weights) @ self.give[head](part))
+        for head, half in enumerate(x.flatten(2).transpose(1, 2).chunk(_HEADS, dim=2)):
+            queries, keys = self.ask[head](half), self.offer[head](half)  # (B, hw, C/2)
+            weights = (queries @ keys.transpose(1, 2) / half.shape[2] ** 0.5).softmax(dim=2)
+            heads.append(self.dropout(weights) @ self.give[head](half))
         return torch.cat(heads, dim=2).transpose(1, 2).reshape(x.shape)
 
 
@@ -115,10 +116,10 @@ class AttentionComposer(nn.Module):
     Args:
         shape: (C, h, w) of the map.
         text_width: Size of the text's vector.
-        gate_relu: Whether a ReLU stands before the two sigmoids, which keeps each gate at 0.5 or
-            above: so the official code has it, the paper does not.
+        gate_relu: Whether a ReLU stands before the two sigmoids, so that gates are at least 0.5:
+            as in the official code, not in the paper.
         dropout: Of the self-attention, in [0, 1).
-        momentum: Share of a batch in the norms' running statistics.
+        momentum: Weight of a batch in the norms' running statistics.
 
     Source: Chen et al., VAL, CVPR 2020, section 3.2, and the released code.
     """
@@ -165,13 +166,13 @@ class VAL(Method):
         components: Backbone with three levels of maps and text vectors, loss and sampler.
         gate_relu: Whether a ReLU stands before the gates' sigmoids, as in the official code.
         dropout: Of the self-attention, in [0, 1).
-        norm_momentum: Share of a batch in the running statistics of the new norms; 0.003 is
-            TF-slim's decay 0.997, which wants thousands of steps.
-        temperature: Start value of the temperature, for losses that want one.
+        norm_momentum: Weight of a batch in the running statistics of the new norms; 0.003 is
+            TF-slim's decay 0.997, which needs thousands of steps.
+        temperature: Start value of the temperature, for losses that use one.
         learn_temperature: Whether it is trained.
 
-    Source: Chen, Gong, Bazzani, CVPR 2020, sections 3.1 to 3.4, and the released code, whose test
-    alone does not know words seen once in training (``seen_once``); no weights were released.
+    Source: Chen, Gong, Bazzani, CVPR 2020, sections 3.1 to 3.4, and the released code. Its test
+    reads words seen once in training as unknown (``seen_once``). No weights were released.
     Differs: reference and target share a batch norm's statistics, equal images of a batch are
     encoded once and are one column; scores are the mean of the three cosines, their sum divided
     by 3; the image network is timm's (see ``resnet``).
@@ -247,11 +248,11 @@ class VAL(Method):
 
     @staticmethod
     def check_compatibility(plan: Plan) -> str:
-        """Why a plan makes no sense; "" where it does."""
-        return refuse_levels(plan, "three")
+        """Reason why the plan's components cannot work together; "" where they can."""
+        return check_levels(plan, "three")
 
     def levels(self, features: Features, tokens: Tokens | None = None) -> list[Tensor]:
-        """One unit vector per image and level [(n, C), ...], composed where tokens are given."""
+        """One unit vector per image and level [(n, C), ...], composed with the tokens if any."""
         if tokens is None:
             return [unit(x.mean(dim=(2, 3))) for x in features]
         text = self.backbone.describe(tokens)
@@ -274,14 +275,14 @@ class VAL(Method):
         scores = [query @ target.T for query, target in zip(queries, targets, strict=True)]
         negatives = self.negatives(torch.stack(scores).mean(dim=0), batch)
         return {
-            name: self.reduce_loss(self.loss, own, batch.target, negatives)
-            for name, own in zip(_LEVELS, scores, strict=True)
+            name: self.reduce_loss(self.loss, cosines, batch.target, negatives)
+            for name, cosines in zip(_LEVELS, scores, strict=True)
         }
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Convolutions with weight decay, as TF-slim regularises them, everything else without."""
+        """Convolutions with weight decay, as in TF-slim, everything else without."""
         decayed = {id(module.weight) for module in self.modules() if isinstance(module, nn.Conv2d)}
-        # The projection of the texts is a convolution of one place in the official code.
+        # The projection of the texts is a 1x1 convolution in the official code.
         output = getattr(self.backbone.text, "output", None)
         if isinstance(output, nn.Linear):
             decayed.add(id(output.weight))

@@ -1,1 +1,1 @@
-"""Losses, samplers and modules that methods share."""
+"""Losses, samplers, composition modules and training stages of the methods."""

@@ -1,11 +1,10 @@
-"""The Combiner of CLIP4Cir, and the two stages of the methods that train one.
+"""The Combiner of CLIP4Cir, and two-stage training: sum first, then Combiner.
 
 Source: Baldrati, Bertini, Uricchio, Del Bimbo, CLIP4Cir, TOMM 2023, arXiv 2308.11485.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Self
 
@@ -13,18 +12,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cir_plugins import CIRError, Features, Ledger, Method, Plan, entry, need_entry
+from cir_plugins import Features, Method, Plan
 
 Stage = Literal["both", "sum", "combiner"]
 
 
 class Combined(NamedTuple):
-    """What the Combiner computes on its way.
+    """A combined query and its intermediate results.
 
     Attributes:
         joint: (..., 2P) projected text, then projected image.
         share: (..., 1) share of the text in the residual, in (0, 1).
-        mixed: (..., D) output layer, before the residual.
+        mixed: (..., D) output of the last layer, before the residual.
         query: (..., D) mixed + share * text + (1 - share) * image, not normalised.
     """
 
@@ -35,7 +34,7 @@ class Combined(NamedTuple):
 
 
 class Combiner(nn.Module):
-    """A query from image and text features: a learned mixture beside a learned blend of the two.
+    """A query from image and text features: an MLP output plus a learned convex combination.
 
     The names of its layers are those of the official checkpoints.
 
@@ -64,7 +63,7 @@ class Combiner(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def combine(self, image: Tensor, text: Tensor) -> Combined:
-        """All that is computed from features (..., D) that are not normalised."""
+        """Queries and intermediate results from features (..., D) that are not normalised."""
         joint = torch.cat(
             [
                 self.dropout(torch.relu(self.text_projection_layer(text))),
@@ -84,12 +83,12 @@ class Combiner(nn.Module):
 class Composer(nn.Module):
     """Composition in two stages: the sum of image and text, then a Combiner on frozen features.
 
-    Which stage it is in is part of its state, so that weights are always read as they were trained.
+    The current stage is part of the state, so that loaded weights compose as in training.
 
     Args:
         stage: ``both``, or one of the two alone.
         sum_epochs: Epochs of the first stage where there are two.
-        combiner: Needed but in stage ``sum``.
+        combiner: The Combiner; None in stage ``sum``.
     """
 
     combining: Tensor
@@ -103,11 +102,11 @@ class Composer(nn.Module):
 
     @property
     def combines(self) -> bool:
-        """Whether the Combiner composes now, the backbone being frozen."""
+        """Whether the current stage is the second: Combiner on a frozen backbone."""
         return bool(self.combining)
 
     def start_epoch(self, epoch: int) -> None:
-        """Choose the stage of an epoch, 0-based."""
+        """Set the stage of a 0-based epoch."""
         if self.stage == "both":
             self.combining.fill_(epoch >= self.sum_epochs)
 
@@ -123,14 +122,14 @@ class TwoStages(Method):
     """A method that tunes its backbone under the sum and freezes it under a Combiner.
 
     Attributes:
-        composer: What composes, made by ``make_composer``.
+        composer: The composition of the current stage, from ``make_composer``.
     """
 
     composer: Composer
 
     @staticmethod
     def check_compatibility(plan: Plan) -> str:
-        """Why the plan's stages cannot be trained, or ""."""
+        """Reason why the plan's stages cannot be trained; "" where they can."""
         options = plan.method.options
         last = options["sum_epochs"] >= plan.train.epochs > 0
         if options["stage"] == "both" and last:
@@ -142,7 +141,7 @@ class TwoStages(Method):
         return ""
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
-        """Enter the stage of the epoch; the backbone is in evaluation mode in the second."""
+        """Set the stage of the epoch; the backbone is in evaluation mode in the second."""
         self.composer.start_epoch(epoch)
         self.train(self.training)
 
@@ -154,7 +153,7 @@ class TwoStages(Method):
         return self
 
     def tuning(self) -> AbstractContextManager[Any]:
-        """The context in which the backbone computes: without gradient under the Combiner."""
+        """Gradient context of the backbone: disabled under the Combiner."""
         return torch.set_grad_enabled(torch.is_grad_enabled() and not self.composer.combines)
 
 
@@ -164,7 +163,7 @@ def make_composer(
     """The composer of a method over a backbone that offers ``raw_embeddings``.
 
     Args:
-        backbone: The backbone, built.
+        backbone: A built backbone.
         stage: As for ``Composer``.
         sum_epochs: As for ``Composer``.
         projection: Width of the Combiner's projections; 0 for four times the features'.
@@ -172,12 +171,12 @@ def make_composer(
         dropout: Dropout of the Combiner.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If an option is out of range.
     """
     if sum_epochs < 1:
         raise ValueError(f"sum_epochs must be at least 1, not {sum_epochs}")
     if min(projection, hidden) < 0 or not 0 <= dropout < 1:
-        raise ValueError("widths must be at least 0 and dropout must lie in [0, 1)")
+        raise ValueError("projection and hidden must be at least 0, and dropout in [0, 1)")
     if stage == "sum":
         return Composer(stage, sum_epochs, None)
     size = raw_size(backbone)
@@ -193,7 +192,7 @@ def raw_image(backbone: Any, features: Features) -> Tensor:
 
 
 def raw_size(backbone: Any) -> int:
-    """D, the length of a backbone's raw image embeddings, found on one black picture."""
+    """D, the length of a backbone's raw image embeddings, measured on one black picture."""
     weight = next(backbone.parameters())
     pixels = backbone.preprocess(Image.new("RGB", (8, 8)))[None]
     training = backbone.training
@@ -202,29 +201,3 @@ def raw_size(backbone: Any) -> int:
         raw = raw_image(backbone, backbone.features(pixels.to(weight.device, weight.dtype)))
     backbone.train(training)
     return int(raw.shape[-1])
-
-
-def take_combiner(
-    checkpoints: Sequence[Mapping[str, Any]], composer: Composer
-) -> dict[str, Tensor]:
-    """State of a composer from official checkpoints, keys without a prefix.
-
-    Raises:
-        CIRError: If the entry ``Combiner`` is missing, has no place, or has other keys.
-    """
-    state = {"combining": torch.tensor(composer.combiner is not None)}
-    if composer.combiner is None:
-        if entry(checkpoints, "Combiner") is not None:
-            raise CIRError(
-                "entry 'Combiner' has no place in stage 'sum'; leave its file out, or drop "
-                "--set method.stage=sum"
-            )
-        return state
-    what = "of combiner.pt; without one: --set method.stage=sum"
-    ledger = Ledger(need_entry(checkpoints, "Combiner", what), "entry 'Combiner'")
-    for name in composer.combiner.state_dict():
-        tensor = ledger.take(name)
-        if tensor is not None:
-            state[f"combiner.{name}"] = tensor
-    ledger.finish()
-    return state

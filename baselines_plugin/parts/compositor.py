@@ -1,6 +1,6 @@
-"""CoSMo's compositor: a feature map changed in content and in style by what a text asks for.
+"""CoSMo's compositor: a feature map changed by a text, in content and in style.
 
-Everything here takes tensors: maps of any height, width and channel count, and text vectors.
+All modules take tensors: maps of any height, width and channel count, and text vectors.
 An independent implementation from the paper; MGUR composes in the same way.
 
 Source: Lee, Kim, Han, CoSMo: Content-Style Modulation for Image Retrieval with Text Feedback,
@@ -19,27 +19,27 @@ INSTANCE_EPS = 1e-5
 
 
 class Attended(NamedTuple):
-    """What an attention over the places of a map came to; P = H·W places, N heads.
+    """Attention over the positions of a map, with intermediate results; P = H·W positions, N heads.
 
     Attributes:
-        fused: (B, C, H, W) map that knows the text.
-        values: (B, C, H, W) values that the attention gathers.
-        places: (B, N, P, P) how much a place looks at another, rows sum to 1.
-        asked: (B, N, P) how much the text asks for a place, rows sum to 1.
+        fused: (B, C, H, W) map joined with the text.
+        values: (B, C, H, W) values of the attention.
+        self_attention: (B, N, P, P) weights among positions, rows sum to 1.
+        text_attention: (B, N, P) weights of positions under the text, rows sum to 1.
         weights: (B, N, P, P) sum of both, rows sum to 2.
-        out: (B, C, H, W) what was gathered.
+        out: (B, C, H, W) projected weighted sum of the values.
     """
 
     fused: Tensor
     values: Tensor
-    places: Tensor
-    asked: Tensor
+    self_attention: Tensor
+    text_attention: Tensor
     weights: Tensor
     out: Tensor
 
 
 class Styled(NamedTuple):
-    """What a restyling came to.
+    """A restyled map and its gates and shifts.
 
     Attributes:
         gates: (B, 2C) in (0, 1): shares of the reference's deviation, then of its mean.
@@ -53,7 +53,7 @@ class Styled(NamedTuple):
 
 
 class Composition(NamedTuple):
-    """A composed map and the steps that led to it.
+    """A composed map and its intermediate results.
 
     Attributes:
         plain: (B, C, H, W) reference without its style.
@@ -80,11 +80,11 @@ class Composition(NamedTuple):
 def instance_normalise(values: Tensor, eps: float = INSTANCE_EPS) -> Tensor:
     """The maps (B, C, H, W), or vectors (B, D), each with mean 0 and biased variance 1.
 
-    Maps are standardised per channel over their places, vectors over their entries.
+    Maps are standardised per channel over their positions, vectors over their entries.
     """
-    over = (-2, -1) if values.dim() == 4 else (-1,)
-    centred = values - values.mean(dim=over, keepdim=True)
-    variance = centred.square().mean(dim=over, keepdim=True)
+    axes = (-2, -1) if values.dim() == 4 else (-1,)
+    centred = values - values.mean(dim=axes, keepdim=True)
+    variance = centred.square().mean(dim=axes, keepdim=True)
     return centred * (variance + eps).rsqrt()
 
 
@@ -92,8 +92,8 @@ class EqualisedLinear(nn.Module):
     """A linear layer whose weights are drawn from N(0, 1) and scaled by sqrt(2 / inputs) in use.
 
     Args:
-        inputs: Size of what comes in.
-        outputs: Size of what comes out.
+        inputs: Input size.
+        outputs: Output size.
 
     Source: Karras et al., Progressive Growing of GANs, ICLR 2018, arXiv 1710.10196, section 4.1.
     """
@@ -110,14 +110,14 @@ class EqualisedLinear(nn.Module):
 
 
 def _one_by_one(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:
-    """A convolution that mixes the channels of each place alone."""
+    """A 1x1 convolution."""
     return nn.Conv2d(inputs, outputs, kernel_size=1, bias=bias)
 
 
 class TextGuidedAttention(nn.Module):
-    """Attention among the places of a map, plus the same text-driven attention in every row.
+    """Self-attention over the positions of a map, plus one text-driven attention for all positions.
 
-    The two are added after their softmaxes, so that rows sum to 2: this is the published form.
+    The two are added after their softmaxes, so that rows sum to 2, as published.
 
     Args:
         channels: C of the map, a multiple of ``heads``.
@@ -141,25 +141,25 @@ class TextGuidedAttention(nn.Module):
         tiled = text[:, :, None, None].expand(-1, -1, height, width)
         fused = self.fuse(torch.cat([maps, tiled], dim=1))
         values = self.value(fused)
-        # Who looks at whom is read from the map itself, not from the fused one.
+        # Queries and keys come from the input map, not from the fused one.
         queries, keys = self._split(self.query(maps)), self._split(self.key(maps))  # (B, N, c, P)
         scale = queries.shape[2] ** -0.5
-        places = (queries.transpose(2, 3) @ keys * scale).softmax(dim=-1)
-        wish = self.text(text).view(len(text), self.heads, 1, -1)  # (B, N, 1, c)
-        asked = ((wish @ self._split(maps)).squeeze(2) * scale).softmax(dim=-1)
-        weights = places + asked[:, :, None]
+        among = (queries.transpose(2, 3) @ keys * scale).softmax(dim=-1)
+        text_query = self.text(text).view(len(text), self.heads, 1, -1)  # (B, N, 1, c)
+        by_text = ((text_query @ self._split(maps)).squeeze(2) * scale).softmax(dim=-1)
+        weights = among + by_text[:, :, None]
         gathered = self._split(values) @ weights.transpose(2, 3)  # (B, N, c, P)
         out = self.out(gathered.reshape(maps.shape))
-        return Attended(fused, values, places, asked, weights, out)
+        return Attended(fused, values, among, by_text, weights, out)
 
     def _split(self, maps: Tensor) -> Tensor:
         """Maps (B, C, H, W) as heads (B, N, C / N, P)."""
-        rows, channels = maps.shape[:2]
-        return maps.reshape(rows, self.heads, channels // self.heads, -1)
+        batch, channels = maps.shape[:2]
+        return maps.reshape(batch, self.heads, channels // self.heads, -1)
 
 
 class StyleModulator(nn.Module):
-    """A map under the reference's per-channel statistics, as far as the text lets them stand.
+    """A map restyled with the reference's per-channel statistics, gated and shifted by the text.
 
     Args:
         channels: C of the map.
@@ -177,8 +177,8 @@ class StyleModulator(nn.Module):
         """The restyled maps (B, C, H, W).
 
         Args:
-            maps: (B, C, H, W) content to style.
-            reference: (B, C, H, W) map whose statistics are used; no gradient reaches it here.
+            maps: (B, C, H, W) content.
+            reference: (B, C, H, W) map with the style statistics; gets no gradient from them.
             text: (B, S) text vectors.
         """
         style = reference.detach()
@@ -202,7 +202,7 @@ class Compositor(nn.Module):
     def __init__(self, channels: int, text: int, *, heads: int = 8) -> None:
         super().__init__()
         if heads < 1 or channels % heads:
-            raise ValueError(f"heads must divide the map's {channels} channels, {heads} do not")
+            raise ValueError(f"heads must divide the map's {channels} channels, not be {heads}")
         self.first = TextGuidedAttention(channels, text, heads)
         self.second = TextGuidedAttention(channels, text, heads)
         self.weights = nn.Parameter(torch.ones(2))
@@ -216,15 +216,3 @@ class Compositor(nn.Module):
         second = self.second(middle, text)
         content = middle + self.weights[1] * second.out
         return Composition(plain, first, middle, second, content, self.style(content, maps, text))
-
-
-__all__ = [
-    "Attended",
-    "Composition",
-    "Compositor",
-    "EqualisedLinear",
-    "StyleModulator",
-    "Styled",
-    "TextGuidedAttention",
-    "instance_normalise",
-]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cir_plugins import require_negatives
 
-_NOTHING = 1e8  # stands for the distance of a column that may not be a negative
+_MASKED = 1e8  # distance of a column that is no negative
 
 
 def soft_triplet(
@@ -20,8 +20,8 @@ def soft_triplet(
     Args:
         vectors: (N, D); D(i, j) is their squared Euclidean distance.
         triplets: (n, 3) rows (anchor, positive, negative) of indices into the vectors.
-        gradient: ``half`` of the loss's own, which the official code's hand-written backward pass
-            gives, or the ``true`` one. The value is the same.
+        gradient: ``half`` the true one, as in the official code's hand-written backward pass, or
+            ``true``. The value is the same.
 
     Source: Vo et al., TIRG, CVPR 2019, arXiv 1812.07119, equation 3, and the released code.
     """
@@ -35,15 +35,15 @@ def soft_triplet(
 def draw_triplets(
     negatives: Tensor, per_anchor: int = 3, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Triplets (n, 3) of 2B vectors, of which i and i + B belong together.
+    """Random triplets (n, 3) of 2B vectors, of which i and i + B are a pair.
 
-    Every vector is an anchor, its partner the positive; ``per_anchor`` of its negatives are drawn
-    (all, where there are fewer).
+    Every vector is an anchor, its partner the positive. ``per_anchor`` of its negatives are drawn,
+    or all where there are fewer.
 
     Args:
-        negatives: (2B, 2B) bool, which vector may be a negative of which.
+        negatives: (2B, 2B) bool, negatives of each vector.
         per_anchor: Triplets per anchor, at least 1.
-        generator: Every draw comes from it; None for torch's own.
+        generator: Generator of the draws; None for torch's default.
 
     Raises:
         ValueError: If no vector has a negative.
@@ -52,43 +52,43 @@ def draw_triplets(
     """
     require_negatives(negatives)
     count = len(negatives)
-    chance = torch.rand(count, count, generator=generator).to(negatives.device)
-    order = chance.masked_fill(~negatives, 2.0).argsort(dim=1)[:, :per_anchor]  # (2B, k)
+    draws = torch.rand(count, count, generator=generator).to(negatives.device)
+    order = draws.masked_fill(~negatives, 2.0).argsort(dim=1)[:, :per_anchor]  # (2B, k)
     anchors = torch.arange(count, device=negatives.device)[:, None].expand_as(order)
-    kept = negatives.gather(1, order)
+    valid = negatives.gather(1, order)
     partner = (anchors + count // 2) % count
-    return torch.stack([anchors, partner, order], dim=2)[kept]
+    return torch.stack([anchors, partner, order], dim=2)[valid]
 
 
 def pair_negatives(negatives: Tensor) -> Tensor:
     """Negatives (2B, 2B) among queries and targets together, from those of the queries (B, B).
 
-    Two of them are negatives of one another where either's target is a negative of both queries.
+    Two pairs are negatives of each other where each target is a negative of the other query.
     """
     both = negatives & negatives.T
     return both.repeat(2, 2)
 
 
 class TwoWayHinge:
-    """Hinge on the hardest allowed negative, from query to targets and from target to queries.
+    """Two-way hinge on the hardest negative: query to targets and target to queries.
 
     With D_ij the squared distance of query i and the target of query j,
     [D_ii - min_j D_ij + margin]+ + [D_ii - min_j D_ji + margin]+, the minima over semi-hard j.
 
     Args:
         margin: In squared distance, which is twice the cosine; at least 0.
-        semi_hard: Which j count. ``column``: those at least as far as the pair of the column is
-            (D_ij >= D_jj; D_ji >= D_jj), as the official code has it. ``row``: at least as far as
-            the row's own pair (D_ij >= D_ii; D_ji >= D_ii), as the paper means it. ``none``: all.
+        semi_hard: Candidates j of the minima. ``column``: those at least as far as the column's
+            pair (D_ij >= D_jj; D_ji >= D_jj), as in the official code. ``row``: at least as far as
+            the row's pair (D_ij >= D_ii; D_ji >= D_ii), as in the paper. ``none``: all.
 
-    Only the targets of the batch's queries are columns; mined ones have no query to ask back. The
-    price of a row depends on the other rows.
+    In-batch only: its columns are the targets of the batch's queries, and mined negatives have no
+    query. Batch-dependent: the loss of a query depends on the other queries.
 
     Source: Chen, Gong, Bazzani, VAL, CVPR 2020, section 3.4, and the released code.
     """
 
     scaled: ClassVar[bool] = False
-    batch_dependent: ClassVar[bool] = True  # a row's price depends on the other rows
+    batch_dependent: ClassVar[bool] = True
     in_batch_only: ClassVar[bool] = True
 
     def __init__(
@@ -104,15 +104,15 @@ class TwoWayHinge:
         require_negatives(negatives)
         distances = 2 - 2 * scores.float()[:, target]  # (B, B)
         allowed = negatives[:, target]
-        there = self._direction(distances, allowed)
-        back = self._direction(distances.T, allowed.T)
-        return (there + back) * negatives.any(dim=1)
+        forward = self._direction(distances, allowed)
+        backward = self._direction(distances.T, allowed.T)
+        return (forward + backward) * negatives.any(dim=1)
 
     def _direction(self, distances: Tensor, allowed: Tensor) -> Tensor:
-        own = distances.diagonal()
+        positive = distances.diagonal()
         if self.semi_hard == "column":
-            allowed = allowed & (distances >= own[None])
+            allowed = allowed & (distances >= positive[None])
         elif self.semi_hard == "row":
-            allowed = allowed & (distances >= own[:, None])
-        nearest = distances.masked_fill(~allowed, _NOTHING).amin(dim=1)
-        return torch.relu(own - nearest + self.margin)
+            allowed = allowed & (distances >= positive[:, None])
+        nearest = distances.masked_fill(~allowed, _MASKED).amin(dim=1)
+        return torch.relu(positive - nearest + self.margin)

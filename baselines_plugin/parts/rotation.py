@@ -1,4 +1,4 @@
-"""ComposeAE's composition: image features turned by the text, and mapped back to images' space.
+"""ComposeAE's composition: image features rotated by the text, mapped back to the image space.
 
 Source: Anwaar, Labintcev, Kleinsteuber, WACV 2021, arXiv 2006.11149, section 3.
 """
@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-# Weights of the convolutional and of the linear branch; two more that nothing uses.
+# Weights of the convolutional and of the linear branch; the last two are unused.
 _WEIGHTS = (1.0, 10.0, 1.0, 1.0)
 
 
 class Rotated(NamedTuple):
-    """Image features as a complex number per coordinate, (B, D) each.
+    """Rotated image features, a complex number per coordinate, (B, D) each.
 
     Attributes:
         size: Its magnitude k.
@@ -31,14 +31,14 @@ class Rotated(NamedTuple):
 
 
 class Composition(NamedTuple):
-    """A composed query and the steps that led to it.
+    """A composed query and its intermediate results.
 
     Attributes:
         linear: Rotation in the linear branch, None in real space.
         convolved: Rotation in the convolutional branch, None in real space.
-        rho_linear: (B, D) what the linear branch gives.
+        rho_linear: (B, D) output of the linear branch.
         pooled: (B, P) the convolution's pooled output, channel by channel.
-        rho_convolved: (B, D) what the convolutional branch gives.
+        rho_convolved: (B, D) output of the convolutional branch.
         out: (B, D) their weighted sum.
     """
 
@@ -51,12 +51,12 @@ class Composition(NamedTuple):
 
 
 class Rotation(nn.Module):
-    """Image and text vector to a complex vector of the image's size.
+    """A complex vector of the image's size, from image and text vector.
 
     Args:
         width: Size D of the image's vector.
         text_width: Size of the text's vector.
-        dropout: In the image's part, in [0, 1).
+        dropout: In the image's layers, in [0, 1).
 
     Source: Anwaar et al., arXiv 2006.11149, equations 2 to 4.
     """
@@ -91,14 +91,14 @@ def two_layers(size: int, hidden: int, out: int) -> nn.Sequential:
 
 
 class Composer(nn.Module):
-    """Image and text to one vector in the space of images, by a linear and a convolutional branch.
+    """One vector in the image space, from image and text by a linear and a convolutional branch.
 
     Args:
         width: Size D of the image's vector.
         text_width: Size of the text's vector.
         space: ``complex``, or ``real``: the two vectors side by side.
         channels: Channels of the convolution.
-        pool: Places its output is pooled to; 0 to make it as wide as the linear branch's input.
+        pool: Positions after pooling; 0 to make it as wide as the linear branch's input.
         dropout: In the rotations, in [0, 1).
 
     Source: Anwaar et al., arXiv 2006.11149, section 3.2, and the released RealSpaceConcatAE.
@@ -128,7 +128,7 @@ class Composer(nn.Module):
         self.weights = nn.Parameter(torch.tensor(_WEIGHTS))
 
     def forward(self, image: Tensor, text: Tensor, sign: int = 1) -> Composition:
-        """The composition of images (B, D) and texts; ``sign`` -1 turns the other way."""
+        """The composition of images (B, D) and texts; ``sign`` -1 rotates the other way."""
         linear, convolved = None, None
         if self.space == "complex":
             linear = self.linear_rotation(image, text, sign)

@@ -1,4 +1,4 @@
-"""Cosine scores under a learned scale, with the two losses TIRG and ComposeAE are trained by."""
+"""Cosine scores with a learned scale, and the two training losses of TIRG and ComposeAE."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from baselines_plugin.backbones.resnet import refuse_levels
+from baselines_plugin.backbones.resnet import check_levels
 from baselines_plugin.parts.metric_losses import draw_triplets, pair_negatives, soft_triplet
 from cir_plugins import Batch, Components, Method, Plan, ScheduleSettings, TrainSettings, unit
 
@@ -29,13 +29,13 @@ _SCALE = 4.0  # start value of s; logits are s² times the cosine
 
 
 class ScaledCosine(Method):
-    """Contrastive learning on s·v/|v| of queries and targets, s learned and shared by the two.
+    """Contrastive learning on s·v/|v| of queries and targets, with one learned s for both.
 
     Args:
         components: Backbone with feature maps and text vectors, loss and sampler.
-        objective: ``classification``: the loss part, on scores over 1/s². ``soft_triplet``: soft
-            triplets drawn among the batch's queries and targets.
-        gradient: Of soft triplets: ``half``, as the official code has it, or ``true``.
+        objective: ``classification``: the ``loss`` component, on scores over 1/s².
+            ``soft_triplet``: soft triplets drawn among the batch's queries and targets.
+        gradient: Of soft triplets: ``half``, as in the official code, or ``true``.
         per_anchor: Soft triplets drawn per query and target.
         trunk_rate: Learning rate of the ResNet below its head, as a share of the others'.
 
@@ -67,19 +67,19 @@ class ScaledCosine(Method):
 
     @staticmethod
     def check_compatibility(plan: Plan) -> str:
-        """Why a plan makes no sense; "" where it does."""
+        """Reason why the plan's components cannot work together; "" where they can."""
         if plan.method.options.get("objective") == "soft_triplet":
             if plan.loss.name != "info_nce":
                 return (
-                    "objective 'soft_triplet' is a loss of its own, so loss "
-                    f"'{plan.loss.name}' would not be used; accepted: objective 'classification'"
+                    f"objective 'soft_triplet' leaves loss '{plan.loss.name}' unused; "
+                    "accepted: method.objective=classification"
                 )
             if plan.mining.negatives != "batch":
                 return (
                     "objective 'soft_triplet' draws triplets from the batch alone; accepted: "
-                    "mining.negatives=batch, or objective 'classification'"
+                    "mining.negatives=batch, or method.objective=classification"
                 )
-        return refuse_levels(plan, "last")
+        return check_levels(plan, "last")
 
     @property
     def temperature(self) -> Tensor:
@@ -90,33 +90,35 @@ class ScaledCosine(Method):
         """Vectors (n, D) at length s."""
         return self.norm_s * unit(vectors)
 
-    def cost(self, query: Tensor, target: Tensor, column: Tensor, negatives: Tensor) -> Tensor:
+    def objective_loss(
+        self, query: Tensor, target: Tensor, column: Tensor, negatives: Tensor
+    ) -> Tensor:
         """The objective, a scalar, of queries (B, D) and targets (C, D) of any length.
 
         Args:
-            query: One per row.
-            target: One per column.
-            column: (B,) column of each row's answer.
+            query: (B, D).
+            target: (C, D).
+            column: (B,) column of each query's target.
             negatives: (B, C) bool.
         """
         if self.objective == "soft_triplet":
             triplets = draw_triplets(pair_negatives(negatives[:, column]), self.per_anchor)
-            return self.triplet_cost(query, target[column], triplets)
+            return self.triplet_loss(query, target[column], triplets)
         scores = unit(query) @ unit(target).T
         return self.reduce_loss(self.loss, scores, column, negatives)
 
-    def batch_cost(self, composed: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def batch_loss(self, composed: Tensor, target: Tensor, batch: Batch) -> Tensor:
         """The objective, a scalar, of a batch's compositions (B, D) and targets (C, D)."""
         negatives = self.negatives(unit(composed) @ unit(target).T, batch)
-        return self.cost(composed, target, batch.target, negatives)
+        return self.objective_loss(composed, target, batch.target, negatives)
 
-    def triplet_cost(self, query: Tensor, target: Tensor, triplets: Tensor) -> Tensor:
+    def triplet_loss(self, query: Tensor, target: Tensor, triplets: Tensor) -> Tensor:
         """Soft triplet loss, a scalar, of queries and targets (B, D) stacked."""
         stacked = self.scaled(torch.cat([query, target]))
         return soft_triplet(stacked, triplets, self.gradient)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The ResNet at its share of the rate, everything else at the whole."""
+        """The ResNet at ``trunk_rate`` times the rate, everything else at the rate."""
         trunk = {id(parameter) for parameter in self.backbone.trunk.parameters()}
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [

@@ -1,4 +1,4 @@
-"""A loss under uncertainty: targets blurred by noise of their own spread, the blur priced too.
+"""MGUR's uncertainty: targets with noise of their own spread, and a regularised loss.
 
 Source: Chen, Zheng, Ji, Qu, Chua, Composed Image Retrieval with Text Feedback via Multi-grained
 Uncertainty Regularization, ICLR 2024, arXiv 2211.07394, section 3.
@@ -16,7 +16,7 @@ from baselines_plugin.parts.compositor import instance_normalise
 
 
 class Noised(NamedTuple):
-    """Vectors (n, D) blurred by noise, and how.
+    """Noised vectors (n, D), and the noise.
 
     Attributes:
         normalised: (n, D) each vector with mean 0 and variance 1 over its entries.
@@ -40,18 +40,18 @@ def noised(
     beta_scale: float = 1.0,
     noise: tuple[Tensor, Tensor] | None = None,
 ) -> Noised:
-    """The vectors under factors around 1 and offsets around their mean, as wide as their spread.
+    """Noised vectors: normalised, times factors around 1, plus offsets around their mean.
 
     With m and s mean and unbiased deviation of a vector over its D entries, alpha is drawn from
-    N(1, s) and beta from N(m, s), each entry on its own; the scales multiply what was drawn, the
-    mean included.
+    N(1, s) and beta from N(m, s), independently for each entry. The scales multiply the draws,
+    the mean included.
 
     Args:
         vectors: (n, D), D at least 2, of any length; the noise is meant for length 4.
         alpha_scale: Multiplies the factors.
         beta_scale: Multiplies the offsets.
-        noise: Standard normal numbers (n, D) for the factors and for the offsets; drawn from
-            torch's generator where they are not given.
+        noise: Standard normal numbers (n, D) for the factors and for the offsets; by default
+            drawn from torch's generator.
     """
     values = vectors.float()
     for_alpha, for_beta = noise or (torch.randn_like(values), torch.randn_like(values))
@@ -64,9 +64,9 @@ def noised(
     return Noised(normalised, alpha, beta, out, out.std(correction=1))
 
 
-def under_uncertainty(cost: Tensor, spread: Tensor) -> Tensor:
-    """A cost under an uncertainty: half of exp(-spread) · cost + spread."""
-    return ((-spread).exp() * cost + spread) / 2
+def under_uncertainty(loss: Tensor, spread: Tensor) -> Tensor:
+    """A loss regularised by an uncertainty: (exp(-spread) · loss + spread) / 2."""
+    return ((-spread).exp() * loss + spread) / 2
 
 
 def epoch_weight(epoch: int, epochs: int, scale: float = 1.0) -> float:

@@ -1,4 +1,4 @@
-"""The host's own parts, offered through the same hooks that outside plugins use."""
+"""The host's built-in components, registered through the same hooks as outside plugins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def cir_backbones() -> Factories:
 
 @hookimpl
 def cir_samplers() -> Factories:
-    """The negatives of the literature."""
+    """Samplers of the literature: in-batch, random, hardest, semi-hard."""
     return {
         "in_batch": "cir_plugins.builtin.samplers:InBatch",
         "random": "cir_plugins.builtin.samplers:Random",
@@ -29,7 +29,7 @@ def cir_samplers() -> Factories:
 
 @hookimpl
 def cir_losses() -> Factories:
-    """The losses of the literature."""
+    """Losses of the literature: InfoNCE, pairwise, margin."""
     return {
         "info_nce": "cir_plugins.builtin.losses:InfoNCE",
         "pairwise": "cir_plugins.builtin.losses:Pairwise",
@@ -39,7 +39,7 @@ def cir_losses() -> Factories:
 
 @hookimpl
 def cir_methods() -> Factories:
-    """Contrastive learning, and the rows without training that every table needs."""
+    """Contrastive learning, and training-free methods as reference points."""
     return {
         "contrastive": "cir_plugins.method:Method",
         "image_only": "cir_plugins.builtin.methods:ImageOnly",
@@ -51,7 +51,7 @@ def cir_methods() -> Factories:
 
 @hookimpl
 def cir_datasets() -> Factories:
-    """The layouts of FashionIQ, CIRR and CIRCO."""
+    """Readers of FashionIQ, CIRR and CIRCO."""
     return {
         "fashioniq": "cir_plugins.data.readers.fashioniq:FashionIQ",
         "cirr": "cir_plugins.data.readers.cirr:CIRR",

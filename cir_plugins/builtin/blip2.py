@@ -52,7 +52,7 @@ class Blip2(ImageTextModel):
             model's own.
 
     Raises:
-        CIRError: If the model cannot be loaded; names what was tried.
+        CIRError: If the model cannot be loaded.
     """
 
     offers: ClassVar[frozenset[str]] = frozenset(
@@ -90,21 +90,21 @@ class Blip2(ImageTextModel):
         states: Tensor = tower.encoder(inputs_embeds=embedded).last_hidden_state
         return states
 
-    def seen(self, features: Tensor) -> Tensor:
-        """What the Q-Former attends to (U, P, W): the features after the vision layer norm."""
-        normed: Tensor = self.model.vision_model.post_layernorm(features)
-        return normed
+    def normed(self, features: Tensor) -> Tensor:
+        """Features (U, P, W) after the vision layer norm, the input of the Q-Former."""
+        states: Tensor = self.model.vision_model.post_layernorm(features)
+        return states
 
     def fuse(self, features: Tensor, tokens: Tokens) -> Fused:
         """Q-Former states of [query tokens; text] over the image."""
         queries = self._queries(features.shape[0])
         embedded = self.model.embeddings(input_ids=tokens["ids"], query_embeds=queries)
-        seen = torch.ones(queries.shape[:2], dtype=torch.long, device=features.device)
+        mask = torch.ones(queries.shape[:2], dtype=torch.long, device=features.device)
         hidden = self.model.qformer(
             query_embeds=embedded,
             query_length=queries.shape[1],
-            attention_mask=torch.cat([seen, tokens["mask"]], dim=1),
-            encoder_hidden_states=self.seen(features),
+            attention_mask=torch.cat([mask, tokens["mask"]], dim=1),
+            encoder_hidden_states=self.normed(features),
         ).last_hidden_state
         return Fused(hidden[:, : queries.shape[1]], hidden[:, queries.shape[1]])
 
@@ -119,7 +119,7 @@ class Blip2(ImageTextModel):
         """Projected query tokens of an image alone (C, T, D), each of unit length."""
         hidden = self.model.qformer(
             query_embeds=self._queries(features.shape[0]),
-            encoder_hidden_states=self.seen(features),
+            encoder_hidden_states=self.normed(features),
         ).last_hidden_state
         return unit(self.model.vision_projection(hidden))
 
@@ -136,7 +136,7 @@ class Blip2(ImageTextModel):
         return unit(self.project_text(hidden[:, 0]))
 
     def project_text(self, hidden: Tensor) -> Tensor:
-        """Hidden states (..., H) in the space of the scores (..., D), not normalised."""
+        """Hidden states (..., H) projected into the embedding space (..., D), not normalised."""
         projected: Tensor = self.model.text_projection(hidden)
         return projected
 
@@ -161,9 +161,9 @@ class TinyBlip2(Blip2):
 
     Args:
         vision: As for ``blip2``; by default tuned, since drawn garments are not photographs.
-        start: ``drawn`` for the project's weights, ``random`` to start from nothing.
+        start: ``drawn`` for the project's weights, or ``random``.
         resize: How an image becomes a square; squashed by default, since a crop of so small an
-            image loses the hem or the collar that tells one garment from another.
+            image can lose the hem or the collar of a garment.
         text_length: Longest text in tokens.
         dropout: Dropout of the Q-Former, in [0, 1).
     """

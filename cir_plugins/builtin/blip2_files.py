@@ -58,7 +58,7 @@ def load_model(name: str, weights: str, dropout: float) -> Any:
             config["qformer_config"]["attention_probs_dropout_prob"] = dropout
         model = _build(Blip2Config.from_dict(config), vision)
         if weights == "pretrained":
-            _refuse_architecture(name)
+            _require_weights(name)
             _read_weights(model, name)
     # A state of other shapes is a RuntimeError to torch.
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -102,8 +102,8 @@ def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | 
     vision: dict[str, Any] = copied.get("vision_config", {})
     if vision.get("model_type") not in TOWERS:
         return copied, None
-    # The Q-Former takes its key and value width from the vision config's hidden size; the layers
-    # themselves come from the tower that replaces the EVA one.
+    # The Q-Former's key and value width is the vision config's hidden size; the layers come from
+    # the tower that replaces the EVA one.
     placeholder = {
         "hidden_size": vision["hidden_size"],
         "image_size": vision["image_size"],
@@ -123,12 +123,12 @@ def _build(config: Any, vision: dict[str, Any] | None) -> Any:
         model.stand_in = vision
     else:
         model.vision_model.post_layernorm.eps = LN_VISION_EPS
-    # transformers leaves them at zero, all alike: from random weights they would stay alike.
+    # transformers leaves them at zero; under random weights they would all stay equal.
     torch.nn.init.normal_(model.query_tokens, std=config.qformer_config.initializer_range)
     return model
 
 
-def _refuse_architecture(name: str) -> None:
+def _require_weights(name: str) -> None:
     if name in ARCHITECTURES:
         raise CIRError(
             f"BLIP-2 architecture '{name}' has no weights of its own; accepted: weights=random, or "

@@ -29,13 +29,13 @@ class Clip(nn.Module):
             is a word-piece one).
         pretrained: Pretrained tag of open_clip, or a local weights file (``.safetensors``, or a
             pickle that holds tensors only); ``random`` for random weights. A folder holds its own
-            weights, and any other value than ``random`` loads them.
+            weights, and any value but ``random`` loads them.
         tower: ``trained``: both towers are tuned; ``frozen``: neither is, and image features can
             be computed once; ``text``: the text tower alone is tuned.
         resize: How an image becomes a square (see ``cir_plugins.data.images``).
 
     Raises:
-        CIRError: If the model or its weights cannot be loaded; names what is accepted.
+        CIRError: If the model or its weights cannot be loaded.
     """
 
     offers: ClassVar[frozenset[str]] = frozenset(
@@ -58,7 +58,7 @@ class Clip(nn.Module):
             self.model.visual.requires_grad_(False)
         if tower == "frozen":
             self.model.requires_grad_(False)
-        # open_clip's own temperature is not used: methods bring theirs.
+        # open_clip's temperature is unused: methods have their own.
         self.model.logit_scale.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Clip:
@@ -114,7 +114,7 @@ class TinyClip(Clip):
 
     Args:
         tower: As for ``clip``.
-        start: ``drawn`` for the project's weights, ``random`` to start from nothing.
+        start: ``drawn`` for the project's weights, or ``random``.
         resize: As for ``tiny_blip2``.
     """
 

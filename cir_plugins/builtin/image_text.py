@@ -1,4 +1,4 @@
-"""What the backbones over image-text models of transformers have in common: tokens, ViT, scores."""
+"""Base of the backbones on image-text models of transformers: tokens, ViT, scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cir_plugins.types import Tokens
 class ImageTextModel(nn.Module):
     """A model with a ViT ``vision_model``, frozen or trained, an ``itm_head`` and a tokenizer.
 
-    The matching head is frozen in any case: no query or target goes through it.
+    The matching head is always frozen: neither queries nor targets go through it.
 
     Args:
         model: The model, with a configuration of transformers.
@@ -38,10 +38,10 @@ class ImageTextModel(nn.Module):
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
-        own_size = int(model.config.vision_config.image_size)
+        default_size = int(model.config.vision_config.image_size)
         self.frozen_features = frozen
-        self.preprocess = Preprocess(size=image_size or own_size, resize=resize)
-        self.interpolate = bool(image_size) and image_size != own_size
+        self.preprocess = Preprocess(size=image_size or default_size, resize=resize)
+        self.interpolate = bool(image_size) and image_size != default_size
         if frozen:
             model.vision_model.requires_grad_(False)
         model.itm_head.requires_grad_(False)

@@ -2,7 +2,7 @@
 
 All take scores (B, C), target columns (B,) and negatives (B, C) bool, and give (B,), unreduced. A
 row without negatives costs 0; a batch without any is an error, since it would train nothing.
-``scaled`` says whether a loss wants scores over the temperature or cosines.
+``scaled`` is True for a loss on scores over the temperature, False for one on cosines.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from cir_plugins.errors import CIRError
 
 
 class NoNegativesError(CIRError, ValueError):
-    """A batch without any negative: the user's sampler or batch is at fault, or the caller's."""
+    """Error of a batch without any negative, by the user's sampler or batch, or by a caller."""
 
 
 def require_negatives(negatives: Tensor) -> Tensor:
-    """Rows (B,) bool that have negatives.
+    """Rows (B,) bool with negatives.
 
     Raises:
-        NoNegativesError: If no row has.
+        NoNegativesError: If there are none.
     """
     rows = negatives.any(dim=1)
     if not bool(rows.any()):
@@ -47,8 +47,8 @@ class InfoNCE:
         """Loss (B,): log-sum-exp of target and negatives, minus the target's score."""
         rows = require_negatives(negatives)
         positive = scores.gather(1, target[:, None])
-        kept = negatives.scatter(1, target[:, None], True)
-        total = scores.masked_fill(~kept, -torch.inf).logsumexp(dim=1)
+        columns = negatives.scatter(1, target[:, None], True)
+        total = scores.masked_fill(~columns, -torch.inf).logsumexp(dim=1)
         return torch.where(rows, total - positive.squeeze(1), torch.zeros_like(total))
 
 
@@ -74,7 +74,7 @@ class Margin:
     """Hinge of the lead of the target over each negative, averaged over the row's negatives.
 
     Args:
-        margin: Lead, in cosine, from which a negative costs nothing; at least 0.
+        margin: Margin in cosine, at least 0; a negative further below the target costs 0.
 
     Source: Schroff et al., FaceNet, CVPR 2015, arXiv 1503.03832, equation 2, on similarities.
     """
@@ -95,5 +95,5 @@ class Margin:
 
 def mean_over(values: Tensor, mask: Tensor) -> Tensor:
     """Mean (B,) of values (B, C) where the mask (B, C) is True; 0 for rows without any."""
-    kept = torch.where(mask, values, torch.zeros_like(values))
-    return kept.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    masked = torch.where(mask, values, torch.zeros_like(values))
+    return masked.sum(dim=1) / mask.sum(dim=1).clamp(min=1)

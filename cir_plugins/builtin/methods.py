@@ -1,6 +1,6 @@
-"""Rows without training that every table needs: what image and text reach alone, and put together.
+"""Training-free methods as reference points: image alone, text alone, and their late fusions.
 
-Each uses the backbone's own embeddings of one image and of one text, as it was loaded.
+Each uses the loaded backbone's embeddings of one image and of one text.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ class WordPieceTokenizer:
     """Texts to word-piece ids and masks, padded to the longest text of the call.
 
     Args:
-        name: Hub name or local folder; loaded when the first text comes.
+        name: Hub name or local folder; loaded with the first text.
         length: Longest text in tokens, [CLS] and [SEP] included.
     """
 

@@ -1,4 +1,4 @@
-"""Vision towers that stand in for BLIP-2's EVA ViT under the same Q-Former."""
+"""Vision towers in place of BLIP-2's EVA ViT, under the same Q-Former."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LN_VISION_EPS = 1e-5  # LAVIS' ln_vision; transformers would use the ViT's own 1
 
 
 class Tower(nn.Module):
-    """A vision tower: states of an image, and the layer norm through which they are seen.
+    """A vision tower: states of an image, and the layer norm before the Q-Former.
 
     Args:
         width: Width W of the states.
@@ -26,9 +26,9 @@ class Tower(nn.Module):
     def states(self, images: Tensor, interpolate: bool) -> Tensor:
         """States (U, P, W) of images (U, 3, H, W), below the layer norm.
 
-        ``interpolate`` asks for position embeddings of another image size.
+        ``interpolate`` is True to fit position embeddings to another image size.
         """
-        raise ValueError(f"{type(self).__name__} gives no states")
+        raise ValueError(f"{type(self).__name__} has no states")
 
 
 class ClipVisionTower(Tower):
@@ -45,7 +45,7 @@ class ClipVisionTower(Tower):
 
         super().__init__(config["hidden_size"])
         self.clip = CLIPVisionModel(CLIPVisionConfig(**config))
-        # Never run: the last state before it is what the Q-Former reads.
+        # Unused: the Q-Former takes the last state before it.
         self.clip.post_layernorm = nn.Identity()
 
     def states(self, images: Tensor, interpolate: bool) -> Tensor:
@@ -56,10 +56,10 @@ class ClipVisionTower(Tower):
 
 
 class ResNetTower(Tower):
-    """A small ResNet of timm with group norm: the mean of its last map and each place a token.
+    """A small ResNet of timm with group norm: mean and positions of its last map as tokens.
 
-    A ViT needs far more pictures than a drawn set gives before it sees shapes; a convolutional
-    tower does not, and group norm keeps images of a batch apart.
+    A ViT needs far more pictures than a drawn set has to learn shapes; a convolutional tower does
+    not, and group norm keeps images of a batch independent.
 
     Args:
         config: ``stem`` (half the stem's channels), ``channels`` of the four stages, ``layers``
@@ -92,11 +92,11 @@ class ResNetTower(Tower):
         nn.init.normal_(self.position_embedding, std=0.02)
 
     def states(self, images: Tensor, interpolate: bool) -> Tensor:
-        """The mean of the last map, then one state per place of it (U, 1 + P, W)."""
+        """The mean of the last map, then one state per position of it (U, 1 + P, W)."""
         grid = self.resnet(images.contiguous(memory_format=torch.channels_last))  # (U, W, h, w)
-        places: Tensor = grid.flatten(2).transpose(1, 2)
-        whole = places.mean(dim=1, keepdim=True)
-        return torch.cat([whole, places + self.position_embedding], dim=1)
+        positions: Tensor = grid.flatten(2).transpose(1, 2)
+        mean = positions.mean(dim=1, keepdim=True)
+        return torch.cat([mean, positions + self.position_embedding], dim=1)
 
 
 TOWERS: Mapping[str, Callable[[Mapping[str, Any]], Tower]] = MappingProxyType(

@@ -1,1 +1,1 @@
-"""Makes the small weights of ``tiny_blip2`` and ``tiny_clip`` from drawn garments."""
+"""Training of the small weights of ``tiny_blip2`` and ``tiny_clip`` on drawn garments."""

@@ -1,10 +1,10 @@
-"""Makes the small weights of ``tiny_blip2`` and ``tiny_clip`` from drawn garments.
+"""Training of the small weights of ``tiny_blip2`` and ``tiny_clip`` on drawn garments.
 
-Run as ``python -m garments_plugin.pretrain --out FOLDER``. Three objectives are summed, each an
-in-batch cross-entropy whose positives are all candidates that show the same thing: picture against
-phrase, both ways, and picture plus change against the result, so that the query starts out as one
-that composes. Pictures are drawn once, then shifted, scaled, flipped and re-lit on every visit. No
-picture comes from anywhere else.
+Run as ``python -m garments_plugin.pretrain --out FOLDER``. The loss is the sum of three in-batch
+cross-entropies, whose positives are all candidates with the same attributes: phrase to picture,
+picture to phrase, and picture plus change to the resulting picture. The last one trains composed
+queries. Pictures are drawn once, then shifted, scaled, flipped and re-lit at random in every
+epoch. There are no other pictures.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from garments_plugin.pretrain.pictures import Drawn, draw, vary
 TEMPERATURE = 0.07
 
 
-def spread(scores: Tensor, positive: Tensor) -> Tensor:
-    """Cross-entropy of scores (n, m) against a uniform choice among the positives (n, m)."""
-    rows = positive.any(dim=1)
-    wanted = positive[rows].float() / positive[rows].sum(dim=1, keepdim=True)
-    return -(wanted * torch.log_softmax(scores[rows] / TEMPERATURE, dim=1)).sum(dim=1).mean()
+def cross_entropy(scores: Tensor, positives: Tensor) -> Tensor:
+    """Cross-entropy of scores (n, m) against the uniform distribution over positives (n, m)."""
+    rows = positives.any(dim=1)
+    uniform = positives[rows].float() / positives[rows].sum(dim=1, keepdim=True)
+    return -(uniform * torch.log_softmax(scores[rows] / TEMPERATURE, dim=1)).sum(dim=1).mean()
 
 
 def objective(model: Blip2 | Clip, images: Tensor, step: Step) -> Tensor:
@@ -38,9 +38,9 @@ def objective(model: Blip2 | Clip, images: Tensor, step: Step) -> Tensor:
     features = model.features(images)
     target = model.encode_gallery(features[size:])
     phrases = model.similarity(model.text(model.tokenize(step.phrases)), target)
-    loss = spread(phrases, step.fits) + spread(phrases.T, step.fits.T)
+    loss = cross_entropy(phrases, step.fits) + cross_entropy(phrases.T, step.fits.T)
     query = model.encode_query(features[:size], model.tokenize(step.changes))
-    return loss + spread(model.similarity(query, target), step.results)
+    return loss + cross_entropy(model.similarity(query, target), step.results)
 
 
 def train(
@@ -49,12 +49,12 @@ def train(
     """Train the model in place."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.05)
-    total = epochs * (len(drawn.shown) // batch)
+    total = epochs * (len(drawn.looks) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total, pct_start=0.1)
-    chance = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     model.train()
     if isinstance(model, Clip):
-        model.model.train()  # from random weights the batch statistics must be learned
+        model.model.train()  # from random weights, the batch statistics must be learned
     for epoch in range(epochs):
         bar = tqdm(
             steps(drawn, batch, epoch, seed),
@@ -63,8 +63,8 @@ def train(
             mininterval=5,
         )
         for step in bar:
-            rows = torch.cat([step.reference, step.target])
-            images = vary(drawn.pixels[rows], model.preprocess, chance)
+            indices = torch.cat([step.reference, step.target])
+            images = vary(drawn.pixels[indices], model.preprocess, rng)
             loss = objective(model, images, step)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -75,7 +75,7 @@ def train(
 
 
 def save(model: Blip2 | Clip, folder: Path) -> None:
-    """Write the weights in half precision, enough for a start and half the size."""
+    """Write the weights in half precision, enough for start weights and half the size."""
     from safetensors.torch import save_file
 
     state = {
@@ -89,7 +89,7 @@ def main() -> None:
     """Draw, train and write the weights of both models, or of one."""
     parser = argparse.ArgumentParser(description="train the small weights on drawn garments")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="folder of an earlier round to go on from")
+    parser.add_argument("--start", type=Path, help="folder of an earlier run to start from")
     parser.add_argument("--models", nargs="+", default=["tiny_blip2", "tiny_clip"])
     parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--epochs", type=int, default=16)

@@ -1,4 +1,4 @@
-"""What the small models are, and their word pieces."""
+"""Configurations of the small models, and their word pieces."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def vocabulary() -> list[str]:
 
 
 def write_configurations(out: Path) -> None:
-    """Write what ``tiny_blip2`` and ``tiny_clip`` need beside their weights."""
+    """Write configurations and tokenizers of ``tiny_blip2`` and ``tiny_clip``."""
     from transformers import BertTokenizer
 
     words = vocabulary()

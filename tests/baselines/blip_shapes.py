@@ -15,12 +15,12 @@ def on_meta(shapes: Shapes) -> dict[str, Tensor]:
 
 def drawn(shapes: Shapes, seed: int = 0) -> dict[str, Tensor]:
     """Small numbers."""
-    chance = torch.Generator().manual_seed(seed)
-    return {key: torch.randn(shape, generator=chance) / 10 for key, shape in shapes.items()}
+    rng = torch.Generator().manual_seed(seed)
+    return {key: torch.randn(shape, generator=rng) / 10 for key, shape in shapes.items()}
 
 
-def linear(name: str, out: int, given: int) -> Shapes:
-    return {f"{name}.weight": (out, given), f"{name}.bias": (out,)}
+def linear(name: str, out: int, inputs: int) -> Shapes:
+    return {f"{name}.weight": (out, inputs), f"{name}.bias": (out,)}
 
 
 def norm(name: str, width: int) -> Shapes:
@@ -59,10 +59,10 @@ def blip_text(
     }
     for number in range(depth):
         layer = f"text_encoder.encoder.layer.{number}"
-        for part, given in (("attention", width), ("crossattention", seen)):
+        for part, inputs in (("attention", width), ("crossattention", seen)):
             shapes |= linear(f"{layer}.{part}.self.query", width, width)
-            shapes |= linear(f"{layer}.{part}.self.key", width, given)
-            shapes |= linear(f"{layer}.{part}.self.value", width, given)
+            shapes |= linear(f"{layer}.{part}.self.key", width, inputs)
+            shapes |= linear(f"{layer}.{part}.self.value", width, inputs)
             shapes |= linear(f"{layer}.{part}.output.dense", width, width)
             shapes |= norm(f"{layer}.{part}.output.LayerNorm", width)
         shapes |= linear(f"{layer}.intermediate.dense", mlp, width)
@@ -100,13 +100,13 @@ def clip_resnet(
         **batch_norm("visual.bn2", half),
         **batch_norm("visual.bn3", width),
     }
-    given = width
+    inputs = width
     for stage, count in enumerate(blocks):
         inner = width * 2**stage
         for number in range(count):
             block = f"visual.layer{stage + 1}.{number}"
             shapes |= {
-                f"{block}.conv1.weight": (inner, given, 1, 1),
+                f"{block}.conv1.weight": (inner, inputs, 1, 1),
                 f"{block}.conv2.weight": (inner, inner, 3, 3),
                 f"{block}.conv3.weight": (4 * inner, inner, 1, 1),
                 **batch_norm(f"{block}.bn1", inner),
@@ -114,14 +114,14 @@ def clip_resnet(
                 **batch_norm(f"{block}.bn3", 4 * inner),
             }
             if number == 0:
-                shapes[f"{block}.downsample.0.weight"] = (4 * inner, given, 1, 1)
+                shapes[f"{block}.downsample.0.weight"] = (4 * inner, inputs, 1, 1)
                 shapes |= batch_norm(f"{block}.downsample.1", 4 * inner)
-            given = 4 * inner
+            inputs = 4 * inner
     pool = "visual.attnpool"
-    shapes[f"{pool}.positional_embedding"] = ((side // 32) ** 2 + 1, given)
+    shapes[f"{pool}.positional_embedding"] = ((side // 32) ** 2 + 1, inputs)
     for part in "qkv":
-        shapes |= linear(f"{pool}.{part}_proj", given, given)
-    shapes |= linear(f"{pool}.c_proj", embed, given)
+        shapes |= linear(f"{pool}.{part}_proj", inputs, inputs)
+    shapes |= linear(f"{pool}.c_proj", embed, inputs)
     for number in range(depth):
         block = f"transformer.resblocks.{number}"
         shapes |= {f"{block}.attn.in_proj_weight": (3 * text, text)}

@@ -55,7 +55,7 @@ def roberta_shapes(
     def norm(name: str) -> Shapes:
         return {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
 
-    found: Shapes = {
+    entries: Shapes = {
         "embeddings.word_embeddings.weight": (tokens, hidden),
         "embeddings.position_embeddings.weight": (positions, hidden),
         "embeddings.token_type_embeddings.weight": (types, hidden),
@@ -66,13 +66,13 @@ def roberta_shapes(
     for number in range(layers):
         layer = f"encoder.layer.{number}"
         for part in ("query", "key", "value"):
-            found |= linear(f"{layer}.attention.self.{part}", hidden, hidden)
-        found |= linear(f"{layer}.attention.output.dense", hidden, hidden)
-        found |= norm(f"{layer}.attention.output.LayerNorm")
-        found |= linear(f"{layer}.intermediate.dense", inner, hidden)
-        found |= linear(f"{layer}.output.dense", hidden, inner)
-        found |= norm(f"{layer}.output.LayerNorm")
-    return {f"model.{name}": shape for name, shape in found.items()}
+            entries |= linear(f"{layer}.attention.self.{part}", hidden, hidden)
+        entries |= linear(f"{layer}.attention.output.dense", hidden, hidden)
+        entries |= norm(f"{layer}.attention.output.LayerNorm")
+        entries |= linear(f"{layer}.intermediate.dense", inner, hidden)
+        entries |= linear(f"{layer}.output.dense", hidden, inner)
+        entries |= norm(f"{layer}.output.LayerNorm")
+    return {f"model.{name}": shape for name, shape in entries.items()}
 
 
 def text_fc_shapes(states: int, width: int) -> Shapes:

@@ -14,14 +14,14 @@ def norm(name: str, width: int) -> Shapes:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
-def linear(name: str, out: int, given: int) -> Shapes:
-    return {f"{name}.weight": (out, given), f"{name}.bias": (out,)}
+def linear(name: str, out: int, inputs: int) -> Shapes:
+    return {f"{name}.weight": (out, inputs), f"{name}.bias": (out,)}
 
 
-def eva(width: int, mlp: int, depth: int, places: int, patch: int) -> Shapes:
+def eva(width: int, mlp: int, depth: int, positions: int, patch: int) -> Shapes:
     shapes: Shapes = {
         "cls_token": (1, 1, width),
-        "pos_embed": (1, places, width),
+        "pos_embed": (1, positions, width),
         "patch_embed.proj.weight": (width, 3, patch, patch),
         "patch_embed.proj.bias": (width,),
     }
@@ -34,10 +34,10 @@ def eva(width: int, mlp: int, depth: int, places: int, patch: int) -> Shapes:
     return shapes
 
 
-def clip(width: int, mlp: int, depth: int, places: int, patch: int) -> Shapes:
+def clip(width: int, mlp: int, depth: int, positions: int, patch: int) -> Shapes:
     shapes: Shapes = {
         "class_embedding": (width,),
-        "positional_embedding": (places, width),
+        "positional_embedding": (positions, width),
         "conv1.weight": (width, 3, patch, patch),
         **norm("ln_pre", width),
     }
@@ -89,11 +89,11 @@ def qformer(
     return shapes
 
 
-def _attention(name: str, hidden: int, given: int) -> Shapes:
+def _attention(name: str, hidden: int, inputs: int) -> Shapes:
     return {
         **linear(f"{name}.self.query", hidden, hidden),
-        **linear(f"{name}.self.key", hidden, given),
-        **linear(f"{name}.self.value", hidden, given),
+        **linear(f"{name}.self.key", hidden, inputs),
+        **linear(f"{name}.self.value", hidden, inputs),
         **linear(f"{name}.output.dense", hidden, hidden),
         **norm(f"{name}.output.LayerNorm", hidden),
     }
@@ -109,7 +109,7 @@ def visual(shapes: Shapes) -> Shapes:
     return {f"visual_encoder.{key}": shape for key, shape in shapes.items()}
 
 
-def made(
+def filled(
     shapes: Shapes, make: Callable[[tuple[int, ...]], Tensor] = torch.empty
 ) -> dict[str, Tensor]:
     """Tensors of these shapes; ``position_ids`` are whole numbers."""

@@ -36,9 +36,9 @@ def registry() -> Registry:
 
 
 def plan_of(name: str, root: Path, dataset: str = "fashioniq", **tables: dict[str, Any]) -> Plan:
-    named: Config = {
+    base: Config = {
         "method": {"name": name},
         "data": {"name": dataset, "root": str(root)},
         "run": {"device": "cpu", "workers": 0},
     }
-    return make_plan(registry(), named, tables)
+    return make_plan(registry(), base, tables)

@@ -1,4 +1,4 @@
-"""Small runs of a method on drawn garments, and batches over given feature maps."""
+"""Small runs of a method on drawn garments, and batches over feature maps."""
 
 from __future__ import annotations
 

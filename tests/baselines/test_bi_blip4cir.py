@@ -70,12 +70,14 @@ def batch_for(method: BiBLIP4CIR) -> Batch:
         ("", " [FORWARD] "),
     ],
 )
-def test_a_tag_stands_before_every_piece_between_the_letters_and(caption: str, tagged: str) -> None:
+def test_every_and_gets_a_tag(caption: str, tagged: str) -> None:
+    """A tag stands before every piece between the letters "and"."""
     assert tag_forward(caption) == tagged
     assert tag_backward(caption) == tagged.replace("FORWARD", "BACKWARD")
 
 
-def test_tags_and_the_four_ways_are_those_of_the_official_code() -> None:
+def test_tags_are_those_of_the_official_code() -> None:
+    """With the four ways of joining captions."""
     folder = folder_of_cases()
     cases = [read_case(path) for path in find_cases(folder)] if folder.is_dir() else []
     rows = [
@@ -89,8 +91,8 @@ def test_tags_and_the_four_ways_are_those_of_the_official_code() -> None:
     for row in rows:
         captions = row.get("captions", [row.get("caption")])
         for way, caption_edit in (("forward", tag_forward), ("backward", tag_backward)):
-            told = row[way] if isinstance(row[way], list) else [row[way]]
-            assert [caption_edit(caption) for caption in captions] == told
+            tagged = row[way] if isinstance(row[way], list) else [row[way]]
+            assert [caption_edit(caption) for caption in captions] == tagged
             if f"{way}_four_ways" in row:
                 drawn = {
                     FOUR_WAY.draw(captions, "", 0, random.Random(seed), caption_edit)
@@ -114,7 +116,8 @@ def test_reverse_scores_by_hand() -> None:
     assert scores.tolist() == [[pytest.approx(0.5**0.5), -1.0]]
 
 
-def test_reverse_scores_of_a_combiner_are_those_of_each_pair_alone() -> None:
+def test_reverse_scores_equal_single_pairs() -> None:
+    """The scores of a whole batch are those of each pair composed alone."""
     torch.manual_seed(0)
     composer = Composer("combiner", 1, Combiner(3, 4, 5, 0.0))
     text, candidates, reference = torch.randn(2, 3), torch.randn(4, 3), torch.randn(2, 3)
@@ -122,8 +125,8 @@ def test_reverse_scores_of_a_combiner_are_those_of_each_pair_alone() -> None:
     for row in range(2):
         for column in range(4):
             query = composer(candidates[column], text[row])
-            wanted = F.cosine_similarity(query, reference[row], dim=0)
-            assert scores[row, column].item() == pytest.approx(wanted.item(), abs=1e-6)
+            expected = F.cosine_similarity(query, reference[row], dim=0)
+            assert scores[row, column].item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -152,11 +155,11 @@ def test_terms_are_the_two_cross_entropies(stage: Any, symmetric: bool) -> None:
         pairs = method.composer(entering, backward[row].expand(3, -1))
         rows.append(100 * F.normalize(pairs, dim=1) @ F.normalize(raw[row], dim=0))
     weight = 0.3 if stage == "sum" else 0.7
-    wanted = weight * F.cross_entropy(torch.stack(rows), batch.target)
-    assert terms["backward"].item() == pytest.approx(wanted.item(), rel=1e-4)
+    expected = weight * F.cross_entropy(torch.stack(rows), batch.target)
+    assert terms["backward"].item() == pytest.approx(expected.item(), rel=1e-4)
     trained = [p for p in method.parameters() if p.requires_grad]
-    found = torch.autograd.grad(terms["backward"], trained, allow_unused=True)
-    assert any(gradient is not None and bool(gradient.any()) for gradient in found)
+    gradients = torch.autograd.grad(terms["backward"], trained, allow_unused=True)
+    assert any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 
 def test_weight_0_leaves_the_reverse_direction_out() -> None:
@@ -166,7 +169,8 @@ def test_weight_0_leaves_the_reverse_direction_out() -> None:
         method_of(sum_weight=-0.1)
 
 
-def test_the_image_encoder_never_learns_and_the_text_encoder_only_first() -> None:
+def test_only_the_text_encoder_learns_in_stage_one() -> None:
+    """The image encoder never learns, the text encoder in stage 1 alone."""
     method = method_of(sum_epochs=1)
     for epoch in (0, 1):
         method.train()
@@ -244,14 +248,17 @@ def test_a_file_that_is_left_out_is_named(left_out: int, message: str) -> None:
         converted_state(checkpoints, method, official_state)
 
 
-def test_the_tuned_text_encoder_counts_over_that_of_the_start() -> None:
+def test_the_tuned_text_encoder_wins() -> None:
+    """The text encoder of the tuned file replaces that of the start file."""
     method, checkpoints = full_size()
     tuned = checkpoints[0]["BLIPTextEncoder"]
     tuned["text_proj.bias"] = torch.ones(256)
     state = official_state(checkpoints, method)
     assert state["backbone.model.text_proj.bias"] is tuned["text_proj.bias"]
     tuned["visual_encoder.norm.bias"] = torch.ones(768)
-    with pytest.raises(CIRError, match="entry 'BLIPTextEncoder' is none: it holds vision_model"):
+    with pytest.raises(
+        CIRError, match="entry 'BLIPTextEncoder' holds keys of the image encoder: vision_model"
+    ):
         official_state(checkpoints, method)
 
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from baselines_plugin.backbones.blip import Blip, TinyBlip
-from baselines_plugin.backbones.blip_tower import from_tiny_blip2
-from baselines_plugin.checkpoints.blip_files import (
+from baselines_plugin.backbones.blip_files import (
     POSITIONS,
     fit_positions,
     from_salesforce,
     to_salesforce,
 )
+from baselines_plugin.backbones.blip_tower import from_tiny_blip2
 from cir_plugins import CIRError
 from cir_plugins.builtin.blip2 import TinyBlip2
 from cir_plugins.testing import check_backbone
@@ -69,19 +69,20 @@ def test_the_small_one_keeps_the_contract() -> None:
         check_backbone(TinyBlip(vision=vision, start="random", dropout=0.0))
 
 
-def test_texts_are_read_in_both_directions_and_padding_is_not_read(tmp_path: Path) -> None:
+def test_text_attention_is_bidirectional_without_padding(tmp_path: Path) -> None:
+    """Texts are read in both directions, and padding is not read."""
     blip = small(tmp_path)
     tokens = some_tokens()
     states = blip.text_states(tokens)
     changed = {**tokens, "ids": tokens["ids"].clone()}
     changed["ids"][0, 3] = 9
     changed["ids"][1, 4] = 9  # padding
-    found = blip.text_states(changed)
-    assert not torch.allclose(states[0, 0], found[0, 0], atol=1e-4)
-    assert torch.allclose(states[1, :3], found[1, :3], atol=1e-6)
+    result = blip.text_states(changed)
+    assert not torch.allclose(states[0, 0], result[0, 0], atol=1e-4)
+    assert torch.allclose(states[1, :3], result[1, :3], atol=1e-6)
 
 
-def test_a_text_that_looks_at_an_image_reads_all_its_patches(tmp_path: Path) -> None:
+def test_grounded_texts_read_all_patches(tmp_path: Path) -> None:
     blip = small(tmp_path)
     tokens = blip.grounded_tokens(some_tokens())
     features = torch.randn(2, 17, 16)
@@ -91,14 +92,15 @@ def test_a_text_that_looks_at_an_image_reads_all_its_patches(tmp_path: Path) -> 
     assert not torch.allclose(blip.text_states(tokens, features), seen, atol=1e-5)
 
 
-def test_grounded_tokens_begin_with_the_last_word_of_the_vocabulary(tmp_path: Path) -> None:
+def test_grounded_tokens_begin_with_enc(tmp_path: Path) -> None:
+    """[ENC] is the last word of the vocabulary."""
     blip = small(tmp_path)
-    given = some_tokens()
-    tokens = blip.grounded_tokens(given)
+    plain_tokens = some_tokens()
+    tokens = blip.grounded_tokens(plain_tokens)
     assert tokens["ids"][:, 0].tolist() == [39, 39]
-    assert given["ids"][:, 0].tolist() == [2, 2]
+    assert plain_tokens["ids"][:, 0].tolist() == [2, 2]
     projected = blip.model.text_proj(blip.text_states(tokens, torch.ones(2, 17, 16))[:, 0])
-    assert torch.equal(blip.raw_grounded(torch.ones(2, 17, 16), given), projected)
+    assert torch.equal(blip.raw_grounded(torch.ones(2, 17, 16), plain_tokens), projected)
 
 
 def test_the_class_token_alone_gives_the_same_vectors(tmp_path: Path) -> None:
@@ -121,8 +123,8 @@ def test_frozen_and_trained_parts(tmp_path: Path) -> None:
     assert {"model.vision_proj.weight", "model.itm_head.weight"} <= frozen
     assert not any("text" in name for name in frozen)
     trained = small(tmp_path, vision="trained")
-    kept = {n for n, p in trained.named_parameters() if not p.requires_grad}
-    assert kept == {"model.itm_head.weight", "model.itm_head.bias"}
+    untrained = {n for n, p in trained.named_parameters() if not p.requires_grad}
+    assert untrained == {"model.itm_head.weight", "model.itm_head.bias"}
     assert not small(tmp_path).train().model.vision_model.training
     assert trained.train().model.vision_model.training
 
@@ -148,23 +150,23 @@ def test_every_key_and_shape_of_the_full_size(name: str, shape: tuple[int, int, 
     )
     with torch.device("meta"):
         model = Blip(model=name, weights="random").model
-    found = from_salesforce(official)
-    wanted = {k: v for k, v in model.state_dict().items() if not k.startswith("itm_head")}
-    assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in wanted.items()}
-    again = {key: value.shape for key, value in to_salesforce(found).items()}
+    result = from_salesforce(official)
+    expected = {k: v for k, v in model.state_dict().items() if not k.startswith("itm_head")}
+    assert {k: v.shape for k, v in result.items()} == {k: v.shape for k, v in expected.items()}
+    again = {key: value.shape for key, value in to_salesforce(result).items()}
     del official["text_encoder.embeddings.position_ids"]
     assert again == {key: value.shape for key, value in official.items()}
 
 
-def test_an_official_file_is_loaded_with_its_extras_left_out(tmp_path: Path) -> None:
+def test_official_files_load_without_extras(tmp_path: Path) -> None:
     state = drawn(OFFICIAL | MATCHING)
     extras = {"temp": torch.ones(()), "visual_encoder_m.cls_token": torch.ones(1)}
     extras |= {"text_decoder.cls.bias": torch.ones(1), "image_queue": torch.ones(1)}
     torch.save({"model": state | extras, "epoch": 3}, tmp_path / "model_base.pth")
     blip = small(tmp_path / "small", weights=str(tmp_path / "model_base.pth"))
     assert torch.equal(blip.model.vision_proj.weight, state["vision_proj.weight"])
-    found = blip.model.vision_model.encoder.layers[1].self_attn.projection.weight
-    assert torch.equal(found, state["visual_encoder.blocks.1.attn.proj.weight"])
+    result = blip.model.vision_model.encoder.layers[1].self_attn.projection.weight
+    assert torch.equal(result, state["visual_encoder.blocks.1.attn.proj.weight"])
     without = {key: value for key, value in state.items() if not key.startswith("itm_head")}
     torch.save(without, tmp_path / "retrieval.pth")
     again = small(tmp_path / "small", weights=str(tmp_path / "retrieval.pth"))
@@ -180,7 +182,7 @@ def test_an_official_file_is_loaded_with_its_extras_left_out(tmp_path: Path) -> 
         ({"vision_proj.bias": None}, r"missing \['vision_proj.bias'\]"),
     ],
 )
-def test_an_official_file_that_does_not_fit_is_refused(
+def test_unfitting_official_files_are_errors(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     state = {k: v for k, v in {**drawn(OFFICIAL), **change}.items() if v is not None}
@@ -189,17 +191,17 @@ def test_an_official_file_that_does_not_fit_is_refused(
         small(tmp_path / "small", weights=str(tmp_path / "model.pth"))
 
 
-def test_a_model_without_weights_of_its_own_says_so() -> None:
+def test_an_architecture_has_no_weights() -> None:
     with pytest.raises(CIRError, match="'blip_base' has no weights of its own"):
         Blip(model="blip_base")
 
 
-def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_model_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match=r"no BLIP model '[^\n]*\naccepted: blip_base"):
         Blip(model=str(tmp_path / "gone"))
 
 
-def test_a_convolutional_tower_gives_the_mean_of_its_places_first(tmp_path: Path) -> None:
+def test_a_convolutional_tower_has_its_mean_first(tmp_path: Path) -> None:
     config = {"model_type": "timm_resnet", "stem": 4, "channels": [8, 8, 16, 16], "groups": 4}
     config |= {"layers": [1, 1, 1, 1], "output_stride": 8, "hidden_size": 16, "image_size": 32}
     (tmp_path / "config.json").write_text(json.dumps({**SMALL, "vision_config": config}))
@@ -209,8 +211,8 @@ def test_a_convolutional_tower_gives_the_mean_of_its_places_first(tmp_path: Path
     assert states.shape == (2, 17, 16)
     tower = blip.model.vision_model.tower
     below = tower.states(images, False)
-    places = below[:, 1:] - tower.position_embedding
-    assert torch.allclose(below[:, 0], places.mean(dim=1), atol=1e-6)
+    cells = below[:, 1:] - tower.position_embedding
+    assert torch.allclose(below[:, 0], cells.mean(dim=1), atol=1e-6)
     assert torch.allclose(states, tower.post_layernorm(below), atol=1e-6)
     assert blip.raw_grounded(states, some_tokens()).shape == (2, 10)
     assert not any(p.requires_grad for p in blip.model.vision_model.parameters())
@@ -226,7 +228,7 @@ def test_a_saved_folder_loads_the_same(tmp_path: Path) -> None:
     assert torch.equal(again.encode_query(again.features(images), tokens), query)
 
 
-def test_positions_of_another_grid_are_interpolated_as_when_an_image_is_larger(
+def test_position_embeddings_are_interpolated(
     tmp_path: Path,
 ) -> None:
     """At load as at run time: a constant stays, [CLS] stays, and both ways agree."""
@@ -238,21 +240,21 @@ def test_positions_of_another_grid_are_interpolated_as_when_an_image_is_larger(
     assert fit_positions(table, 17) is table
     blip = small(tmp_path, image_size=48)
     images = torch.randn(1, 3, 48, 48)
-    wanted = blip.features(images)
-    own = blip.model.state_dict()[POSITIONS]
+    expected = blip.features(images)
+    default = blip.model.state_dict()[POSITIONS]
     embeddings = blip.model.vision_model.embeddings
-    embeddings.position_embedding = torch.nn.Parameter(fit_positions(own, 37))
+    embeddings.position_embedding = torch.nn.Parameter(fit_positions(default, 37))
     blip.interpolate = False
-    assert torch.allclose(blip.features(images), wanted, atol=1e-5)
+    assert torch.allclose(blip.features(images), expected, atol=1e-5)
 
 
-def test_the_small_one_can_start_from_the_small_blip2() -> None:
+def test_tiny_blip_starts_from_tiny_blip2() -> None:
     """Its text encoder then computes what the Q-Former's text path does."""
     torch.manual_seed(0)
     source = TinyBlip2(start="random", dropout=0.0).eval()
     blip = TinyBlip(start="random", dropout=0.0).eval()
-    given = {k: v for k, v in source.model.state_dict().items() if "vision_model" not in k}
-    state = from_tiny_blip2(given)
+    plain_tokens = {k: v for k, v in source.model.state_dict().items() if "vision_model" not in k}
+    state = from_tiny_blip2(plain_tokens)
     words = "text_encoder.embeddings.word_embeddings.weight"
     whole = blip.model.state_dict()
     assert set(state) <= set(whole)

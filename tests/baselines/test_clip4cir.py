@@ -68,7 +68,8 @@ def test_the_scale_is_100_and_not_learned() -> None:
     assert not method.log_temperature.requires_grad
 
 
-def test_one_combiner_on_the_loaded_backbone_is_all_that_stage_trains() -> None:
+def test_stage_combiner_trains_the_combiner_alone() -> None:
+    """One Combiner on the loaded backbone is all that the stage trains."""
     tuned, combiner = method_of(stage="combiner").parameter_groups(1.0)
     assert tuned["params"] == []
     assert combiner["params"]
@@ -105,7 +106,7 @@ def test_every_key_and_shape_of_the_full_size(tmp_path: Path) -> None:
         converted_state(checkpoints, method, official_state)
 
 
-def test_converted_weights_are_the_official_ones_rounded_where_asked() -> None:
+def test_converted_weights_can_be_rounded() -> None:
     source = method_of()
     clip = {k: v + 1e-5 for k, v in source.backbone.model.state_dict().items()}
     clip |= {"context_length": torch.tensor(32), "input_resolution": torch.tensor(64)}
@@ -118,9 +119,9 @@ def test_converted_weights_are_the_official_ones_rounded_where_asked() -> None:
     assert method.composer.combines
     rounded = method_of(half_weights=True)
     rounded.load_state_dict(converted_state(files, rounded, official_state))
-    wanted = clip["text_projection"].half().float()
-    assert torch.equal(rounded.backbone.model.text_projection, wanted)
-    assert not torch.equal(wanted, clip["text_projection"])
+    expected = clip["text_projection"].half().float()
+    assert torch.equal(rounded.backbone.model.text_projection, expected)
+    assert not torch.equal(expected, clip["text_projection"])
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_converted_weights_are_the_official_ones_rounded_where_asked() -> None:
         ([{"CLIP": {"visual.x": torch.ones(1), "y": torch.ones(1)}}], "does not fit; unexp.*: y"),
     ],
 )
-def test_other_checkpoints_are_refused(files: Any, message: str) -> None:
+def test_other_checkpoints_are_errors(files: Any, message: str) -> None:
     with pytest.raises(CIRError, match=message):
         converted_state(files, method_of(), official_state)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from baselines_plugin.checkpoints.combiner import combiner_state
 from baselines_plugin.parts.combiner import (
     Combiner,
     Composer,
@@ -15,7 +16,6 @@ from baselines_plugin.parts.combiner import (
     make_composer,
     raw_image,
     raw_size,
-    take_combiner,
 )
 from cir_plugins import CIRError, unit
 from cir_plugins.builtin.clip import TinyClip
@@ -43,14 +43,14 @@ def test_the_combiner_by_hand() -> None:
         dynamic_scalar__3__weight=[[1.0]],
     )
     image, text = torch.tensor([[5.0, 3.0]]), torch.tensor([[2.0, -1.0]])
-    found = combiner.combine(image, text)
-    assert found.joint.tolist() == [[2.0, 3.0]]
+    result = combiner.combine(image, text)
+    assert result.joint.tolist() == [[2.0, 3.0]]
     share = 1 / (1 + math.exp(-2))
-    assert found.share.item() == pytest.approx(share)
-    assert found.mixed.tolist() == [[32.0, 16.0]]  # 2 + 10 * 3 = 32
-    wanted = [32 + share * 2 + (1 - share) * 5, 16 - share + (1 - share) * 3]
-    assert found.query[0].tolist() == pytest.approx(wanted)
-    assert torch.equal(combiner(image, text), found.query)
+    assert result.share.item() == pytest.approx(share)
+    assert result.mixed.tolist() == [[32.0, 16.0]]  # 2 + 10 * 3 = 32
+    expected = [32 + share * 2 + (1 - share) * 5, 16 - share + (1 - share) * 3]
+    assert result.query[0].tolist() == pytest.approx(expected)
+    assert torch.equal(combiner(image, text), result.query)
 
 
 def test_negative_projections_are_cut_off() -> None:
@@ -78,7 +78,7 @@ def test_dropout_is_on_in_training_only() -> None:
     assert torch.equal(combiner(image, text), combiner(image, text))
 
 
-def test_stages_follow_the_epochs_and_are_part_of_the_state() -> None:
+def test_stages_follow_epochs_and_are_saved() -> None:
     composer = Composer("both", 2, Combiner(2, 3, 4, 0.0))
     seen = []
     for epoch in range(4):
@@ -103,20 +103,20 @@ def test_a_stage_alone_stays(stage: Any, combines: bool) -> None:
         assert composer.combines is combines
 
 
-def test_widths_follow_the_embedding_and_can_be_given() -> None:
+def test_widths_follow_the_embedding_or_options() -> None:
     backbone = TinyClip(start="random")
     composer = make_composer(backbone, "both", 1, 0, 0, 0.5)
     assert composer.combiner is not None
     size = raw_size(backbone)
     assert composer.combiner.text_projection_layer.weight.shape == (4 * size, size)
     assert composer.combiner.combiner_layer.weight.shape == (8 * size, 8 * size)
-    given = make_composer(backbone, "both", 1, 6, 7, 0.5).combiner
-    assert given is not None
-    assert given.combiner_layer.weight.shape == (7, 12)
+    layers = make_composer(backbone, "both", 1, 6, 7, 0.5).combiner
+    assert layers is not None
+    assert layers.combiner_layer.weight.shape == (7, 12)
     assert make_composer(backbone, "sum", 1, 0, 0, 0.5).combiner is None
 
 
-def test_finding_the_size_leaves_the_backbone_as_it_was() -> None:
+def test_raw_size_leaves_the_backbone_unchanged() -> None:
     backbone = TinyClip(start="random")
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     backbone.train()
@@ -137,11 +137,11 @@ def test_features_are_the_raw_image_where_nothing_projects() -> None:
     ("arguments", "message"),
     [
         ((0, 0, 0, 0.5), "sum_epochs must be at least 1, not 0"),
-        ((1, -1, 0, 0.5), "widths must be at least 0"),
-        ((1, 0, 0, 1.0), r"dropout must lie in \[0, 1\)"),
+        ((1, -1, 0, 0.5), "projection and hidden must be at least 0"),
+        ((1, 0, 0, 1.0), r"dropout in \[0, 1\)"),
     ],
 )
-def test_numbers_out_of_range_are_refused(arguments: Any, message: str) -> None:
+def test_numbers_out_of_range_are_errors(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_composer(SimpleNamespace(), "both", *arguments)
 
@@ -153,7 +153,8 @@ def plan_of(stage: str, sum_epochs: int, epochs: int) -> Any:
     )
 
 
-def test_a_plan_without_an_epoch_for_the_combiner_is_refused() -> None:
+def test_the_combiner_needs_an_epoch() -> None:
+    """A plan without an epoch for the Combiner is an error."""
     assert "sum_epochs 3 of 3 epochs leave none" in TwoStages.check_compatibility(
         plan_of("both", 3, 3)
     )
@@ -165,24 +166,24 @@ def test_a_plan_without_an_epoch_for_the_combiner_is_refused() -> None:
 def test_an_official_combiner_is_taken_key_by_key() -> None:
     state = drawn(shapes_of(2, 3, 4))
     composer = Composer("both", 1, Combiner(2, 3, 4, 0.0))
-    found = take_combiner([{"epoch": 1}, {"Combiner": state}], composer)
-    assert set(found) == set(composer.state_dict())
-    composer.load_state_dict(found)
+    result = combiner_state([{"epoch": 1}, {"Combiner": state}], composer)
+    assert set(result) == set(composer.state_dict())
+    composer.load_state_dict(result)
     assert composer.combines
     assert composer.combiner is not None
     assert torch.equal(composer.combiner.output_layer.weight, state["output_layer.weight"])
 
 
-def test_other_keys_and_a_wrong_place_are_told(tmp_path: Path) -> None:
+def test_unknown_keys_and_unused_entries_are_reported(tmp_path: Path) -> None:
     composer = Composer("both", 1, Combiner(2, 3, 4, 0.0))
     state = drawn(shapes_of(2, 3, 4))
     del state["output_layer.bias"]
     state["extra"] = torch.zeros(1)
     with pytest.raises(CIRError, match=r"unexpected: extra; missing: output_layer\.bias"):
-        take_combiner([{"Combiner": state}], composer)
+        combiner_state([{"Combiner": state}], composer)
     with pytest.raises(CIRError, match=r"no entry 'Combiner' .*they hold: epoch, CLIP"):
-        take_combiner([{"epoch": 1, "CLIP": {}}], composer)
+        combiner_state([{"epoch": 1, "CLIP": {}}], composer)
     alone = Composer("sum", 1, None)
     with pytest.raises(CIRError, match="entry 'Combiner' has no place in stage 'sum'"):
-        take_combiner([{"Combiner": state}], alone)
-    assert take_combiner([{"CLIP": {}}], alone) == {"combining": torch.tensor(False)}
+        combiner_state([{"Combiner": state}], alone)
+    assert combiner_state([{"CLIP": {}}], alone) == {"combining": torch.tensor(False)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines_plugin.backbones.resnet import MapBackbone, TinyResNet
-from baselines_plugin.methods.composeae import ComposeAE, from_official
+from baselines_plugin.methods.composeae import ComposeAE, official_state
 from baselines_plugin.parts.rotation import Composer, Rotation
 from cir_plugins import CIRError, Components, Preprocess, Tokens
 from cir_plugins.builtin.losses import InfoNCE
@@ -31,7 +31,7 @@ class Given(nn.Module):
         self.tokenizer = dict
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """The given vectors."""
+        """The input vectors."""
         return tokens["vector"]
 
 
@@ -41,10 +41,10 @@ def small(**options: Any) -> ComposeAE:
     return ComposeAE(Components(backbone, InfoNCE(), InBatch()), **{"channels": 4, **options})
 
 
-def given(count: int = 6) -> tuple[Tensor, dict[str, Tensor]]:
-    chance = torch.Generator().manual_seed(1)
-    return torch.randn(count, 4, 2, 2, generator=chance), {
-        "vector": torch.randn(count // 2, 3, generator=chance)
+def random_inputs(count: int = 6) -> tuple[Tensor, dict[str, Tensor]]:
+    rng = torch.Generator().manual_seed(1)
+    return torch.randn(count, 4, 2, 2, generator=rng), {
+        "vector": torch.randn(count // 2, 3, generator=rng)
     }
 
 
@@ -80,32 +80,34 @@ def test_the_linear_branch_starts_ten_times_as_heavy() -> None:
     assert torch.allclose(composed.out, 10 * composed.rho_linear + composed.rho_convolved)
 
 
-def test_the_pool_makes_the_convolution_as_wide_as_the_linear_input() -> None:
+def test_the_default_pool_matches_the_linear_input() -> None:
+    """The pool makes the convolution as wide as the linear branch's input."""
     assert Composer(512, 768).pool.output_size == 16
     assert Composer(512, 768, space="real").pool.output_size == 20
 
 
-def test_terms_are_the_weighted_costs() -> None:
-    features, tokens = given()
+def test_terms_are_weighted() -> None:
+    features, tokens = random_inputs()
     method = small(image_weight=0.5, text_weight=0.25, rotation_weight=2.0).eval()
     batch = batch_of(features, tokens)
-    costs, terms = method.costs(batch), method.loss_terms(batch)
+    plain, terms = method.unweighted_terms(batch), method.loss_terms(batch)
     weights = {"loss": 1.0, "decode_image": 0.5, "decode_text": 0.25, "rotation": 2.0}
     assert terms.keys() == weights.keys()
     for name, weight in weights.items():
-        assert terms[name].item() == pytest.approx(weight * costs[name].item(), rel=1e-6)
+        assert terms[name].item() == pytest.approx(weight * plain[name].item(), rel=1e-6)
     image = method.backbone.project(features[:3])
     out = method.composer(image, tokens["vector"]).out
     decoded = ((method.image_decoder(out) - image) ** 2).mean()
-    assert costs["decode_image"].item() == pytest.approx(decoded.item(), rel=1e-5)
+    assert plain["decode_image"].item() == pytest.approx(decoded.item(), rel=1e-5)
     back = method.composer(method.backbone.project(features[3:]), tokens["vector"], sign=-1).out
     logits = 16 * nn.functional.normalize(back) @ nn.functional.normalize(image).T
     expected = nn.functional.cross_entropy(logits, torch.arange(3))
-    assert costs["rotation"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert plain["rotation"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_a_reference_shared_by_two_queries_is_no_negative_of_the_other() -> None:
-    features, tokens = given()
+def test_a_shared_reference_is_no_negative() -> None:
+    """A reference of two queries must not be pushed away by either."""
+    features, tokens = random_inputs()
     method = small().eval()
     batch = batch_of(features, tokens)
     batch.reference = torch.tensor([0, 0, 1])
@@ -113,20 +115,25 @@ def test_a_reference_shared_by_two_queries_is_no_negative_of_the_other() -> None
     back = method.composer(method.backbone.project(features[3:]), tokens["vector"], sign=-1).out
     scores = 16 * nn.functional.normalize(back) @ nn.functional.normalize(image).T
     rows = [[0, 2], [1, 2], [0, 1, 2]]
-    costs = [scores[i, kept].logsumexp(0) - scores[i, i] for i, kept in enumerate(rows)]
-    assert method.costs(batch)["rotation"].item() == pytest.approx(
-        torch.stack(costs).mean().item(), rel=1e-5
+    losses = [scores[i, columns].logsumexp(0) - scores[i, i] for i, columns in enumerate(rows)]
+    assert method.unweighted_terms(batch)["rotation"].item() == pytest.approx(
+        torch.stack(losses).mean().item(), rel=1e-5
     )
     batch.reference = torch.zeros(3, dtype=torch.long)
-    assert "rotation" not in method.costs(batch)
+    assert "rotation" not in method.unweighted_terms(batch)
 
 
-def test_real_space_has_no_symmetric_pass_and_weight_zero_no_term() -> None:
-    batch = batch_of(*given())
-    assert list(small(variant="real").costs(batch)) == ["loss", "decode_image", "decode_text"]
-    assert list(small(image_weight=0.0, text_weight=0.0, rotation_weight=0.0).costs(batch)) == [
-        "loss"
+def test_terms_of_weight_zero_are_left_out() -> None:
+    """Real space has no symmetric pass, and a weight of 0 removes its term."""
+    batch = batch_of(*random_inputs())
+    assert list(small(variant="real").unweighted_terms(batch)) == [
+        "loss",
+        "decode_image",
+        "decode_text",
     ]
+    assert list(
+        small(image_weight=0.0, text_weight=0.0, rotation_weight=0.0).unweighted_terms(batch)
+    ) == ["loss"]
 
 
 def released(variant: str) -> dict[str, tuple[int, ...]]:
@@ -165,15 +172,15 @@ def test_keys_and_shapes_of_the_released_checkpoints(variant: str) -> None:
         backbone = MapBackbone(trunk, text, channels=512, width=512, preprocess=Preprocess())
         method = ComposeAE(Components(backbone, InfoNCE(), InBatch()), variant=variant)  # type: ignore[arg-type]
     shapes = released(variant)
-    state = converted_state([{"model_state_dict": empty(shapes)}], method, from_official)
+    state = converted_state([{"model_state_dict": empty(shapes)}], method, official_state)
     unused = sum(key.startswith("text_model.") for key in shapes)
     assert len(state) == len(shapes) - unused + 2
     other = {**empty(shapes), "gated_feature_composer.3.bias": torch.empty(512)}
     with pytest.raises(CIRError, match=r"unexpected: gated_feature_composer\.3\.bias"):
-        converted_state([{"model_state_dict": other}], method, from_official)
+        converted_state([{"model_state_dict": other}], method, official_state)
 
 
-def test_the_recipe_for_fashioniq_is_the_real_space_variant(garments_root: Path) -> None:
+def test_the_fashioniq_recipe_is_real_space(garments_root: Path) -> None:
     plan = plan_of(METHOD, garments_root, backbone={"text": "bert"}, train={"lr": 0.01})
     assert plan.method.options["variant"] == "real"
     assert plan.data.options["caption_mode"] == "category_and_it"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from baselines_plugin.methods.composeae import from_official
-from baselines_plugin.methods.tirg import from_official as tirg_from_official
+from baselines_plugin.methods.composeae import official_state
+from baselines_plugin.methods.tirg import official_state as tirg_state
 from cir_plugins import CIRError
 from cir_plugins.config.toml import read_config
 from cir_plugins.training.checkpoint import load_state
@@ -42,35 +42,35 @@ def test_tirg_is_converted_with_its_training_texts(
     cir: Call, files: list[Path], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    answer = cir("convert", "tirg", *files, "--out", run, "--set", "method.variant=text_only")
-    assert (answer.code, answer.err) == (0, "")
+    result = cir("convert", "tirg", *files, "--out", run, "--set", "method.variant=text_only")
+    assert (result.code, result.err) == (0, "")
     assert read_config(run / "config.toml")["backbone"]["vocabulary"] == WORDS
-    given = torch.load(files[0])["model_state_dict"]["text_model.embedding_layer.weight"]
+    source = torch.load(files[0])["model_state_dict"]["text_model.embedding_layer.weight"]
     state = load_state(run / BEST)["method"]
-    assert torch.equal(state["backbone.text.embedding.weight"], given)
+    assert torch.equal(state["backbone.text.embedding.weight"], source)
 
 
-@pytest.mark.parametrize(("given", "wanted"), [("complex", "real"), ("real", "complex")])
-def test_composeaes_other_variant_is_told_in_one_line(given: str, wanted: str) -> None:
+@pytest.mark.parametrize(("source", "variant"), [("complex", "real"), ("real", "complex")])
+def test_composeaes_other_variant_is_reported(source: str, variant: str) -> None:
     """The recipe for FashionIQ is the real variant, whatever the checkpoint is of."""
-    checkpoint = {"model_state_dict": {key: torch.empty(0) for key in released(given)}}
+    checkpoint = {"model_state_dict": {key: torch.empty(0) for key in released(source)}}
     with pytest.raises(CIRError) as caught:
-        from_official([checkpoint], composeae(variant=wanted))
+        official_state([checkpoint], composeae(variant=variant))
     assert str(caught.value) == (
-        f"the checkpoint is of variant '{given}', not '{wanted}'; "
-        f"accepted: --set method.variant={given}"
+        f"the checkpoint is of variant '{source}', not '{variant}'; "
+        f"accepted: --set method.variant={source}"
     )
 
 
 @pytest.mark.parametrize(
-    ("given", "shapes"),
+    ("source", "shapes"),
     [
         ("tirg", norm("gated_feature_composer.1", 6)),
         ("lastconv", norm("mod2d.0", 6)),
         ("concat", layer("composer.m.2", 6, 6)),
     ],
 )
-def test_tirgs_other_variant_is_told_in_one_line(given: str, shapes: Any) -> None:
-    for variant in {"tirg", "lastconv", "concat", "image_only"} - {given}:
-        with pytest.raises(CIRError, match=f"accepted: --set method.variant={given}$"):
-            tirg_from_official([{"model_state_dict": drawn(shapes)}], tirg(variant=variant))
+def test_tirgs_other_variant_is_reported(source: str, shapes: Any) -> None:
+    for variant in {"tirg", "lastconv", "concat", "image_only"} - {source}:
+        with pytest.raises(CIRError, match=f"accepted: --set method.variant={source}$"):
+            tirg_state([{"model_state_dict": drawn(shapes)}], tirg(variant=variant))

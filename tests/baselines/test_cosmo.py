@@ -37,7 +37,7 @@ def words_of(root: Path) -> tuple[str, ...]:
 
 
 def on_maps(loss: Any = None, **options: Any) -> CoSMo:
-    """The method over given maps of 8 channels."""
+    """The method over maps of 8 channels."""
     torch.manual_seed(0)
     text = LstmText(WORDS, "cosmo", word_width=6, state_width=6, width=5, dropout=0.0)
     backbone = MapBackbone(nn.Identity(), text, channels=8, width=7, preprocess=Preprocess())
@@ -45,18 +45,18 @@ def on_maps(loss: Any = None, **options: Any) -> CoSMo:
 
 
 def batch_of_maps(rows: int = 4) -> Batch:
-    """Rows with a reference and a target of their own."""
-    chance = torch.Generator().manual_seed(1)
+    """A batch of triplets with distinct references and targets."""
+    rng = torch.Generator().manual_seed(1)
     return Batch(
         images=None,
-        features=torch.rand(2 * rows, 8, 3, 2, generator=chance),
+        features=torch.rand(2 * rows, 8, 3, 2, generator=rng),
         reference=torch.arange(rows),
         candidates=torch.arange(rows, 2 * rows),
         target=torch.arange(rows),
         excluded=torch.zeros(rows, rows, dtype=torch.bool),
         text=[""] * rows,
         tokens={
-            "ids": torch.randint(4, 9, (rows, 3), generator=chance),
+            "ids": torch.randint(4, 9, (rows, 3), generator=rng),
             "lengths": torch.tensor([3, 1, 2, 3] * rows)[:rows],
         },
     )
@@ -98,14 +98,14 @@ def plan_of(root: Path, **tables: Any) -> Any:
     assert not registry.failures
     words = list(words_of(root))
     backbone = {"name": "tiny_resnet", "start": "random", "rule": "cosmo", "vocabulary": words}
-    given = {
+    content = {
         "method": {"name": "cosmo"},
         "backbone": backbone,
         "data": {"name": "fashioniq", "root": str(root), "categories": ["dress"]},
         "run": {"device": "cpu", "workers": 0},
         **tables,
     }
-    return make_plan(registry, given)
+    return make_plan(registry, content)
 
 
 def test_it_keeps_the_contract_of_methods() -> None:
@@ -126,7 +126,8 @@ def test_logits_are_sixteen_times_the_cosine() -> None:
     assert louder == pytest.approx(quiet, rel=1e-5)
 
 
-def test_the_query_is_the_composed_map_under_the_targets_head() -> None:
+def test_the_query_uses_the_targets_head() -> None:
+    """The query is the composed map under the head of the targets."""
     method, batch = on_maps(), batch_of_maps()
     references, _ = maps_of(batch)
     text = method.backbone.describe(batch.tokens)
@@ -150,13 +151,13 @@ def test_another_loss_prices_the_same_scores() -> None:
     references, targets = maps_of(batch)
     query, target = method.encode_query(references, batch.tokens), method.encode_gallery(targets)
     scores = query @ target.T
-    costs = [
+    losses = [
         max(0.0, 0.3 - (scores[row, row] - scores[row, other]).item()) / 3
         for row in range(4)
         for other in range(4)
         if other != row
     ]
-    assert method.loss_terms(batch)["loss"].item() == pytest.approx(sum(costs) / 4, rel=1e-4)
+    assert method.loss_terms(batch)["loss"].item() == pytest.approx(sum(losses) / 4, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -166,12 +167,12 @@ def test_another_loss_prices_the_same_scores() -> None:
         ({"heads": 3}, "heads must div"),
     ],
 )
-def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+def test_options_out_of_range_are_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         on_maps(**options)
 
 
-def test_three_levels_of_maps_are_refused(garments_root: Path) -> None:
+def test_three_levels_of_maps_are_errors(garments_root: Path) -> None:
     with pytest.raises(CIRError, match=r"method 'cosmo': .*levels"):
         plan_of(
             garments_root,
@@ -181,9 +182,9 @@ def test_three_levels_of_maps_are_refused(garments_root: Path) -> None:
 
 def test_an_official_checkpoint_is_taken_key_by_key() -> None:
     method = on_maps()
-    given = small_checkpoint()
-    method.load_state_dict(converted_state([given], method, official_state), strict=True)
-    parts = given["model_state_dict"]
+    content = small_checkpoint()
+    method.load_state_dict(converted_state([content], method, official_state), strict=True)
+    parts = content["model_state_dict"]
     first = parts["layer4"]["att_module.self_att_generator.W_q.weight"]
     second = parts["layer4"]["att_module2.merge.weight"]
     gate = parts["layer4"]["global_styler.gate.linear.weight_orig"]
@@ -194,27 +195,27 @@ def test_an_official_checkpoint_is_taken_key_by_key() -> None:
     assert method.temperature.item() == pytest.approx(1 / 16)
 
 
-def test_checkpoints_that_do_not_fit_are_refused_with_what_is_wrong() -> None:
+def test_unfitting_checkpoints_are_errors() -> None:
     method = on_maps()
 
-    def refused(message: str, given: dict[str, Any]) -> None:
+    def assert_error(message: str, content: dict[str, Any]) -> None:
         with pytest.raises(CIRError, match=message):
-            converted_state([given], method, official_state)
+            converted_state([content], method, official_state)
 
-    refused("no 'model_state_dict'; it holds: Combiner", {"Combiner": {}})
-    given = small_checkpoint()
-    del given["model_state_dict"]["layer4"]
-    given["model_state_dict"]["text_fc"] = {}
-    refused(r"missing: layer4; unexpected: text_fc\naccepted: text_encoder, upper", given)
-    given = small_checkpoint()
-    given["model_state_dict"]["layer4"]["att_module3.W_v.weight"] = torch.ones(1)
-    refused(r"entry 'layer4' does not fit; unexpected: att_module3\.W_v\.weight", given)
-    given = small_checkpoint()
-    del given["model_state_dict"]["layer4"]["att_module.merge.weight"]
-    refused("missing: compositor.first.fuse.weight", given)
-    given = small_checkpoint()
-    given["model_state_dict"]["layer4"]["weights"] = torch.ones(3)
-    refused(r"shapes: compositor.weights \(3,\) instead of \(2,\)", given)
+    assert_error("no 'model_state_dict'; it holds: Combiner", {"Combiner": {}})
+    content = small_checkpoint()
+    del content["model_state_dict"]["layer4"]
+    content["model_state_dict"]["text_fc"] = {}
+    assert_error(r"missing: layer4; unexpected: text_fc\naccepted: text_encoder, upper", content)
+    content = small_checkpoint()
+    content["model_state_dict"]["layer4"]["att_module3.W_v.weight"] = torch.ones(1)
+    assert_error(r"entry 'layer4' does not fit; unexpected: att_module3\.W_v\.weight", content)
+    content = small_checkpoint()
+    del content["model_state_dict"]["layer4"]["att_module.merge.weight"]
+    assert_error("missing: compositor.first.fuse.weight", content)
+    content = small_checkpoint()
+    content["model_state_dict"]["layer4"]["weights"] = torch.ones(3)
+    assert_error(r"shapes: compositor.weights \(3,\) instead of \(2,\)", content)
 
 
 def test_the_published_sizes_fit_an_official_checkpoint() -> None:
@@ -224,7 +225,7 @@ def test_the_published_sizes_fit_an_official_checkpoint() -> None:
     with torch.device("meta"):
         backbone = ResNet(weights="random", vocabulary=words, **options)
         method = CoSMo(Components(backbone, InfoNCE(), InBatch()))
-    given = cosmo_files.checkpoint(
+    content = cosmo_files.checkpoint(
         {
             "text_encoder": cosmo_files.lstm_shapes(4676, 512, 512, 512),
             "lower_image_encoder": cosmo_files.resnet50_shapes(),
@@ -233,7 +234,7 @@ def test_the_published_sizes_fit_an_official_checkpoint() -> None:
         },
         cosmo_files.empty,
     )
-    state = converted_state([given], method, official_state)
+    state = converted_state([content], method, official_state)
     assert state["compositor.first.fuse.weight"].shape == (2048, 2560, 1, 1)
     assert state["backbone.trunk.layer4.2.conv3.weight"].shape == (2048, 512, 1, 1)
 

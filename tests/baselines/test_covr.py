@@ -11,7 +11,7 @@ from baselines_plugin.backbones.blip import Blip, TinyBlip
 from baselines_plugin.checkpoints.covr import official_covr, official_covr2
 from baselines_plugin.methods.covr import CoVR, CoVR2
 from baselines_plugin.parts.losses import HardNegativeNCE
-from baselines_plugin.parts.untuned import best_pair, mean_score
+from baselines_plugin.parts.token_scores import best_pair, mean_score
 from cir_plugins import CIRError, Components, unit
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.samplers import InBatch
@@ -24,8 +24,8 @@ from tests.baselines.lavis_shapes import (
     VIT_G,
     Shapes,
     empty,
+    filled,
     linear,
-    made,
     norm,
     qformer,
     visual,
@@ -62,24 +62,24 @@ def test_scores_of_token_sets_by_hand() -> None:
     assert torch.equal(tiny2().eval().similarity(query, target), mean_score(query, target))
 
 
-def test_the_best_pair_is_found_without_a_product_for_each_query() -> None:
+def test_best_pair_needs_one_product_per_token() -> None:
     """Mining a block of queries took a Python step for each of them."""
-    chance = torch.Generator().manual_seed(0)
-    query = unit(torch.randn(9, 4, 8, generator=chance)).requires_grad_()
-    target = unit(torch.randn(7, 3, 8, generator=chance))
+    rng = torch.Generator().manual_seed(0)
+    query = unit(torch.randn(9, 4, 8, generator=rng)).requires_grad_()
+    target = unit(torch.randn(7, 3, 8, generator=rng))
     plain = torch.einsum("bsd,ctd->bcst", query, target).flatten(2).amax(dim=2)
     with count_products() as products:
-        found = best_pair(query, target)
+        result = best_pair(query, target)
     assert products.count == 4  # one for each of the S tokens
-    assert torch.allclose(found, plain, atol=1e-6)
-    weights = torch.randn(9, 7, generator=chance)
-    (own,) = torch.autograd.grad((found * weights).sum(), query)
-    (wanted,) = torch.autograd.grad((plain * weights).sum(), query)
-    assert torch.allclose(own, wanted, atol=1e-6)
+    assert torch.allclose(result, plain, atol=1e-6)
+    weights = torch.randn(9, 7, generator=rng)
+    (gradient,) = torch.autograd.grad((result * weights).sum(), query)
+    (expected,) = torch.autograd.grad((plain * weights).sum(), query)
+    assert torch.allclose(gradient, expected, atol=1e-6)
 
 
 class count_products(TorchDispatchMode):  # noqa: N801
-    """Counts the matrix products made inside of it."""
+    """A counter of the matrix products in its context."""
 
     count = 0
 
@@ -105,7 +105,7 @@ def test_targets_stay_while_the_queries_learn() -> None:
     assert not [name for name in names if "word_embeddings" in name or "vision" in name]
     assert "backbone.model.embeddings.position_embeddings.weight" in names
     before = method.eval().encode_gallery(method.features(batch))
-    asked = method.encode_query(
+    query_before = method.encode_query(
         method.features(batch), {k: v.repeat(2, 1) for k, v in batch.tokens.items()}
     )
     method.train()
@@ -118,13 +118,13 @@ def test_targets_stay_while_the_queries_learn() -> None:
     now = method.encode_query(
         method.features(batch), {k: v.repeat(2, 1) for k, v in batch.tokens.items()}
     )
-    assert not torch.allclose(now, asked)
+    assert not torch.allclose(now, query_before)
 
 
 def test_captions_of_the_targets_are_a_second_term() -> None:
     method = tiny2(image_weight=0.5, caption_weight=0.5)
     batch = some_batch(method)
-    with pytest.raises(ValueError, match="no tokens 'target_caption'"):
+    with pytest.raises(ValueError, match="no text variant 'target_caption'"):
         method.loss_terms(batch)
     batch.text_variants = {
         "target_caption": method.backbone.tokenize(["a red dress", "a hat", "boots"])
@@ -140,12 +140,13 @@ def test_captions_of_the_targets_are_a_second_term() -> None:
         tiny2(image_weight=0.0)
 
 
-def test_what_would_move_the_targets_is_refused(garments_root: Path) -> None:
+def test_a_tuned_tower_is_an_error(garments_root: Path) -> None:
+    """CoVR's targets must not change during training."""
     for method, backbone in (("covr2", "tiny_blip2"), ("covr", "tiny_blip")):
         with pytest.raises(CIRError, match=r"tuned tower .*\n?.*backbone\.vision=frozen"):
             plan_of(garments_root, method, backbone={"name": backbone})
     frozen = {"name": "tiny_blip2", "vision": "frozen"}
-    with pytest.raises(CIRError, match="no reader gives captions of targets"):
+    with pytest.raises(CIRError, match="no reader has captions of targets"):
         plan_of(
             garments_root,
             "covr2",
@@ -154,12 +155,12 @@ def test_what_would_move_the_targets_is_refused(garments_root: Path) -> None:
         )
 
 
-def test_every_key_of_full_size_covr2_has_its_place() -> None:
+def test_full_size_covr2_keys_are_converted() -> None:
     with torch.device("meta"):
         method = CoVR2(components(Blip2(model="vit_g", weights="random")))
     shapes = {**visual(VIT_G), **qformer(1408)}
     start = {**shapes, **HEAD, **TEMP}
-    files = [{"epoch": 5, "model": made(one, empty)} for one in (shapes, start)]
+    files = [{"epoch": 5, "model": filled(one, empty)} for one in (shapes, start)]
     state = converted_state(files, method, official_covr2)
     assert state["untuned.query_tokens"].shape == (1, 32, 768)
     assert "untuned.qformer.encoder.layer.11.output_query.dense.weight" in state
@@ -186,10 +187,10 @@ def blip_shapes() -> Shapes:
         shapes |= linear(f"{block}.attn.proj", 1024, 1024)
         shapes |= linear(f"{block}.mlp.fc1", 4096, 1024) | linear(f"{block}.mlp.fc2", 1024, 4096)
     for layer in (f"text_encoder.encoder.layer.{number}" for number in range(12)):
-        for name, given in (("attention", 768), ("crossattention", 1024)):
+        for name, inputs in (("attention", 768), ("crossattention", 1024)):
             shapes |= linear(f"{layer}.{name}.self.query", 768, 768)
-            shapes |= linear(f"{layer}.{name}.self.key", 768, given)
-            shapes |= linear(f"{layer}.{name}.self.value", 768, given)
+            shapes |= linear(f"{layer}.{name}.self.key", 768, inputs)
+            shapes |= linear(f"{layer}.{name}.self.value", 768, inputs)
             shapes |= linear(f"{layer}.{name}.output.dense", 768, 768)
             shapes |= norm(f"{layer}.{name}.output.LayerNorm", 768)
         shapes |= linear(f"{layer}.intermediate.dense", 3072, 768)
@@ -199,15 +200,15 @@ def blip_shapes() -> Shapes:
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_every_key_of_full_size_covr_has_its_place(prefix: str) -> None:
+def test_full_size_covr_keys_are_converted(prefix: str) -> None:
     with torch.device("meta"):
         method = CoVR(components(Blip(model="blip_large", weights="random")))
-    given = {prefix + key: value for key, value in made(blip_shapes(), empty).items()}
-    state = converted_state([{"epoch": 5, "model": given}], method, official_covr)
+    inputs = {prefix + key: value for key, value in filled(blip_shapes(), empty).items()}
+    state = converted_state([{"epoch": 5, "model": inputs}], method, official_covr)
     assert state["backbone.model.text_encoder.embeddings.word_embeddings.weight"].shape[0] == 30524
 
 
-def test_checkpoints_that_do_not_fit_are_refused() -> None:
+def test_unfitting_checkpoints_are_errors() -> None:
     method = tiny2()
     with pytest.raises(CIRError, match="needs two checkpoints, found 1"):
         official_covr2([{"model": {}}], method)
@@ -233,14 +234,14 @@ def test_they_train_and_evaluate_on_drawn_garments(
     assert 0 <= outcome.report["average"]["recall@10"] <= 1
 
 
-def test_covrs_files_are_converted_without_the_hub_and_with_blips_epsilon() -> None:
+def test_covr_is_converted_without_the_hub() -> None:
     """The hub's configuration leaves the ViT's epsilon to transformers, which has 1e-5."""
     from cir_plugins import Registry
     from cir_plugins.cli.convert import plan_converted
 
-    named: dict[str, Any] = {"method": {"name": "covr"}, "data": {"name": "cirr", "root": "."}}
+    config: dict[str, Any] = {"method": {"name": "covr"}, "data": {"name": "cirr", "root": "."}}
     factory: Any = Registry.load().factory("method", "covr")
-    plan = plan_converted(named, factory.official_settings, {})
+    plan = plan_converted(config, factory.official_settings, {})
     with torch.device("meta"):
         backbone: Any = plan.backbone.build()
     config = backbone.model.config

@@ -21,28 +21,28 @@ def log_sum(*values: float) -> float:
 
 
 def test_without_hardness_it_is_both_cross_entropies() -> None:
-    found = HardNegativeNCE(beta=0.0)(TWO, DIAGONAL, OFF)
+    result = HardNegativeNCE(beta=0.0)(TWO, DIAGONAL, OFF)
     first = log_sum(1, 0) - 1 + log_sum(1, 0.5) - 1
     second = log_sum(0.5, 2) - 2 + log_sum(0, 2) - 2
-    assert found.tolist() == pytest.approx([first, second])
+    assert result.tolist() == pytest.approx([first, second])
     rows = HardNegativeNCE(beta=0.0, direction="query")(TWO, DIAGONAL, OFF)
     assert rows.tolist() == pytest.approx([log_sum(1, 0) - 1, log_sum(0.5, 2) - 2])
 
 
 def test_the_axis_by_hand() -> None:
-    """One negative each: own sums give weight 1; the official one e^(β s_01) / e^(β s_10)."""
-    own = HardNegativeNCE(axis="own").log_weights(TWO, DIAGONAL, OFF)
-    assert all(torch.allclose(weights, torch.zeros(2, 2)) for weights in own)
+    """One negative each: weight 1 under ``own``, under ``official`` e^(β s_01) / e^(β s_10)."""
+    unpaired = HardNegativeNCE(axis="own").log_weights(TWO, DIAGONAL, OFF)
+    assert all(torch.allclose(weights, torch.zeros(2, 2)) for weights in unpaired)
     rows, columns = HardNegativeNCE().log_weights(TWO, DIAGONAL, OFF)
     assert torch.allclose(rows, torch.tensor([[0.0, -0.25], [0.25, 0.0]]))
     assert torch.allclose(columns, torch.zeros(2, 2))
-    cost = HardNegativeNCE()(TWO, DIAGONAL, OFF)
-    assert cost[0].item() == pytest.approx(log_sum(1, -0.25) - 1 + log_sum(1, 0.5) - 1)
+    value = HardNegativeNCE()(TWO, DIAGONAL, OFF)
+    assert value[0].item() == pytest.approx(log_sum(1, -0.25) - 1 + log_sum(1, 0.5) - 1)
 
 
 def test_alpha_weighs_the_target() -> None:
-    found = HardNegativeNCE(alpha=2.0, beta=0.0, direction="query")(TWO, DIAGONAL, OFF)
-    assert found[0].item() == pytest.approx(math.log(2 * math.e + 1) - 1)
+    result = HardNegativeNCE(alpha=2.0, beta=0.0, direction="query")(TWO, DIAGONAL, OFF)
+    assert result[0].item() == pytest.approx(math.log(2 * math.e + 1) - 1)
 
 
 def slow(
@@ -52,26 +52,26 @@ def slow(
     rows, columns = scores.shape
     hard = (beta * scores).exp().tolist()
     s, t = scores.tolist(), target.tolist()
-    kept = negatives.tolist()
-    sums = [sum(hard[i][j] for j in range(columns) if kept[i][j]) for i in range(rows)]
-    costs = []
+    mask = negatives.tolist()
+    sums = [sum(hard[i][j] for j in range(columns) if mask[i][j]) for i in range(rows)]
+    losses = []
     for i in range(rows):
-        own = [j for j in range(columns) if kept[i][j]]
-        if not own:
-            costs.append(0.0)
+        negative_columns = [j for j in range(columns) if mask[i][j]]
+        if not negative_columns:
+            losses.append(0.0)
             continue
         total = alpha * math.exp(s[i][t[i]])
-        for j in own:
+        for j in negative_columns:
             whose = [k for k in range(rows) if t[k] == j and sums[k]]
             under = sums[whose[0]] if axis == "official" and whose else sums[i]
-            total += len(own) * hard[i][j] / under * math.exp(s[i][j])
-        met = [k for k in range(rows) if kept[k][t[i]]]
+            total += len(negative_columns) * hard[i][j] / under * math.exp(s[i][j])
+        met = [k for k in range(rows) if mask[k][t[i]]]
         down = alpha * math.exp(s[i][t[i]])
         for k in met:
             under = sum(hard[m][t[i]] for m in met)
             down += len(met) * hard[k][t[i]] / under * math.exp(s[k][t[i]])
-        costs.append(math.log(total) + math.log(down) - 2 * s[i][t[i]])
-    return costs
+        losses.append(math.log(total) + math.log(down) - 2 * s[i][t[i]])
+    return losses
 
 
 @pytest.mark.parametrize("axis", ["official", "own"])
@@ -79,20 +79,21 @@ def slow(
 def test_like_the_definition(axis: Axis, alpha: float, beta: float) -> None:
     """With more columns than rows, shared targets, and a row without negatives."""
     for seed in range(5):
-        chance = torch.Generator().manual_seed(seed)
-        scores = 3 * torch.randn(5, 7, generator=chance)
+        rng = torch.Generator().manual_seed(seed)
+        scores = 3 * torch.randn(5, 7, generator=rng)
         target = torch.tensor([0, 1, 2, 2, 4])
-        negatives = torch.rand(5, 7, generator=chance) < 0.6
+        negatives = torch.rand(5, 7, generator=rng) < 0.6
         negatives[3] = False
         negatives = negatives.scatter(1, target[:, None], False)
         negatives[0, 6] = True
-        found = HardNegativeNCE(alpha=alpha, beta=beta, axis=axis)(scores, target, negatives)
-        assert found.tolist() == pytest.approx(
+        result = HardNegativeNCE(alpha=alpha, beta=beta, axis=axis)(scores, target, negatives)
+        assert result.tolist() == pytest.approx(
             slow(scores, target, negatives, alpha, beta, axis), rel=1e-4, abs=1e-5
         )
 
 
-def test_gradients_are_sound_where_columns_and_rows_are_empty() -> None:
+def test_gradients_are_finite_for_empty_rows() -> None:
+    """And for empty columns."""
     scores = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     negatives = torch.tensor([[0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]]).bool()
     HardNegativeNCE()(scores, torch.tensor([0, 1, 2]), negatives).sum().backward()
@@ -105,8 +106,8 @@ def test_gradients_are_sound_where_columns_and_rows_are_empty() -> None:
 def test_weights_are_part_of_the_gradient() -> None:
     """d/ds of log(e^1 + e^(β s01 - β s10) e^s01) - 1 by s10 is -β times the softmax of s01."""
     leaf = TWO.clone().requires_grad_()
-    cost = HardNegativeNCE(direction="query")(leaf, DIAGONAL, OFF)[0]
-    (gradient,) = torch.autograd.grad(cost, leaf)
+    value = HardNegativeNCE(direction="query")(leaf, DIAGONAL, OFF)[0]
+    (gradient,) = torch.autograd.grad(value, leaf)
     share = math.exp(-0.25) / (math.exp(-0.25) + math.e)
     assert gradient[1, 0].item() == pytest.approx(-0.5 * share)
 
@@ -129,6 +130,6 @@ def test_rows_alone_keep_the_contract_of_losses() -> None:
     ("options", "message"),
     [({"alpha": 0.0}, "alpha must be above 0"), ({"beta": -1.0}, "beta must be at least 0")],
 )
-def test_options_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
+def test_options_out_of_range_are_errors(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         HardNegativeNCE(**options)  # type: ignore[arg-type]

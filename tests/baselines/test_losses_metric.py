@@ -28,7 +28,8 @@ def test_soft_triplet_by_hand() -> None:
     assert of_true[1].tolist() == pytest.approx([2 * slope, 0.0])
 
 
-def test_triplets_have_their_partner_as_positive_and_a_negative_of_the_anchor() -> None:
+def test_triplets_have_partner_and_negative() -> None:
+    """The positive is the anchor's partner, the negative one of the anchor's."""
     negatives = pair_negatives(~torch.eye(5, dtype=torch.bool))
     triplets = draw_triplets(negatives, 3, torch.Generator().manual_seed(0))
     assert triplets.shape == (30, 3)
@@ -54,7 +55,8 @@ def test_all_negatives_are_taken_where_there_are_fewer() -> None:
         draw_triplets(torch.zeros(4, 4, dtype=torch.bool))
 
 
-def test_a_pair_is_a_negative_only_where_both_queries_allow_it() -> None:
+def test_pair_negatives_are_mutual() -> None:
+    """A pair is a negative only where both queries allow it."""
     negatives = torch.tensor([[False, True], [False, False]])
     assert not pair_negatives(negatives).any()
 
@@ -66,12 +68,12 @@ def reference(
     size = len(distances)
 
     def side(at: list[list[float]], allowed: list[list[bool]], row: int) -> float:
-        own, kept = at[row][row], []
+        pair, candidates = at[row][row], []
         for j in range(size):
-            bound = {"column": at[j][j], "row": own, "none": -math.inf}[semi_hard]
+            bound = {"column": at[j][j], "row": pair, "none": -math.inf}[semi_hard]
             if allowed[row][j] and at[row][j] >= bound:
-                kept.append(at[row][j])
-        return max(0.0, own - min(kept) + margin) if kept else 0.0
+                candidates.append(at[row][j])
+        return max(0.0, pair - min(candidates) + margin) if candidates else 0.0
 
     turned = [list(column) for column in zip(*distances, strict=True)]
     turned_allowed = [list(column) for column in zip(*negatives, strict=True)]
@@ -106,10 +108,10 @@ def test_two_way_hinge_by_hand() -> None:
 @pytest.mark.parametrize("semi_hard", ["column", "row", "none"])
 @pytest.mark.parametrize("seed", range(4))
 def test_two_way_hinge_is_the_slow_one(semi_hard: str, seed: int) -> None:
-    chance = torch.Generator().manual_seed(seed)
-    scores = torch.rand(6, 8, generator=chance) * 2 - 1
-    target = torch.randperm(8, generator=chance)[:6]
-    negatives = torch.rand(6, 8, generator=chance) < 0.7
+    rng = torch.Generator().manual_seed(seed)
+    scores = torch.rand(6, 8, generator=rng) * 2 - 1
+    target = torch.randperm(8, generator=rng)[:6]
+    negatives = torch.rand(6, 8, generator=rng) < 0.7
     negatives = negatives.scatter(1, target[:, None], False)
     loss = TwoWayHinge(margin=0.3, semi_hard=semi_hard)  # type: ignore[arg-type]
     distances = (2 - 2 * scores)[:, target].tolist()
@@ -119,7 +121,7 @@ def test_two_way_hinge_is_the_slow_one(semi_hard: str, seed: int) -> None:
     assert loss(scores, target, negatives).tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_two_way_hinge_has_gradient_and_refuses_nonsense() -> None:
+def test_two_way_hinge_has_gradients_and_checks() -> None:
     scores = torch.tensor([[0.5, 0.45], [0.1, 0.5]], requires_grad=True)
     target, negatives = torch.arange(2), ~torch.eye(2, dtype=torch.bool)
     values = TwoWayHinge()(scores, target, negatives)

@@ -28,12 +28,12 @@ from tests.baselines.test_cosmo import WORDS, batch_of_maps, maps_of
 
 
 def on_maps(**options: Any) -> MGUR:
-    """The method over given maps of 8 channels, its text encoder a small LSTM."""
+    """The method over maps of 8 channels, with a small LSTM as text encoder."""
     torch.manual_seed(0)
     text = LstmText(WORDS, "cosmo", word_width=6, state_width=6, width=5, dropout=0.0)
     backbone = MapBackbone(nn.Identity(), text, channels=8, width=7, preprocess=Preprocess())
-    chosen = {"heads": 2, "text_width": 6, **options}
-    return MGUR(Components(backbone, InfoNCE(), InBatch()), **chosen)
+    merged = {"heads": 2, "text_width": 6, **options}
+    return MGUR(Components(backbone, InfoNCE(), InBatch()), **merged)
 
 
 def registry_of() -> Registry:
@@ -63,23 +63,23 @@ def test_it_keeps_the_contract_of_methods() -> None:
     check_method(MGUR, TinyResNet(start="random", text="roberta"), options={"text_width": 16})
 
 
-def test_noise_is_as_wide_as_the_vectors_own_spread() -> None:
+def test_noise_has_the_vectors_spread() -> None:
     # Mean 3; squared deviations 8: biased variance 2 for the norm, unbiased 8/3 for the noise.
     vector = torch.tensor([[1.0, 3.0, 3.0, 5.0]])
     for_alpha = torch.tensor([[1.0, 0.0, -1.0, 2.0]])
     for_beta = torch.tensor([[0.0, 1.0, 0.0, -1.0]])
     spread = math.sqrt(8 / 3)
-    made = noised(vector, noise=(for_alpha, for_beta))
+    output = noised(vector, noise=(for_alpha, for_beta))
     lead = 2 / math.sqrt(2 + 1e-5)
     alpha = [1 + spread, 1, 1 - spread, 1 + 2 * spread]
     beta = [3, 3 + spread, 3, 3 - spread]
-    assert made.alpha[0].tolist() == pytest.approx(alpha, rel=1e-6)
-    assert made.beta[0].tolist() == pytest.approx(beta, rel=1e-6)
+    assert output.alpha[0].tolist() == pytest.approx(alpha, rel=1e-6)
+    assert output.beta[0].tolist() == pytest.approx(beta, rel=1e-6)
     out = [a * n + b for a, n, b in zip(alpha, [-lead, 0, 0, lead], beta, strict=True)]
-    assert made.out[0].tolist() == pytest.approx(out, rel=1e-5)
+    assert output.out[0].tolist() == pytest.approx(out, rel=1e-5)
     mean = sum(out) / 4
     unbiased = math.sqrt(sum((value - mean) ** 2 for value in out) / 3)
-    assert made.spread.item() == pytest.approx(unbiased, rel=1e-5)
+    assert output.spread.item() == pytest.approx(unbiased, rel=1e-5)
 
 
 def test_scales_multiply_what_was_drawn_mean_included() -> None:
@@ -93,35 +93,35 @@ def test_scales_multiply_what_was_drawn_mean_included() -> None:
 def test_drawn_noise_has_the_stated_mean_and_spread() -> None:
     torch.manual_seed(0)
     vectors = torch.tensor([[0.0, 1.0, 2.0]]).repeat(1, 4000)
-    made = noised(vectors)
+    output = noised(vectors)
     deviation = vectors.std().item()
-    assert made.alpha.mean().item() == pytest.approx(1, abs=0.03)
-    assert made.beta.mean().item() == pytest.approx(1, abs=0.03)
-    assert made.alpha.std().item() == pytest.approx(deviation, rel=0.03)
-    assert made.beta.std().item() == pytest.approx(deviation, rel=0.03)
+    assert output.alpha.mean().item() == pytest.approx(1, abs=0.03)
+    assert output.beta.mean().item() == pytest.approx(1, abs=0.03)
+    assert output.alpha.std().item() == pytest.approx(deviation, rel=0.03)
+    assert output.beta.std().item() == pytest.approx(deviation, rel=0.03)
     torch.manual_seed(0)
-    assert torch.equal(noised(vectors).out, made.out)
-    assert not torch.equal(noised(vectors).out, made.out)
+    assert torch.equal(noised(vectors).out, output.out)
+    assert not torch.equal(noised(vectors).out, output.out)
 
 
 def test_no_gradient_flows_through_the_draws() -> None:
     vectors = torch.randn(3, 6, requires_grad=True)
     noise = (torch.randn(3, 6), torch.randn(3, 6))
-    made = noised(vectors, noise=noise)
-    assert not made.alpha.requires_grad
-    assert not made.beta.requires_grad
-    (found,) = torch.autograd.grad(made.out.square().sum(), vectors, retain_graph=True)
-    again = made.alpha * F.instance_norm(vectors[None])[0] + made.beta
+    output = noised(vectors, noise=noise)
+    assert not output.alpha.requires_grad
+    assert not output.beta.requires_grad
+    (gradient,) = torch.autograd.grad(output.out.square().sum(), vectors, retain_graph=True)
+    again = output.alpha * F.instance_norm(vectors[None])[0] + output.beta
     (expected,) = torch.autograd.grad(again.square().sum(), vectors)
-    assert torch.allclose(found, expected, atol=1e-4)
-    assert torch.autograd.grad(made.spread, vectors)[0].abs().max() > 0
+    assert torch.allclose(gradient, expected, atol=1e-4)
+    assert torch.autograd.grad(output.spread, vectors)[0].abs().max() > 0
 
 
 def test_half_precision_is_noised_in_full() -> None:
     assert noised(torch.randn(2, 8, dtype=torch.float16)).out.dtype == torch.float32
 
 
-def test_uncertainty_discounts_a_cost_and_is_priced_itself() -> None:
+def test_uncertainty_discounts_and_regularises_a_loss() -> None:
     value = under_uncertainty(torch.tensor(3.0), torch.tensor(math.log(2.0)))
     assert value.item() == pytest.approx((1.5 + math.log(2)) / 2)
 
@@ -188,7 +188,7 @@ def test_excluded_columns_cost_nothing_in_either_term() -> None:
     assert terms["uncertainty"].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_text_encoder_learns_at_a_rate_of_its_own() -> None:
+def test_the_text_encoder_has_its_own_rate() -> None:
     method = on_maps()
     rest, text = method.parameter_groups(2e-2)
     assert (rest["lr"], text["lr"]) == (2e-2, pytest.approx(2e-4))
@@ -218,25 +218,27 @@ def test_the_published_warm_up_and_steps() -> None:
         ({"heads": 3}, "heads must divide"),
     ],
 )
-def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+def test_options_out_of_range_are_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         on_maps(**options)
 
 
-def test_a_loss_on_cosines_is_refused_with_the_reason() -> None:
+def test_losses_on_cosines_are_errors() -> None:
     tables = tables_of(Path("nowhere"), loss={"name": "margin"})
-    with pytest.raises(CIRError, match="loss 'margin' wants cosines, and noised targets have none"):
+    with pytest.raises(
+        CIRError, match="loss 'margin' works on cosines, and noised targets have none"
+    ):
         make_plan(registry_of(), tables)
 
 
-def test_three_levels_of_maps_are_refused() -> None:
+def test_three_levels_of_maps_are_errors() -> None:
     backbone = {"name": "tiny_resnet", "text": "roberta", "levels": "three"}
     with pytest.raises(CIRError, match=r"method 'mgur': .*levels"):
         make_plan(registry_of(), tables_of(Path("nowhere"), backbone=backbone))
 
 
-def test_an_official_checkpoint_without_its_text_head_is_refused() -> None:
-    given = cosmo_files.checkpoint(
+def test_a_checkpoint_needs_its_text_head() -> None:
+    content = cosmo_files.checkpoint(
         {
             "text_encoder": {},
             "upper_image_encoder": {"fc.weight": (7, 8), "fc.bias": (7,)},
@@ -245,7 +247,7 @@ def test_an_official_checkpoint_without_its_text_head_is_refused() -> None:
         torch.randn,
     )
     with pytest.raises(CIRError, match=r"missing: text_fc\naccepted: text_encoder, text_fc"):
-        converted_state([given], on_maps(), official_state)
+        converted_state([content], on_maps(), official_state)
 
 
 def test_the_published_sizes_fit_an_official_checkpoint() -> None:
@@ -263,7 +265,7 @@ def test_the_published_sizes_fit_an_official_checkpoint() -> None:
         text = RobertaText(RobertaModel(config), WordPieceTokenizer("roberta-base", 77))
         whole = MapBackbone(trunk, text, channels=2048, width=512, preprocess=Preprocess())
         method = MGUR(Components(whole, InfoNCE(), InBatch()))
-    given = cosmo_files.checkpoint(
+    content = cosmo_files.checkpoint(
         {
             "text_encoder": cosmo_files.roberta_shapes(50265, 514, 1, 768, 3072, 12),
             "lower_image_encoder": cosmo_files.resnet50_shapes(),
@@ -274,7 +276,7 @@ def test_the_published_sizes_fit_an_official_checkpoint() -> None:
         },
         cosmo_files.empty,
     )
-    state = converted_state([given], method, official_state)
+    state = converted_state([content], method, official_state)
     assert state["text_head.1.weight"].shape == (512, 768)
 
 

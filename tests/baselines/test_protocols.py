@@ -27,7 +27,7 @@ def registry() -> Registry:
 
 
 @pytest.mark.parametrize("method", PROTOCOLS)
-def test_a_recipe_is_judged_as_its_repository_does(registry: Registry, method: str) -> None:
+def test_recipes_have_their_repositorys_protocol(registry: Registry, method: str) -> None:
     tables = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "somewhere"}}
     plan = make_plan(registry, tables)
     assert protocol_of(plan) == PROTOCOLS[method]
@@ -45,8 +45,6 @@ def test_qure_mines_among_the_training_targets(registry: Registry) -> None:
     ("method", "data", "score"),
     [("covr2", "cirr", "max"), ("covr2", "circo", "mean"), ("covr2", "fashioniq", "mean")],
 )
-def test_covr2_ranks_by_the_score_of_the_data_set(
-    registry: Registry, method: str, data: str, score: str
-) -> None:
+def test_covr2_scores_by_data_set(registry: Registry, method: str, data: str, score: str) -> None:
     tables = {"method": {"name": method}, "data": {"name": data, "root": "somewhere"}}
     assert make_plan(registry, tables).method.options["score"] == score

@@ -15,7 +15,7 @@ from cir_plugins.config.settings import TrainingSettings
 from cir_plugins.runs.convert import converted_state
 from cir_plugins.runs.execute import execute
 from cir_plugins.testing import check_method
-from tests.baselines.lavis_shapes import HEAD, TEMP, VIT_L, empty, made, qformer, visual
+from tests.baselines.lavis_shapes import HEAD, TEMP, VIT_L, empty, filled, qformer, visual
 from tests.baselines.tiny_runs import plan_of
 
 
@@ -24,17 +24,18 @@ def test_keeps_the_contract_of_methods() -> None:
     check_method(QuRe, backbone, loss=Pairwise(), sampler=TwoDrops())
 
 
-def test_query_is_the_mean_of_the_projected_tokens_at_unit_length() -> None:
+def test_the_query_is_the_mean_token() -> None:
+    """The query is the mean of the projected tokens at unit length."""
     backbone = TinyBlip2(start="random", vision="frozen").eval()
     method = QuRe(Components(backbone, Pairwise(), TwoDrops(), "mined")).eval()
     features = backbone.features(torch.randn(2, 3, 64, 64))
     tokens = backbone.tokenize(["red", "longer sleeves"])
     with torch.no_grad():
         raw = backbone.project_text(backbone.fuse(features, tokens).tokens)
-        found = method.encode_query(features, tokens)
+        result = method.encode_query(features, tokens)
     for row in range(2):
         mean = torch.stack(list(raw[row])).sum(dim=0) / raw.shape[1]
-        assert torch.allclose(found[row], mean / mean.norm(), atol=1e-6)
+        assert torch.allclose(result[row], mean / mean.norm(), atol=1e-6)
 
 
 def test_negatives_are_redefined_in_the_published_epochs(garments_root: Path) -> None:
@@ -46,16 +47,16 @@ def test_negatives_are_redefined_in_the_published_epochs(garments_root: Path) ->
     assert (recipe.first_refresh, recipe.refresh) == (8, 8)
 
 
-def test_every_key_of_the_full_size_has_its_place() -> None:
+def test_full_size_keys_are_all_converted() -> None:
     with torch.device("meta"):
         method = QuRe(Components(Blip2(model="vit_l", weights="random"), Pairwise(), InBatch()))
-    given = made({**visual(VIT_L), **qformer(1024), **HEAD, **TEMP}, empty)
-    state = converted_state([given], method, official_state)
+    content = filled({**visual(VIT_L), **qformer(1024), **HEAD, **TEMP}, empty)
+    state = converted_state([content], method, official_state)
     key = "backbone.model.vision_model.clip.encoder.layers.22.self_attn.v_proj.weight"
     assert state[key].shape == (1024, 1024)
 
 
-def test_checkpoints_that_do_not_fit_are_refused() -> None:
+def test_unfitting_checkpoints_are_errors() -> None:
     method = QuRe(Components(TinyBlip2(start="random"), Pairwise(), InBatch()))
     with pytest.raises(CIRError, match="found 2"):
         official_state([{}, {}], method)

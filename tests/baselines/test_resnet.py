@@ -9,10 +9,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from baselines_plugin.backbones.resnet import MapBackbone, ResNet, TinyResNet
-from baselines_plugin.backbones.text_choice import tiny_folder
 from baselines_plugin.backbones.text_encoders import LstmText
 from baselines_plugin.backbones.trunks import Levels
-from cir_plugins import CIRError, Preprocess
+from cir_plugins import WEIGHTS, CIRError, Preprocess
 from cir_plugins.testing import check_backbone
 
 WORDS = ("is", "red", "shorter", "sleeves", "with")
@@ -39,7 +38,7 @@ def test_the_full_class_keeps_the_contract(tmp_path: Path) -> None:
     assert backbone.shapes == ((512, 1, 1),)
 
 
-def test_the_head_lies_on_the_average_of_the_last_map() -> None:
+def test_the_head_takes_the_maps_average() -> None:
     text = LstmText(WORDS, "tirg", word_width=4, state_width=4, width=2)
     backbone = MapBackbone(nn.Identity(), text, channels=3, width=2, preprocess=Preprocess())
     head: Any = backbone.head
@@ -54,7 +53,7 @@ def test_the_head_lies_on_the_average_of_the_last_map() -> None:
     assert without.project(maps).tolist() == [[1.5, 5.5, 9.5]]
 
 
-def test_texts_and_images_of_other_sizes_cannot_be_added() -> None:
+def test_texts_and_images_need_one_size() -> None:
     backbone = TinyResNet(start="random", vocabulary=WORDS, width=8, text_width=6)
     tokens = backbone.tokenize(["red"])
     with pytest.raises(CIRError, match="texts have 6 values and images 8"):
@@ -77,7 +76,7 @@ def test_published_map_sizes(options: dict[str, object], shapes: tuple[object, .
     assert backbone.shapes == shapes
 
 
-def test_a_last_stage_without_stride_has_no_dilation_either() -> None:
+def test_removing_the_stride_adds_no_dilation() -> None:
     with torch.device("meta"):
         backbone = ResNet(model="resnet50", weights="random", layer4_stride=1, vocabulary=WORDS)
     last: Any = backbone.trunk.layer4
@@ -102,20 +101,21 @@ def test_a_torchvision_file_is_taken_as_it_is(tmp_path: Path) -> None:
         ResNet(model="resnet50", weights=str(file), vocabulary=WORDS)
 
 
-def test_what_is_no_resnet_is_refused_with_what_is_accepted(tmp_path: Path) -> None:
+def test_other_networks_are_errors(tmp_path: Path) -> None:
+    """Networks other than ResNets, with the accepted names in the message."""
     with pytest.raises(CIRError, match=r"unknown network of timm 'resnet19'; nearest:.*resnet18"):
         ResNet(model="resnet19", weights="random", vocabulary=WORDS)
     with pytest.raises(CIRError, match="'vit_tiny_patch16_224' is no ResNet"):
         ResNet(model="vit_tiny_patch16_224", weights="random", vocabulary=WORDS)
     with pytest.raises(CIRError, match=r"checkpoint .*none\.pth does not exist"):
         ResNet(weights=str(tmp_path / "none.pth"), vocabulary=WORDS)
-    with pytest.raises(ValueError, match="the vocabulary is empty"):
+    with pytest.raises(ValueError, match=r"backbone\.vocabulary is empty"):
         ResNet(weights="random")
 
 
 def test_the_small_network_has_the_trained_towers_names() -> None:
     """So that the weights of tiny_blip2's tower fit, whatever else its file holds."""
-    file = tiny_folder() / "model.safetensors"
+    file = WEIGHTS / "tiny_blip2" / "model.safetensors"
     if not file.is_file():
         pytest.skip(f"needs {file.name} of tiny_blip2")
     drawn, other = (TinyResNet(start=start, vocabulary=WORDS) for start in ("drawn", "random"))

@@ -10,7 +10,7 @@ from baselines_plugin.parts.samplers import TwoDrops
 from cir_plugins.testing import check_sampler
 
 
-def chosen(
+def negatives_of(
     scores: list[float], target: int = 0, out: tuple[int, ...] = (), **options: int
 ) -> list[int]:
     excluded = torch.zeros(1, len(scores), dtype=torch.bool)
@@ -21,36 +21,36 @@ def chosen(
 
 
 def test_between_the_two_largest_drops() -> None:
-    """Below the target 7: 6 5 | 2 1 0 | -6 -7, the drops 1 3 1 1 6 1: largest at places 4 and 1."""
-    assert chosen([7, 6, 5, 2, 1, 0, -6, -7]) == [3, 4, 5]
+    """Below the target 7: 6 5 | 2 1 0 | -6 -7, the gaps 1 3 1 1 6 1: largest at ranks 4 and 1."""
+    assert negatives_of([7, 6, 5, 2, 1, 0, -6, -7]) == [3, 4, 5]
     # any order of columns, and what scores above the target plays no part
-    assert chosen([2, -7, 7, 6, 99, 5, -6, 0, 1], target=2) == [0, 7, 8]
+    assert negatives_of([2, -7, 7, 6, 99, 5, -6, 0, 1], target=2) == [0, 7, 8]
 
 
 def test_neighbouring_drops_are_passed_over_pair_by_pair() -> None:
-    """Below 20: 19 | 13 | 6 5 3 2, the drops 6 7 1 2 1: places 1, 0 touch; 0 and 3 do not."""
-    assert chosen([20, 19, 13, 6, 5, 3, 2]) == [2, 3, 4]
-    # three places apart do not differ by more than 3; the next pair, 3 and 2, touches, and 2 and 4
-    assert chosen([20, 19, 13, 6, 5, 3, 2], apart=3) == []
-    assert chosen([20, 19, 13, 6, 5, 3, 2], apart=2) == [2, 3, 4]
+    """Below 20: 19 | 13 | 6 5 3 2, the gaps 6 7 1 2 1: ranks 1, 0 touch; 0 and 3 do not."""
+    assert negatives_of([20, 19, 13, 6, 5, 3, 2]) == [2, 3, 4]
+    # three ranks apart do not differ by more than 3; the next pair, 3 and 2, touches, and 2 and 4
+    assert negatives_of([20, 19, 13, 6, 5, 3, 2], apart=3) == []
+    assert negatives_of([20, 19, 13, 6, 5, 3, 2], apart=2) == [2, 3, 4]
 
 
 def test_excluded_candidates_leave_before_the_ranking() -> None:
-    """Without 5: 6 | 2 1 0 | -6 -7, the drops 4 1 1 6 1 at places 3 and 0."""
-    assert chosen([7, 6, 5, 2, 1, 0, -6, -7], out=(2,)) == [3, 4, 5]
-    # without -6 and -7 the drops 1 3 1 1: place 1, then 0 (touches), then 0 and 2
-    assert chosen([7, 6, 5, 2, 1, 0, -6, -7], out=(6, 7)) == [2, 3]
+    """Without 5: 6 | 2 1 0 | -6 -7, the gaps 4 1 1 6 1 at ranks 3 and 0."""
+    assert negatives_of([7, 6, 5, 2, 1, 0, -6, -7], out=(2,)) == [3, 4, 5]
+    # without -6 and -7 the gaps 1 3 1 1: rank 1, then 0 (touches), then 0 and 2
+    assert negatives_of([7, 6, 5, 2, 1, 0, -6, -7], out=(6, 7)) == [2, 3]
 
 
 def test_repeats_count_twice() -> None:
-    """Below 9: 8 8 | 4 4 | 1, the drops 0 4 0 3: places 1 and 3 differ by 2."""
-    assert chosen([9, 8, 8, 4, 4, 1]) == [3, 4]
-    # once each: 8 | 4 | 1, the drops 4 3 at places that touch
-    assert chosen([9, 8, 4, 1]) == []
+    """Below 9: 8 8 | 4 4 | 1, the gaps 0 4 0 3: ranks 1 and 3 differ by 2."""
+    assert negatives_of([9, 8, 8, 4, 4, 1]) == [3, 4]
+    # once each: 8 | 4 | 1, the gaps 4 3 at ranks that touch
+    assert negatives_of([9, 8, 4, 1]) == []
 
 
 def test_rows_without_a_pair_fall_back() -> None:
-    """Three below the target, the target last, and drops that only grow."""
+    """Three below the target, the target last, and gaps that only grow."""
     scores = torch.tensor([[5.0, 9, 3, 2, 1], [1, 9, 5, 3, 2], [16, 15, 13, 9, 1]])
     target, excluded = torch.tensor([0, 0, 0]), torch.zeros(3, 5, dtype=torch.bool)
     excluded[1, 2] = True
@@ -68,8 +68,8 @@ def slow(scores: list[float], target: int, excluded: list[bool], apart: int) -> 
     """The rule in plain words over lists, for distinct scores."""
     below = [c for c in range(len(scores)) if c != target and not excluded[c]]
     tail = sorted((c for c in below if scores[c] <= scores[target]), key=lambda c: -scores[c])
-    drops = [scores[tail[k + 1]] - scores[tail[k]] for k in range(len(tail) - 1)]
-    order = sorted(range(len(drops)), key=lambda k: drops[k])
+    gaps = [scores[tail[k + 1]] - scores[tail[k]] for k in range(len(tail) - 1)]
+    order = sorted(range(len(gaps)), key=lambda k: gaps[k])
     for one, two in pairwise(order):
         if abs(one - two) > apart:
             return sorted(tail[min(one, two) + 1 : max(one, two) + 1])
@@ -80,11 +80,11 @@ def slow(scores: list[float], target: int, excluded: list[bool], apart: int) -> 
 def test_like_the_plain_rule(apart: int) -> None:
     found_none = found_some = 0
     for seed in range(20):
-        chance = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
         columns = 3 + seed
-        scores = torch.randn(12, columns, generator=chance)
-        target = torch.randint(columns, (12,), generator=chance)
-        excluded = torch.rand(12, columns, generator=chance) < 0.2
+        scores = torch.randn(12, columns, generator=rng)
+        target = torch.randint(columns, (12,), generator=rng)
+        excluded = torch.rand(12, columns, generator=rng) < 0.2
         excluded.scatter_(1, target[:, None], False)
         sampler = TwoDrops(apart=apart, fallback="none")
         mask, fallen = sampler.negatives_and_fallback(scores, target, excluded)
@@ -104,6 +104,6 @@ def test_keeps_the_contract_of_samplers(fallback: Literal["tail", "none"]) -> No
         check_sampler(TwoDrops(fallback=fallback), seed=seed)
 
 
-def test_options_out_of_range_are_refused() -> None:
+def test_options_out_of_range_are_errors() -> None:
     with pytest.raises(ValueError, match="apart must be at least 0, not -1"):
         TwoDrops(apart=-1)

@@ -22,7 +22,7 @@ from tests.baselines.lavis_shapes import (
     VIT_L,
     Shapes,
     empty,
-    made,
+    filled,
     qformer,
     visual,
 )
@@ -39,8 +39,8 @@ def tiny(**options: Any) -> SPRC:
 
 
 def some_batch(method: SPRC, seed: int = 0) -> Any:
-    chance = torch.Generator().manual_seed(seed)
-    images = torch.randn(6, 3, 64, 64, generator=chance)
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.randn(6, 3, 64, 64, generator=rng)
     tokens = method.backbone.tokenize(["make it red", "longer and blue", "no"])
     return batch_of([images[:3], images[3:]], tokens)
 
@@ -49,7 +49,8 @@ def test_keeps_the_contract_of_methods() -> None:
     check_method(SPRC, TinyBlip2(start="random", vision="frozen"))
 
 
-def test_terms_are_weighted_and_those_of_weight_zero_are_left_out() -> None:
+def test_weights_scale_or_remove_terms() -> None:
+    """Terms are weighted, and those of weight 0 are left out."""
     once, twice = tiny(), tiny(text_weight=0.8, align_weight=1.2)
     batch = some_batch(once)
     terms, more = once.loss_terms(batch), twice.loss_terms(batch)
@@ -113,11 +114,11 @@ def test_the_temperature_is_learned_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("model", "vit", "width"), [("vit_g", VIT_G, 1408), ("vit_l", VIT_L, 1024)]
 )
-def test_every_key_of_the_full_size_has_its_place(model: str, vit: Shapes, width: int) -> None:
+def test_full_size_keys_are_all_converted(model: str, vit: Shapes, width: int) -> None:
     with torch.device("meta"):
         method = SPRC(Components(Blip2(model=model, weights="random"), InfoNCE(), InBatch()))
-    given = made({**visual(vit), **qformer(width), **HEAD, **TEMP, **PROMPT}, empty)
-    state = converted_state([{"epoch": 3, ENTRY: given}], method, official_state)
+    content = filled({**visual(vit), **qformer(width), **HEAD, **TEMP, **PROMPT}, empty)
+    state = converted_state([{"epoch": 3, ENTRY: content}], method, official_state)
     assert state["temp"].shape == ()
     assert state["prompt_tokens"].shape == (1, 32, 768)
     assert all(value.dtype == torch.float32 for value in state.values())
@@ -127,10 +128,10 @@ def small_state(method: SPRC) -> dict[str, Tensor]:
     """An official state that is complete but for its ViT."""
     sizes = {"hidden": 96, "mlp": 256, "layers": 3, "words": 886, "shared": 64, "queries": 8}
     shapes = {**qformer(96, **sizes), **TEMP, "prompt_tokens": (1, 8, 96)}
-    return made(shapes, torch.randn)
+    return filled(shapes, torch.randn)
 
 
-def test_checkpoints_that_do_not_fit_are_refused() -> None:
+def test_unfitting_checkpoints_are_errors() -> None:
     method = tiny()
     with pytest.raises(CIRError, match=f"no entry '{ENTRY}'"):
         official_state([{"epoch": 1}], method)

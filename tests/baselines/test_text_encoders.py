@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from baselines_plugin.backbones.text_choice import tiny_folder, transformer_text
 from baselines_plugin.backbones.text_encoders import BertText, LstmText, MaxLstmText, RobertaText
-from cir_plugins import CIRError, WordPieceTokenizer
+from baselines_plugin.backbones.text_factory import transformer_text
+from cir_plugins import WEIGHTS, CIRError, WordPieceTokenizer
 
 WORDS = ("is", "red", "shorter", "sleeves", "with")
 
@@ -47,7 +47,8 @@ def states_of(encoder: MaxLstmText, ids: list[int]) -> torch.Tensor:
     return torch.stack(states)
 
 
-def test_vals_maximum_sees_zeros_after_a_text_in_training_only() -> None:
+def test_vals_maximum_sees_padding_in_training_only() -> None:
+    """VAL's maximum includes zeros after a text in training, as in TensorFlow."""
     torch.manual_seed(0)
     encoder = MaxLstmText(WORDS, word_width=4, state_width=6, width=3, dropout=0.0)
     with torch.no_grad():
@@ -92,7 +93,8 @@ def test_vals_words_start_from_their_vectors(tmp_path: Path) -> None:
     assert encoder.embedding.weight[2].tolist() == [1.0, 2.0]
 
 
-def test_berts_vector_is_the_mean_of_the_second_to_last_layer() -> None:
+def test_berts_vector_is_its_second_to_last_mean() -> None:
+    """BERT's vector is the mean of the second-to-last layer."""
     torch.manual_seed(0)
     encoder: Any = transformer_text("bert", "tiny", 25)
     assert isinstance(encoder, BertText)
@@ -108,14 +110,16 @@ def test_berts_vector_is_the_mean_of_the_second_to_last_layer() -> None:
     assert torch.allclose(encoder(encoder.tokenizer(texts[:1])), encoder(tokens)[:1], atol=1e-5)
 
 
-def test_bert_is_frozen_and_in_evaluation_mode_even_in_training() -> None:
+def test_bert_stays_frozen_in_training() -> None:
+    """BERT is frozen and in evaluation mode even in training."""
     encoder: Any = transformer_text("bert", "tiny", 25).train()
     assert not encoder.model.training
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     assert not encoder(encoder.tokenizer(["red"])).requires_grad
 
 
-def test_a_small_frozen_bert_is_the_same_wherever_it_is_built() -> None:
+def test_tiny_bert_is_the_same_in_every_build() -> None:
+    """Its weights are frozen and not in checkpoints."""
     torch.manual_seed(1)
     first: Any = transformer_text("bert", "tiny", 25)
     after = torch.rand(1)
@@ -126,7 +130,8 @@ def test_a_small_frozen_bert_is_the_same_wherever_it_is_built() -> None:
     assert torch.equal(torch.rand(1), after)
 
 
-def test_robertas_vector_is_the_first_tokens_last_state_and_is_trained() -> None:
+def test_robertas_vector_is_its_first_state() -> None:
+    """RoBERTa's vector is the last state of the first token, and it is trained."""
     torch.manual_seed(0)
     encoder = transformer_text("roberta", "tiny", 25).eval()
     assert isinstance(encoder, RobertaText)
@@ -138,8 +143,9 @@ def test_robertas_vector_is_the_first_tokens_last_state_and_is_trained() -> None
     assert encoder(tokens).requires_grad
 
 
-def test_texts_are_cut_at_the_length_and_the_tokenizer_travels() -> None:
-    tokenizer = WordPieceTokenizer(str(tiny_folder()), 6)
+def test_the_tokenizer_truncates_and_pickles() -> None:
+    """Texts are cut at the length, and loader workers can have the tokenizer."""
+    tokenizer = WordPieceTokenizer(str(WEIGHTS / "tiny_blip2"), 6)
     assert tokenizer(["long red sleeves " * 20])["ids"].shape == (1, 6)
     again = pickle.loads(pickle.dumps(tokenizer))
     assert torch.equal(again(["red"])["ids"], tokenizer(["red"])["ids"])

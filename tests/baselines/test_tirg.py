@@ -10,7 +10,7 @@ from torch import nn
 
 from baselines_plugin.backbones.resnet import MapBackbone, ResNet, TinyResNet
 from baselines_plugin.backbones.text_encoders import LstmText
-from baselines_plugin.methods.tirg import TIRG, from_official, map_composer, vector_composer
+from baselines_plugin.methods.tirg import TIRG, map_composer, official_state, vector_composer
 from cir_plugins import CIRError, Components, Preprocess
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
@@ -57,10 +57,11 @@ def test_composition_is_gate_and_residual_with_their_weights() -> None:
     assert composed.out.flatten().tolist() == pytest.approx([0.5 * 4 + 1.0, 0.5 * 6 - 2.0])
 
 
-def test_the_map_variant_gives_every_place_the_same_text() -> None:
+def test_lastconv_tiles_the_text() -> None:
+    """Every position of the map gets the same text."""
     composer = map_composer(2, 3).eval()
     seen: list[torch.Tensor] = []
-    composer.gate.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    composer.gate.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     image, text = torch.randn(1, 2, 4, 5), torch.tensor([[1.0, 2.0, 3.0]])
     assert composer(image, text).out.shape == (1, 2, 4, 5)
     assert torch.equal(seen[0][0, :2], image[0])
@@ -78,7 +79,8 @@ def test_a_vector_alone_is_the_query() -> None:
         TIRG(Components(backbone, InfoNCE(), InBatch()), variant="text_only")
 
 
-def test_logits_are_the_cosine_times_the_square_of_the_learned_scale() -> None:
+def test_logits_are_scaled_cosines() -> None:
+    """Logits are the cosine times the square of the learned scale."""
     method = small().eval()
     assert method.temperature.item() == pytest.approx(1 / 16)
     query, target = method.encode_query(maps()[:3], TOKENS), method.encode_gallery(maps()[3:])
@@ -92,15 +94,15 @@ def test_logits_are_the_cosine_times_the_square_of_the_learned_scale() -> None:
     assert "log_temperature" not in method.state_dict()
 
 
-def test_known_answers_and_duplicates_of_the_target_are_no_negatives() -> None:
+def test_positives_and_duplicates_are_no_negatives() -> None:
     method = small().eval()
     batch = batch_of(maps(), TOKENS)
     batch.excluded[0, 1] = True
     scores = 16 * method.encode_query(maps()[:3], TOKENS) @ method.encode_gallery(maps()[3:]).T
     rows = [[0, 2], [0, 1, 2], [0, 1, 2]]
-    costs = [scores[i, kept].logsumexp(0) - scores[i, i] for i, kept in enumerate(rows)]
+    losses = [scores[i, columns].logsumexp(0) - scores[i, i] for i, columns in enumerate(rows)]
     assert method.loss_terms(batch)["loss"].item() == pytest.approx(
-        torch.stack(costs).mean().item(), rel=1e-5
+        torch.stack(losses).mean().item(), rel=1e-5
     )
 
 
@@ -115,7 +117,7 @@ def test_soft_triplets_draw_from_the_generator_of_torch() -> None:
     assert all(math.isfinite(value) for value in values)
 
 
-def test_the_resnet_learns_at_a_tenth_of_the_rate() -> None:
+def test_the_resnet_has_a_tenth_rate() -> None:
     backbone = TinyResNet(start="random", vocabulary=WORDS)
     method = TIRG(Components(backbone, InfoNCE(), InBatch()))
     new, old = method.parameter_groups(0.01)
@@ -127,7 +129,7 @@ def test_the_resnet_learns_at_a_tenth_of_the_rate() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_keys_and_shapes_of_the_released_checkpoints(variant: str) -> None:
-    """At full size, on the meta device: every key has a place of its shape."""
+    """At full size, on the meta device: every key has a counterpart of its shape."""
     words = tuple(f"word{index}" for index in range(39))
     with torch.device("meta"):
         backbone = ResNet(weights="random", vocabulary=words)
@@ -148,18 +150,18 @@ def test_keys_and_shapes_of_the_released_checkpoints(variant: str) -> None:
     if variant in ("tirg", "lastconv"):
         shapes["a"] = (4,)
     checkpoint = {"it": 3, "model_state_dict": empty(shapes)}
-    state = converted_state([checkpoint], method, from_official)
+    state = converted_state([checkpoint], method, official_state)
     assert len(state) == len(shapes)
 
 
-def test_checkpoints_that_do_not_fit_are_refused_with_their_keys() -> None:
+def test_unfitting_checkpoints_name_their_keys() -> None:
     method = small()
     with pytest.raises(CIRError, match=r"unexpected: Combiner\.x"):
-        from_official([{"model_state_dict": {"Combiner.x": torch.ones(1)}}], method)
+        official_state([{"model_state_dict": {"Combiner.x": torch.ones(1)}}], method)
     with pytest.raises(CIRError, match=r"no model: found epoch.*\n?.*'model_state_dict'"):
-        from_official([{"epoch": 3}], method)
+        official_state([{"epoch": 3}], method)
     with pytest.raises(CIRError, match=r"missing: norm_s, backbone"):
-        converted_state([{"model_state_dict": {}}], method, from_official)
+        converted_state([{"model_state_dict": {}}], method, official_state)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_checkpoints_that_do_not_fit_are_refused_with_their_keys() -> None:
     [
         (
             {"method": {"objective": "soft_triplet"}, "loss": {"name": "margin"}},
-            "a loss of its own",
+            "leaves loss 'margin' unused",
         ),
         (
             {"method": {"objective": "soft_triplet"}, "mining": {"negatives": "mined"}},

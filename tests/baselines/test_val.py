@@ -39,8 +39,8 @@ def small(loss: Any = None, **options: Any) -> VAL:
 
 
 def levels(count: int = 6) -> Levels:
-    chance = torch.Generator().manual_seed(1)
-    return Levels(*(torch.rand(count, *shape, generator=chance) for shape in SHAPES))
+    rng = torch.Generator().manual_seed(1)
+    return Levels(*(torch.rand(count, *shape, generator=rng) for shape in SHAPES))
 
 
 @pytest.mark.parametrize("loss", [TwoWayHinge(), InfoNCE()])
@@ -90,22 +90,25 @@ def test_self_attention_is_the_slow_one() -> None:
     attention: Any = SelfAttention(4, dropout=0.0)
     x = torch.randn(1, 4, 2, 3)
     out = attention(x)
-    places = x.flatten(2)[0].T  # (6, 4)
+    positions = x.flatten(2)[0].T  # (6, 4)
     for head in range(2):
-        own = places[:, 2 * head : 2 * head + 2]
-        ask = own @ attention.ask[head].weight.T
-        offer = own @ attention.offer[head].weight.T
-        give = own @ attention.give[head].weight.T
-        for place in range(6):
-            logits = [float(ask[place] @ offer[other]) / math.sqrt(2) for other in range(6)]
+        half = positions[:, 2 * head : 2 * head + 2]
+        head_queries = half @ attention.ask[head].weight.T
+        head_keys = half @ attention.offer[head].weight.T
+        head_values = half @ attention.give[head].weight.T
+        for position in range(6):
+            logits = [
+                float(head_queries[position] @ head_keys[other]) / math.sqrt(2)
+                for other in range(6)
+            ]
             total = sum(math.exp(value) for value in logits)
-            mean = sum(math.exp(logits[other]) / total * give[other] for other in range(6))
-            found = out[0, 2 * head : 2 * head + 2].flatten(1)[:, place]
-            assert torch.allclose(found, torch.as_tensor(mean), atol=1e-5)
+            mean = sum(math.exp(logits[other]) / total * head_values[other] for other in range(6))
+            result = out[0, 2 * head : 2 * head + 2].flatten(1)[:, position]
+            assert torch.allclose(result, torch.as_tensor(mean), atol=1e-5)
 
 
-def test_a_kernel_as_large_as_the_map_keeps_its_size() -> None:
-    """Even kernels look one place further ahead than behind, as TensorFlow pads them."""
+def test_a_large_kernel_preserves_the_size() -> None:
+    """Even kernels reach one position further ahead than behind, as TensorFlow pads them."""
     conv = NormedConv(1, 1, (2, 3), 0.1).eval()
     with torch.no_grad():
         conv.conv.weight.copy_(torch.arange(6.0).view(1, 1, 2, 3))
@@ -126,8 +129,8 @@ def test_scores_are_the_mean_of_the_levels_cosines() -> None:
     query, target = method.encode_query(first, TOKENS), method.encode_gallery(second)
     assert query.shape == (3, 12)
     scores = method.similarity(query, target)
-    own = zip(method.levels(first, TOKENS), method.levels(second), strict=True)
-    cosines = torch.stack([q @ t.T for q, t in own])
+    half = zip(method.levels(first, TOKENS), method.levels(second), strict=True)
+    cosines = torch.stack([q @ t.T for q, t in half])
     assert torch.allclose(scores, cosines.mean(dim=0), atol=1e-6)
     pooled = second.mid.mean(dim=(2, 3))
     assert torch.allclose(method.levels(second)[1], pooled / pooled.norm(dim=1, keepdim=True))
@@ -157,7 +160,7 @@ def test_convolutions_alone_decay() -> None:
     assert not any("attention" in name or "lstm" in name or "norm" in name for name in names)
 
 
-def test_the_temperature_is_learned_only_where_the_loss_wants_one() -> None:
+def test_the_temperature_is_learned_for_scaled_losses() -> None:
     assert not small().log_temperature.requires_grad
     assert small(InfoNCE()).log_temperature.requires_grad
 
@@ -184,9 +187,9 @@ def test_published_maps_of_the_image_network() -> None:
 def test_combinations_that_make_no_sense(
     garments_root: Path, tables: dict[str, dict[str, Any]], reason: str
 ) -> None:
-    given = {"backbone": {"levels": "three", "rule": "val"}, **tables}
+    merged = {"backbone": {"levels": "three", "rule": "val"}, **tables}
     with pytest.raises(CIRError, match=reason):
-        plan_of(METHOD, garments_root, **given)
+        plan_of(METHOD, garments_root, **merged)
 
 
 def test_short_runs_can_hasten_every_new_norm() -> None:
@@ -198,15 +201,13 @@ def test_short_runs_can_hasten_every_new_norm() -> None:
     assert {norm.momentum for norm in norms} == {0.1}
 
 
-@pytest.mark.parametrize("given", [{}, {"seen_once": [""]}])
-def test_training_fills_in_the_words_that_it_saw_once(
-    garments_root: Path, given: dict[str, Any]
-) -> None:
-    plan = plan_of(METHOD, garments_root, backbone={"levels": "three", "rule": "val", **given})
+@pytest.mark.parametrize("options", [{}, {"seen_once": [""]}])
+def test_training_fills_in_seen_once(garments_root: Path, options: dict[str, Any]) -> None:
+    plan = plan_of(METHOD, garments_root, backbone={"levels": "three", "rule": "val", **options})
     splits = read_splits(plan, ("train",))
     filled = with_learned_options(plan, splits).backbone.options
     texts = [t for s in splits for q in s.queries for t in s.captions.texts(q.captions, q.category)]
-    assert filled["seen_once"] == (("",) if given else seen_once(texts))
+    assert filled["seen_once"] == (("",) if options else seen_once(texts))
     assert set(seen_once(texts)) <= set(filled["vocabulary"])
 
 

@@ -16,7 +16,8 @@ from baselines_plugin.backbones.vocabulary import (
 from cir_plugins import CIRError
 
 
-def test_tirgs_words_have_no_punctuation_and_no_letters_beyond_ascii() -> None:
+def test_tirgs_words_are_plain_ascii() -> None:
+    """TIRG's words have no punctuation and no letters beyond ASCII."""
     assert plain_words("Is  off-white, (très) long; it's 2.5") == [
         *("is", "offwhite", "trs", "long", "its", "25")
     ]
@@ -59,7 +60,8 @@ def test_ids_by_rule() -> None:
     assert val.ids("red, long") == [1, 0, 2]
 
 
-def test_texts_are_padded_to_the_longest_and_empty_ones_are_one_unknown_word() -> None:
+def test_padding_and_empty_texts() -> None:
+    """Texts are padded to the longest; an empty one is one unknown word."""
     tokens = WordIds(("red", "long"), "tirg")(["long red", "", "red"])
     assert tokens["ids"].tolist() == [[2, 1], [0, 0], [1, 0]]
     assert tokens["lengths"].tolist() == [2, 1, 1]
@@ -69,13 +71,14 @@ def test_texts_are_padded_to_the_longest_and_empty_ones_are_one_unknown_word() -
 
 
 def test_vocabularies_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="the vocabulary is empty; accepted: the words"):
+    with pytest.raises(ValueError, match=r"backbone\.vocabulary is empty; accepted: the words"):
         WordIds((), "tirg")
     with pytest.raises(ValueError, match="holds a word twice"):
         WordIds(("a", "a"), "val")
 
 
-def test_word_vectors_come_from_their_file_or_from_the_seed(tmp_path: Path) -> None:
+def test_word_vectors_of_file_and_seed(tmp_path: Path) -> None:
+    """Words have the vectors of the file; missing ones are drawn by the seed."""
     file = tmp_path / "vectors.txt"
     file.write_text("red 1 2\nblue 3 4\n")
     rows = word_vectors(file, ("long", "red"), 2, seed=0)

@@ -42,10 +42,10 @@ class Mine:
 
 
 def plan_of(root: Path, name: str, /, **tables: dict[str, Any]) -> Plan:
-    """A plan of two short epochs, with the given tables over it."""
+    """A plan of two short epochs, updated with config tables."""
     registry = Registry.load({"mine": Mine()})
     assert not registry.failures
-    given: dict[str, dict[str, Any]] = {
+    merged: dict[str, dict[str, Any]] = {
         "method": {"name": name},
         "backbone": {"name": "tiny_blip2", "start": "random"},
         "data": {"name": "fashioniq", "root": str(root)},
@@ -59,5 +59,5 @@ def plan_of(root: Path, name: str, /, **tables: dict[str, Any]) -> Plan:
         "run": {"device": "cpu", "workers": 0},
     }
     for kind, table in tables.items():
-        given[kind] = {**given.get(kind, {}), **table}
-    return make_plan(registry, given)
+        merged[kind] = {**merged.get(kind, {}), **table}
+    return make_plan(registry, merged)

@@ -87,15 +87,15 @@ def embeddings(model: Blip2, side: int) -> dict[str, Tensor]:
         }
 
 
-def test_a_local_folder_gives_the_model_that_was_saved(saved: tuple[Path, Blip2]) -> None:
+def test_a_saved_folder_loads_the_same_model(saved: tuple[Path, Blip2]) -> None:
     folder, model = saved
     side = int(model.preprocess.size)
     again = Blip2(model=str(folder)).eval()
-    expected, found = embeddings(model, side), embeddings(again, side)
-    assert found["query"].shape == (3, 12)
-    assert found["target"].shape == (3, 4, 12)
+    expected, result = embeddings(model, side), embeddings(again, side)
+    assert result["query"].shape == (3, 12)
+    assert result["target"].shape == (3, 4, 12)
     for name, value in expected.items():
-        assert torch.equal(found[name], value), name
+        assert torch.equal(result[name], value), name
 
 
 def test_keeps_the_contract_of_backbones(saved: tuple[Path, Blip2]) -> None:
@@ -155,19 +155,20 @@ def test_long_texts_are_cut(tmp_path: Path) -> None:
 def test_another_image_size_interpolates_positions(tmp_path: Path, vision: dict[str, Any]) -> None:
     folder = str(write_folder(tmp_path / "bare", vision))
     torch.manual_seed(0)
-    own = Blip2(model=folder, weights="random").eval()
+    default = Blip2(model=folder, weights="random").eval()
     torch.manual_seed(0)
     large = Blip2(model=folder, weights="random", image_size=56).eval()
-    assert (own.preprocess.size, large.preprocess.size) == (28, 56)
+    assert (default.preprocess.size, large.preprocess.size) == (28, 56)
     with torch.no_grad():
-        assert own.features(pixels(28)).shape == (3, 5, 24)
+        assert default.features(pixels(28)).shape == (3, 5, 24)
         assert large.features(pixels(56)).shape == (3, 17, 24)
         torch.manual_seed(0)
         same = Blip2(model=folder, weights="random", image_size=28).eval()
-        assert torch.equal(same.features(pixels(28)), own.features(pixels(28)))
+        assert torch.equal(same.features(pixels(28)), default.features(pixels(28)))
 
 
-def test_a_frozen_tower_stays_in_evaluation_mode_and_gets_no_gradient(tmp_path: Path) -> None:
+def test_a_frozen_tower_stays_in_evaluation_mode(tmp_path: Path) -> None:
+    """A frozen tower gets no gradient and has no dropout."""
     folder = str(write_folder(tmp_path / "bare", EVA))
     frozen = Blip2(model=folder, weights="random")
     frozen.train()
@@ -190,10 +191,10 @@ def test_a_frozen_tower_stays_in_evaluation_mode_and_gets_no_gradient(tmp_path: 
     assert not any(parameter.requires_grad for parameter in tuned.model.itm_head.parameters())
 
 
-def test_dropout_is_the_models_own_unless_told(tmp_path: Path) -> None:
+def test_dropout_option_overrides_the_models(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "bare", EVA)
-    for told, expected in ((-1.0, 0.1), (0.0, 0.0), (0.3, 0.3)):
-        model = Blip2(model=str(folder), weights="random", dropout=told)
+    for option, expected in ((-1.0, 0.1), (0.0, 0.0), (0.3, 0.3)):
+        model = Blip2(model=str(folder), weights="random", dropout=option)
         rates = {m.p for m in model.model.qformer.modules() if isinstance(m, torch.nn.Dropout)}
         assert rates == {expected}
 
@@ -231,20 +232,20 @@ def test_weights_in_several_files_are_read(tmp_path: Path) -> None:
     assert torch.equal(embeddings(again, 28)["query"], embeddings(model, 28)["query"])
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match=r"no BLIP-2 model '.*nowhere'"):
         Blip2(model=str(tmp_path / "nowhere"))
     with pytest.raises(CIRError, match="no BLIP-2 model 'someone/no-such-model'"):
         Blip2(model="someone/no-such-model")
-    refusal = "'vit_g' has no weights of its own; accepted: weights=random"
-    with pytest.raises(CIRError, match=refusal), torch.device("meta"):
+    message = "'vit_g' has no weights of its own; accepted: weights=random"
+    with pytest.raises(CIRError, match=message), torch.device("meta"):
         Blip2(model="vit_g")
     folder = write_folder(tmp_path / "bare", EVA)
     with pytest.raises(CIRError, match="could not be loaded"):
         Blip2(model=str(folder))
 
 
-def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
+def test_unfitting_weights_are_reported(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "bare", EVA)
     model = Blip2(model=str(folder), weights="random")
     model.save(tmp_path / "saved")
@@ -262,7 +263,7 @@ def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
         Blip2(model=str(tmp_path / "saved"))
 
 
-def test_a_configuration_of_something_else_is_told(tmp_path: Path) -> None:
+def test_another_models_configuration_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "other"
     folder.mkdir()
     for text in ('{"model_type": "clip"}', "{broken", "[1]"):
@@ -271,7 +272,7 @@ def test_a_configuration_of_something_else_is_told(tmp_path: Path) -> None:
             Blip2(model=str(folder), weights="random", dropout=0.1)
 
 
-def test_the_tiny_model_starts_at_random_and_is_small(tmp_path: Path) -> None:
+def test_the_tiny_model_can_start_random(tmp_path: Path) -> None:
     torch.manual_seed(0)
     tiny = TinyBlip2(start="random")
     assert not tiny.frozen_features

@@ -46,9 +46,9 @@ def test_a_local_folder_gives_its_weights(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "clip")
     model = Clip(model=str(folder), pretrained="folder")
     state = load_file(folder / "model.safetensors")
-    own = model.model.state_dict()
-    assert own.keys() == state.keys()
-    assert all(torch.equal(own[name], state[name]) for name in state)
+    loaded = model.model.state_dict()
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
     other = Clip(model=str(folder), pretrained="random").model.state_dict()
     assert not torch.equal(other["visual.proj"], state["visual.proj"])
     assert model.preprocess.size == 16
@@ -62,7 +62,7 @@ def test_half_precision_weights_become_single(tmp_path: Path) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_embeddings_are_open_clips_and_the_query_their_sum(tmp_path: Path) -> None:
+def test_the_query_sums_open_clips_embeddings(tmp_path: Path) -> None:
     model = Clip(model=str(write_folder(tmp_path / "clip")))
     tokens = model.tokenize(["is red", "more blue sleeves", "long"])
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_keeps_the_contract_of_backbones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tower", ["trained", "frozen", "text"])
-def test_towers_are_trained_as_told(tmp_path: Path, tower: Any) -> None:
+def test_towers_are_trained_by_option(tmp_path: Path, tower: Any) -> None:
     model = Clip(model=str(write_folder(tmp_path / "clip")), tower=tower)
     vision = {parameter.requires_grad for parameter in model.model.visual.parameters()}
     assert vision == {tower == "trained"}
@@ -105,7 +105,7 @@ def test_word_pieces_by_hand(tmp_path: Path) -> None:
     assert names[1] == ["[CLS]", "more", "blue", "sleeve", "##s", "[SEP]"]
 
 
-def test_a_folder_without_a_vocabulary_takes_clips_own_tokenizer(tmp_path: Path) -> None:
+def test_without_vocabulary_clips_tokenizer_is_used(tmp_path: Path) -> None:
     folder = tmp_path / "clip"
     folder.mkdir()
     config = json.loads(json.dumps(CONFIG))
@@ -126,14 +126,14 @@ def test_a_published_architecture_builds_without_weights() -> None:
         assert model.encode_gallery(model.features(pixels(224, 1))).shape == (1, 256)
 
 
-def test_names_and_tags_that_are_not_there_are_told() -> None:
+def test_unknown_models_and_tags_are_reported() -> None:
     with pytest.raises(CIRError, match="unknown open_clip model 'ViT-B-23'; nearest: ViT-B-32"):
         Clip(model="ViT-B-23")
     with pytest.raises(CIRError, match=r"weights 'no_such_tag' could not be loaded(?s:.)*laion2b"):
         Clip(model="ViT-B-32", pretrained="no_such_tag")
 
 
-def test_a_folder_that_lacks_something_is_told(tmp_path: Path) -> None:
+def test_an_incomplete_folder_is_reported(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(CIRError, match=r"no open_clip model in .*open_clip_config.json is missing"):
@@ -158,7 +158,7 @@ def test_a_folder_that_lacks_something_is_told(tmp_path: Path) -> None:
             Clip(model=str(folder), pretrained="random")
 
 
-def test_the_tiny_model_starts_at_random_and_is_small() -> None:
+def test_the_tiny_model_can_start_random() -> None:
     tiny = TinyClip(start="random")
     assert sum(parameter.numel() for parameter in tiny.parameters()) < 3_000_000
     with torch.no_grad():

@@ -12,7 +12,7 @@ from cir_plugins.builtin.image_text import ImageTextModel
 
 
 class Model(nn.Module):
-    """As much of an image-text model as is asked for: a ViT, a matching head, one more layer."""
+    """The used modules of an image-text model: a ViT, a matching head, one more layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,15 +22,16 @@ class Model(nn.Module):
         self.text = nn.Linear(2, 2)
 
 
-def made(**options: Any) -> ImageTextModel:
+def module_of(**options: Any) -> ImageTextModel:
     tokenizer = TinyBlip2(start="random").tokenizer
-    given = {"frozen": True, "image_size": 0, "resize": "squash", **options}
-    return ImageTextModel(Model(), tokenizer, **given)
+    option = {"frozen": True, "image_size": 0, "resize": "squash", **options}
+    return ImageTextModel(Model(), tokenizer, **option)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_frozen_vit_gets_no_gradient_and_stays_in_evaluation_mode(frozen: bool) -> None:
-    module = made(frozen=frozen).train()
+def test_a_frozen_vit_stays_in_evaluation_mode(frozen: bool) -> None:
+    """A frozen ViT gets no gradient and has no dropout."""
+    module = module_of(frozen=frozen).train()
     trained = {name for name, value in module.named_parameters() if value.requires_grad}
     vision = {"model.vision_model.0.weight", "model.vision_model.0.bias"}
     assert trained == {"model.text.weight", "model.text.bias"} | (set() if frozen else vision)
@@ -40,15 +41,15 @@ def test_a_frozen_vit_gets_no_gradient_and_stays_in_evaluation_mode(frozen: bool
 
 
 @pytest.mark.parametrize(
-    ("given", "size", "between"), [(0, 32, False), (32, 32, False), (64, 64, True)]
+    ("option", "size", "between"), [(0, 32, False), (32, 32, False), (64, 64, True)]
 )
-def test_the_side_is_the_models_own_unless_another_is_given(
-    given: int, size: int, between: bool
-) -> None:
-    module = made(image_size=given)
+def test_the_image_size_overrides_the_models(option: int, size: int, between: bool) -> None:
+    module = module_of(image_size=option)
     assert (module.preprocess.size, module.interpolate) == (size, between)
 
 
 def test_the_score_is_the_best_tokens() -> None:
     tokens = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
-    assert made().similarity(torch.tensor([[0.6, 0.8]]), tokens).tolist() == [[pytest.approx(0.8)]]
+    assert module_of().similarity(torch.tensor([[0.6, 0.8]]), tokens).tolist() == [
+        [pytest.approx(0.8)]
+    ]

@@ -32,30 +32,31 @@ def example() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def test_info_nce_by_hand() -> None:
-    found = InfoNCE()(*example()).tolist()
+    result = InfoNCE()(*example()).tolist()
     # log(e^1 + e^0 + e^2) - 1; log(e^0 + e^0.5) - 0
     first = math.log(math.e + 1 + math.e**2) - 1
     second = math.log(1 + math.e**0.5)
-    assert found == pytest.approx([first, second, 0.0])
+    assert result == pytest.approx([first, second, 0.0])
 
 
 def test_pairwise_by_hand() -> None:
-    found = Pairwise()(*example()).tolist()
+    result = Pairwise()(*example()).tolist()
     # leads 1 and -1: (log(1 + e^-1) + log(1 + e^1)) / 2; lead -0.5
     first = (math.log(1 + math.exp(-1)) + math.log(1 + math.e)) / 2
-    assert found == pytest.approx([first, math.log(1 + math.exp(0.5)), 0.0])
+    assert result == pytest.approx([first, math.log(1 + math.exp(0.5)), 0.0])
 
 
 def test_margin_by_hand() -> None:
-    found = Margin(margin=0.25)(*example()).tolist()
+    result = Margin(margin=0.25)(*example()).tolist()
     # leads 1 and -1: (0 + 1.25) / 2; lead -0.5: 0.75
-    assert found == pytest.approx([0.625, 0.75, 0.0])
+    assert result == pytest.approx([0.625, 0.75, 0.0])
 
 
-def test_info_nce_is_cross_entropy_where_all_others_are_negatives() -> None:
-    chance = torch.Generator().manual_seed(0)
-    scores = torch.randn(6, 9, generator=chance)
-    target = torch.randint(0, 9, (6,), generator=chance)
+def test_info_nce_is_cross_entropy() -> None:
+    """Where all other columns are negatives."""
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.randn(6, 9, generator=rng)
+    target = torch.randint(0, 9, (6,), generator=rng)
     negatives = torch.ones(6, 9, dtype=torch.bool).scatter(1, target[:, None], False)
     expected = torch.nn.functional.cross_entropy(scores, target, reduction="none")
     assert torch.allclose(InfoNCE()(scores, target, negatives), expected, atol=1e-6)
@@ -83,7 +84,8 @@ def test_columns_that_are_no_negatives_may_hold_anything(loss: Any) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_batch_without_negatives_is_an_error_that_says_what_to_do(loss: Any) -> None:
+def test_a_batch_without_negatives_is_an_error(loss: Any) -> None:
+    """The message names the settings that give negatives."""
     scores, target, negatives = example()
     with pytest.raises(NoNegativesError, match="no row of the batch has a negative"):
         loss(scores, target, torch.zeros_like(negatives))
@@ -97,12 +99,12 @@ def test_contract(loss: Any) -> None:
     check_loss(loss)
 
 
-def test_mean_over_leaves_out_what_is_masked() -> None:
+def test_mean_over_is_masked() -> None:
     values = torch.tensor([[1.0, 3.0, float("nan")], [float("inf")] * 3])
     mask = torch.tensor([[True, True, False], [False] * 3])
     assert mean_over(values, mask).tolist() == [2.0, 0.0]
 
 
-def test_margin_below_zero_is_refused() -> None:
+def test_margin_below_zero_is_an_error() -> None:
     with pytest.raises(ValueError, match="margin must be at least 0, not -1"):
         Margin(margin=-1)

@@ -9,28 +9,28 @@ from cir_plugins.builtin.methods import ImageOnly, ImageTextProduct, ImageTextSu
 from tests.fakes import FakeBackbone, components, number_words
 
 
-@pytest.fixture(name="given")
+@pytest.fixture(name="inputs")
 def features_and_tokens() -> tuple[torch.Tensor, Any]:
     features = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
     return features, number_words(["is red", "is long and blue", "plain"])
 
 
-def test_each_alone(given: Any) -> None:
-    features, tokens = given
+def test_each_alone(inputs: Any) -> None:
+    features, tokens = inputs
     backbone = FakeBackbone()
     assert torch.equal(
-        ImageOnly(components(backbone)).encode_query(*given), backbone.image(features)
+        ImageOnly(components(backbone)).encode_query(*inputs), backbone.image(features)
     )
-    assert torch.equal(TextOnly(components(backbone)).encode_query(*given), backbone.text(tokens))
+    assert torch.equal(TextOnly(components(backbone)).encode_query(*inputs), backbone.text(tokens))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_sum_is_weighted_and_of_unit_length(given: Any, weight: float) -> None:
-    features, tokens = given
+def test_sum_is_weighted_and_of_unit_length(inputs: Any, weight: float) -> None:
+    features, tokens = inputs
     backbone = FakeBackbone()
-    found = ImageTextSum(components(backbone), text_weight=weight).encode_query(*given)
+    result = ImageTextSum(components(backbone), text_weight=weight).encode_query(*inputs)
     mixed = (1 - weight) * backbone.image(features) + weight * backbone.text(tokens)
-    assert torch.allclose(found, mixed / mixed.norm(dim=1, keepdim=True), atol=1e-6)
+    assert torch.allclose(result, mixed / mixed.norm(dim=1, keepdim=True), atol=1e-6)
 
 
 def test_product_of_scores_by_hand() -> None:
@@ -42,17 +42,17 @@ def test_product_of_scores_by_hand() -> None:
     assert method.similarity(query, target)[0].tolist() == pytest.approx([0.5, 0.72, 0.0])
 
 
-def test_product_takes_the_best_token_of_each(given: Any) -> None:
-    features, _ = given
+def test_product_takes_the_best_token_of_each(inputs: Any) -> None:
+    features, _ = inputs
     backbone = FakeBackbone(targets=3)
     method = ImageTextProduct(components(backbone))
-    query, target = method.encode_query(*given), method.encode_gallery(features)
-    found = method.similarity(query, target)
+    query, target = method.encode_query(*inputs), method.encode_gallery(features)
+    result = method.similarity(query, target)
     for b in range(3):
         for c in range(3):
             image = max((token @ query[b, 0]).item() for token in target[c])
             text = max((token @ query[b, 1]).item() for token in target[c])
-            assert found[b, c].item() == pytest.approx((1 + image) * (1 + text) / 4, abs=1e-5)
+            assert result[b, c].item() == pytest.approx((1 + image) * (1 + text) / 4, abs=1e-5)
 
 
 @pytest.mark.parametrize("method", [ImageOnly, TextOnly, ImageTextSum, ImageTextProduct])
@@ -63,6 +63,6 @@ def test_none_of_them_is_trained(method: Any) -> None:
     assert not any(parameter.grad is not None for parameter in method(components()).parameters())
 
 
-def test_text_weight_out_of_range_is_refused() -> None:
+def test_text_weight_out_of_range_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"text_weight must lie in \[0, 1\], not 2"):
         ImageTextSum(components(), text_weight=2)

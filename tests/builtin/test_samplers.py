@@ -30,7 +30,8 @@ def test_in_batch_takes_all_that_may_be_taken() -> None:
     assert columns(eligible(*example()[1:])) == [[0, 2, 3], [1, 2, 3, 4]]
 
 
-def test_hardest_takes_the_highest_scores_and_the_lower_column_of_equals() -> None:
+def test_hardest_breaks_ties_by_column() -> None:
+    """The highest scores, and the lower column among equal ones."""
     assert columns(Hardest()(*example())) == [[2], [1]]
     assert columns(Hardest(count=2)(*example())) == [[2, 3], [1, 3]]
     assert columns(Hardest(count=9)(*example())) == [[0, 2, 3], [1, 2, 3, 4]]
@@ -39,10 +40,10 @@ def test_hardest_takes_the_highest_scores_and_the_lower_column_of_equals() -> No
 @pytest.mark.parametrize("count", [1, 4, 30])
 @pytest.mark.parametrize("levels", [1, 5, 10_000])
 def test_hardest_is_what_a_full_sort_gives(count: int, levels: int) -> None:
-    chance = torch.Generator().manual_seed(levels)
-    scores = torch.randint(0, levels + 1, (40, 30), generator=chance) / 7
-    target = torch.randint(0, 30, (40,), generator=chance)
-    excluded = torch.rand(40, 30, generator=chance) < 0.5
+    rng = torch.Generator().manual_seed(levels)
+    scores = torch.randint(0, levels + 1, (40, 30), generator=rng) / 7
+    target = torch.randint(0, 30, (40,), generator=rng)
+    excluded = torch.rand(40, 30, generator=rng) < 0.5
     mask = Hardest(count=count)(scores, target, excluded)
     for row in range(40):
         allowed = [c for c in range(30) if c != target[row] and not excluded[row, c]]
@@ -50,7 +51,8 @@ def test_hardest_is_what_a_full_sort_gives(count: int, levels: int) -> None:
         assert columns(mask)[row] == sorted(hardest[:count])
 
 
-def test_semi_hard_takes_what_is_below_the_target_by_less_than_the_margin() -> None:
+def test_semi_hard_is_within_the_margin() -> None:
+    """Candidates below the target by less than the margin."""
     # drops 0.25, -, 0, 0.125, excluded and -, -0.25, 0.25, 0.125, 0.125
     assert columns(SemiHard(margin=0.25)(*example())) == [[3], [3, 4]]
     assert columns(SemiHard(margin=0.3)(*example())) == [[0, 3], [2, 3, 4]]
@@ -68,7 +70,7 @@ def test_contract(sampler: Any) -> None:
     check_sampler(sampler)
 
 
-def test_options_out_of_range_are_refused() -> None:
+def test_options_out_of_range_are_errors() -> None:
     with pytest.raises(ValueError, match="count must be at least 1, not 0"):
         Hardest(count=0)
     with pytest.raises(ValueError, match="margin must be above 0, not 0"):

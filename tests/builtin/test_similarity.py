@@ -12,15 +12,15 @@ def test_one_vector_each_is_a_dot_product() -> None:
 
 
 def test_the_best_of_several_tokens_counts() -> None:
-    chance = torch.Generator().manual_seed(0)
-    query = torch.randn(5, 4, generator=chance)
-    target = torch.randn(7, 3, 4, generator=chance)
-    found = best_token(query, target)
-    assert found.shape == (5, 7)
+    rng = torch.Generator().manual_seed(0)
+    query = torch.randn(5, 4, generator=rng)
+    target = torch.randn(7, 3, 4, generator=rng)
+    result = best_token(query, target)
+    assert result.shape == (5, 7)
     for b in range(5):
         for c in range(7):
             expected = max(float(query[b] @ token) for token in target[c])
-            assert abs(float(found[b, c]) - expected) < 1e-5
+            assert abs(float(result[b, c]) - expected) < 1e-5
 
 
 def test_unit_vectors() -> None:
@@ -29,9 +29,9 @@ def test_unit_vectors() -> None:
 
 
 def test_scores_are_of_full_precision_under_autocast() -> None:
-    chance = torch.Generator().manual_seed(0)
-    query = unit(torch.randn(6, 64, generator=chance))
-    target = unit(torch.randn(9, 2, 64, generator=chance))
+    rng = torch.Generator().manual_seed(0)
+    query = unit(torch.randn(6, 64, generator=rng))
+    target = unit(torch.randn(9, 2, 64, generator=rng))
     with torch.autocast("cpu", torch.bfloat16):
         rounded, scores = query @ target[:, 0].T, best_token(query, target)
         half = best_token(query.bfloat16(), target)

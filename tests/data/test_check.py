@@ -20,14 +20,13 @@ from tests.layouts import (
     write_fashioniq,
     write_picture,
 )
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
+from tests.places import SHARED_DATA
 
 
 def data(name: str) -> Path:
-    if not (DATA / name).is_dir():
-        pytest.skip(f"{DATA / name} is not there")
-    return DATA / name
+    if not (SHARED_DATA / name).is_dir():
+        pytest.skip(f"{SHARED_DATA / name} is not there")
+    return SHARED_DATA / name
 
 
 def test_a_complete_folder_is_fine(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dqe_plugin.attributes import AttributeWeights, speaks_of
+from dqe_plugin.attributes import AttributeWeights, mentions
 
 
 def made_up(
@@ -17,40 +17,42 @@ def made_up(
     return weights, torch.randn(3, 5, 6), torch.randn(3, 6), torch.randn(3, 5, 4)
 
 
-def test_weights_and_sub_queries_are_the_formula_one_number_at_a_time() -> None:
+def test_weights_and_sub_queries_follow_the_formula() -> None:
+    """Compared with the formula, one number at a time."""
     module, hidden, text, projected = made_up()
     with torch.no_grad():
         torch.nn.init.normal_(module.gate.weight)
-        found = module(hidden, text, projected)
+        result = module(hidden, text, projected)
         for b in range(3):
             for a in range(2):
-                asked = module.ask.weight @ (text[b] + module.embedding[a])
-                logits = [float((module.key.weight @ h) @ asked) / math.sqrt(6) for h in hidden[b]]
+                query = module.ask.weight @ (text[b] + module.embedding[a])
+                logits = [float((module.key.weight @ h) @ query) / math.sqrt(6) for h in hidden[b]]
                 top = max(logits)
                 shares = [math.exp(value - top) for value in logits]
                 shares = [share / sum(shares) for share in shares]
-                assert found.weights[b, a].tolist() == pytest.approx(shares, abs=1e-5)
-                own = sum(share * p for share, p in zip(shares, projected[b], strict=True))
-                assert torch.allclose(found.sub_queries[b, a], own, atol=1e-5)
+                assert result.weights[b, a].tolist() == pytest.approx(shares, abs=1e-5)
+                expected = sum(share * p for share, p in zip(shares, projected[b], strict=True))
+                assert torch.allclose(result.sub_queries[b, a], expected, atol=1e-5)
                 logit = float(module.gate.weight[a] @ text[b] + module.gate.bias[a])
                 gate = 1 / (1 + math.exp(-logit))
-                assert float(found.gates[b, a]) == pytest.approx(gate, abs=1e-6)
+                assert float(result.gates[b, a]) == pytest.approx(gate, abs=1e-6)
 
 
 @pytest.mark.parametrize("gate", [0.02, 0.5, 0.9])
-def test_every_gate_starts_where_it_is_told(gate: float) -> None:
-    module, *given = made_up(gate)
-    gates = module(*given).gates.detach()
+def test_every_gate_starts_as_set(gate: float) -> None:
+    module, *inputs = made_up(gate)
+    gates = module(*inputs).gates.detach()
     assert torch.allclose(gates, torch.full((3, 2), gate))
 
 
 @pytest.mark.parametrize("gate", [0.0, 1.0, -0.5])
-def test_a_gate_at_its_ends_is_refused(gate: float) -> None:
+def test_a_gate_at_its_ends_is_an_error(gate: float) -> None:
     with pytest.raises(ValueError, match=rf"gate must lie in \(0, 1\), not {gate}"):
         AttributeWeights(torch.zeros(1, 4), gate=gate)
 
 
-def test_embeddings_start_from_what_is_given_and_are_copies() -> None:
+def test_attribute_embeddings_are_copies() -> None:
+    """They start from the argument and do not change it."""
     words = torch.ones(2, 4)
     module = AttributeWeights(words)
     assert torch.equal(module.embedding.detach(), words)
@@ -60,9 +62,9 @@ def test_embeddings_start_from_what_is_given_and_are_copies() -> None:
 
 
 def test_gradient_reaches_every_parameter() -> None:
-    module, *given = made_up()
-    made = module(*given)
-    (made.gates[..., None] * made.sub_queries).pow(2).sum().backward()
+    module, *inputs = made_up()
+    output = module(*inputs)
+    (output.gates[..., None] * output.sub_queries).pow(2).sum().backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.any(), name
@@ -83,15 +85,15 @@ def test_gradient_reaches_every_parameter() -> None:
     ],
 )
 def test_texts_speak_of_what_their_words_name(text: str, colour: bool, shape: bool) -> None:
-    """FashionIQ says long-sleeved and multi-colored, joined by hyphens."""
-    assert speaks_of([text], ["colour", "shape"]).tolist() == [[colour, shape]]
+    """FashionIQ has hyphenated words: long-sleeved, multi-colored."""
+    assert mentions([text], ["colour", "shape"]).tolist() == [[colour, shape]]
 
 
-def test_an_attribute_without_a_list_counts_by_its_name() -> None:
+def test_unlisted_attributes_count_by_name() -> None:
     texts = ["a bigger logo", "pattern of dots", "softer fabric"]
-    assert speaks_of(texts, ["fabric", "pattern"]).tolist() == [
+    assert mentions(texts, ["fabric", "pattern"]).tolist() == [
         [False, True],
         [False, True],
         [True, False],
     ]
-    assert speaks_of([], ["fabric"]).shape == (0, 1)
+    assert mentions([], ["fabric"]).shape == (0, 1)

@@ -14,7 +14,7 @@ from cir_plugins.errors import CIRError
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.types import Batch
 from dqe_plugin import hooks
-from dqe_plugin.attributes import speaks_of
+from dqe_plugin.attributes import mentions
 from dqe_plugin.method import DQE
 from dqe_plugin.sampler import TargetRelative
 from tests.fakes import FakeBackbone, components, table_of
@@ -26,8 +26,8 @@ def made_up(folder: Path, mined: Tensor | None = None, **options: Any) -> tuple[
         BatchPlan(0, 0, (0, 1, 2, 3), mined)
     ]
     torch.manual_seed(1)
-    made = components(backbone, sampler=TargetRelative(), loss=Pairwise(), negatives="mined")
-    return DQE(made, **options), batch
+    output = components(backbone, sampler=TargetRelative(), loss=Pairwise(), negatives="mined")
+    return DQE(output, **options), batch
 
 
 def mined_for(folder: Path) -> Tensor:
@@ -59,14 +59,15 @@ def test_without_attributes_it_is_qures_pairwise_loss(tmp_path: Path) -> None:
         total = total - torch.log(torch.sigmoid(lead / temperature)) / 4
     assert terms["kl"].item() == pytest.approx(total.item(), rel=1e-5)
     trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    given = torch.autograd.grad(terms["kl"], trained, allow_unused=True)
+    gradients = torch.autograd.grad(terms["kl"], trained, allow_unused=True)
     expected = torch.autograd.grad(total, trained, allow_unused=True)
-    pairs = [(a, b) for a, b in zip(given, expected, strict=True) if b is not None]
+    pairs = [(a, b) for a, b in zip(gradients, expected, strict=True) if b is not None]
     assert len(pairs) >= 6
     assert all(a is not None and torch.allclose(a, b, atol=1e-6) for a, b in pairs)
 
 
-def test_with_its_gates_at_zero_the_query_is_the_backbones_to_the_bit(tmp_path: Path) -> None:
+def test_zero_gates_give_the_backbones_query(tmp_path: Path) -> None:
+    """With its gates at zero the query is the backbone's, to the bit."""
     method, batch = made_up(tmp_path)
     assert method.weighting is not None
     assert batch.images is not None
@@ -85,16 +86,17 @@ def test_query_is_the_gated_sum_at_unit_length(tmp_path: Path) -> None:
     features = method.backbone.features(batch.images)[batch.reference]
     fused = method.backbone.fuse(features, batch.tokens)
     projected = method.backbone.project_text(fused.tokens)
-    made = method.weighting(fused.tokens, fused.text, projected)
+    output = method.weighting(fused.tokens, fused.text, projected)
     for row in range(4):
         whole = projected[row].mean(dim=0)
         for attribute in range(2):
-            whole = whole + made.gates[row, attribute] * made.sub_queries[row, attribute]
+            whole = whole + output.gates[row, attribute] * output.sub_queries[row, attribute]
         query = method.encode_query(features, batch.tokens)[row]
         assert torch.allclose(query, whole / whole.norm(), atol=1e-6)
 
 
-def test_terms_are_weighted_and_those_of_weight_zero_are_left_out(tmp_path: Path) -> None:
+def test_weights_scale_or_remove_terms(tmp_path: Path) -> None:
+    """Terms are weighted, and those of weight 0 are left out."""
     mined = mined_for(tmp_path)
     method, batch = made_up(tmp_path, mined)
     terms = method.loss_terms(batch)
@@ -108,27 +110,28 @@ def test_terms_are_weighted_and_those_of_weight_zero_are_left_out(tmp_path: Path
     assert list(without.loss_terms(batch)) == ["kl"]
 
 
-def test_attribute_term_counts_only_where_the_text_speaks_of_it(tmp_path: Path) -> None:
+def test_the_attribute_term_covers_mentioned_attributes(tmp_path: Path) -> None:
+    """Attributes that a text does not mention have no loss."""
     method, batch = made_up(tmp_path, mined_for(tmp_path), attribute_margin=0.5)
     batch.text = ["nothing of that", "is blue", "more", "red and long"]
-    spoken = speaks_of(batch.text, method.attributes)
-    assert spoken.tolist() == [[False, False], [True, False], [False, False], [True, True]]
+    mask = mentions(batch.text, method.attributes)
+    assert mask.tolist() == [[False, False], [True, False], [False, False], [True, True]]
     assert batch.images is not None
     assert batch.mined is not None
     assert method.weighting is not None
     features = method.backbone.features(batch.images)
     fused = method.backbone.fuse(features[batch.reference], batch.tokens)
     projected = method.backbone.project_text(fused.tokens)
-    made = method.weighting(fused.tokens, fused.text, projected)
+    output = method.weighting(fused.tokens, fused.text, projected)
     target = method.backbone.encode_gallery(features[batch.candidates])
-    costs = []
-    for row, attribute in spoken.nonzero().tolist():
-        own = made.sub_queries[row, attribute]
-        scores = (target @ (own / own.norm())).amax(dim=1)
+    losses = []
+    for row, attribute in mask.nonzero().tolist():
+        sub_query = output.sub_queries[row, attribute]
+        scores = (target @ (sub_query / sub_query.norm())).amax(dim=1)
         (negative,) = batch.mined[row].nonzero().flatten().tolist()
         lead = scores[batch.target[row]] - scores[negative]
-        costs.append(max(0.0, 0.5 - lead.item()))
-    expected = method.attribute_weight * sum(costs) / 3
+        losses.append(max(0.0, 0.5 - lead.item()))
+    expected = method.attribute_weight * sum(losses) / 3
     assert method.loss_terms(batch)["attribute"].item() == pytest.approx(expected, rel=1e-5)
     assert expected > 0
     batch.text = ["nothing of that"] * 4
@@ -142,8 +145,8 @@ def test_embeddings_of_attributes_start_at_their_words(tmp_path: Path) -> None:
     assert torch.equal(method.weighting.embedding.detach(), words)
 
 
-def test_repeated_attributes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="attributes must differ from one another: shape, shape"):
+def test_repeated_attributes_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="attributes must be distinct, not shape, shape"):
         made_up(tmp_path, attributes=("shape", "shape"))
 
 
@@ -158,7 +161,8 @@ def test_training_moves_every_part_of_it(tmp_path: Path) -> None:
     assert silent == ["backbone.to_target"] or not silent
 
 
-def test_a_backbone_without_query_tokens_is_refused_before_anything_is_built() -> None:
+def test_query_tokens_are_checked_in_the_plan() -> None:
+    """A backbone without query tokens is an error before anything is built."""
     registry = Registry.load({"dqe": hooks})
     assert not registry.failures
     tables = {

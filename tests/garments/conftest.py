@@ -32,11 +32,11 @@ class DrawnSet:
 
     def galleries(self) -> list[tuple[str, list[str], list[dict[str, Any]], list[str]]]:
         """Name, image ids, triplets and their kinds of each category and split."""
-        found = []
+        result = []
         for category in CATEGORIES:
             for split in SPLITS:
                 name = f"{category}.{split}"
-                found.append(
+                result.append(
                     (
                         name,
                         self.read(f"image_splits/split.{name}.json"),
@@ -44,7 +44,7 @@ class DrawnSet:
                         self.read(f"meta/kinds.{name}.json"),
                     )
                 )
-        return found
+        return result
 
 
 @pytest.fixture(scope="session")

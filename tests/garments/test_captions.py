@@ -19,7 +19,7 @@ from tests.garments.conftest import DrawnSet
 SAID = {"pattern": PATTERN_CLAUSES, "sleeve": SLEEVE_CLAUSES, "length": LENGTH_CLAUSES}
 
 
-def says(text: str, name: str, value: str) -> bool:
+def states(text: str, name: str, value: str) -> bool:
     """Whether a text states a value: by its word, or by a clause of the tables."""
     words = {value}
     if name == "colour" and value == "grey":
@@ -34,21 +34,22 @@ def says(text: str, name: str, value: str) -> bool:
     return any(re.search(rf"\b{re.escape(word)}\b", text) for word in words)
 
 
-def test_a_triplet_changes_what_its_kind_names_and_no_more(drawn: DrawnSet) -> None:
+def test_triplets_change_exactly_their_kind(drawn: DrawnSet) -> None:
+    """A triplet changes the attributes of its kind and no others."""
     attributes = drawn.attributes
     seen = set()
     for _, _, triplets, kinds in drawn.galleries():
         for triplet, kind in zip(triplets, kinds, strict=True):
             before = attributes[triplet["candidate"]]
             after = attributes[triplet["target"]]
-            named = kind.split("+")
-            seen |= set(named)
-            for name in named:
+            changed = kind.split("+")
+            seen |= set(changed)
+            for name in changed:
                 assert before.get(name) != after[name]
-            for name in {"garment", "colour", "pattern"} - set(named):
+            for name in {"garment", "colour", "pattern"} - set(changed):
                 assert before[name] == after[name]
-            if "garment" not in named:
-                assert {n for n in after if before[n] != after[n]} == set(named)
+            if "garment" not in changed:
+                assert {n for n in after if before[n] != after[n]} == set(changed)
     assert seen == {"colour", "garment", "pattern", "sleeve", "length"}
 
 
@@ -57,7 +58,7 @@ def test_captions_state_every_changed_value(drawn: DrawnSet) -> None:
         for triplet, kind in zip(triplets, kinds, strict=True):
             after = drawn.attributes[triplet["target"]]
             for name in kind.split("+"):
-                stated = [says(text, name, after[name]) for text in triplet["captions"]]
+                stated = [states(text, name, after[name]) for text in triplet["captions"]]
                 assert any(stated), (triplet["captions"], name, after[name])
 
 
@@ -67,9 +68,9 @@ def test_no_caption_names_a_colour_of_neither_image(drawn: DrawnSet) -> None:
     for _, _, triplets, _ in drawn.galleries():
         for triplet in triplets:
             text = " ".join(triplet["captions"]).replace("gray", "grey")
-            said = colours & set(re.findall(r"[a-z]+", text))
+            colours_in_text = colours & set(re.findall(r"[a-z]+", text))
             real = {drawn.attributes[triplet[key]]["colour"] for key in ("target", "candidate")}
-            assert said <= real
+            assert colours_in_text <= real
 
 
 def test_relative_words_are_true() -> None:
@@ -84,8 +85,8 @@ def test_relative_words_are_true() -> None:
     ]
     for reference, target, name, right, wrong in pairs:
         rng = np.random.default_rng(0)
-        made = [captions(reference, target, [name], rng) for _ in range(150)]
-        text = " ".join(one for pair in made for one in pair)
+        drawn_pairs = [captions(reference, target, [name], rng) for _ in range(150)]
+        text = " ".join(one for pair in drawn_pairs for one in pair)
         assert right in text
         assert wrong not in text
 
@@ -101,7 +102,7 @@ def test_black_and_navy_are_neither_darker_nor_lighter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("garment", "adjectives", "wanted"),
+    ("garment", "adjectives", "expected"),
     [
         ("shorts", "red", {"a pair of red shorts"}),
         ("belt", "orange", {"an orange belt"}),
@@ -109,9 +110,9 @@ def test_black_and_navy_are_neither_darker_nor_lighter() -> None:
         ("t-shirt", "striped", {"a striped t-shirt", "a striped tee"}),
     ],
 )
-def test_nouns_have_their_article(garment: str, adjectives: str, wanted: set[str]) -> None:
+def test_nouns_have_their_article(garment: str, adjectives: str, expected: set[str]) -> None:
     rng = np.random.default_rng(0)
-    assert {noun(garment, rng, adjectives) for _ in range(40)} == wanted
+    assert {noun(garment, rng, adjectives) for _ in range(40)} == expected
 
 
 def test_a_clause_of_each_attribute_states_its_value() -> None:
@@ -125,10 +126,10 @@ def test_a_clause_of_each_attribute_states_its_value() -> None:
     rng = np.random.default_rng(1)
     for name, value in target.items():
         for _ in range(20):
-            assert says(clause(name, target, rng), name, value)
+            assert states(clause(name, target, rng), name, value)
 
 
-def test_a_full_caption_of_many_changes_states_them_all() -> None:
+def test_a_full_caption_states_all_changes() -> None:
     reference = {"garment": "skirt", "colour": "red", "pattern": "plain", "length": "short"}
     target = {
         "garment": "dress",
@@ -137,9 +138,9 @@ def test_a_full_caption_of_many_changes_states_them_all() -> None:
         "sleeve": "long",
         "length": "knee",
     }
-    named = changed_attributes(reference, target)
-    assert named == ("colour", "garment", "pattern", "sleeve", "length")
-    text = full_caption(reference, target, named, np.random.default_rng(0))
+    changed = changed_attributes(reference, target)
+    assert changed == ("colour", "garment", "pattern", "sleeve", "length")
+    text = full_caption(reference, target, changed, np.random.default_rng(0))
     assert text == "is a knee length striped blue dress with long sleeves"
 
 
@@ -152,7 +153,7 @@ def test_what_a_kind_fixes_goes_without_saying() -> None:
     assert changed_attributes(shirt, shirt) == ()
 
 
-def test_answers_are_counted_within_the_gallery() -> None:
+def test_positives_are_counted_within_the_gallery() -> None:
     red = {"garment": "belt", "colour": "red", "pattern": "plain"}
     blue = {**red, "colour": "blue"}
     attributes = {"a": red, "b": red, "c": blue, "elsewhere": red}

@@ -53,14 +53,14 @@ def test_samples_keep_to_their_kind_and_reach_everything() -> None:
         assert item.length is None if not kind.lengths else item.length in dict(kind.lengths)
 
 
-def test_shares_are_kept() -> None:
+def test_shares_are_respected() -> None:
     rng = np.random.default_rng(1)
     counts = Counter(sample_garment(rng, "bags").garment for _ in range(3000))
     for name, share in (("handbag", 1.0), ("backpack", 0.8), ("wallet", 0.7)):
         assert counts[name] / 3000 == pytest.approx(share / 2.5, abs=0.03)
 
 
-def test_an_unknown_category_names_the_known_ones() -> None:
+def test_an_unknown_category_lists_the_categories() -> None:
     with pytest.raises(ValueError, match="category is 'hats'; it is one of toptee, shirt"):
         sample_garment(np.random.default_rng(0), "hats")
     for category in CATEGORIES:
@@ -88,7 +88,8 @@ def test_drawn_cloth_has_the_colour_of_its_name() -> None:
     assert right / total > 0.75
 
 
-def test_dark_cloth_is_not_black_and_white_cloth_not_white() -> None:
+def test_shades_stay_apart_from_the_extremes() -> None:
+    """Dark cloth is not black, and white cloth not white."""
     rng = np.random.default_rng(0)
     blacks = [luminance(sample_shade("black", rng)) for _ in range(100)]
     whites = [luminance(sample_shade("white", rng)) for _ in range(100)]
@@ -100,7 +101,8 @@ def test_luminance_by_hand() -> None:
     assert luminance((100, 200, 50)) == pytest.approx(29.9 + 117.4 + 5.7)
 
 
-def test_a_bulge_to_the_left_rises_above_a_way_to_the_right() -> None:
+def test_a_left_bulge_rises() -> None:
+    """A bulge to the left rises above a way to the right."""
     # From (0, 0) to (2, 0) with bulge 0.25: the crown lies 0.25 * 2 above the middle.
     line = outline([(0.0, 0.0, 0.25), (2.0, 0.0)], closed=False)
     assert line[3] == pytest.approx([1.0, -0.5])

@@ -9,7 +9,7 @@ import torch
 
 from cir_plugins.builtin.blip2 import WEIGHTS, Blip2
 from cir_plugins.data.images import Preprocess
-from garments_plugin.pretrain.__main__ import save, spread, train
+from garments_plugin.pretrain.__main__ import cross_entropy, save, train
 from garments_plugin.pretrain.configurations import vocabulary, write_configurations
 from garments_plugin.pretrain.phrases import steps, wording
 from garments_plugin.pretrain.pictures import ATTRIBUTES, Drawn, draw, vary
@@ -23,10 +23,10 @@ def drawn() -> Drawn:
 def test_drawing_repeats_with_its_seed(drawn: Drawn) -> None:
     again = draw(60, seed=1, workers=2)
     assert torch.equal(drawn.pixels, again.pixels)
-    assert drawn.shown == again.shown
+    assert drawn.looks == again.looks
     assert not torch.equal(drawn.pixels, draw(60, seed=2, workers=1).pixels)
-    assert drawn.pixels.shape[0] == len(drawn.shown) == 60
-    assert all(len(look) == len(ATTRIBUTES) for look in drawn.shown)
+    assert drawn.pixels.shape[0] == len(drawn.looks) == 60
+    assert all(len(look) == len(ATTRIBUTES) for look in drawn.looks)
 
 
 @pytest.mark.parametrize(
@@ -42,29 +42,29 @@ def test_drawing_repeats_with_its_seed(drawn: Drawn) -> None:
         ({"sleeve": "none"}, "is sleeveless"),
     ],
 )
-def test_phrases_name_the_given_attributes(values: dict[str, str], phrase: str) -> None:
-    found = {wording(values, random.Random(seed)) for seed in range(20)}
+def test_phrases_name_their_attributes(values: dict[str, str], phrase: str) -> None:
+    phrases = {wording(values, random.Random(seed)) for seed in range(20)}
     openings = ("is a ", "a ", "shows a ", "is more ", "is ", "in ", "")
-    assert found <= {opening + phrase for opening in openings}
+    assert phrases <= {opening + phrase for opening in openings}
 
 
 def test_steps_are_consistent_and_repeat(drawn: Drawn) -> None:
-    made = list(steps(drawn, 12, epoch=0, seed=3))
-    assert len(made) == 5
+    batches = list(steps(drawn, 12, epoch=0, seed=3))
+    assert len(batches) == 5
     again = list(steps(drawn, 12, epoch=0, seed=3))
     other = list(steps(drawn, 12, epoch=1, seed=3))
-    assert [step.phrases for step in made] == [step.phrases for step in again]
-    assert [step.changes for step in made] != [step.changes for step in other]
-    for step in made:
+    assert [step.phrases for step in batches] == [step.phrases for step in again]
+    assert [step.changes for step in batches] != [step.changes for step in other]
+    for step in batches:
         assert all(step.phrases)
         assert all(step.changes)
         assert step.fits.diagonal().all()
-        looks = [drawn.shown[row] for row in step.target.tolist()]
+        looks = [drawn.looks[row] for row in step.target.tolist()]
         expected = [[one == two for two in looks] for one in looks]
         assert step.results.tolist() == expected
         for row, target in zip(step.reference.tolist(), looks, strict=True):
-            assert drawn.shown[row] != target
-        # what results from a change fits whatever is told of its target
+            assert drawn.looks[row] != target
+        # the result of a change fits every description of its target
         assert not (step.results & ~step.fits).any()
 
 
@@ -78,12 +78,14 @@ def test_varied_pictures_have_the_networks_size(drawn: Drawn) -> None:
     assert torch.isfinite(first).all()
 
 
-def test_spread_by_hand() -> None:
+def test_cross_entropy_by_hand() -> None:
     scores = torch.tensor([[0.07, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     positive = torch.tensor([[True, True, False], [False] * 3, [True, False, False]])
     # over the temperature 0.07: logits 1, 0, 0; two positives share, one row has none
     first = math.log(math.e + 2) - 0.5
-    assert spread(scores, positive).item() == pytest.approx((first + math.log(3)) / 2, rel=1e-5)
+    assert cross_entropy(scores, positive).item() == pytest.approx(
+        (first + math.log(3)) / 2, rel=1e-5
+    )
 
 
 def test_training_and_saving_give_a_folder_that_loads(drawn: Drawn, tmp_path: Path) -> None:
@@ -96,9 +98,9 @@ def test_training_and_saving_give_a_folder_that_loads(drawn: Drawn, tmp_path: Pa
     assert not torch.equal(model.model.text_projection.weight, before)
     save(model, folder)
     again = Blip2(model=str(folder), vision="trained")
-    own = dict(model.model.named_parameters())
+    parameters = dict(model.model.named_parameters())
     for name, value in again.model.named_parameters():
-        assert torch.equal(value, own[name].half().float()), name
+        assert torch.equal(value, parameters[name].half().float()), name
 
 
 def test_vocabulary_spells_any_word_once() -> None:

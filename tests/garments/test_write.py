@@ -36,15 +36,15 @@ def test_another_seed_draws_other_images(drawn: DrawnSet, tmp_path: Path) -> Non
 
 def test_the_layout_is_fashioniqs(drawn: DrawnSet) -> None:
     names = {str(path.relative_to(drawn.root)) for path in drawn.root.rglob("*.json")}
-    wanted = {"attributes.json"}
+    expected = {"attributes.json"}
     for category in CATEGORIES:
         for split in ("train", "val"):
-            wanted |= {
+            expected |= {
                 f"captions/cap.{category}.{split}.json",
                 f"image_splits/split.{category}.{split}.json",
                 f"meta/kinds.{category}.{split}.json",
             }
-    assert names == wanted
+    assert names == expected
     for _, ids, triplets, kinds in drawn.galleries():
         assert len(kinds) == len(triplets) > 0
         for triplet in triplets:
@@ -54,7 +54,8 @@ def test_the_layout_is_fashioniqs(drawn: DrawnSet) -> None:
             assert triplet["captions"][0] != triplet["captions"][1]
 
 
-def test_every_image_lies_in_one_gallery_and_can_be_opened(drawn: DrawnSet) -> None:
+def test_every_image_is_in_one_gallery(drawn: DrawnSet) -> None:
+    """And it can be opened."""
     ids = list(chain.from_iterable(entry[1] for entry in drawn.galleries()))
     assert len(ids) == len(set(ids)) == 200
     assert {path.stem for path in (drawn.root / "images").iterdir()} == set(ids)
@@ -67,10 +68,10 @@ def test_every_image_lies_in_one_gallery_and_can_be_opened(drawn: DrawnSet) -> N
 def test_attributes_are_those_that_the_kind_has(drawn: DrawnSet) -> None:
     for values in drawn.attributes.values():
         kind = KINDS[values["garment"]]
-        wanted = {"garment", "colour", "pattern"}
-        wanted |= {"sleeve"} if kind.sleeves else set()
-        wanted |= {"length"} if kind.lengths else set()
-        assert set(values) == wanted <= set(ATTRIBUTES)
+        expected = {"garment", "colour", "pattern"}
+        expected |= {"sleeve"} if kind.sleeves else set()
+        expected |= {"length"} if kind.lengths else set()
+        assert set(values) == expected <= set(ATTRIBUTES)
 
 
 def test_the_summary_counts_what_is_on_disk(drawn: DrawnSet) -> None:
@@ -84,7 +85,7 @@ def test_the_summary_counts_what_is_on_disk(drawn: DrawnSet) -> None:
     assert 45 <= summary.split_images["val"] <= 55
 
 
-def test_answers_by_brute_force(drawn: DrawnSet) -> None:
+def test_positives_by_brute_force(drawn: DrawnSet) -> None:
     attributes = drawn.attributes
     counts: dict[str, list[int]] = {"train": [], "val": []}
     for name, ids, triplets, _ in drawn.galleries():
@@ -94,12 +95,13 @@ def test_answers_by_brute_force(drawn: DrawnSet) -> None:
             assert target in positives
             assert reference not in positives
             counts[name.split(".")[1]].append(len(positives))
-    for split, found in counts.items():
-        mean = sum(found) / len(found)
+    for split, matches in counts.items():
+        mean = sum(matches) / len(matches)
         assert drawn.summary.mean_positives[split] == pytest.approx(mean, abs=1e-3)
 
 
-def test_answers_stay_few_in_a_set_of_the_default_size(tmp_path: Path) -> None:
+def test_positives_stay_few(tmp_path: Path) -> None:
+    """In a set of the default size."""
     for name in ("captions", "image_splits", "meta"):
         (tmp_path / name).mkdir()
     summary = write.write_annotations(tmp_path, tmp_path, images=2000, seed=0, share=0.25)
@@ -109,7 +111,8 @@ def test_answers_stay_few_in_a_set_of_the_default_size(tmp_path: Path) -> None:
     assert summary.split_triplets["val"] == 500
 
 
-def test_the_smallest_set_has_every_category_in_both_splits(tmp_path: Path) -> None:
+def test_the_smallest_set_has_every_category(tmp_path: Path) -> None:
+    """In both splits."""
     for name in ("captions", "image_splits", "meta"):
         (tmp_path / name).mkdir()
     write.write_annotations(tmp_path, tmp_path, images=50, seed=0, share=0.01)
@@ -122,13 +125,13 @@ def test_the_smallest_set_has_every_category_in_both_splits(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"images": 49}, "images is 49: a drawn set has 50 or more"),
-        ({"size": 31}, "size is 31: pictures are 32 to 512 pixels wide"),
-        ({"size": 513}, "size is 513: pictures are 32 to 512 pixels wide"),
-        ({"val_share": 0.0}, "val_share is 0.0: it lies between 0 and 1"),
-        ({"val_share": 1.0}, "val_share is 1.0: it lies between 0 and 1"),
-        ({"workers": 0}, "workers is 0: 1 or more"),
-        ({"seed": -1}, "seed is -1: a seed is 0 or more"),
+        ({"images": 49}, "images is 49; accepted: 50 or more"),
+        ({"size": 31}, "size is 31; accepted: 32 to 512 pixels"),
+        ({"size": 513}, "size is 513; accepted: 32 to 512 pixels"),
+        ({"val_share": 0.0}, "val_share is 0.0; accepted: above 0 and below 1"),
+        ({"val_share": 1.0}, "val_share is 1.0; accepted: above 0 and below 1"),
+        ({"workers": 0}, "workers is 0; accepted: 1 or more"),
+        ({"seed": -1}, "seed is -1; accepted: 0 or more"),
     ],
 )
 def test_bad_options_name_what_is_accepted(
@@ -141,14 +144,14 @@ def test_bad_options_name_what_is_accepted(
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
-    with pytest.raises(CIRError, match="is not empty: name a new or an empty folder"):
+    with pytest.raises(CIRError, match="is not empty; accepted: a new or an empty folder"):
         write_garments(tmp_path, images=50)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
 def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "set").write_text("mine")
-    with pytest.raises(CIRError, match="set is a file: name a new or an empty folder"):
+    with pytest.raises(CIRError, match="set is a file; accepted: a new or an empty folder"):
         write_garments(tmp_path / "set", images=50)
 
 
@@ -162,7 +165,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "message"),
     [
-        (errno.ENOSPC, "no space left on .*: nothing was kept"),
+        (errno.ENOSPC, "no space left on .*: no file was written"),
         (errno.EACCES, "cannot write .*set: Permission denied"),
     ],
 )

@@ -42,10 +42,10 @@ def outputs(case: Case) -> State:
         temperature=1 / sizes["logit_scale"],
     )
     load_official(method, checkpoints(case.weights), official_state)
-    found = encoded(case, method)
-    found |= staged(case, method, "stage1")
-    found |= staged(case, method, "stage2")
-    return found
+    result = encoded(case, method)
+    result |= staged(case, method, "stage1")
+    result |= staged(case, method, "stage2")
+    return result
 
 
 def encoded(case: Case, method: BiBLIP4CIR) -> State:
@@ -72,7 +72,7 @@ def tokens(case: Case, way: str) -> State:
 
 
 def batch_of(case: Case) -> Batch:
-    """References, then targets; row i asks for target i."""
+    """References, then targets; query i has target i."""
     images = torch.cat([case.inputs["reference_image"], case.inputs["target_image"]])
     rows = torch.arange(len(images) // 2)
     return Batch(
@@ -89,7 +89,7 @@ def batch_of(case: Case) -> Batch:
 
 
 class Recorder:
-    """A loss that keeps the scores it is given."""
+    """A loss that records its scores."""
 
     scaled = True
 
@@ -120,7 +120,7 @@ def staged(case: Case, method: BiBLIP4CIR, stage: str) -> State:
     method.loss = plain
     weights = {"forward": 1.0, "backward": case.meta["backward_weight"][stage]}
     total = weighted_sum(terms, weights)
-    found = {
+    result = {
         "query": query,
         "scores": method.similarity(query, target),
         "logits_forward": forward,
@@ -137,9 +137,9 @@ def staged(case: Case, method: BiBLIP4CIR, stage: str) -> State:
         case.inputs,
     )
     combiner = set(Combiner(1, 1, 1, 0.0).state_dict())
-    kept = {
+    stage_gradients = {
         name: value
         for name, value in gradients.items()
         if (name.removeprefix("grad.") in combiner) == (stage == "stage2")
     }
-    return {f"{stage}.{name}": value for name, value in found.items()} | kept
+    return {f"{stage}.{name}": value for name, value in result.items()} | stage_gradients

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from cir_plugins.method import Method
 from cir_plugins.runs.convert import Official, converted_state
+from tests.places import SHARED_PARITY
 
 VARIABLE = "CIR_PARITY_DIR"
-BESIDE = Path(__file__).parents[3] / "shared" / "parity"
 _PARTS = ("weights", "inputs", "outputs")
 
 State = dict[str, Tensor]
@@ -46,15 +46,15 @@ class Case:
     outputs: State = field(repr=False)
     extra: dict[str, State] = field(repr=False)
 
-    def wanted(self, prefix: str) -> list[str]:
+    def output_names(self, prefix: str) -> list[str]:
         """Names of the stored outputs that begin with ``prefix``, without it."""
         return [name.removeprefix(prefix) for name in self.outputs if name.startswith(prefix)]
 
 
 def folder_of_cases() -> Path:
     """The folder that the environment variable names, or the one beside the repository."""
-    named = os.environ.get(VARIABLE)
-    return Path(named) if named else BESIDE
+    folder = os.environ.get(VARIABLE)
+    return Path(folder) if folder else SHARED_PARITY
 
 
 def find_cases(folder: Path) -> list[Path]:
@@ -114,16 +114,16 @@ def official_gradients(
     does not reach has zeros.
 
     Args:
-        total: The loss; its graph is kept.
+        total: The loss; its graph is retained.
         method: Ours, with the weights loaded; what needs no gradient gives none.
         weights: Official key -> tensor, as stored.
         convert: Weights -> our state, keys as in ``method.state_dict()``.
         inputs: Name -> tensor; those that require a gradient have one.
     """
     trained = {name: p for name, p in method.named_parameters() if p.requires_grad}
-    given = {name: value for name, value in (inputs or {}).items() if value.requires_grad}
-    found = torch.autograd.grad(
-        total, [*trained.values(), *given.values()], allow_unused=True, retain_graph=True
+    trained_inputs = {name: v for name, v in (inputs or {}).items() if v.requires_grad}
+    computed = torch.autograd.grad(
+        total, [*trained.values(), *trained_inputs.values()], allow_unused=True, retain_graph=True
     )
     leaves = {
         key: value.detach().clone().requires_grad_(value.is_floating_point())
@@ -132,7 +132,7 @@ def official_gradients(
     ours = convert(leaves)
     pairs = [
         (ours[name], gradient)
-        for name, gradient in zip(trained, found[: len(trained)], strict=True)
+        for name, gradient in zip(trained, computed[: len(trained)], strict=True)
         if gradient is not None and name in ours and ours[name].requires_grad
     ]
     official = {key: leaf for key, leaf in leaves.items() if leaf.requires_grad}
@@ -142,7 +142,9 @@ def official_gradients(
         grad_outputs=[gradient for _, gradient in pairs],
         allow_unused=True,
     )
-    reached = zip((official | given).items(), (*back, *found[len(trained) :]), strict=True)
+    reached = zip(
+        (official | trained_inputs).items(), (*back, *computed[len(trained) :]), strict=True
+    )
     return {
         f"grad.{name}": torch.zeros_like(value) if gradient is None else gradient
         for (name, value), gradient in reached
@@ -157,17 +159,17 @@ def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> T
 def differences(case: Case, ours: Mapping[str, Tensor]) -> list[str]:
     """One line per stored output that ours misses or differs from, in ``meta.json``'s order."""
     tol = float(case.meta["tolerance"]["tol"])
-    named = [line["name"] for line in case.meta.get("outputs", [])]
-    order = [*(name for name in named if name in case.outputs), *sorted(set(case.outputs))]
-    told = []
+    listed = [line["name"] for line in case.meta.get("outputs", [])]
+    order = [*(name for name in listed if name in case.outputs), *sorted(set(case.outputs))]
+    problems = []
     for name in dict.fromkeys(order):
         if name not in ours:
-            told.append(f"{name}: missing")
+            problems.append(f"{name}: missing")
             continue
         difference = _difference(ours[name].detach().cpu(), case.outputs[name], tol)
         if difference:
-            told.append(f"{name}: {difference}")
-    return told
+            problems.append(f"{name}: {difference}")
+    return problems
 
 
 def _difference(mine: Tensor, stored: Tensor, tol: float) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from baselines_plugin.checkpoints.combiner import combiner_state
 from baselines_plugin.methods.clip4cir import CLIP4Cir, official_state
-from baselines_plugin.parts.combiner import Combined, Combiner, Composer, take_combiner
+from baselines_plugin.parts.combiner import Combined, Combiner, Composer
 from cir_plugins import Batch, unit
 from cir_plugins.builtin.clip import Clip
 from cir_plugins.builtin.losses import InfoNCE
@@ -53,21 +54,21 @@ def combiner_alone(case: Case) -> State:
     )
     composer = Composer("combiner", 1, combiner)
     entries = [split_entries(case.weights, "Combiner")]
-    composer.load_state_dict(take_combiner(entries, composer))
+    composer.load_state_dict(combiner_state(entries, composer))
     image, text, target = (
         case.inputs[name] for name in ("reference_features", "text_features", "target_features")
     )
-    found = combiner.combine(image, text)
-    logits, stored = logits_of(unit(found.query), unit(target), sizes["logit_scale"])
+    result = combiner.combine(image, text)
+    logits, stored = logits_of(unit(result.query), unit(target), sizes["logit_scale"])
     total = InfoNCE()(logits, *everything_negative(logits)).mean()
     gradients = official_gradients(
         total,
         composer,
         case.weights,
-        lambda state: take_combiner([split_entries(state, "Combiner")], composer),
+        lambda state: combiner_state([split_entries(state, "Combiner")], composer),
         case.inputs,
     )
-    stored |= described(found) | {"logits": logits}
+    stored |= described(result) | {"logits": logits}
     return {f"eval.{name}": value for name, value in stored.items()} | {
         "loss.total": total,
         **gradients,
@@ -115,33 +116,33 @@ def two_stages(case: Case) -> State:
     clip = method.backbone
     tokens = {"ids": case.inputs["token_ids"]}
     image = clip.features(case.inputs["reference_image"])
-    found = {
+    result = {
         "eval.reference_features": image,
         "eval.text_features": clip.raw_text(tokens),
         "eval.target_features": clip.features(case.inputs["target_image"]),
     }
     if "eval.visual_layer4_map" in case.outputs:
-        found["eval.visual_layer4_map"] = layer4_map(clip, case.inputs["reference_image"])
-    text = found["eval.text_features"]
+        result["eval.visual_layer4_map"] = layer4_map(clip, case.inputs["reference_image"])
+    text = result["eval.text_features"]
     assert method.composer.combiner is not None
     combined = method.composer.combiner.combine(image, text)
-    found["stage1.query_unnormalised"] = image + text
-    found |= {f"stage2.{name}": value for name, value in described(combined).items()}
+    result["stage1.query_unnormalised"] = image + text
+    result |= {f"stage2.{name}": value for name, value in described(combined).items()}
     for stage in (1, 2):
         method.composer.start_epoch(0 if stage == 1 else method.composer.sum_epochs)
         query = method.encode_query(image, tokens)
-        target = method.encode_gallery(found["eval.target_features"])
+        target = method.encode_gallery(result["eval.target_features"])
         logits, stored = logits_of(query, target, sizes["logit_scale"])
         (loss,) = method.loss_terms(batch_of(case)).values()
-        found |= {f"stage{stage}.{name}": value for name, value in stored.items()}
-        found |= {f"stage{stage}.logits": logits, f"loss.stage{stage}": loss}
+        result |= {f"stage{stage}.{name}": value for name, value in stored.items()}
+        result |= {f"stage{stage}.logits": logits, f"loss.stage{stage}": loss}
         gradients = official_gradients(
             loss, method, case.weights, lambda state: converted(state, method), case.inputs
         )
         # The images are behind CLIP, which stage 2 has frozen.
         combining = "grad.Combiner."
-        found |= {k: g for k, g in gradients.items() if k.startswith(combining) == (stage == 2)}
-    return found
+        result |= {k: g for k, g in gradients.items() if k.startswith(combining) == (stage == 2)}
+    return result
 
 
 def converted(state: State, method: CLIP4Cir) -> State:
@@ -149,10 +150,10 @@ def converted(state: State, method: CLIP4Cir) -> State:
 
 
 def layer4_map(clip: Clip, images: Tensor) -> Tensor:
-    """The map that the attention pool of a ResNet tower is given."""
+    """The input map of a ResNet tower's attention pool."""
     seen: list[Tensor] = []
     pool = clip.model.visual.attnpool
-    hook = pool.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    hook = pool.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
     with torch.no_grad():
         clip.features(images)
     hook.remove()
@@ -160,7 +161,7 @@ def layer4_map(clip: Clip, images: Tensor) -> Tensor:
 
 
 def batch_of(case: Case) -> Batch:
-    """References, then targets; row i asks for target i."""
+    """References, then targets; query i has target i."""
     images = torch.cat([case.inputs["reference_image"], case.inputs["target_image"]])
     rows = torch.arange(len(images) // 2)
     return Batch(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines_plugin.backbones.resnet import MapBackbone
-from baselines_plugin.methods.composeae import ComposeAE, from_official
+from baselines_plugin.methods.composeae import ComposeAE, official_state
 from baselines_plugin.parts.rotation import Composition, Rotated
 from cir_plugins import Batch, Components, Preprocess, Tokens, unit
 from cir_plugins.builtin.losses import InfoNCE
@@ -28,7 +28,7 @@ class Given(nn.Module):
         self.tokenizer = dict
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """The given vectors."""
+        """The input vectors."""
         return tokens["vector"]
 
 
@@ -57,7 +57,7 @@ def build(case: Case) -> ComposeAE:
         pool=settings["pool_size"],
         dropout=0.0,
     )
-    load_official(method, [case.weights], from_official)
+    load_official(method, [case.weights], official_state)
     return method
 
 
@@ -77,7 +77,7 @@ def batch_of(case: Case) -> Batch:
 
 
 def steps(composed: Composition) -> dict[str, Tensor]:
-    found = {
+    result = {
         "rho_linear": composed.rho_linear,
         "conv_pooled": composed.pooled,
         "rho_conv": composed.rho_convolved,
@@ -86,8 +86,8 @@ def steps(composed: Composition) -> dict[str, Tensor]:
     for name, rotated in (("linear", composed.linear), ("conv", composed.convolved)):
         if isinstance(rotated, Rotated):
             parts = zip(("k", "delta", "re", "im"), rotated, strict=True)
-            found.update({f"{name}_{part}": value for part, value in parts})
-    return found
+            result.update({f"{name}_{part}": value for part, value in parts})
+    return result
 
 
 def decoded(method: ComposeAE, query: Tensor) -> dict[str, Tensor]:
@@ -105,7 +105,7 @@ def in_evaluation(case: Case) -> dict[str, Tensor]:
     target = method.backbone.project(case.inputs["target_map"])
     composed = method.composer(image, batch.tokens["vector"])
     query = method.encode_query(case.inputs["reference_map"], batch.tokens)
-    found = {
+    result = {
         "image_features": image,
         "target": target,
         "query_normalised": query,
@@ -114,7 +114,7 @@ def in_evaluation(case: Case) -> dict[str, Tensor]:
         **steps(composed),
         **decoded(method, composed.out),
     }
-    return {f"eval.{name}": value for name, value in found.items()}
+    return {f"eval.{name}": value for name, value in result.items()}
 
 
 def in_training(case: Case) -> dict[str, Tensor]:
@@ -123,37 +123,37 @@ def in_training(case: Case) -> dict[str, Tensor]:
     image = method.backbone.project(case.inputs["reference_map"])
     target = method.backbone.project(case.inputs["target_map"])
     composed = method.composer(image, vector)
-    found = {"image_features": image, **steps(composed), **decoded(method, composed.out)}
-    trained = {f"train.{name}": value for name, value in found.items()}
-    trained["loss.soft_triplet"] = method.triplet_cost(
+    result = {"image_features": image, **steps(composed), **decoded(method, composed.out)}
+    trained = {f"train.{name}": value for name, value in result.items()}
+    trained["loss.soft_triplet"] = method.triplet_loss(
         composed.out, target, case.inputs["triplets"]
     )
     if method.variant == "complex":
         back = method.composer(target, vector, sign=-1).out
         trained["train.conjugate_query"] = back
         triplets = case.inputs["triplets_rot_sym"]
-        trained["loss.soft_triplet_rot_sym"] = method.triplet_cost(back, image, triplets)
+        trained["loss.soft_triplet_rot_sym"] = method.triplet_loss(back, image, triplets)
     return trained
 
 
 def stepped(case: Case) -> dict[str, Tensor]:
     method = build(case).train()
-    costs = method.costs(batch_of(case))
+    terms = method.unweighted_terms(batch_of(case))
     # The official code computes every term whatever its weight, which batch norms see.
-    given = dict(zip(TERMS, case.meta["settings"]["loss_weights"], strict=False))
-    total = weighted_sum(costs, dict.fromkeys(TERMS, 0.0) | given)
-    found = {"loss.total": total}
-    found |= official_gradients(
+    term_weights = dict(zip(TERMS, case.meta["settings"]["loss_weights"], strict=False))
+    total = weighted_sum(terms, dict.fromkeys(TERMS, 0.0) | term_weights)
+    result = {"loss.total": total}
+    result |= official_gradients(
         total,
         method,
         case.weights,
-        lambda state: from_official([state], method),
+        lambda state: official_state([state], method),
         case.inputs,
     )
-    # The conversion tells where each official key went.
-    marks = {key: torch.tensor(place) for place, key in enumerate(case.weights)}
-    places, ours = from_official([marks], method), method.state_dict()
+    # The mapping of official keys, from the conversion.
+    marks = {key: torch.tensor(position) for position, key in enumerate(case.weights)}
+    positions, ours = official_state([marks], method), method.state_dict()
     names = list(case.weights)
-    found |= {f"after.{names[int(mark)]}": ours[key] for key, mark in places.items()}
+    result |= {f"after.{names[int(mark)]}": ours[key] for key, mark in positions.items()}
     official = {"loss": "batch_classification", "rotation": "rot_sym"}
-    return found | {f"loss.{official.get(name, name)}": cost for name, cost in costs.items()}
+    return result | {f"loss.{official.get(name, name)}": term for name, term in terms.items()}

@@ -26,18 +26,18 @@ def outputs(case: Case) -> dict[str, Tensor]:
     method = built(case)
     tokens = {"ids": case.inputs["token_ids"], "lengths": case.inputs["lengths"]}
     text = method.backbone.describe(tokens)
-    made = composed(method, case.inputs["reference_map"], text, case.inputs["target_map"])
-    found = {f"eval.{name}": value for name, value in made.items()}
+    output = composed(method, case.inputs["reference_map"], text, case.inputs["target_map"])
+    result = {f"eval.{name}": value for name, value in output.items()}
     terms = method.loss_terms(batch_of(case, tokens))
     total = torch.stack(list(terms.values())).sum()
-    found |= official_gradients(
+    result |= official_gradients(
         total,
         method,
         case.weights,
         lambda weights: official_state(checkpoint(weights), method),
         case.inputs,
     )
-    return {**found, "loss.total": total}
+    return {**result, "loss.total": total}
 
 
 def built(case: Case) -> CoSMo:
@@ -62,7 +62,7 @@ def built(case: Case) -> CoSMo:
 
 
 def map_backbone(settings: dict[str, Any], text: nn.Module) -> MapBackbone:
-    """A backbone that takes given maps."""
+    """A backbone whose images are feature maps."""
     return MapBackbone(
         nn.Identity(),
         text,
@@ -85,50 +85,50 @@ def checkpoint(weights: dict[str, Tensor]) -> list[dict[str, Any]]:
 def composed(method: Any, reference: Tensor, text: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Maps, vectors and scores on the way from two maps and a text to the logits."""
     backbone, scale = method.backbone, method.norm_scale
-    made: Composition = method.compositor(reference, text)
-    asked, wanted = backbone.project(made.out), backbone.project(target)
-    query, goal = scale * F.normalize(asked, dim=1), scale * backbone.encode_gallery(target)
-    found = {
+    output: Composition = method.compositor(reference, text)
+    query_raw, target_raw = backbone.project(output.out), backbone.project(target)
+    query, goal = scale * F.normalize(query_raw, dim=1), scale * backbone.encode_gallery(target)
+    result = {
         "text_features": text,
-        "normalised_map": made.plain,
-        "attention1_input": made.plain,
-        "attention2_input": made.middle,
-        "content_map": made.content,
-        "style_gates": made.style.gates,
-        "style_gamma_beta": made.style.shifts,
-        "composed_map": made.out,
-        "query_unnormalised": asked,
-        "target_unnormalised": wanted,
+        "normalised_map": output.plain,
+        "attention1_input": output.plain,
+        "attention2_input": output.middle,
+        "content_map": output.content,
+        "style_gates": output.style.gates,
+        "style_gamma_beta": output.style.shifts,
+        "composed_map": output.out,
+        "query_unnormalised": query_raw,
+        "target_unnormalised": target_raw,
         "query": query,
         "target": goal,
         "scores": method.similarity(query, goal),
     }
-    return found | attention("attention1", made.first) | attention("attention2", made.second)
+    return result | attention("attention1", output.first) | attention("attention2", output.second)
 
 
-def attention(name: str, made: Attended) -> dict[str, Tensor]:
+def attention(name: str, output: Attended) -> dict[str, Tensor]:
     """Steps of an attention under the names of the cases."""
     return {
-        f"{name}_fused": made.fused,
-        f"{name}_values": made.values,
-        f"{name}_self": made.places,
-        f"{name}_global": made.asked,
-        f"{name}_weights": made.weights,
-        f"{name}_out": made.out,
+        f"{name}_fused": output.fused,
+        f"{name}_values": output.values,
+        f"{name}_self": output.self_attention,
+        f"{name}_global": output.text_attention,
+        f"{name}_weights": output.weights,
+        f"{name}_out": output.out,
     }
 
 
 def cross_entropy(method: Any, query: Tensor, target: Tensor) -> Tensor:
-    """The method's own price of the published vectors, row i's answer in column i."""
+    """The method's loss of the published vectors, with target i in column i."""
     scores = method.similarity(query, target) / method.norm_scale**2
-    own = torch.arange(len(scores))
+    columns = torch.arange(len(scores))
     negatives = ~torch.eye(len(scores), dtype=torch.bool)
-    price: Tensor = method.reduce_loss(method.loss, scores, own, negatives)
-    return price
+    loss: Tensor = method.reduce_loss(method.loss, scores, columns, negatives)
+    return loss
 
 
 def batch_of(case: Case, tokens: dict[str, Tensor]) -> Batch:
-    """The case as a batch: references first, then the targets, each a column of its own."""
+    """The case as a batch: references first, then the targets, one column each."""
     reference = case.inputs["reference_map"]
     rows = len(reference)
     return Batch(

@@ -25,8 +25,8 @@ def outputs(case: Case) -> dict[str, Tensor]:
 
 def loss_of(case: Case, beta: float | None = None) -> HardNegativeNCE:
     """The case's loss, perhaps with another beta."""
-    given = case.meta["hn_nce"]
-    return HardNegativeNCE(alpha=given["alpha"], beta=given["beta"] if beta is None else beta)
+    options = case.meta["hn_nce"]
+    return HardNegativeNCE(alpha=options["alpha"], beta=options["beta"] if beta is None else beta)
 
 
 def tokens_of(case: Case, prefix: str = "") -> dict[str, Tensor]:
@@ -37,7 +37,7 @@ def tokens_of(case: Case, prefix: str = "") -> dict[str, Tensor]:
     }
 
 
-def priced(case: Case, method: Method, scores: Tensor) -> dict[str, Tensor]:
+def hn_nce_outputs(case: Case, method: Method, scores: Tensor) -> dict[str, Tensor]:
     """Training scores, the loss's weights, and its cross-entropy variant."""
     scaled = scores / method.temperature
     target = torch.arange(len(scores))
@@ -63,7 +63,7 @@ def covr2_outputs(case: Case) -> dict[str, Tensor]:
     )
     start = {**case.weights, **case.extra["weights_target"]}
     load_official(method, [{"epoch": 0, "model": case.weights}, {"model": start}], official_covr2)
-    found = covr2_embeddings(method, case)
+    result = covr2_embeddings(method, case)
     method.train()
     images = [case.inputs["reference_image"], case.inputs["target_image"]]
     batch = batch_of(images, tokens_of(case))
@@ -71,8 +71,8 @@ def covr2_outputs(case: Case) -> dict[str, Tensor]:
         batch.text_variants = {"target_caption": tokens_of(case, "caption_")}
     terms = method.loss_terms(batch)
     total = weighted_sum(terms, dict(zip(TERMS, case.meta["loss_weights"], strict=True)))
-    found |= {f"loss_{name}": term for name, term in terms.items()} | {"loss_total": total}
-    return found | official_gradients(
+    result |= {f"loss_{name}": term for name, term in terms.items()} | {"loss_total": total}
+    return result | official_gradients(
         total,
         method,
         case.weights,
@@ -93,11 +93,11 @@ def covr2_embeddings(method: CoVR2, case: Case) -> dict[str, Tensor]:
     best = method.similarity(query, target)
     method.score = "mean"
     scores = method.similarity(query, target)
-    found = {
+    result = {
         "target_tokens": target,
         "target_embedding": target.mean(dim=1),
         "vision_reference": reference,
-        "image_features_reference": backbone.seen(reference),
+        "image_features_reference": backbone.normed(reference),
         "query_states": states,
         "query_raw": backbone.project_text(states),
         "query_tokens_normalised": query,
@@ -106,8 +106,8 @@ def covr2_embeddings(method: CoVR2, case: Case) -> dict[str, Tensor]:
         "scores_cirr_max": best,
     }
     if "caption_input_ids" in case.inputs:
-        found["target_caption_feature"] = method.untuned.text(tokens_of(case, "caption_"))
-    return found | priced(case, method, scores)
+        result["target_caption_feature"] = method.untuned.text(tokens_of(case, "caption_"))
+    return result | hn_nce_outputs(case, method, scores)
 
 
 def covr_outputs(case: Case) -> dict[str, Tensor]:
@@ -118,14 +118,14 @@ def covr_outputs(case: Case) -> dict[str, Tensor]:
     )
     method.backbone.encode_token = case.meta["text_encoder"]["enc_token_id"]
     load_official(method, [{"epoch": 0, "model": case.weights}], official_covr)
-    found = covr_embeddings(method, case)
+    result = covr_embeddings(method, case)
     method.train()
     images = [case.inputs["reference_image"], case.inputs["target_image"]]
     (total,) = method.loss_terms(batch_of(images, tokens_of(case))).values()
-    found["loss_image"] = total
-    found["loss_total"] = case.meta["loss_weights"][0] * total
-    return found | official_gradients(
-        found["loss_total"],
+    result["loss_image"] = total
+    result["loss_total"] = case.meta["loss_weights"][0] * total
+    return result | official_gradients(
+        result["loss_total"],
         method,
         case.weights,
         lambda state: official_covr([{"model": state}], method),
@@ -152,4 +152,4 @@ def covr_embeddings(method: CoVR, case: Case) -> dict[str, Tensor]:
         "query_raw": backbone.raw_grounded(reference, tokens),
         "query": query,
         "scores": scores,
-    } | priced(case, method, scores)
+    } | hn_nce_outputs(case, method, scores)

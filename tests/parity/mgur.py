@@ -20,16 +20,16 @@ def outputs(case: Case) -> dict[str, Tensor]:
     """Every number we have for a case."""
     method = built(case)
     with torch.no_grad():
-        found = {f"eval.{name}": value for name, value in forward(method.eval(), case).items()}
-    made = forward(method.train(), case)
+        result = {f"eval.{name}": value for name, value in forward(method.eval(), case).items()}
+    output = forward(method.train(), case)
     for name, buffer in method.text_head[0].named_buffers():
-        found[f"after.text_fc.model.0.{name}"] = buffer.clone()
+        result[f"after.text_fc.model.0.{name}"] = buffer.clone()
     settings = case.meta["settings"]
     method.on_epoch(settings["epoch"], settings["total_epochs"])
-    terms, noise = priced(method, made, case)
-    found |= {f"train.{name}": value for name, value in (made | noise).items()}
-    found |= {f"loss.{name}": value for name, value in terms.items()}
-    return found | official_gradients(
+    terms, noise = loss_terms(method, output, case)
+    result |= {f"train.{name}": value for name, value in (output | noise).items()}
+    result |= {f"loss.{name}": value for name, value in terms.items()}
+    return result | official_gradients(
         terms["total"],
         method,
         case.weights,
@@ -89,31 +89,31 @@ def forward(method: MGUR, case: Case) -> dict[str, Tensor]:
     """The steps from maps and token ids to the scores."""
     first = method.backbone.describe(tokens_of(case))
     text = method.text_head(first)
-    made = composed(method, case.inputs["reference_map"], text, case.inputs["target_map"])
-    return {"text_token0": first, **made}
+    output = composed(method, case.inputs["reference_map"], text, case.inputs["target_map"])
+    return {"text_token0": first, **output}
 
 
-def priced(
-    method: MGUR, made: dict[str, Tensor], case: Case
+def loss_terms(
+    method: MGUR, output: dict[str, Tensor], case: Case
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Loss terms, and the steps of the noised target."""
     scale = method.norm_scale
     noise = (case.inputs["noise_alpha"], case.inputs["noise_beta"])
-    blurred = method.blur(made["target"] / scale, noise)
+    blurred = method.blur(output["target"] / scale, noise)
     steps = {
         "target_instance_normalised": blurred.normalised,
         "alpha": blurred.alpha,
         "beta": blurred.beta,
         "augmented_target": blurred.out,
-        "augmented_scores": scale**2 * method.doubted_scores(made["query"] / scale, blurred),
+        "augmented_scores": scale**2 * method.noised_scores(output["query"] / scale, blurred),
     }
     weighted = method.loss_terms(batch_of(case, tokens_of(case)), noise=noise)
-    doubted = cross_entropy(method, made["query"], blurred.out)
+    uncertain = cross_entropy(method, output["query"], blurred.out)
     terms = {
-        "augmented_cross_entropy": doubted,
+        "augmented_cross_entropy": uncertain,
         "augmented_std": blurred.spread,
-        "info": cross_entropy(method, made["query"], made["target"]),
-        "uncertainty": under_uncertainty(doubted, blurred.spread),
+        "info": cross_entropy(method, output["query"], output["target"]),
+        "uncertainty": under_uncertainty(uncertain, blurred.spread),
         "total": torch.stack(list(weighted.values())).sum(),
     }
     return terms, steps

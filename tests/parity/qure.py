@@ -29,13 +29,13 @@ def model_outputs(case: Case) -> dict[str, Tensor]:
     weights = case.weights if tempered else {**case.weights, "temp": torch.ones(())}
     load_official(method, [weights], official_state)
     tokens = {"ids": case.inputs["input_ids"], "mask": case.inputs["attention_mask"]}
-    found = embeddings(method, case, tokens)
+    result = embeddings(method, case, tokens)
     method.train()
     names = ("reference_image", "target_image", "negative_image")
     batch = batch_of([case.inputs[name] for name in names], tokens)
     (total,) = method.loss_terms(batch).values()
-    found["loss_total"] = total
-    return found | official_gradients(
+    result["loss_total"] = total
+    return result | official_gradients(
         total, method, weights, lambda state: official_state([state], method), case.inputs
     )
 
@@ -52,7 +52,7 @@ def embeddings(method: QuRe, case: Case, tokens: dict[str, Tensor]) -> dict[str,
     states = backbone.fuse(reference, tokens).tokens
     queries = backbone.model.query_tokens.expand(len(target), -1, -1)
     looked = backbone.model.qformer(
-        query_embeds=queries, encoder_hidden_states=backbone.seen(target)
+        query_embeds=queries, encoder_hidden_states=backbone.normed(target)
     ).last_hidden_state
     query = method.encode_query(reference, tokens)
     right, wrong = method.encode_gallery(target), method.encode_gallery(negative)
@@ -60,9 +60,9 @@ def embeddings(method: QuRe, case: Case, tokens: dict[str, Tensor]) -> dict[str,
     pairs = torch.stack([scores.diagonal(), others.diagonal()], dim=1)
     return {
         "vision_reference": reference,
-        "image_features_reference": backbone.seen(reference),
-        "image_features_target": backbone.seen(target),
-        "image_features_negative": backbone.seen(negative),
+        "image_features_reference": backbone.normed(reference),
+        "image_features_target": backbone.normed(target),
+        "image_features_negative": backbone.normed(negative),
         "query_states": states,
         "target_query_states": looked,
         "query_raw": backbone.project_text(states).mean(dim=1),
@@ -81,20 +81,20 @@ def sampler_outputs(case: Case) -> dict[str, Tensor]:
     ``must_match`` comes back as it is stored but for rows that we have no window for, so that a
     window missing in a binding row shows.
     """
-    found = {}
+    result = {}
     for threshold in case.meta["consecutive_threshold"]:
         ending = "" if threshold == 1 else f"_threshold{threshold}"
         sampler = TwoDrops(apart=threshold)
         binding = case.outputs[f"must_match{ending}"]
-        chosen, fallback = sets(sampler, case)
-        found[f"hard_mask{ending}"] = chosen & binding[:, None]
-        found[f"must_match{ending}"] = binding & ~fallback
-        found[f"hard_size{ending}"] = distinct(chosen, case) * binding
-    return found
+        negatives, fallback = sets(sampler, case)
+        result[f"hard_mask{ending}"] = negatives & binding[:, None]
+        result[f"must_match{ending}"] = binding & ~fallback
+        result[f"hard_size{ending}"] = distinct(negatives, case) * binding
+    return result
 
 
 def images_of(case: Case) -> Tensor:
-    """The image (N,) that each candidate shows; each its own where the case does not say."""
+    """Image index (N,) of each candidate; all distinct unless the case has indices."""
     columns = torch.arange(case.inputs["scores"].shape[1])
     return case.inputs.get("candidate_image", columns)
 
@@ -108,11 +108,11 @@ def sets(sampler: TwoDrops, case: Case) -> tuple[Tensor, Tensor]:
     images = images_of(case)
     same = images[:, None] == images[None, :]  # (N, N)
     mask, fallback = sampler.negatives_and_fallback(scores, target, excluded)
-    chosen = (mask.int() @ same.int() > 0) & ~excluded
-    return chosen & ~same[target], fallback
+    negatives = (mask.int() @ same.int() > 0) & ~excluded
+    return negatives & ~same[target], fallback
 
 
-def distinct(chosen: Tensor, case: Case) -> Tensor:
+def distinct(negatives: Tensor, case: Case) -> Tensor:
     """How many images (Q,) the columns of each row show."""
     images = images_of(case)
-    return torch.tensor([len(set(images[row].tolist())) for row in chosen])
+    return torch.tensor([len(set(images[row].tolist())) for row in negatives])

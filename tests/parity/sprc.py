@@ -28,17 +28,17 @@ def outputs(case: Case) -> dict[str, Tensor]:
     """Every output of the case, ours."""
     method = build(case)
     tokens = {"ids": case.inputs["input_ids"], "mask": case.inputs["attention_mask"]}
-    found = embeddings(method, case, tokens)
+    result = embeddings(method, case, tokens)
     method.train()
     terms = method.loss_terms(
         batch_of([case.inputs["reference_image"], case.inputs["target_image"]], tokens)
     )
     total = weighted_sum(terms, dict(zip(TERMS, case.meta["loss_weights"], strict=True)))
-    found["loss_itc"] = terms["contrast"]
-    found["loss_rtc"] = terms["text"]
-    found["loss_align"] = terms["align"]
-    found["loss_total"] = total
-    return found | official_gradients(
+    result["loss_itc"] = terms["contrast"]
+    result["loss_rtc"] = terms["text"]
+    result["loss_align"] = terms["align"]
+    result["loss_total"] = total
+    return result | official_gradients(
         total,
         method,
         case.weights,
@@ -59,7 +59,7 @@ def embeddings(method: SPRC, case: Case, tokens: dict[str, Tensor]) -> dict[str,
     alone = method.text_only_states(tokens)
     queries = backbone.model.query_tokens.expand(len(target), -1, -1)
     looked = backbone.model.qformer(
-        query_embeds=queries, encoder_hidden_states=backbone.seen(target)
+        query_embeds=queries, encoder_hidden_states=backbone.normed(target)
     ).last_hidden_state
     query, text, tokens_of_target = (
         method.encode_query(reference, tokens),
@@ -69,8 +69,8 @@ def embeddings(method: SPRC, case: Case, tokens: dict[str, Tensor]) -> dict[str,
     scores = method.similarity(query, tokens_of_target)
     return {
         "vision_reference": reference,
-        "image_features_reference": backbone.seen(reference),
-        "image_features_target": backbone.seen(target),
+        "image_features_reference": backbone.normed(reference),
+        "image_features_target": backbone.normed(target),
         "prompts": prompts,
         "pass2_states": second,
         "query_raw": backbone.project_text(second[:, prompts.shape[1]]),

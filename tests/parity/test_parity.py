@@ -28,8 +28,10 @@ def test_our_numbers_are_those_of_the_official_code(folder: Path) -> None:
     module = f"tests.parity.{case.meta['method']}"
     assert find_spec(module) is not None, f"no {module} for the case in {folder}"
     assert case.outputs, f"{folder} stores no outputs to compare with"
-    told = differences(case, import_module(module).outputs(case))
-    assert not told, "\n".join([f"{len(told)} of {len(case.outputs)} outputs differ:", *told])
+    problems = differences(case, import_module(module).outputs(case))
+    assert not problems, "\n".join(
+        [f"{len(problems)} of {len(case.outputs)} outputs differ:", *problems]
+    )
 
 
 def test_there_are_cases() -> None:
@@ -56,16 +58,16 @@ def test_every_stored_output_is_compared_by_its_kind() -> None:
 
 def test_broken_numbers_and_shapes_are_differences() -> None:
     case = made_case(a=torch.ones(2, 1), s=torch.ones(1))
-    told = differences(case, {"a": torch.ones(1, 2), "s": torch.tensor(float("nan"))})
-    assert told[0] == "a: shape (1, 2) instead of (2, 1)"
-    assert told[1].startswith("s: off by nan")
+    problems = differences(case, {"a": torch.ones(1, 2), "s": torch.tensor(float("nan"))})
+    assert problems[0] == "a: shape (1, 2) instead of (2, 1)"
+    assert problems[1].startswith("s: off by nan")
     assert differences(case, {"a": torch.ones(2, 1), "s": torch.tensor(1.0)}) == []
 
 
 def test_entries_of_a_flat_file() -> None:
     one, two = torch.zeros(1), torch.ones(1)
-    found = split_entries({"A.x.weight": one, "B.y": two}, "A", "B")
-    assert found == {"A": {"x.weight": one}, "B": {"y": two}}
+    result = split_entries({"A.x.weight": one, "B.y": two}, "A", "B")
+    assert result == {"A": {"x.weight": one}, "B": {"y": two}}
     with pytest.raises(ValueError, match=r"B\.y belongs to none of the entries A"):
         split_entries({"A.x": one, "B.y": two}, "A")
 
@@ -79,14 +81,14 @@ def test_gradients_come_back_in_their_official_form() -> None:
     def convert(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {"weight": 2 * torch.cat([state["left"], state["right"]])[None]}
 
-    found = official_gradients(total, ours, weights, convert)
-    assert {name: g.tolist() for name, g in found.items()} == {
+    result = official_gradients(total, ours, weights, convert)
+    assert {name: g.tolist() for name, g in result.items()} == {
         "grad.left": [2.0, 4.0],
         "grad.right": [6.0, 8.0],
     }
 
 
-def test_gradients_of_inputs_and_zeros_where_the_loss_does_not_reach() -> None:
+def test_gradients_of_inputs_and_unreached_weights() -> None:
     """By hand: the sum of 2 left * x with left = [1, 3] has the gradient [2, 6] in x."""
     ours = torch.nn.Linear(2, 1, bias=False)
     weights = {"left": torch.tensor([1.0, 3.0]), "other": torch.ones(1)}
@@ -99,8 +101,8 @@ def test_gradients_of_inputs_and_zeros_where_the_loss_does_not_reach() -> None:
 
     ours.load_state_dict(convert(weights))
     total = ours(inputs["x"]).sum()
-    found = official_gradients(total, ours, weights, convert, inputs)
-    assert {name: g.tolist() for name, g in found.items()} == {
+    result = official_gradients(total, ours, weights, convert, inputs)
+    assert {name: g.tolist() for name, g in result.items()} == {
         "grad.left": [2.0, 2.0],
         "grad.other": [0.0],
         "grad.x": [2.0, 6.0],

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from baselines_plugin.backbones.resnet import MapBackbone
 from baselines_plugin.backbones.text_encoders import LstmText
-from baselines_plugin.methods.tirg import TIRG, Gated, from_official
+from baselines_plugin.methods.tirg import TIRG, Gated, official_state
 from cir_plugins import Batch, Components, Preprocess
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.builtin.samplers import InBatch
@@ -26,10 +26,10 @@ VARIANTS = {
 
 def outputs(case: Case) -> dict[str, Tensor]:
     """All stored outputs, from fresh models for evaluation, training and soft triplets."""
-    found = in_evaluation(case)
-    found |= in_training(case)
-    found |= triplet_gradients(case)
-    return found
+    result = in_evaluation(case)
+    result |= in_training(case)
+    result |= triplet_gradients(case)
+    return result
 
 
 def build(case: Case) -> TIRG:
@@ -46,7 +46,7 @@ def build(case: Case) -> TIRG:
     )
     parts = Components(backbone, InfoNCE(), InBatch())
     method = TIRG(parts, variant=VARIANTS[settings["model"]], dropout=0.0)  # type: ignore[arg-type]
-    load_official(method, [case.weights], from_official)
+    load_official(method, [case.weights], official_state)
     return method
 
 
@@ -82,18 +82,21 @@ def gate_of(method: TIRG, case: Case) -> dict[str, Tensor]:
 def in_evaluation(case: Case) -> dict[str, Tensor]:
     method = build(case).eval()
     reference, target = case.inputs["reference_map"], case.inputs["target_map"]
-    query, answer = method.encode_query(reference, tokens_of(case)), method.encode_gallery(target)
-    found = {
+    query, target_unit = (
+        method.encode_query(reference, tokens_of(case)),
+        method.encode_gallery(target),
+    )
+    result = {
         "query": method.compose(reference, tokens_of(case)),
         "target": method.backbone.project(target),
         "query_normalised": query,
-        "target_normalised": answer,
-        "scores": method.similarity(query, answer),
+        "target_normalised": target_unit,
+        "scores": method.similarity(query, target_unit),
         "image_features": method.backbone.project(reference),
         "text_features": method.backbone.describe(tokens_of(case)),
         **gate_of(method, case),
     }
-    return {f"eval.{name}": value for name, value in found.items()}
+    return {f"eval.{name}": value for name, value in result.items()}
 
 
 def in_training(case: Case) -> dict[str, Tensor]:
@@ -101,40 +104,40 @@ def in_training(case: Case) -> dict[str, Tensor]:
     query = method.compose(case.inputs["reference_map"], tokens_of(case))
     target = method.backbone.project(case.inputs["target_map"])
     scaled = method.scaled(query), method.scaled(target)
-    found = {
+    result = {
         "train.query": query,
         "train.query_scaled": scaled[0],
         "train.target_scaled": scaled[1],
         "train.logits": scaled[0] @ scaled[1].T,
-        "loss.soft_triplet": method.triplet_cost(query, target, case.inputs["triplets"]),
+        "loss.soft_triplet": method.triplet_loss(query, target, case.inputs["triplets"]),
         **{f"train.{name}": value for name, value in gate_of(build(case).train(), case).items()},
     }
     stepped = build(case).train()
     total = stepped.loss_terms(batch_of(case, tokens_of(case)))["loss"]
-    found |= {"loss.batch_classification": total, "loss.total": total}
-    found |= gradients(total, stepped, case)
-    return found | buffers(stepped, case)
+    result |= {"loss.batch_classification": total, "loss.total": total}
+    result |= gradients(total, stepped, case)
+    return result | buffers(stepped, case)
 
 
 def triplet_gradients(case: Case) -> dict[str, Tensor]:
     method = build(case).train()
     query = method.compose(case.inputs["reference_map"], tokens_of(case))
     target = method.backbone.project(case.inputs["target_map"])
-    total = method.triplet_cost(query, target, case.inputs["triplets"])
-    found = gradients(total, method, case)
-    return {name.replace("grad.", "grad_soft_triplet.", 1): g for name, g in found.items()}
+    total = method.triplet_loss(query, target, case.inputs["triplets"])
+    result = gradients(total, method, case)
+    return {name.replace("grad.", "grad_soft_triplet.", 1): g for name, g in result.items()}
 
 
 def gradients(total: Tensor, method: TIRG, case: Case) -> dict[str, Tensor]:
     return official_gradients(
-        total, method, case.weights, lambda state: from_official([state], method), case.inputs
+        total, method, case.weights, lambda state: official_state([state], method), case.inputs
     )
 
 
 def buffers(method: TIRG, case: Case) -> dict[str, Tensor]:
-    """Our buffers under official names: the conversion tells where each official key went."""
-    marks = {key: torch.tensor(place) for place, key in enumerate(case.weights)}
+    """Our buffers under official names, by the mapping of the conversion."""
+    marks = {key: torch.tensor(position) for position, key in enumerate(case.weights)}
     names = list(case.weights)
     ours = method.state_dict()
-    places = from_official([marks], method)
-    return {f"after.{names[int(mark)]}": ours[key] for key, mark in places.items()}
+    positions = official_state([marks], method)
+    return {f"after.{names[int(mark)]}": ours[key] for key, mark in positions.items()}

@@ -9,7 +9,7 @@ from cir_plugins.types import Batch, Tokens
 
 
 def batch_of(images: list[Tensor], tokens: Tokens) -> Batch:
-    """A batch from equally many references, targets and, where given, negatives of the rows."""
+    """A batch from equally many references, targets and (optionally) negatives."""
     rows = len(images[0])
     columns = rows * (len(images) - 1)
     mined = None

@@ -21,8 +21,7 @@ from cir_plugins.retrieval.submission import (
     write_submission,
 )
 from tests.layouts import write_json
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
+from tests.places import SHARED_DATA
 
 
 def cirr(count: int = 2) -> Split:
@@ -154,7 +153,7 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["val", "test"])
 def test_the_official_circo_examples_are_accepted(name: str, tmp_path: Path) -> None:
-    folder = DATA / "circo"
+    folder = SHARED_DATA / "circo"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
     example = folder / "submission_examples" / f"submission_{name}.json"
@@ -170,9 +169,9 @@ def test_the_official_circo_examples_are_accepted(name: str, tmp_path: Path) -> 
 
 
 def test_real_cirr_queries_make_a_file_of_the_official_shape(tmp_path: Path) -> None:
-    if not (DATA / "cirr").is_dir():
-        pytest.skip(f"{DATA / 'cirr'} is not there")
-    split = CIRR(splits=("test1",)).annotations(DATA / "cirr")[0]
+    if not (SHARED_DATA / "cirr").is_dir():
+        pytest.skip(f"{SHARED_DATA / 'cirr'} is not there")
+    split = CIRR(splits=("test1",)).annotations(SHARED_DATA / "cirr")[0]
     rankings = {query.id: split.gallery for query in split.queries}
     write_submission(tmp_path / "a.json", CIRR_RECALL, rankings, split)
     table = json.loads((tmp_path / "a.json").read_text())

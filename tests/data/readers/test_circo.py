@@ -9,8 +9,9 @@ import pytest
 from cir_plugins.data.readers.circo import CIRCO
 from cir_plugins.errors import CIRError
 from tests.layouts import small_circo, write_circo_info, write_json, write_picture
+from tests.places import SHARED_DATA
 
-DATA = Path(__file__).parents[4] / "shared" / "data" / "circo"
+DATA = SHARED_DATA / "circo"
 
 
 def test_splits_of_the_default_protocol(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from cir_plugins.data.readers.cirr import CIRR
 from cir_plugins.errors import CIRError
 from tests.layouts import cirr_entry, small_cirr, write_json, write_picture
+from tests.places import SHARED_DATA
 
-DATA = Path(__file__).parents[4] / "shared" / "data" / "cirr"
+DATA = SHARED_DATA / "cirr"
 MEMBERS = [f"dev-{number}" for number in range(6)]
 
 

@@ -18,14 +18,13 @@ from tests.layouts import (
     write_json,
     write_picture,
 )
-
-DATA = Path(__file__).parents[4] / "shared" / "data"
+from tests.places import SHARED_DATA
 
 
 def data(name: str) -> Path:
-    if not (DATA / name).is_dir():
-        pytest.skip(f"{DATA / name} is not there")
-    return DATA / name
+    if not (SHARED_DATA / name).is_dir():
+        pytest.skip(f"{SHARED_DATA / name} is not there")
+    return SHARED_DATA / name
 
 
 def by_name(splits: list[Split]) -> dict[str, Split]:

@@ -43,9 +43,9 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 def batch_for(method: Method) -> Batch:
     """Five rows with their features."""
-    chance = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     side = method.backbone.preprocess.size
-    images = [torch.randn(5, 3, side, side, generator=chance) for _ in range(2)]
+    images = [torch.randn(5, 3, side, side, generator=rng) for _ in range(2)]
     texts = ["make it red", "longer and blue", "no", "is green", "a plain one"]
     batch = batch_of(images, method.backbone.tokenize(texts))
     batch.text_variants = {"backward": method.backbone.tokenize(texts[::-1])}
@@ -95,9 +95,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_parts_and_processes_give_the_step_of_the_whole(
-    case: str, two: list[dict[str, Any]]
-) -> None:
+def test_micro_batches_and_processes_match_one_batch(case: str, two: list[dict[str, Any]]) -> None:
     whole = stepped(case)
     torch.manual_seed(0)
     make, options = CASES[case]
@@ -105,5 +103,5 @@ def test_parts_and_processes_give_the_step_of_the_whole(
     changed = [name for name, value in whole[1].items() if not torch.equal(value, before[name])]
     assert changed
     assert_same(stepped(case, micro_batch=2), whole)
-    for found in two:
-        assert_same(found[case], whole)
+    for result in two:
+        assert_same(result[case], whole)

@@ -1,9 +1,8 @@
-"""The text encoder that a backbone's options ask for."""
+"""Text encoders by kind and options."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from baselines_plugin.backbones.text_encoders import (
     load_pretrained,
 )
 from baselines_plugin.backbones.vocabulary import Rule, Words
-from cir_plugins import WordPieceTokenizer
+from cir_plugins import WEIGHTS, WordPieceTokenizer
 
 _PUBLISHED = MappingProxyType({"bert": "bert-base-uncased", "roberta": "roberta-base"})
 _TINY: Mapping[str, int] = MappingProxyType(
@@ -42,9 +41,9 @@ def transformer_text(kind: Literal["bert", "roberta"], name: str, length: int) -
     bert = kind == "bert"
     factory = transformers.BertModel if bert else transformers.RobertaModel
     if name == "tiny":
-        tokenizer = WordPieceTokenizer(str(tiny_folder()), length)
+        tokenizer = WordPieceTokenizer(str(WEIGHTS / "tiny_blip2"), length)
         config_class = transformers.BertConfig if bert else transformers.RobertaConfig
-        # Frozen weights are not in checkpoints: the same ones must come again wherever it is built.
+        # Frozen weights are not in checkpoints, so every build needs the same ones.
         with torch.random.fork_rng(devices=[], enabled=bert):
             if bert:
                 torch.manual_seed(0)
@@ -55,13 +54,6 @@ def transformer_text(kind: Literal["bert", "roberta"], name: str, length: int) -
     return BertText(model, tokenizer) if bert else RobertaText(model, tokenizer)
 
 
-def tiny_folder() -> Path:
-    """Folder of the small model and tokenizer that come with the host."""
-    from importlib.resources import files
-
-    return Path(str(files("cir_plugins.builtin") / "weights" / "tiny_blip2"))
-
-
 def _tiny_config(config_class: Any, tokenizer: Any, length: int) -> Any:
     padding = tokenizer.pad_token_id
     return config_class(
@@ -69,14 +61,14 @@ def _tiny_config(config_class: Any, tokenizer: Any, length: int) -> Any:
         intermediate_size=2 * _TINY["hidden_size"],
         max_position_embeddings=length + padding + 1,
         pad_token_id=padding,
-        # At the usual 0.02 a random model hardly tells texts apart.
+        # At the usual 0.02 the texts of a random model are hardly distinguishable.
         initializer_range=0.1,
         type_vocab_size=2,
         **_TINY,
     )
 
 
-def text_encoder(
+def make_text_encoder(
     kind: Literal["lstm", "bert", "roberta"],
     *,
     rule: Rule,
@@ -90,12 +82,12 @@ def text_encoder(
     length: int,
     norm_momentum: float,
 ) -> nn.Module:
-    """The text encoder of these options; those of another kind are left aside."""
+    """The text encoder of a kind; options of other kinds are unused."""
     if kind != "lstm":
         return transformer_text(kind, model or _PUBLISHED[kind], length)
     if rule == "val":
         return MaxLstmText(
-            words.known,
+            words.vocabulary,
             once=words.once,
             word_width=word_width,
             state_width=state_width,
@@ -105,7 +97,7 @@ def text_encoder(
             norm_momentum=norm_momentum,
         )
     return LstmText(
-        words.known,
+        words.vocabulary,
         rule,
         word_width=word_width,
         state_width=state_width,

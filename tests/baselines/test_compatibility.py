@@ -10,7 +10,8 @@ from cir_plugins.plugins.registry import Registry
 
 @pytest.mark.parametrize("method", ["qure", "clip4cir", "val"])
 @pytest.mark.parametrize("negatives", ["mined", "both"])
-def test_a_loss_that_asks_back_wants_the_batch(method: str, negatives: str) -> None:
+def test_a_symmetric_loss_needs_the_batch(method: str, negatives: str) -> None:
+    """Mined negatives have no query for the second direction."""
     registry = Registry.load()
     tables = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "somewhere"}}
     sets = parse_set(["loss=two_way_hinge", f"mining.negatives={negatives}"])

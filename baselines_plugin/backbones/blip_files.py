@@ -17,7 +17,7 @@ from torch import Tensor
 from baselines_plugin.backbones.blip_tower import PooledTower, tiny_config
 from cir_plugins import CIRError, Ledger, load_untrusted
 
-# What transformers would set otherwise: 8 heads, no dropout, epsilon 1e-5, a tower of zeros.
+# Values other than transformers' defaults: 8 heads, no dropout, epsilon 1e-5, a tower of zeros.
 _TEXT = {
     "num_attention_heads": 12,
     "hidden_dropout_prob": 0.1,
@@ -43,7 +43,7 @@ ARCHITECTURES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 TOKENIZERS: Mapping[str, str] = MappingProxyType(dict.fromkeys(ARCHITECTURES, "bert-base-uncased"))
 POSITIONS = "vision_model.embeddings.position_embedding"
 
-# Official part of a key, ours; the first five begin it, the rest stand inside a block's key.
+# (official, ours): beginnings of keys, then pieces inside the keys of a block.
 _BEGINNINGS = (
     ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding"),
     ("visual_encoder.pos_embed", POSITIONS),
@@ -57,9 +57,9 @@ _INSIDE = (
     (".attn.qkv.", ".self_attn.qkv."),
     (".attn.proj.", ".self_attn.projection."),
 )
-_KEPT = r"(?:visual_encoder|text_encoder|vision_proj|text_proj|itm_head)\..+"
-_DROPPED = (
-    r"text_encoder\.embeddings\.position_ids",  # counted 0, 1, 2, ... by transformers itself
+_MODEL = r"(?:visual_encoder|text_encoder|vision_proj|text_proj|itm_head)\..+"
+_UNUSED = (
+    r"text_encoder\.embeddings\.position_ids",  # 0, 1, 2, ... in transformers
     r"\w+_m\..+",  # momentum copies of pretraining
     r"image_queue|text_queue|queue_ptr|ptr_queue|idx_queue|temp",
     r"text_decoder\..+",
@@ -92,33 +92,33 @@ def from_salesforce(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state of BLIP's own repository under our keys.
 
     Raises:
-        CIRError: If it has keys that are none of BLIP's.
+        CIRError: If it has keys that BLIP does not have.
     """
     ledger = Ledger(state, "the BLIP checkpoint")
-    taken = take_blip(ledger)
+    renamed = take_blip(ledger)
     ledger.finish()
-    return taken
+    return renamed
 
 
 def to_salesforce(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state under the keys of BLIP's own repository; without position ids and queues."""
+    """Our state under the keys of BLIP's own repository, without position ids and queues."""
     return {official_key(key): value for key, value in state.items()}
 
 
 def take_blip(ledger: Ledger, prefix: str = "") -> dict[str, Tensor]:
-    """What a ledger holds of BLIP under our keys; what has no place here is dropped.
+    """BLIP's tensors of a ledger under our keys; its unused keys are discarded.
 
     Args:
         ledger: Keys of BLIP's own repository, perhaps among others.
-        prefix: What stands before each of them, as a pattern.
+        prefix: Pattern before each of them.
     """
-    ledger.drop(*(f"{prefix}(?:{pattern})" for pattern in _DROPPED))
-    taken = ledger.rename(f"{prefix}({_KEPT})", r"\1")
-    return {our_key(key): value for key, value in taken.items()}
+    ledger.drop(*(f"{prefix}(?:{pattern})" for pattern in _UNUSED))
+    tensors = ledger.rename(f"{prefix}({_MODEL})", r"\1")
+    return {our_key(key): value for key, value in tensors.items()}
 
 
 def fit_positions(table: Tensor, count: int) -> Tensor:
-    """Position embeddings (1, count, W) of another grid, bicubic; the first one, [CLS]'s, stays."""
+    """Position embeddings (1, count, W) resized to another grid, bicubic; that of [CLS] stays."""
     if table.shape[1] == count:
         return table
     old, new = (round((number - 1) ** 0.5) for number in (table.shape[1], count))
@@ -163,11 +163,11 @@ def load_model(name: str, weights: str, dropout: float) -> Any:
 def _configuration(name: str) -> dict[str, Any]:
     from transformers.utils import cached_file
 
-    found: Mapping[str, Any]
+    config: Mapping[str, Any]
     if name in ARCHITECTURES:
-        found = ARCHITECTURES[name]
+        config = ARCHITECTURES[name]
     elif name == "tiny_blip":
-        found = tiny_config()
+        config = tiny_config()
     else:
         try:
             path = cached_file(name, "config.json")
@@ -177,9 +177,9 @@ def _configuration(name: str) -> dict[str, Any]:
                 "accepted: blip_base, blip_large, a hub name, or a folder with config.json, "
                 "model.safetensors and a tokenizer"
             ) from error
-        found = json.loads(Path(str(path)).read_text(encoding="utf-8"))
+        config = json.loads(Path(str(path)).read_text(encoding="utf-8"))
     copied: dict[str, Any] = {"vision_config": {}, "text_config": {}}
-    return copied | json.loads(json.dumps(found, default=dict))  # type: ignore[no-any-return]
+    return copied | json.loads(json.dumps(config, default=dict))  # type: ignore[no-any-return]
 
 
 def _build(config: dict[str, Any]) -> Any:
@@ -209,21 +209,21 @@ def _read_official(model: Any, file: Path) -> None:
     content = load_untrusted(file)
     inner = content.get("model", content)
     if not isinstance(inner, Mapping):
-        raise CIRError(f"checkpoint {file} holds no BLIP model: its 'model' is no state")
+        raise CIRError(f"checkpoint {file} holds no BLIP model: its 'model' is no state dict")
     state = from_salesforce(inner)
     if POSITIONS in state:
-        wanted = model.vision_model.embeddings.position_embedding.shape[1]
-        state[POSITIONS] = fit_positions(state[POSITIONS], wanted)
-    # Checkpoints tuned for another task lack the matching head, which no method here reads.
-    own = model.itm_head.state_dict(prefix="itm_head.")
-    _load(model, {**own, **state}, str(file))
+        count = model.vision_model.embeddings.position_embedding.shape[1]
+        state[POSITIONS] = fit_positions(state[POSITIONS], count)
+    # Checkpoints tuned for another task lack the matching head, which is unused here.
+    head = model.itm_head.state_dict(prefix="itm_head.")
+    _load(model, {**head, **state}, str(file))
 
 
 def _load(model: Any, state: Mapping[str, Tensor], where: str) -> None:
-    wanted = model.state_dict()
-    missing = sorted(set(wanted) - set(state))
-    unexpected = sorted(set(state) - set(wanted))
-    shapes = [k for k in wanted if k in state and wanted[k].shape != state[k].shape]
+    expected = model.state_dict()
+    missing = sorted(set(expected) - set(state))
+    unexpected = sorted(set(state) - set(expected))
+    shapes = [k for k in expected if k in state and expected[k].shape != state[k].shape]
     if missing or unexpected or shapes:
         raise CIRError(
             f"weights of '{where}' do not fit a BlipForImageTextRetrieval: missing {missing[:3]}, "
