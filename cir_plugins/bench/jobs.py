@@ -16,6 +16,7 @@ from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
 from cir_plugins.config.toml import computed, merge, write_config
 from cir_plugins.errors import CIRError
+from cir_plugins.plugins.declarations import TRAINED
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.runs.load import plan_of_run, retarget
 from cir_plugins.runs.warm_start import warm_start_layer
@@ -72,7 +73,7 @@ def jobs(
     for row in suite.rows:
         for seed in suite.seeds:
             try:
-                trains = getattr(registry.factory("method", row.method), "trained", True)
+                trains = TRAINED.of(registry.factory("method", row.method))
                 if trains and runs is not None:
                     yield _evaluated(suite, registry, row, seed, run, runs)
                     continue

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cir_plugins.cli.terminal import make_console, plain_table
 from cir_plugins.config.resolve import plan_component, recipe_of
 from cir_plugins.config.settings import SETTINGS, Component, Recipe
+from cir_plugins.plugins.declarations import NEEDS, OFFERS, PROTOCOLS
 from cir_plugins.plugins.options import Option, described_options
 
 if TYPE_CHECKING:
@@ -86,12 +87,12 @@ def as_toml(value: Any) -> str:
 def _more(kind: Kind, factory: Callable[..., Any]) -> Iterator[str]:
     if kind == "method":
         yield from _recipe(recipe_of(factory))
-    for attribute in ("needs", "offers"):
-        names: frozenset[str] = getattr(factory, attribute, frozenset())
+    for declaration in (NEEDS, OFFERS):
+        names = declaration.of(factory)
         if names:
-            yield f"\n{attribute}: {', '.join(sorted(names))}"
-    protocols: Mapping[str, Mapping[str, Any]] = getattr(factory, "protocols", {})
-    if kind == "dataset" and protocols:
+            yield f"\n{declaration.name}: {', '.join(sorted(names))}"
+    protocols = PROTOCOLS.of(factory)
+    if protocols:
         yield "\nprotocols (cir eval --protocol NAME)"
         for name, options in protocols.items():
             switches = ", ".join(f"{key}={as_toml(value)}" for key, value in options.items())

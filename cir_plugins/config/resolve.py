@@ -20,6 +20,7 @@ from cir_plugins.config.settings import (
 )
 from cir_plugins.config.toml import Config, layer, merge
 from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.plugins.declarations import PROTOCOLS, check_declarations
 from cir_plugins.plugins.options import check_options, options_of
 from cir_plugins.plugins.registry import KINDS, Kind, Registry
 
@@ -149,7 +150,8 @@ def plan_component(
     factory = registry.factory(kind, name)
     try:
         options = options_of(factory)
-    except ValueError as error:
+        check_declarations(kind, factory)
+    except (ValueError, CIRError) as error:
         owner = registry.offer(kind, name).plugin
         raise CIRError(f"{kind} '{name}' of plugin '{owner}' is faulty: {error}") from error
     checked = check_options(f"{kind} '{name}'", options, values)
@@ -165,7 +167,7 @@ def plan_reader(
     Raises:
         CIRError: As ``plan_component``; and if the reader has no such protocol.
     """
-    presets = getattr(registry.factory("dataset", name), "protocols", {})
+    presets = PROTOCOLS.of(registry.factory("dataset", name))
     if protocol and protocol not in presets:
         raise unknown_name("protocol", protocol, presets, hint=f"see cir show dataset {name}")
     preset = presets[protocol] if protocol else {}

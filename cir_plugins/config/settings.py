@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -200,20 +200,25 @@ def similar_options(name: str, *, without: str = "") -> list[str]:
             continue
         for place, option in enumerate(kind.model_fields):
             spellings = [option, f"{table}_{option}", *([table] if place == 0 else [])]
-            alike = max(SequenceMatcher(None, name, other).ratio() for other in spellings)
+            alike = max(_ratio(name, other) for other in spellings)
             if alike >= _ALIKE:
                 nearest[f"{table}.{option}"] = alike
     best = max(nearest.values(), default=0.0)
     return [option for option, alike in nearest.items() if alike == best]
 
 
+def _ratio(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()
+
+
 def _unknown(table: str, key: str) -> str:
     """The message for an option that its table does not have."""
     own = SETTINGS[table].model_fields
     elsewhere = similar_options(key, without=table)
-    nearest = max((SequenceMatcher(None, key, name).ratio() for name in own), default=0.0)
-    if elsewhere and nearest < _ALIKE:
-        return f"unknown option {table}.{key}; did you mean {' or '.join(elsewhere)}?"
+    nearest = get_close_matches(key, own, n=1)
+    if elsewhere and (not nearest or _ratio(key, nearest[0]) < _ALIKE):
+        near = [f"{table}.{name}" for name in own if name.endswith(f"_{key}")] + elsewhere
+        return f"unknown option {table}.{key}; did you mean {' or '.join(near)}?"
     others = ", ".join(other for other in SETTINGS if other != table)
     hint = f"other tables of settings: {others}; see cir show {table}"
     return str(unknown_name(f"[{table}] option", key, own, hint=hint))

@@ -16,6 +16,7 @@ from cir_plugins.data.images import open_image
 from cir_plugins.data.readers.missing import absence
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
+from cir_plugins.plugins.declarations import ANNOTATIONS, NOTES
 
 HEADER = ("split", "queries", "gallery", "references", "missing", "broken", "queries lost")
 _SHOWN = 10
@@ -129,11 +130,11 @@ def check(
         workers: Processes that open pictures; None for one per core, 8 at most.
     """
     root = Path(root)
-    annotations: Callable[[Path], list[Split]] = getattr(reader, "annotations", reader)
-    notes: Callable[[Path], list[str]] = getattr(reader, "notes", lambda _: [])
+    annotations = ANNOTATIONS.of(reader) or reader
+    notes = NOTES.of(reader)
     try:
         splits = annotations(root)
-        found = notes(root)
+        found = notes(root) if notes else []
         paths = {path for split in splits for path in split.paths.values()}
         reasons = _broken(sorted(paths), workers) if decode else {}
     except CIRError as error:

@@ -13,6 +13,13 @@ from cir_plugins.errors import CIRError, unknown_name
 
 
 @dataclass(frozen=True)
+class Accepted:
+    """What a type accepts in words, as one of the ``Annotated`` extras of the type."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Option:
     """One option of a component.
 
@@ -33,7 +40,7 @@ class Option:
     @property
     def accepted(self) -> str:
         """The type in words: ``an integer of 1 or more``, ``one of 'a', 'b'`` and so on."""
-        return _accepted(self.annotation, self.bounds)
+        return accepted_by(self.annotation, self.bounds)
 
 
 def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
@@ -144,7 +151,9 @@ def convert(where: str, annotation: Any, value: Any) -> Any:
     try:
         return adapter.validate_python(tuples(value))
     except ValidationError as error:
-        raise CIRError(f"{where} cannot be {value!r}; accepted: {_accepted(annotation)}") from error
+        raise CIRError(
+            f"{where} cannot be {value!r}; accepted: {accepted_by(annotation)}"
+        ) from error
 
 
 def tuples(value: Any) -> Any:
@@ -152,22 +161,33 @@ def tuples(value: Any) -> Any:
     return tuple(tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _accepted(annotation: Any, bounds: Sequence[Any] = ()) -> str:
+def accepted_by(annotation: Any, bounds: Sequence[Any] = ()) -> str:
+    """What a type accepts, in words.
+
+    Args:
+        annotation: The type.
+        bounds: Its bounds and other extras, where they do not stand in the type.
+    """
+    for extra in bounds:
+        if isinstance(extra, Accepted):
+            return extra.text
     names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     if annotation in names:
         return names[annotation] + _range(bounds)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         inner = [item for extra in arguments[1:] for item in getattr(extra, "metadata", [extra])]
-        return _accepted(arguments[0], inner)
+        return accepted_by(arguments[0], inner)
     if origin is typing.Literal:
         return "one of " + ", ".join(repr(choice) for choice in arguments)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_accepted(argument) for argument in arguments)
+        return " or ".join(accepted_by(argument) for argument in arguments)
+    if origin in (dict, Mapping):
+        return "a table"
     if origin is tuple:
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return f"a list, each {_accepted(arguments[0])}"
-        words = [_accepted(argument) for argument in arguments]
+            return f"a list, each {accepted_by(arguments[0])}"
+        words = [accepted_by(argument) for argument in arguments]
         if len(set(words)) == 1:
             return f"a list of {len(words)}, each {words[0]}"
         return f"a list of {len(words)}: " + ", ".join(words)

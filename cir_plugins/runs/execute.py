@@ -20,6 +20,7 @@ from cir_plugins.errors import CIRError
 from cir_plugins.retrieval.evaluate import SplitResult, average, evaluate, main_value, report
 from cir_plugins.runs.folder import check_folder, make_folder, write_json
 from cir_plugins.method import Method, Components
+from cir_plugins.plugins.declarations import LEARNED_OPTIONS, PROTOCOLS
 from cir_plugins.plugins.options import options_of
 from cir_plugins.config.plan import Plan
 from cir_plugins.data.readers.switches import CaptionSwitches
@@ -174,7 +175,7 @@ def learned(plan: Plan, splits: Sequence[Split]) -> Plan:
     A backbone's factory names them in ``learned_options``: option -> function of the training
     texts. What was learned stands in the run's configuration from then on.
     """
-    rules = getattr(plan.backbone.factory, "learned_options", {})
+    rules = LEARNED_OPTIONS.of(plan.backbone.factory)
     empty = [name for name in rules if not plan.backbone.options.get(name)]
     texts = [
         text
@@ -256,7 +257,7 @@ def count(method: Method) -> dict[str, int]:
 
 def protocol_of(plan: Plan) -> str:
     """Name of the reader's preset that the plan's options are, or ``custom``."""
-    presets: Mapping[str, Mapping[str, Any]] = getattr(plan.data.factory, "protocols", {})
+    presets = PROTOCOLS.of(plan.data.factory)
     options = options_of(plan.data.factory)
     ignored = {"splits", "missing", "images", "categories"}
     switches = protocol_switches(plan.data.factory) - ignored
@@ -269,6 +270,5 @@ def protocol_of(plan: Plan) -> str:
 
 def protocol_switches(reader: Any) -> frozenset[str]:
     """Options of a reader that its protocols set: not those of the text if none names them."""
-    presets: Mapping[str, Mapping[str, Any]] = getattr(reader, "protocols", {})
-    named = {key for preset in presets.values() for key in preset}
+    named = {key for preset in PROTOCOLS.of(reader).values() for key in preset}
     return frozenset(options_of(reader)) - (CaptionSwitches.__annotations__.keys() - named)

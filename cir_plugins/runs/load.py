@@ -15,6 +15,7 @@ from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.retrieval.evaluate import encode_split, evaluate, rankings, report
 from cir_plugins.runs.folder import CONFIG, check_record
 from cir_plugins.method import Method
+from cir_plugins.plugins.declarations import EVAL_ONLY_OPTIONS, PROTOCOLS
 from cir_plugins.plugins.options import check_options, options_of
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan, plan_reader, recipe_of, recipe_config
@@ -89,7 +90,7 @@ def retarget(
         CIRError: If the protocol or an option is unknown.
     """
     factory = registry.factory("dataset", data)
-    presets: Mapping[str, Mapping[str, Any]] = getattr(factory, "protocols", {})
+    presets = PROTOCOLS.of(factory)
     if protocol and protocol not in presets:
         raise unknown_name(f"protocol of data set '{data}'", protocol, presets)
     known = options_of(factory)
@@ -107,7 +108,7 @@ def retarget(
     eval_only_options = {
         name: said.get(name, option.default)
         for name, option in options_of(method).items()
-        if name in getattr(method, "eval_only_options", ())
+        if name in EVAL_ONLY_OPTIONS.of(method)
     }
     return {**tables, "method": eval_only_options} if eval_only_options else tables
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cir_plugins.plugins.declarations import BATCH_DEPENDENT
 from cir_plugins.testing.contract import (
     ContractError,
     calling,
@@ -109,7 +110,7 @@ def _check_gradient(loss: Any, scores: Tensor, target: Tensor, negatives: Tensor
 def _check_rows(
     loss: Any, values: Tensor, scores: Tensor, target: Tensor, negatives: Tensor
 ) -> None:
-    if not getattr(loss, "batch_dependent", False):
+    if not BATCH_DEPENDENT.of(loss):
         kept = torch.tensor([0, 2, _EMPTY])
         part = _price(loss, scores[kept], target[kept], negatives[kept])
         require_close("rows priced without the others", part, values[kept], 1e-5)

@@ -17,6 +17,7 @@ from cir_plugins.config.toml import TABLES
 from cir_plugins.errors import CIRError
 from cir_plugins.features import select
 from cir_plugins.method import Components, Method
+from cir_plugins.plugins.declarations import NEEDS, OFFERS
 from cir_plugins.testing.contract import (
     TEXTS,
     calling,
@@ -69,7 +70,7 @@ def check_method(
     require(is_method, f"{method_class!r} must be a class derived from cir_plugins.Method")
     check_recipe(method_class)
     require_built("backbone", backbone)
-    lacking = sorted(method_class.needs - getattr(backbone, "offers", frozenset()))
+    lacking = sorted(NEEDS.of(method_class) - OFFERS.of(backbone))
     require(not lacking, f"the backbone given to this check does not offer {', '.join(lacking)}")
     negatives = method_class.recipe.mining.negatives
     parts = Components(backbone, loss or InfoNCE(), sampler or InBatch(), negatives)

@@ -237,7 +237,7 @@ def test_a_row_starts_from_the_run_it_names(
     text = (
         TEXT.partition("[[rows]]")[0].replace("[0, 1]", "[0]").replace("epochs = 2", "epochs = 1")
     )
-    row = f'method = "dqe"\nrun = {{ start = "{start}" }}\n'
+    row = f'method = "dqe"\nrun = {{ warm_start = "{start}" }}\n'
     (tmp_path / "s.toml").write_text(
         f'{text}[[rows]]\n{row}[[rows]]\nmethod = "contrastive"\n{row.splitlines()[1]}'
     )

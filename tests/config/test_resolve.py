@@ -225,7 +225,8 @@ def test_settings_out_of_range_are_refused(
         (
             "whole",
             ["train.micro_batch=8"],
-            "method 'whole' computes its terms on a whole batch, but train.micro_batch is 8; accepted:",
+            "method 'whole' computes its terms on a whole batch, but train.micro_batch is 8; "
+            "accepted: train.micro_batch=0",
         ),
     ],
 )

@@ -61,7 +61,7 @@ def test_an_error_of_one_process_ends_all_with_its_message(two: list[dict[str, A
     for found in (run["errors"] for run in two):
         assert "gone1.png" in found["unreadable"]
         assert found["disk"] == "disk of process 0 is full"
-        assert found["whole"].startswith("method Whole computes its terms on a whole batch")
+        assert found["whole"].startswith("method 'Whole' computes its terms on a whole batch, but 2 processes share it")
         assert "gone.png" in found["store"]
         assert "gone.png" in found["cached_store"]
 

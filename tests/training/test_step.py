@@ -152,9 +152,10 @@ class Normed(Method):
     [
         (
             Whole,
-            "method Whole computes its terms on a whole batch at once; accepted: train.micro_batch=0",
+            "method 'Whole' computes its terms on a whole batch, but train.micro_batch is 2; "
+            "accepted: train.micro_batch=0",
         ),
-        (Normed, "batch norm 'norm' takes its statistics from a whole batch at once; accepted"),
+        (Normed, "batch norm 'norm' takes its statistics from a whole batch, but train.micro_batch"),
     ],
 )
 def test_what_needs_a_batch_whole_is_refused_in_parts(kind: Any, message: str) -> None:
