@@ -69,7 +69,7 @@ class Published(Record):
     source: str
     """Where the numbers are printed."""
     backbone: str
-    """What the numbers were made with."""
+    """Backbone of the numbers."""
     verified: bool
     """Whether the numbers were read in the source; False where noted from memory."""
     table: str = ""
@@ -162,19 +162,19 @@ def _check_links(path: Path, entry: Published, by_id: Mapping[str, Published]) -
         strange = [name for name in average.of if name not in others]
         if strange:
             raise CIRError(
-                f"{path}: {entry.id}: {average.name} is printed as the mean of {', '.join(strange)}, which "
-                f"is not printed; accepted: {', '.join(others)}"
+                f"{path}: {entry.id}: {average.name} is printed as the mean of "
+                f"{', '.join(strange)}, which is not printed; accepted: {', '.join(others)}"
             )
 
 
 def _columns_for(entry: Published, by_id: Mapping[str, Published]) -> dict[str, tuple[float, int]]:
     """Columns and averages an entry may refer to, its own first: percent and digits by name."""
-    found: dict[str, tuple[float, int]] = {}
+    columns: dict[str, tuple[float, int]] = {}
     for holder in (entry, by_id.get(entry.columns_of)):
         if holder is not None:
-            printed = {part.name: part.value for part in holder.averages} | dict(holder.columns)
-            found = {name: (value, holder.digits) for name, value in printed.items()} | found
-    return found
+            printed = {mean.name: mean.value for mean in holder.averages} | holder.columns
+            columns = {name: (value, holder.digits) for name, value in printed.items()} | columns
+    return columns
 
 
 def mismatches(entries: Sequence[Published]) -> tuple[Mismatch, ...]:
@@ -183,7 +183,7 @@ def mismatches(entries: Sequence[Published]) -> tuple[Mismatch, ...]:
     Columns and average may each be off by half a unit of their last digit; more is a mismatch.
     """
     by_id = {entry.id: entry for entry in entries}
-    found = []
+    wrong = []
     for entry in entries:
         known = _columns_for(entry, by_id)
         for average in entry.averages:
@@ -194,8 +194,8 @@ def mismatches(entries: Sequence[Published]) -> tuple[Mismatch, ...]:
             halves = [0.5 * 10.0 ** -known[name][1] for name in average.of]
             room = 0.5 * 10.0**-entry.digits + sum(halves) / len(halves)
             if abs(average.value - expected) > room + _FLOAT:
-                found.append(Mismatch(entry, average, expected))
-    return tuple(found)
+                wrong.append(Mismatch(entry, average, expected))
+    return tuple(wrong)
 
 
 def comparable(
@@ -207,11 +207,11 @@ def comparable(
     since it is the method's own: show ``captions`` beside the numbers.
     """
     reference = "removed" if drop_reference else "kept"
-    wanted = (dataset, split, gallery, reference)
+    protocol = (dataset, split, gallery, reference)
     return tuple(
         entry
         for entry in entries
-        if (entry.dataset, entry.split, entry.gallery, entry.reference) == wanted
+        if (entry.dataset, entry.split, entry.gallery, entry.reference) == protocol
     )
 
 

@@ -1,6 +1,6 @@
 """Frozen records with typed and bounded fields, and what does not fit in our words.
 
-pydantic checks; its list of errors becomes messages that name the key, what was found and what is
+pydantic checks; its list of errors becomes messages that name the key, what was there and what is
 accepted.
 """
 
@@ -41,16 +41,16 @@ class Record(BaseModel):
     @classmethod
     def options(cls) -> dict[str, Option]:
         """The fields as options: type, bounds, default and description."""
-        return {name: _option(name, found) for name, found in cls.model_fields.items()}
+        return {name: _option(name, field) for name, field in cls.model_fields.items()}
 
 
-def _option(name: str, found: FieldInfo) -> Option:
+def _option(name: str, field: FieldInfo) -> Option:
     return Option(
         name,
-        found.annotation,
-        None if found.is_required() else found.get_default(call_default_factory=True),
-        " ".join((found.description or "").split()),
-        tuple(found.metadata),
+        field.annotation,
+        None if field.is_required() else field.get_default(call_default_factory=True),
+        " ".join((field.description or "").split()),
+        tuple(field.metadata),
     )
 
 
@@ -76,12 +76,12 @@ def _problems(
 ) -> Iterator[str]:
     errors = error.errors(include_url=False)
     # An unknown key first: it is often the misspelt one that is missing.
-    for found in sorted(errors, key=lambda found: found["type"] == "missing"):
+    for detail in sorted(errors, key=lambda detail: detail["type"] == "missing"):
         place = _Place(kind, values)
-        for step in found["loc"]:
+        for step in detail["loc"]:
             if not place.enter(step):
                 break
-        yield place.problem(found, where)
+        yield place.problem(detail, where)
 
 
 class _Place:
@@ -120,18 +120,18 @@ class _Place:
         self.path += f"[{step}]" if isinstance(step, int) else f"{dot}{step}"
         return True
 
-    def problem(self, found: ErrorDetails, where: str) -> str:
-        """The message for an error found here."""
+    def problem(self, detail: ErrorDetails, where: str) -> str:
+        """The message for an error at this place."""
         accepted = accepted_by(self.annotation, self.bounds)
-        if found["type"] == "missing":
+        if detail["type"] == "missing":
             return f"{where} lacks: {self.path}; accepted: {accepted}"
         if _is_record(self.annotation):
             owner = f"'{self.path}' of {where}" if self.path else where
-            if found["type"] == "extra_forbidden":
-                key = str(found["loc"][-1])
+            if detail["type"] == "extra_forbidden":
+                key = str(detail["loc"][-1])
                 return str(unknown_name(f"key in {owner}", key, self.annotation.model_fields))
-            return f"{owner} {found['msg'].removeprefix('Value error, ')}"
-        if found["loc"][-1] == "[key]":
+            return f"{owner} {detail['msg'].removeprefix('Value error, ')}"
+        if detail["loc"][-1] == "[key]":
             return f"'{self.path}' of {where} cannot be a key; accepted: {accepted}"
         return f"'{self.path}' of {where} cannot be {shown_value(self.value)}; accepted: {accepted}"
 
@@ -141,10 +141,10 @@ def _is_record(annotation: Any) -> bool:
 
 
 def first_errors(error: ValidationError) -> Iterable[tuple[str, ErrorDetails]]:
-    """Each key with the first error found in its value; "" for an error of the whole record."""
+    """Each key with the first error in its value; "" for an error of the whole record."""
     errors: dict[str, ErrorDetails] = {}
-    for found in error.errors(include_url=False):
-        errors.setdefault(str(found["loc"][0]) if found["loc"] else "", found)
+    for detail in error.errors(include_url=False):
+        errors.setdefault(str(detail["loc"][0]) if detail["loc"] else "", detail)
     return errors.items()
 
 

@@ -40,7 +40,7 @@ def make_plan(registry: Registry, *layers: Config) -> Plan:
     before it.
 
     Raises:
-        CIRError: With every error found, one after another.
+        CIRError: With all errors, one after another.
     """
     errors: list[str] = []
     data_name = _name_in(layers, "data")
@@ -94,7 +94,7 @@ V = TypeVar("V")
 
 def _sure(value: V | None) -> V:
     if value is None:
-        raise ValueError("a component is missing although no error was found")
+        raise ValueError("a component is missing although there was no error")
     return value
 
 
@@ -105,7 +105,7 @@ def _name_in(layers: Sequence[Config], table: str) -> str:
 
 
 def _recipe_named(registry: Registry, method: str, errors: list[str]) -> Recipe | None:
-    """The method's recipe, or None with an error added; a missing name is found later."""
+    """The method's recipe, or None with an error added; a missing name is an error later."""
     if not method:
         return None
     try:

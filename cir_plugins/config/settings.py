@@ -23,7 +23,7 @@ _ALIKE = 0.75
 
 
 class Settings(Record):
-    """A table of settings, checked where it is made.
+    """A table of settings, checked when it is made.
 
     Raises:
         CIRError: If a key is unknown or a value does not fit; one message for each.
@@ -40,8 +40,8 @@ class Settings(Record):
     @classmethod
     def _problems(cls, error: ValidationError, values: Mapping[str, Any]) -> Iterator[str]:
         options = cls.options()
-        for key, found in first_errors(error):
-            if found["type"] == "extra_forbidden":
+        for key, detail in first_errors(error):
+            if detail["type"] == "extra_forbidden":
                 yield _unknown(cls.table, key)
             else:
                 shown = shown_value(values[key])
@@ -258,7 +258,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class Component:
-    """A named component and the options it is given.
+    """A named component and its options.
 
     Attributes:
         name: Name under which a plugin offers the component.

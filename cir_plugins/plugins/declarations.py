@@ -10,13 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from cir_plugins.errors import CIRError
-
-if TYPE_CHECKING:
-    from cir_plugins.config.plan import Plan
-    from cir_plugins.data.split import Split
 
 V = TypeVar("V")
 
@@ -189,7 +185,7 @@ EVAL_ONLY_OPTIONS = Declaration[Names](
     text="Options that only evaluation reads: on another data set the recipe's values count, not "
     "the run's.",
 )
-CHECK_COMPATIBILITY = Declaration["Callable[[Plan], str] | None"](
+CHECK_COMPATIBILITY = Declaration[Callable[[Any], str] | None](
     "method",
     "check_compatibility",
     None,
@@ -233,7 +229,7 @@ PROTOCOLS = Declaration[Mapping[str, Options]](
     _is_presets,
     text="Evaluation protocols by name: the reader's options that each of them sets.",
 )
-ANNOTATIONS = Declaration["Callable[[Path], list[Split]] | None"](
+ANNOTATIONS = Declaration[Callable[[Path], list[Any]] | None](
     "dataset",
     "annotations",
     None,

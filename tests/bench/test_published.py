@@ -156,14 +156,16 @@ def test_only_entries_of_one_protocol_are_comparable(tmp_path: Path) -> None:
         (
             "30.00",
             "300.0",
-            r"'columns.toptee.recall@10' of entry 1 .* cannot be 300.0; accepted: a number from 0 to 100",
+            r"'columns.toptee.recall@10' of entry 1 .* cannot be 300.0; accepted: a number from 0 to"
+            " 100",
         ),
         ("30.00", '"30"', "cannot be '30'; accepted: a number from 0 to 100"),
         ("30.00", "nan", "cannot be nan; accepted: a number from 0 to 100"),
         (
             "toptee.recall@10",
             "toptee.R10",
-            "'columns.toptee.R10' of entry 1 .* cannot be a key; accepted: a measure such as recall@10",
+            "'columns.toptee.R10' of entry 1 .* cannot be a key; accepted: a measure such as "
+            "recall@10",
         ),
         ("[entry.columns]", 'columns_of = "z"\n[entry.columns]', "a: no entry is called 'z'"),
         (
@@ -179,12 +181,14 @@ def test_only_entries_of_one_protocol_are_comparable(tmp_path: Path) -> None:
         (
             "[entry.columns]",
             "averages = [{name = 'x', value = 1.0, of = ['recall@5']}]\n[entry.columns]",
-            "a: x is printed as the mean of recall@5, which is not printed; accepted: dress.recall@10",
+            "a: x is printed as the mean of recall@5, which is not printed; "
+            "accepted: dress.recall@10",
         ),
         (
             "[entry.columns]",
             "averages = [{name = 'x', value = 101.0}]\n[entry.columns]",
-            r"'averages\[0\].value' of entry 1 .* cannot be 101.0; accepted: a number from 0 to 100",
+            r"'averages\[0\].value' of entry 1 .* cannot be 101.0; accepted: a number from 0 to"
+            " 100",
         ),
         (
             "[[entry]]",
