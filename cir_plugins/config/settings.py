@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher, get_close_matches
+from difflib import SequenceMatcher
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -188,23 +188,25 @@ SETTINGS: Mapping[str, type[Settings]] = MappingProxyType(
 
 
 def similar_options(name: str, *, without: str = "") -> list[str]:
-    """The options ``table.option`` that a name most likely means, nearest first; mostly none.
+    """The options ``table.option`` that a name most likely means; mostly none.
 
     Args:
         name: Such as ``epochs``, ``mine_every`` or the name of a table.
         without: A table to leave out.
     """
-    nearest: dict[str, float] = {}
+    return _most_alike(name, without)[1]
+
+
+def _most_alike(name: str, without: str) -> tuple[float, list[str]]:
+    """How alike the options of other tables are at best, and those options."""
+    ratios: dict[str, float] = {}
     for table, kind in SETTINGS.items():
-        if table == without:
-            continue
         for place, option in enumerate(kind.model_fields):
             spellings = [option, f"{table}_{option}", *([table] if place == 0 else [])]
-            alike = max(_ratio(name, other) for other in spellings)
-            if alike >= _ALIKE:
-                nearest[f"{table}.{option}"] = alike
-    best = max(nearest.values(), default=0.0)
-    return [option for option, alike in nearest.items() if alike == best]
+            if table != without:
+                ratios[f"{table}.{option}"] = max(_ratio(name, other) for other in spellings)
+    best = max(ratios.values())
+    return best, [option for option in ratios if ratios[option] == best >= _ALIKE]
 
 
 def _ratio(one: str, other: str) -> float:
@@ -214,9 +216,8 @@ def _ratio(one: str, other: str) -> float:
 def _unknown(table: str, key: str) -> str:
     """The message for an option that its table does not have."""
     own = SETTINGS[table].model_fields
-    elsewhere = similar_options(key, without=table)
-    nearest = get_close_matches(key, own, n=1)
-    if elsewhere and (not nearest or _ratio(key, nearest[0]) < _ALIKE):
+    alike, elsewhere = _most_alike(key, table)
+    if elsewhere and alike > max(_ratio(key, name) for name in own):
         near = [f"{table}.{name}" for name in own if name.endswith(f"_{key}")] + elsewhere
         return f"unknown option {table}.{key}; did you mean {' or '.join(near)}?"
     others = ", ".join(other for other in SETTINGS if other != table)

@@ -24,13 +24,7 @@ from cir_plugins.plugins.declarations import LEARNED_OPTIONS, PROTOCOLS
 from cir_plugins.plugins.options import options_of
 from cir_plugins.config.plan import Plan
 from cir_plugins.data.readers.switches import CaptionSwitches
-from cir_plugins.runs.warm_start import (
-    check_warm_start,
-    load_kept,
-    warm_start_plan,
-    save_kept,
-    take_weights,
-)
+from cir_plugins.runs.warm_start import check_warm_start, load_kept, warm_start_plan, save_kept, take_weights
 from cir_plugins.training.trainer import BEST, LATEST, Trainer, Validate
 from cir_plugins.data.split import Split
 from cir_plugins.distributed.process_group import ProcessGroup
@@ -118,9 +112,7 @@ def execute(
     if trainer is not None:
         done = trainer.fit(resume=resume)
         curve, updates = tuple(done.lines), done.updates
-    results = processes.broadcast(
-        lambda: _judge(method, folder, table is not None, judged, encoding)
-    )
+    results = processes.broadcast(lambda: _judge(method, folder, table is not None, judged, encoding))
     made = report(plan.data.name, protocol_of(plan), results) if results else {}
     seconds = time.perf_counter() - began
     outcome = Outcome(

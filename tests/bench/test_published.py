@@ -156,8 +156,8 @@ def test_only_entries_of_one_protocol_are_comparable(tmp_path: Path) -> None:
         (
             "30.00",
             "300.0",
-            r"'columns.toptee.recall@10' of entry 1 .* cannot be 300.0; accepted: a number from 0 to"
-            " 100",
+            r"'columns.toptee.recall@10' of entry 1 .* cannot be 300.0; accepted: a number from 0"
+            " to 100",
         ),
         ("30.00", '"30"', "cannot be '30'; accepted: a number from 0 to 100"),
         ("30.00", "nan", "cannot be nan; accepted: a number from 0 to 100"),

@@ -14,18 +14,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cir_plugins.training.checkpoint import load_state, load_trained_state
+from cir_plugins.runs.convert import Ledger, converted_state, entry, load_untrusted, need_entry, prefixed, write_converted
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
-from cir_plugins.runs.convert import (
-    Ledger,
-    converted_state,
-    entry,
-    load_untrusted,
-    need_entry,
-    prefixed,
-    write_converted,
-)
-from cir_plugins.training.checkpoint import load_state, load_trained_state
 from tests.fakes import components
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cir_plugins.config.toml import Config, write_config
-from cir_plugins.plugins.registry import Registry
 from cir_plugins.runs.folder import CONFIG
+from cir_plugins.plugins.registry import Registry
 from cir_plugins.runs.load import retarget
 from dqe_plugin import hooks
 
