@@ -53,7 +53,7 @@ class TwoDrops:
         """Negatives (Q, N) bool, and rows (Q,) bool without a pair of gaps."""
         window, bounded, below = self._window(scores, target, excluded)
         if self.fallback == "none":
-            return window, ~found
+            return window, ~bounded
         tail = torch.where(below.any(dim=1, keepdim=True), below, eligible(target, excluded))
         return torch.where(bounded[:, None], window, tail), ~bounded
 

@@ -16,6 +16,7 @@ from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
 from cir_plugins.config.toml import computed, merge, read_config, write_config
 from cir_plugins.errors import CIRError
+from cir_plugins.plugins.declarations import TRAINED
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.runs.folder import CONFIG
 from cir_plugins.runs.load import plan_of_run
@@ -74,7 +75,7 @@ def jobs(
     for entry in suite.rows:
         for seed in suite.seeds:
             try:
-                trains = getattr(registry.factory("method", entry.method), "trained", True)
+                trains = TRAINED.of(registry.factory("method", entry.method))
                 if trains and runs is not None:
                     yield _evaluated(suite, registry, entry, seed, run, runs)
                     continue

@@ -7,80 +7,89 @@ that do not follow from the columns printed beside them.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, Self
 
-from cir_plugins.errors import CIRError, unknown_name
-from cir_plugins.plugins.options import convert
+from pydantic import Field, model_validator
+
+from cir_plugins.config.records import Record, read_record
+from cir_plugins.errors import CIRError
+from cir_plugins.plugins.options import Accepted
 
 DEFAULT = Path("benchmarks/published.toml")
-_MEASURE = re.compile(r"(?:[a-z][a-z0-9_]*\.)?(?:recall|any_recall|subset_recall|map)@[1-9]\d*")
 # Room for the rounding of binary floats, far below half a unit of any printed digit.
 _FLOAT = 1e-9
 
-T = TypeVar("T")
+Percent = Annotated[float, Field(ge=0, le=100)]
+Column = Annotated[
+    str,
+    Field(
+        pattern=r"^(?:[a-z][a-z0-9_]*\.)?(?:recall|any_recall|subset_recall|map)@[1-9]\d*$",
+    ),
+    Accepted(
+        "a measure such as recall@10, subset_recall@1 or map@5, a category before it where there "
+        "is one: dress.recall@10"
+    ),
+]
 
 
-@dataclass(frozen=True)
-class Average:
-    """A printed average.
-
-    Attributes:
-        name: What it is of: a measure such as ``recall@10``, or ``overall``.
-        value: In percent, as printed.
-        of: The columns it is the mean of; empty where the source names none.
-    """
+class Average(Record):
+    """A printed average."""
 
     name: str
-    value: float
+    """What it is of: a measure such as ``recall@10``, or ``overall``."""
+    value: Percent
+    """In percent, as printed."""
     of: tuple[str, ...] = ()
+    """The columns it is the mean of; empty where the source names none."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """What one source prints for one method on one data set under one protocol.
-
-    Attributes:
-        id: Unique in the file.
-        method: The method's name here, such as ``clip4cir``.
-        dataset: The data set.
-        split: Whose queries: ``val``, ``test1`` or ``test``; ``unstated`` as for the gallery.
-        gallery: What is ranked: FashionIQ's ``original``, ``val`` or ``merged``; the split's name
-            elsewhere; ``unstated`` where the source does not tell.
-        reference: Whether a query's reference image is ranked too.
-        captions: How captions become a text, in the words of the data set's reader.
-        source: Where the numbers are printed.
-        table: Which table, or "" where that is not known.
-        backbone: What the numbers were made with.
-        verified: Whether the numbers were read in the source; False where noted from memory.
-        columns: Measure, with its category where there is one -> percent as printed.
-        averages: Averages printed beside them.
-        columns_of: Entry in which columns are looked up that this one does not print.
-        digits: Digits behind the point.
-        note: What a reader should know.
-    """
+class Published(Record):
+    """What one source prints for one method on one data set under one protocol."""
 
     id: str
+    """Unique in the file."""
     method: str
+    """The method's name here, such as ``clip4cir``."""
     dataset: Literal["fashioniq", "cirr", "circo"]
+    """The data set."""
     split: Literal["val", "test1", "test", "unstated"]
+    """Whose queries: ``val``, ``test1`` or ``test``; ``unstated`` as for the gallery."""
     gallery: Literal["original", "val", "merged", "test1", "test", "unstated"]
+    """What is ranked: FashionIQ's ``original``, ``val`` or ``merged``; the split's name elsewhere;
+    ``unstated`` where the source does not state it."""
     reference: Literal["kept", "removed", "unstated"]
+    """Whether a query's reference image is ranked too."""
     captions: str
+    """How captions become a text, in the words of the data set's reader."""
     source: str
+    """Where the numbers are printed."""
     backbone: str
+    """Backbone of the numbers."""
     verified: bool
+    """Whether the numbers were read in the source; False where noted from memory."""
     table: str = ""
-    columns: Mapping[str, float] = field(default_factory=dict)
+    """Which table, or "" where that is not known."""
+    columns: dict[Column, Percent] = Field(default_factory=dict)
+    """Measure, with its category where there is one -> percent as printed."""
     averages: tuple[Average, ...] = ()
+    """Averages printed beside them."""
     columns_of: str = ""
-    digits: int = 2
+    """Entry in which columns are looked up that this one does not print."""
+    digits: Annotated[int, Field(ge=0)] = 2
+    """Digits behind the point."""
     note: str = ""
+    """What a reader should know."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not (self.id and self.method and self.source and (self.columns or self.averages)):
+            raise ValueError("needs an id, a method, a source, and columns or averages")
+        return self
 
 
 @dataclass(frozen=True)
@@ -116,11 +125,11 @@ def read_published(path: Path = DEFAULT) -> tuple[Published, ...]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CIRError(f"published numbers {path} cannot be read: {error}") from error
-    listed = content.pop("entry", None)
-    if content or not isinstance(listed, list) or not listed:
-        found = ", ".join(content) or "none"
-        raise CIRError(f"{path} must hold tables [[entry]] and nothing else; found: {found}")
-    entries = [_entry(path, number, table) for number, table in enumerate(listed, 1)]
+    tables = content.pop("entry", None)
+    if content or not isinstance(tables, list) or not tables:
+        others = ", ".join(content) or "none"
+        raise CIRError(f"{path} must hold tables [[entry]] and nothing else; found: {others}")
+    entries = [_entry(path, number, table) for number, table in enumerate(tables, 1)]
     by_id = {entry.id: entry for entry in entries}
     if len(by_id) != len(entries):
         ids = [entry.id for entry in entries]
@@ -132,58 +141,11 @@ def read_published(path: Path = DEFAULT) -> tuple[Published, ...]:
 
 
 def _entry(path: Path, number: int, table: Any) -> Published:
-    name = table.get("id", "") if isinstance(table, dict) else ""
-    where = f"entry {number} ({name or 'without id'}) of {path}"
     if not isinstance(table, dict):
-        raise CIRError(f"{where} is no table")
-    listed = table.get("averages", [])
-    if not isinstance(listed, list) or not all(isinstance(part, dict) for part in listed):
-        raise CIRError(f"averages of {where} must be a list of tables with name, value and of")
-    averages = tuple(_filled(Average, f"an average of {where}", part) for part in listed)
-    columns = table.get("columns", {})
-    if not isinstance(columns, dict):
-        raise CIRError(f"columns of {where} must be a table: measure = percent")
-    plain = {key: value for key, value in table.items() if key not in ("averages", "columns")}
-    entry = _filled(Published, where, plain, columns=_percents(where, columns), averages=averages)
-    _percents(where, {f"average {part.name}": part.value for part in averages}, measures=False)
-    if not (entry.id and entry.method and entry.source and (entry.columns or entry.averages)):
-        raise CIRError(f"{where} needs an id, a method, a source, and columns or averages")
-    if entry.digits < 0:
-        raise CIRError(f"digits of {where} must be at least 0, not {entry.digits}")
-    return entry
-
-
-def _filled(kind: type[T], where: str, table: Mapping[str, Any], **made: Any) -> T:
-    """A record of a table's values, each of the type its field has."""
-    hints, known = get_type_hints(kind), {part.name: part for part in fields(kind)}  # type: ignore[arg-type]
-    for key in table:
-        if key not in known:
-            raise CIRError(f"{where}: {unknown_name('key', key, known)}")
-    missing = [
-        name
-        for name, part in known.items()
-        if name not in table
-        and name not in made
-        and part.default is MISSING
-        and part.default_factory is MISSING
-    ]
-    if missing:
-        raise CIRError(f"{where} lacks: {', '.join(missing)}")
-    values = {key: convert(f"{key} of {where}", hints[key], value) for key, value in table.items()}
-    return kind(**values, **made)
-
-
-def _percents(where: str, values: Mapping[str, Any], *, measures: bool = True) -> dict[str, float]:
-    for name, value in values.items():
-        if measures and not _MEASURE.fullmatch(name):
-            raise CIRError(
-                f"column '{name}' of {where} is no measure; accepted: recall@10, "
-                "subset_recall@1, map@5 and so on, a category may stand before: dress.recall@10"
-            )
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value <= 100:
-            raise CIRError(f"'{name}' of {where} must be a percentage from 0 to 100, not {value!r}")
-    return {name: float(value) for name, value in values.items()}
+        raise CIRError(f"entry {number} of {path} cannot be {table!r}; accepted: a table [[entry]]")
+    return read_record(
+        Published, table, f"entry {number} ({table.get('id') or 'without id'}) of {path}"
+    )
 
 
 def _check_links(path: Path, entry: Published, by_id: Mapping[str, Published]) -> None:
@@ -200,19 +162,19 @@ def _check_links(path: Path, entry: Published, by_id: Mapping[str, Published]) -
         strange = [name for name in average.of if name not in others]
         if strange:
             raise CIRError(
-                f"{path}: {entry.id}: {average.name} is said to be of {', '.join(strange)}, which "
-                f"is not printed; accepted: {', '.join(others)}"
+                f"{path}: {entry.id}: {average.name} is printed as the mean of "
+                f"{', '.join(strange)}, which is not printed; accepted: {', '.join(others)}"
             )
 
 
 def _columns_for(entry: Published, by_id: Mapping[str, Published]) -> dict[str, tuple[float, int]]:
     """Columns and averages an entry may refer to, its own first: percent and digits by name."""
-    found: dict[str, tuple[float, int]] = {}
+    columns: dict[str, tuple[float, int]] = {}
     for holder in (entry, by_id.get(entry.columns_of)):
         if holder is not None:
-            printed = {part.name: part.value for part in holder.averages} | dict(holder.columns)
-            found = {name: (value, holder.digits) for name, value in printed.items()} | found
-    return found
+            printed = {mean.name: mean.value for mean in holder.averages} | holder.columns
+            columns = {name: (value, holder.digits) for name, value in printed.items()} | columns
+    return columns
 
 
 def mismatches(entries: Sequence[Published]) -> tuple[Mismatch, ...]:
@@ -221,7 +183,7 @@ def mismatches(entries: Sequence[Published]) -> tuple[Mismatch, ...]:
     Columns and average may each be off by half a unit of their last digit; more is a mismatch.
     """
     by_id = {entry.id: entry for entry in entries}
-    found = []
+    wrong = []
     for entry in entries:
         known = _columns_for(entry, by_id)
         for average in entry.averages:
@@ -232,8 +194,8 @@ def mismatches(entries: Sequence[Published]) -> tuple[Mismatch, ...]:
             halves = [0.5 * 10.0 ** -known[name][1] for name in average.of]
             room = 0.5 * 10.0**-entry.digits + sum(halves) / len(halves)
             if abs(average.value - expected) > room + _FLOAT:
-                found.append(Mismatch(entry, average, expected))
-    return tuple(found)
+                wrong.append(Mismatch(entry, average, expected))
+    return tuple(wrong)
 
 
 def comparable(
@@ -245,11 +207,11 @@ def comparable(
     since it is the method's own: show ``captions`` beside the numbers.
     """
     reference = "removed" if drop_reference else "kept"
-    wanted = (dataset, split, gallery, reference)
+    protocol = (dataset, split, gallery, reference)
     return tuple(
         entry
         for entry in entries
-        if (entry.dataset, entry.split, entry.gallery, entry.reference) == wanted
+        if (entry.dataset, entry.split, entry.gallery, entry.reference) == protocol
     )
 
 

@@ -7,25 +7,87 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from cir_plugins.config.records import Record, read_record
 from cir_plugins.config.toml import SETTINGS_TABLES, Config, as_config, merge
 from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.plugins.options import Accepted, accepted_by
 
 SUITES = Path(__file__).parent / "suites"
-_KEYS = ("name", "description", "seeds", "show", "data", "make", "defaults", "rows")
 _DEFAULTS = ("backbone", "loss", "sampler", *SETTINGS_TABLES)
-_ROW = ("label", "method", "compare", *_DEFAULTS)
+
+
+def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) != len(seeds):
+        raise ValueError("a seed comes twice")
+    return seeds
+
+
+Table: TypeAlias = dict[str, Any]
+Component: TypeAlias = str | Table
+_NONE: Table = {}  # pydantic gives each record a copy
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...],
+    Field(min_length=1),
+    AfterValidator(_different),
+    Accepted("different whole numbers from 0"),
+]
+
+
+class _Defaults(Record):
+    """The tables that entries share, or one entry has of its own."""
+
+    backbone: Component = _NONE
+    loss: Component = _NONE
+    sampler: Component = _NONE
+    train: Table = _NONE
+    schedule: Table = _NONE
+    mining: Table = _NONE
+    memory: Table = _NONE
+    run: Table = _NONE
+
+
+class _Entry(_Defaults):
+    """A table [[rows]]."""
+
+    method: Component = _NONE
+    label: str | None = None
+    compare: str = ""
+
+
+class _Generator(Record):
+    """A table [make.NAME]; the generator's own options are checked when it draws."""
+
+    model_config = ConfigDict(extra="allow")
+
+    images: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class _File(Record):
+    """A suite file; what its entries hold is read one by one."""
+
+    name: str = ""
+    description: str = ""
+    seeds: Seeds = (0,)
+    show: Annotated[tuple[str, ...], Accepted('a list of measures, as ["recall@10"]')] = ()
+    data: Component = _NONE
+    make: dict[str, Table] = _NONE
+    defaults: _Defaults = _Defaults()
+    rows: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
 class SuiteEntry:
-    """One line of the comparison.
+    """One entry of the comparison, a row of the results table.
 
     Attributes:
         label: Its name in the table, unique in the suite.
         tables: Its configuration, the suite's defaults merged in; no data and no seed.
-        compare: Label of the row its difference is taken to; "" for the suite's first row.
+        compare: Label of the entry its difference is taken to; "" for the suite's first.
     """
 
     label: str
@@ -45,15 +107,15 @@ class SuiteEntry:
 
 @dataclass(frozen=True)
 class Suite:
-    """A comparison of rows on one data set over several seeds.
+    """A comparison of entries on one data set over several seeds.
 
     Attributes:
         name: Name of the suite.
         source: The file it was read from, for messages.
-        rows: What is compared; the first is what the others are compared with.
+        rows: The entries; the others are compared with the first.
         data: The reader's name and options, and ``root`` where the suite names a folder.
         description: What the comparison is about, for the page and the README.
-        seeds: Each row is run once with each.
+        seeds: Each entry is run once with each.
         make: What is drawn when no data folder is given: ``{"garments": {"images", "seed", ...}}``.
         show: Measures that the table shows beside the protocol's main ones.
     """
@@ -75,40 +137,45 @@ class Suite:
         """
         if data is None and root is None:
             return self
-        kept = dict(self.data) if data in (None, self.data["name"]) else {"name": data}
+        table = dict(self.data) if data in (None, self.data["name"]) else {"name": data}
         if root is not None:
-            kept["root"] = str(root)
-        moved = root is not None or kept["name"] != self.data["name"]
-        return replace(self, data=kept, make={} if moved else self.make)
+            table["root"] = str(root)
+        moved = root is not None or table["name"] != self.data["name"]
+        return replace(self, data=table, make={} if moved else self.make)
 
     def only(self, methods: Sequence[str] = (), seeds: Sequence[int] = ()) -> Suite:
-        """The suite with the rows of these labels or methods, and with these seeds; () for all.
+        """The suite with the entries of these labels or methods, and these seeds; () for all.
 
         A label may also be given as its slug, which has no blanks and commas.
 
         Raises:
             CIRError: If a name is neither a label nor a method of the suite, or a seed is bad.
         """
-        names = {name for row in self.rows for name in (row.label, row.method)}
+        names = {name for entry in self.rows for name in (entry.label, entry.method)}
         for name in methods:
-            if name not in names | {row.slug for row in self.rows}:
-                raise unknown_name(f"row or method in suite '{self.name}'", name, names)
-        rows = tuple(
-            row
-            for row in self.rows
-            if not methods or {row.label, row.method, row.slug} & set(methods)
+            if name not in names | {entry.slug for entry in self.rows}:
+                raise unknown_name(f"entry or method in suite '{self.name}'", name, names)
+        entries = tuple(
+            entry
+            for entry in self.rows
+            if not methods or {entry.label, entry.method, entry.slug} & set(methods)
         )
-        chosen = _seeds(list(seeds), "--seeds") if seeds else self.seeds
-        return replace(self, rows=rows, seeds=chosen)
+        try:
+            numbers = TypeAdapter(Seeds).validate_python(tuple(seeds)) if seeds else self.seeds
+        except ValidationError as error:
+            raise CIRError(
+                f"--seeds cannot be {list(seeds)}; accepted: {accepted_by(Seeds)}"
+            ) from error
+        return replace(self, rows=entries, seeds=numbers)
 
-    def config(self, row: SuiteEntry, seed: int) -> Config:
-        """The whole configuration of a row with a seed."""
-        return merge(row.tables, {"data": self.data, "run": {"seed": seed}})
+    def config(self, entry: SuiteEntry, seed: int) -> Config:
+        """The whole configuration of an entry with a seed."""
+        return merge(entry.tables, {"data": self.data, "run": {"seed": seed}})
 
-    def reference(self, row: SuiteEntry) -> SuiteEntry:
-        """The row that a row is compared with: the one it names, or else the first."""
-        named = [other for other in self.rows if row.compare and other.label == row.compare]
-        return named[0] if named else self.rows[0]
+    def reference(self, entry: SuiteEntry) -> SuiteEntry:
+        """The entry that an entry is compared with: the one it names, or else the first."""
+        same = [other for other in self.rows if entry.compare and other.label == entry.compare]
+        return same[0] if same else self.rows[0]
 
 
 def slug(label: str) -> str:
@@ -117,7 +184,7 @@ def slug(label: str) -> str:
 
 
 def run_name(label: str, seed: int) -> str:
-    """Name of the folder and files of a row's run."""
+    """Name of the folder and files of an entry's run."""
     return f"{slug(label)}-seed{seed}"
 
 
@@ -130,7 +197,7 @@ def read_suite(name_or_path: str | Path) -> Suite:
     """A suite by the name it is shipped under, or from any TOML file.
 
     Raises:
-        CIRError: If there is no such suite, or something in it is wrong; names file, row and key.
+        CIRError: If there is no such suite, or something in it is wrong; names file, entry and key.
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
@@ -149,124 +216,79 @@ def read_suite(name_or_path: str | Path) -> Suite:
 
 def _suite(content: Mapping[str, Any], path: Path) -> Suite:
     where = f"suite file {path}"
-    _known_keys(content, _KEYS, where)
-    defaults = _table(content.get("defaults", {}), f"'defaults' in {where}")
-    _known_keys(defaults, _DEFAULTS, f"table [defaults] of {where}")
-    shared = as_config(defaults, f"[defaults] of {where}")
+    file = read_record(_File, content, where)
+    if not file.rows:
+        raise CIRError(
+            f"{where} has no entries; accepted: one table [[rows]] or more, with a method"
+        )
+    shared = as_config(content.get("defaults", {}), f"[defaults] of {where}")
+    entries = tuple(_entry(row, number, shared, where) for number, row in enumerate(file.rows, 1))
+    _check_labels(entries, where)
+    _check_measures(file.show, where)
     return Suite(
-        name=_text(content.get("name", path.stem), f"'name' in {where}"),
+        name=file.name or path.stem,
         source=str(path),
-        rows=_rows(content.get("rows"), shared, where),
-        data=_data(content.get("data"), where),
-        description=_text(content.get("description", ""), f"'description' in {where}"),
-        seeds=_seeds(content.get("seeds", [0]), f"'seeds' in {where}"),
-        make=_make(content.get("make", {}), where),
-        show=_measures(content.get("show", []), where),
+        rows=entries,
+        data=_data(file.data, where),
+        description=file.description,
+        seeds=file.seeds,
+        make=_make(file.make, where),
+        show=file.show,
     )
 
 
-def _rows(given: Any, shared: Config, where: str) -> tuple[SuiteEntry, ...]:
-    if not isinstance(given, list) or not given:
-        raise CIRError(f"{where} has no rows; accepted: one table [[rows]] or more, with a method")
-    rows = tuple(_row(row, number, shared, where) for number, row in enumerate(given, 1))
-    slugs: dict[str, str] = {}
-    for row in rows:
-        if row.slug in slugs:
-            raise CIRError(
-                f"{where}: row '{row.label}' has the label of row '{slugs[row.slug]}'; labels "
-                "must differ in their letters and digits"
-            )
-        slugs[row.slug] = row.label
-    labels = [row.label for row in rows]
-    for row in rows:
-        if row.compare and row.compare not in labels:
-            raise unknown_name(
-                f"label in 'compare' of row '{row.label}', {where}", row.compare, labels
-            )
-    return rows
-
-
-def _row(given: Any, number: int, shared: Config, where: str) -> SuiteEntry:
-    row = _table(given, f"row {number} in {where}")
-    named = row.get("label", row.get("method"))
-    place = f"row {number} ('{named}') of {where}" if named else f"row {number} of {where}"
-    _known_keys(row, _ROW, place)
-    method = as_config({"method": row.get("method", {})}, place)["method"]
-    name = method.get("name")
-    if not name or not isinstance(name, str):
+def _entry(row: Any, number: int, shared: Config, where: str) -> SuiteEntry:
+    if not isinstance(row, Mapping):
+        raise CIRError(f"entry {number} of {where} cannot be {row!r}; accepted: a table [[rows]]")
+    name = row.get("label", row.get("method"))
+    place = f"entry {number} ('{name}') of {where}" if name else f"entry {number} of {where}"
+    entry = read_record(_Entry, row, place)
+    method = as_config({"method": entry.method}, place)["method"]
+    if not method.get("name") or not isinstance(method["name"], str):
         raise CIRError(f'{place} names no method; accepted: method = "NAME"')
-    own = as_config({key: row[key] for key in _DEFAULTS if key in row}, place)
-    label = _text(row.get("label", name), f"'label' of {place}")
+    label = method["name"] if entry.label is None else entry.label
     if not slug(label):
         raise CIRError(f"label '{label}' of {place} has no letter and no digit")
-    tables = merge(shared, {"method": method, **own})
-    return SuiteEntry(label, tables, _text(row.get("compare", ""), f"'compare' of {place}"))
+    own = as_config({key: row[key] for key in _DEFAULTS if key in row}, place)
+    return SuiteEntry(label, merge(shared, {"method": method, **own}), entry.compare)
 
 
-def _data(given: Any, where: str) -> Mapping[str, Any]:
-    data = as_config({"data": given if given is not None else {}}, where)["data"]
+def _check_labels(entries: Sequence[SuiteEntry], where: str) -> None:
+    slugs: dict[str, str] = {}
+    for entry in entries:
+        if entry.slug in slugs:
+            raise CIRError(
+                f"{where}: entry '{entry.label}' has the label of entry '{slugs[entry.slug]}'; "
+                "labels must differ in their letters and digits"
+            )
+        slugs[entry.slug] = entry.label
+    for entry in entries:
+        if entry.compare and entry.compare not in slugs.values():
+            what = f"label in 'compare' of entry '{entry.label}', {where}"
+            raise unknown_name(what, entry.compare, slugs.values())
+
+
+def _check_measures(names: Sequence[str], where: str) -> None:
+    from cir_plugins.retrieval.metrics import parse_measure  # brings torch, which listing needs not
+
+    for name in names:
+        try:
+            parse_measure(name)
+        except CIRError as error:
+            raise CIRError(f"'show' of {where}: {error}") from error
+
+
+def _data(value: Component, where: str) -> Mapping[str, Any]:
+    data = as_config({"data": value}, where)["data"]
     if not isinstance(data.get("name"), str):
         raise CIRError(f'{where} names no data set; accepted: [data] with name = "READER"')
     return data
 
 
-def _make(given: Any, where: str) -> Mapping[str, Mapping[str, Any]]:
-    make = _table(given, f"'make' in {where}")
-    if len(make) > 1:
-        raise CIRError(f"table [make] of {where} names {', '.join(make)}; accepted: one generator")
-    made: dict[str, Mapping[str, Any]] = {}
-    for name, options in make.items():
-        made[name] = _table(options, f"'make.{name}' in {where}")
-        for key in ("images", "seed"):
-            value = made[name].get(key, 0)
-            _check(
-                _is_whole(value), f"'make.{name}.{key}' in {where}", value, "a whole number from 0"
-            )
-    return made
-
-
-def _seeds(given: Any, what: str) -> tuple[int, ...]:
-    good = isinstance(given, list) and given and all(_is_whole(seed) for seed in given)
-    _check(good and len(set(given)) == len(given), what, given, "different whole numbers from 0")
-    return tuple(given)
-
-
-def _measures(given: Any, where: str) -> tuple[str, ...]:
-    from cir_plugins.retrieval.metrics import (
-        parse_measure,  # brings torch, which naming a suite needs not
-    )
-
-    good = isinstance(given, list) and all(isinstance(name, str) for name in given)
-    _check(good, f"'show' in {where}", given, 'a list of measures, as ["recall@10"]')
-    for name in given:
-        try:
-            parse_measure(name)
-        except CIRError as error:
-            raise CIRError(f"'show' in {where}: {error}") from error
-    return tuple(given)
-
-
-def _known_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise unknown_name(f"key in {where}", key, known)
-
-
-def _table(given: Any, what: str) -> Mapping[str, Any]:
-    _check(isinstance(given, Mapping), what, given, "a table")
-    table: Mapping[str, Any] = given
-    return table
-
-
-def _text(given: Any, what: str) -> str:
-    _check(isinstance(given, str), what, given, "a text")
-    return str(given)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _check(good: Any, what: str, given: Any, accepted: str) -> None:
-    if not good:
-        raise CIRError(f"{what} is {given!r}; accepted: {accepted}")
+def _make(tables: Mapping[str, Table], where: str) -> Mapping[str, Table]:
+    if len(tables) > 1:
+        names = ", ".join(tables)
+        raise CIRError(f"table [make] of {where} names {names}; accepted: one generator")
+    for name, options in tables.items():
+        read_record(_Generator, options, f"table [make.{name}] of {where}")
+    return tables

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cir_plugins.cli import bench, convert, data, encode, new_plugin, parts, report, train
+from cir_plugins.cli import bench, components, convert, data, encode, new_plugin, report, train
 from cir_plugins.cli import eval as evaluation
 from cir_plugins.cli.interrupt import interruption, terminable
 from cir_plugins.errors import CIRError, unknown_name
@@ -76,8 +76,8 @@ def make_app() -> typer.Typer:
     ) -> None:
         pass
 
-    app.command("list")(parts.list_parts)
-    app.command("show")(parts.show)
+    app.command("list")(components.list_components)
+    app.command("show")(components.show)
     app.command("make-data")(data.make_data)
     app.command("check")(data.check)
     app.command("train")(train.train)

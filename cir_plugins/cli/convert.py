@@ -39,16 +39,18 @@ def convert(
 ) -> None:
     """Make a run that eval, train and search take from official weights; nothing in them is run."""
     from cir_plugins.config.toml import parse_set
+    from cir_plugins.plugins.declarations import OFFICIAL, OFFICIAL_FILES, OFFICIAL_SETTINGS
     from cir_plugins.plugins.registry import Registry
 
     folder = need(out, "--out RUN")
     refuse_used(folder)
     factory = Registry.load().factory("method", method)
-    official = getattr(factory, "official", None)
+    official = OFFICIAL.of(factory)
     if official is None:
         raise CIRError(f"method '{method}' has no official checkpoints that could be converted")
-    loaded, found = read_files(checkpoints, getattr(factory, "official_files", {}))
-    differences = {**getattr(factory, "official_settings", RANDOM), **found}
+    loaded, found = read_files(checkpoints, OFFICIAL_FILES.of(factory))
+    settings = OFFICIAL_SETTINGS.of(factory)
+    differences = {**(RANDOM if settings is None else settings), **found}
     named: Config = {
         "method": {"name": method},
         "data": {"name": data or DATA, "root": str(root or ROOT)},

@@ -1,4 +1,4 @@
-"""What ``cir show`` says about a part or a table of settings."""
+"""What ``cir show`` prints of a component or a table of settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cir_plugins.cli.terminal import make_console, plain_table
 from cir_plugins.config.resolve import plan_component, recipe_of
 from cir_plugins.config.settings import SETTINGS, Component, Recipe
+from cir_plugins.plugins.declarations import NEEDS, OFFERS, PROTOCOLS
 from cir_plugins.plugins.options import Option, described_options
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ def show_settings(table: str) -> None:
     console.print(option_table(kind.options(), table))
 
 
-def show_part(registry: Registry, kind: Kind, name: str) -> None:
-    """Print what a part is, its options, and what else its kind has to say.
+def show_component(registry: Registry, kind: Kind, name: str) -> None:
+    """Print what a component is, its options, and what its class declares.
 
     Raises:
-        CIRError: If there is no such part, or its factory is faulty.
+        CIRError: If there is no such component, or its factory is faulty.
     """
     offer = registry.offer(kind, name)
     factory = plan_component(registry, kind, name, {}).factory
@@ -51,16 +52,16 @@ def show_part(registry: Registry, kind: Kind, name: str) -> None:
 
 def option_table(options: Mapping[str, Option], table: str) -> Table:
     """A table of options with type, default and text."""
-    shown = plain_table("option", "accepted", "default", "what it does")
+    rows = plain_table("option", "accepted", "default", "what it does")
     for option in options.values():
         name = f"{table}.{option.name}"
-        shown.add_row(name, option.accepted, as_toml(option.default), option.text)
-    return shown
+        rows.add_row(name, option.accepted, as_toml(option.default), option.text)
+    return rows
 
 
 def description(factory: Callable[..., Any]) -> str:
     """A docstring without its sections of arguments and errors, sources kept."""
-    kept: list[str] = []
+    lines: list[str] = []
     inside = False
     for line in (inspect.getdoc(factory) or "").splitlines():
         if line.strip() in _SECTIONS:
@@ -68,8 +69,8 @@ def description(factory: Callable[..., Any]) -> str:
         elif line.strip() and not line.startswith(" "):
             inside = False
         if not inside:
-            kept.append(line)
-    return "\n".join(kept).strip()
+            lines.append(line)
+    return "\n".join(lines).strip()
 
 
 def as_toml(value: Any) -> str:
@@ -86,12 +87,12 @@ def as_toml(value: Any) -> str:
 def _more(kind: Kind, factory: Callable[..., Any]) -> Iterator[str]:
     if kind == "method":
         yield from _recipe(recipe_of(factory))
-    for attribute in ("needs", "offers"):
-        names: frozenset[str] = getattr(factory, attribute, frozenset())
+    for declaration in (NEEDS, OFFERS):
+        names = declaration.of(factory)
         if names:
-            yield f"\n{attribute}: {', '.join(sorted(names))}"
-    protocols: Mapping[str, Mapping[str, Any]] = getattr(factory, "protocols", {})
-    if kind == "dataset" and protocols:
+            yield f"\n{declaration.name}: {', '.join(sorted(names))}"
+    protocols = PROTOCOLS.of(factory)
+    if protocols:
         yield "\nprotocols (cir eval --protocol NAME)"
         for name, options in protocols.items():
             switches = ", ".join(f"{key}={as_toml(value)}" for key, value in options.items())
@@ -100,12 +101,12 @@ def _more(kind: Kind, factory: Callable[..., Any]) -> Iterator[str]:
 
 def _recipe(recipe: Recipe) -> Iterator[str]:
     yield f"\nrecipe, from: {recipe.source}"
-    for kind, part in (
+    for kind, component in (
         ("backbone", recipe.backbone),
         ("loss", recipe.loss),
         ("sampler", recipe.sampler),
     ):
-        yield f"  {kind} = {_part(part)}"
+        yield f"  {kind} = {_component(component)}"
     for table, settings in recipe.settings().items():
         default = type(settings)()
         for key, value in settings.model_dump().items():
@@ -116,6 +117,6 @@ def _recipe(recipe: Recipe) -> Iterator[str]:
             yield f"  on {data}: {key} = {as_toml(value)}"
 
 
-def _part(part: Component) -> str:
-    options = ", ".join(f"{key}={as_toml(value)}" for key, value in part.options.items())
-    return f"{part.name} ({options})" if options else part.name
+def _component(component: Component) -> str:
+    options = ", ".join(f"{key}={as_toml(value)}" for key, value in component.options.items())
+    return f"{component.name} ({options})" if options else component.name

@@ -15,11 +15,11 @@ def new_plugin(
         typer.Option("--out", help="A new folder; NAME if left out.", show_default=False),
     ] = None,
 ) -> None:
-    """Write a plugin's project: a small part of every kind, with tests."""
+    """Write a plugin's project: a small component of every kind, with tests."""
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.plugins.scaffold import write_plugin
 
     folder = out or Path(name)
     files = write_plugin(name, folder, Registry.load())
-    typer.echo(f"{len(files)} files in {folder}; its README says what to delete")
+    typer.echo(f"{len(files)} files in {folder}; see its README for what to delete")
     typer.echo(f"install and test it: cd {folder} && pip install -e '.[test]' && pytest")

@@ -103,7 +103,7 @@ def checked_plan(layers: Sequence[Config], out: Path | None, resume: bool) -> Pl
 def run_together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezvous) -> None:
     """Run a plan with the processes of the rendezvous; the first one reports."""
     from cir_plugins.cli.terminal import show_report
-    from cir_plugins.config.compatibility import check_micro_batching
+    from cir_plugins.config.compatibility import check_whole_batches
     from cir_plugins.distributed.process_group import open_process_group
     from cir_plugins.encoding.device import resolve_device
     from cir_plugins.runs.execute import execute
@@ -112,7 +112,7 @@ def run_together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezv
     with rendezvous.synchronise_errors():
         folder = need(out, "--out RUN")
         if rendezvous.size > 1:
-            check_micro_batching(plan, f"{rendezvous.size} processes share it")
+            check_whole_batches(plan, f"{rendezvous.size} processes share it")
         device = resolve_device(plan.run.device)
     with (
         open_process_group(rendezvous.rank, rendezvous.size, device, rendezvous) as processes,

@@ -1,10 +1,18 @@
-"""Combinations that cannot work, refused before anything is built."""
+"""Combinations that cannot work: all checks of a plan, made before anything is built."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from cir_plugins.errors import CIRError
+from cir_plugins.plugins.declarations import (
+    CHECK_COMPATIBILITY,
+    IN_BATCH_ONLY,
+    NEEDS,
+    OFFERS,
+    TRAINED,
+)
 
 if TYPE_CHECKING:
     from cir_plugins.config.plan import Plan
@@ -12,79 +20,110 @@ if TYPE_CHECKING:
 
 
 def check_compatibility(plan: Plan) -> None:
-    """Refuse combinations that cannot work, before anything is built.
+    """Nothing, if the components and settings of a plan can work together.
 
     Raises:
-        CIRError: With the reason.
+        CIRError: With the first reason why they cannot.
     """
-    needs = frozenset(getattr(plan.method.factory, "needs", ()))
-    offers = frozenset(getattr(plan.backbone.factory, "offers", ()))
-    missing = sorted(needs - offers)
+    for check in (_backbone_reasons, _method_reasons, _length_reasons, _negatives_reasons):
+        for reason in check(plan):
+            raise CIRError(reason)
+
+
+def _backbone_reasons(plan: Plan) -> Iterator[str]:
+    offers = OFFERS.of(plan.backbone.factory)
+    missing = sorted(NEEDS.of(plan.method.factory) - offers)
     if missing:
-        raise CIRError(
+        yield (
             f"method '{plan.method.name}' needs {', '.join(missing)}, which backbone "
             f"'{plan.backbone.name}' does not offer (it offers: {', '.join(sorted(offers)) or '-'})"
         )
-    refuse = getattr(plan.method.factory, "check_compatibility", None)
-    reason = refuse(plan) if refuse else ""
+
+
+def _method_reasons(plan: Plan) -> Iterator[str]:
+    check = CHECK_COMPATIBILITY.of(plan.method.factory)
+    reason = check(plan) if check else ""
     if reason:
-        raise CIRError(f"method '{plan.method.name}': {reason}")
-    train = plan.train
-    if train.micro_batch:
-        check_micro_batching(plan, f"train.micro_batch is {train.micro_batch}")
-    if plan.run.warm_start and not train.epochs:
-        raise CIRError(
-            "run.warm_start is where training starts, but train.epochs is 0: see cir eval"
+        yield f"method '{plan.method.name}': {reason}"
+    if plan.train.micro_batch:
+        yield from _whole_batch_reasons(plan, f"train.micro_batch is {plan.train.micro_batch}")
+
+
+def _length_reasons(plan: Plan) -> Iterator[str]:
+    if plan.run.warm_start and not plan.train.epochs:
+        yield (
+            "run.warm_start is where training starts, but train.epochs is 0\n"
+            "accepted: train.epochs of 1 or more; to evaluate the run: cir eval"
         )
-    if not train.epochs:
+
+
+def _negatives_reasons(plan: Plan) -> Iterator[str]:
+    if not plan.train.epochs:
         return
-    negatives = plan.mining.negatives
-    if negatives != "batch":
-        if getattr(plan.loss.factory, "in_batch_only", False):
-            raise CIRError(
-                f"loss '{plan.loss.name}' asks back from each target to the batch's queries, and "
-                "mined negatives have none; accepted: mining.negatives=batch, or another loss"
+    if plan.mining.negatives != "batch":
+        if IN_BATCH_ONLY.of(plan.loss.factory):
+            yield (
+                f"loss '{plan.loss.name}' is symmetric, from each target to the batch's queries "
+                "too, and mined negatives have none; accepted: mining.negatives=batch, or another "
+                "loss"
             )
         return
     if plan.sampler.name == "random":
-        raise CIRError(
+        yield (
             "sampler 'random' draws from the training images, but mining.negatives is 'batch'; "
             "accepted: --set mining.negatives=mined, or sampler 'in_batch'"
         )
-    if train.batch_size == 1:
-        raise CIRError(
+    if plan.train.batch_size == 1:
+        yield (
             "train.batch_size 1 leaves no negative in a batch, but mining.negatives is 'batch'; "
             "accepted: train.batch_size of 2 or more, or mining.negatives=mined"
         )
 
 
-def check_unused(plan: Plan, given: Config) -> None:
-    """Refuse a loss or sampler that was asked for where the method has no use for it.
+def check_unused(plan: Plan, config: Config) -> None:
+    """Nothing, unless a loss or sampler is named for a method that has no use for it.
 
     Args:
         plan: The plan.
-        given: What was asked for in this very call, not by a recipe, file or suite.
+        config: The options of this very call, not those of a recipe, file or suite.
 
     Raises:
         CIRError: With the reason.
     """
-    unused = [kind for kind in ("loss", "sampler") if kind in given]
-    if unused and not getattr(plan.method.factory, "trained", True):
+    unused = [kind for kind in ("loss", "sampler") if kind in config]
+    if unused and not TRAINED.of(plan.method.factory):
         raise CIRError(
             f"method '{plan.method.name}' is not trained, so that it has no use for --set "
             f"{unused[0]}; accepted: leave it out, or a method that is trained"
         )
 
 
-def check_micro_batching(plan: Plan, cause: str) -> None:
-    """Refuse a method that needs its batches whole where they would be embedded in micro-batches.
+def check_whole_batches(plan: Plan, cause: str) -> None:
+    """Nothing, if the method's batches can be embedded in micro-batches.
+
+    Args:
+        plan: The plan.
+        cause: Why they are, such as ``2 processes share it``.
 
     Raises:
         CIRError: With the cause.
     """
-    supports_micro_batches = getattr(plan.method.factory, "supports_micro_batches", None)
-    if supports_micro_batches is not None and not supports_micro_batches():
-        raise CIRError(
-            f"method '{plan.method.name}' computes its terms on a whole batch, but {cause}; "
-            "accepted: train.micro_batch=0 in one process, or a method that overrides loss_terms_from only"
-        )
+    for reason in _whole_batch_reasons(plan, cause):
+        raise CIRError(reason)
+
+
+def _whole_batch_reasons(plan: Plan, cause: str) -> Iterator[str]:
+    # A factory that is a function, not the class, is checked when the method is built.
+    supports: Callable[[], Any] | None = getattr(
+        plan.method.factory, "supports_micro_batches", None
+    )
+    if supports is not None and not supports():
+        yield whole_batch_message(plan.method.name, cause)
+
+
+def whole_batch_message(method: str, cause: str) -> str:
+    """The message that a method needs a batch whole where it is embedded in micro-batches."""
+    return (
+        f"method '{method}' computes its terms on a whole batch, but {cause}; accepted: "
+        "train.micro_batch=0 in one process, or a method that overrides loss_terms_from only"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import recipe_config, recipe_of
+from cir_plugins.plugins.declarations import SUGGESTED_LR, TRAINED
 
 # A learning rate lower than a backbone's suggested one by this factor teaches it nothing.
 TOO_LOW = 20
@@ -11,7 +12,7 @@ TOO_LOW = 20
 
 def notes(plan: Plan) -> list[str]:
     """One sentence for each setting of a plan that probably has not the intended effect."""
-    if not plan.train.epochs or not getattr(plan.method.factory, "trained", True):
+    if not plan.train.epochs or not TRAINED.of(plan.method.factory):
         return []
     return [note for note in (_unused_sampler(plan), _published_rate(plan)) if note]
 
@@ -31,7 +32,7 @@ def _unused_sampler(plan: Plan) -> str:
 
 def _published_rate(plan: Plan) -> str:
     """A note where the recipe's learning rate of a large backbone meets a small one."""
-    suggested = getattr(plan.backbone.factory, "suggested_lr", 0.0)
+    suggested = SUGGESTED_LR.of(plan.backbone.factory)
     recipe = recipe_of(plan.method.factory)
     published = recipe_config(recipe, plan.data.name)["train"]["lr"]
     if plan.train.lr != published or published * TOO_LOW > suggested:

@@ -1,20 +1,21 @@
 """Frozen records with typed and bounded fields, and what does not fit in our words.
 
-pydantic checks; its list of errors becomes messages that name the key, what was found and what is
+pydantic checks; its list of errors becomes messages that name the key, what was there and what is
 accepted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from cir_plugins.errors import CIRError, unknown_name
-from cir_plugins.plugins.options import Option, tuples
+from cir_plugins.plugins.options import Option, accepted_by, tuples
 
 R = TypeVar("R", bound="Record")
 
@@ -40,16 +41,16 @@ class Record(BaseModel):
     @classmethod
     def options(cls) -> dict[str, Option]:
         """The fields as options: type, bounds, default and description."""
-        return {name: _option(name, found) for name, found in cls.model_fields.items()}
+        return {name: _option(name, field) for name, field in cls.model_fields.items()}
 
 
-def _option(name: str, found: FieldInfo) -> Option:
+def _option(name: str, field: FieldInfo) -> Option:
     return Option(
         name,
-        found.annotation,
-        None if found.is_required() else found.get_default(call_default_factory=True),
-        " ".join((found.description or "").split()),
-        tuple(found.metadata),
+        field.annotation,
+        None if field.is_required() else field.get_default(call_default_factory=True),
+        " ".join((field.description or "").split()),
+        tuple(field.metadata),
     )
 
 
@@ -73,24 +74,77 @@ def read_record(kind: type[R], values: Mapping[str, Any], where: str) -> R:
 def _problems(
     kind: type[Record], error: ValidationError, values: Mapping[str, Any], where: str
 ) -> Iterator[str]:
-    options = kind.options()
-    for key, found in first_errors(error):
-        if found["type"] == "extra_forbidden":
-            yield str(unknown_name(f"key in {where}", key, options))
-        elif found["type"] == "missing":
-            yield f"{where} lacks '{key}'; accepted: {options[key].accepted}"
-        elif key:
-            shown = shown_value(values.get(key))
-            yield f"'{key}' of {where} cannot be {shown}; accepted: {options[key].accepted}"
+    errors = error.errors(include_url=False)
+    # An unknown key first: it is often the misspelt one that is missing.
+    for detail in sorted(errors, key=lambda detail: detail["type"] == "missing"):
+        place = _Place(kind, values)
+        for step in detail["loc"]:
+            if not place.enter(step):
+                break
+        yield place.problem(detail, where)
+
+
+class _Place:
+    """A place in a table of values: what stands there, and what its type accepts.
+
+    It goes into records, tables and lists of records, not into lists of plain values.
+    """
+
+    def __init__(self, kind: type[Record], values: Mapping[str, Any]) -> None:
+        self.annotation: Any = kind
+        self.bounds: tuple[Any, ...] = ()
+        self.value: Any = values
+        self.path = ""
+        self.key: Any = None  # type of the keys of the table that holds this place
+
+    def enter(self, step: str | int) -> bool:
+        """Whether there was a further place of that name or number to go to."""
+        arguments = get_args(self.annotation)
+        if _is_record(self.annotation):
+            option = self.annotation.options().get(step)
+            if option is None:
+                return False
+            self.annotation, self.bounds = option.annotation, option.bounds
+        elif step == "[key]":
+            self.annotation, self.bounds, self.value = self.key, (), None
+            return False
+        elif get_origin(self.annotation) is dict:
+            (self.key, self.annotation), self.bounds = arguments, ()
+        elif get_origin(self.annotation) is tuple and _is_record(arguments[0]):
+            self.annotation, self.bounds = arguments[0], ()
         else:
-            yield f"{where}: {found['msg'].removeprefix('Value error, ')}"
+            return False
+        with suppress(KeyError, IndexError, TypeError):  # not there, or of another type
+            self.value = self.value[step]
+        dot = "." if self.path else ""
+        self.path += f"[{step}]" if isinstance(step, int) else f"{dot}{step}"
+        return True
+
+    def problem(self, detail: ErrorDetails, where: str) -> str:
+        """The message for an error at this place."""
+        accepted = accepted_by(self.annotation, self.bounds)
+        if detail["type"] == "missing":
+            return f"{where} lacks: {self.path}; accepted: {accepted}"
+        if _is_record(self.annotation):
+            owner = f"'{self.path}' of {where}" if self.path else where
+            if detail["type"] == "extra_forbidden":
+                key = str(detail["loc"][-1])
+                return str(unknown_name(f"key in {owner}", key, self.annotation.model_fields))
+            return f"{owner} {detail['msg'].removeprefix('Value error, ')}"
+        if detail["loc"][-1] == "[key]":
+            return f"'{self.path}' of {where} cannot be a key; accepted: {accepted}"
+        return f"'{self.path}' of {where} cannot be {shown_value(self.value)}; accepted: {accepted}"
+
+
+def _is_record(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Record)
 
 
 def first_errors(error: ValidationError) -> Iterable[tuple[str, ErrorDetails]]:
-    """Each key with the first error found in its value; "" for an error of the whole record."""
+    """Each key with the first error in its value; "" for an error of the whole record."""
     errors: dict[str, ErrorDetails] = {}
-    for found in error.errors(include_url=False):
-        errors.setdefault(str(found["loc"][0]) if found["loc"] else "", found)
+    for detail in error.errors(include_url=False):
+        errors.setdefault(str(detail["loc"][0]) if detail["loc"] else "", detail)
     return errors.items()
 
 

@@ -20,6 +20,7 @@ from cir_plugins.config.settings import (
 )
 from cir_plugins.config.toml import Config, layer, merge
 from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.plugins.declarations import PROTOCOLS, check_declarations
 from cir_plugins.plugins.options import check_options, options_of
 from cir_plugins.plugins.registry import KINDS, Kind, Registry
 
@@ -39,7 +40,7 @@ def make_plan(registry: Registry, *layers: Config) -> Plan:
     before it.
 
     Raises:
-        CIRError: With every error found, one after another.
+        CIRError: With all errors, one after another.
     """
     errors: list[str] = []
     data_name = _name_in(layers, "data")
@@ -93,7 +94,7 @@ V = TypeVar("V")
 
 def _sure(value: V | None) -> V:
     if value is None:
-        raise ValueError("a component is missing although no error was found")
+        raise ValueError("a component is missing although there was no error")
     return value
 
 
@@ -104,7 +105,7 @@ def _name_in(layers: Sequence[Config], table: str) -> str:
 
 
 def _recipe_named(registry: Registry, method: str, errors: list[str]) -> Recipe | None:
-    """The method's recipe, or None with an error added; a missing name is found later."""
+    """The method's recipe, or None with an error added; a missing name is an error later."""
     if not method:
         return None
     try:
@@ -149,7 +150,8 @@ def plan_component(
     factory = registry.factory(kind, name)
     try:
         options = options_of(factory)
-    except ValueError as error:
+        check_declarations(kind, factory)
+    except (ValueError, CIRError) as error:
         owner = registry.offer(kind, name).plugin
         raise CIRError(f"{kind} '{name}' of plugin '{owner}' is faulty: {error}") from error
     checked = check_options(f"{kind} '{name}'", options, values)
@@ -165,7 +167,7 @@ def plan_reader(
     Raises:
         CIRError: As ``plan_component``; and if the reader has no such protocol.
     """
-    presets = getattr(registry.factory("dataset", name), "protocols", {})
+    presets = PROTOCOLS.of(registry.factory("dataset", name))
     if protocol and protocol not in presets:
         raise unknown_name("protocol", protocol, presets, hint=f"see cir show dataset {name}")
     preset = presets[protocol] if protocol else {}

@@ -23,7 +23,7 @@ _ALIKE = 0.75
 
 
 class Settings(Record):
-    """A table of settings, checked where it is made.
+    """A table of settings, checked when it is made.
 
     Raises:
         CIRError: If a key is unknown or a value does not fit; one message for each.
@@ -40,8 +40,8 @@ class Settings(Record):
     @classmethod
     def _problems(cls, error: ValidationError, values: Mapping[str, Any]) -> Iterator[str]:
         options = cls.options()
-        for key, found in first_errors(error):
-            if found["type"] == "extra_forbidden":
+        for key, detail in first_errors(error):
+            if detail["type"] == "extra_forbidden":
                 yield _unknown(cls.table, key)
             else:
                 shown = shown_value(values[key])
@@ -188,32 +188,38 @@ SETTINGS: Mapping[str, type[Settings]] = MappingProxyType(
 
 
 def similar_options(name: str, *, without: str = "") -> list[str]:
-    """The options ``table.option`` that a name most likely means, nearest first; mostly none.
+    """The options ``table.option`` that a name most likely means; mostly none.
 
     Args:
         name: Such as ``epochs``, ``mine_every`` or the name of a table.
         without: A table to leave out.
     """
-    nearest: dict[str, float] = {}
+    return _most_alike(name, without)[1]
+
+
+def _most_alike(name: str, without: str) -> tuple[float, list[str]]:
+    """How alike the options of other tables are at best, and those options."""
+    ratios: dict[str, float] = {}
     for table, kind in SETTINGS.items():
-        if table == without:
-            continue
         for place, option in enumerate(kind.model_fields):
             spellings = [option, f"{table}_{option}", *([table] if place == 0 else [])]
-            alike = max(SequenceMatcher(None, name, other).ratio() for other in spellings)
-            if alike >= _ALIKE:
-                nearest[f"{table}.{option}"] = alike
-    best = max(nearest.values(), default=0.0)
-    return [option for option, alike in nearest.items() if alike == best]
+            if table != without:
+                ratios[f"{table}.{option}"] = max(_ratio(name, other) for other in spellings)
+    best = max(ratios.values())
+    return best, [option for option in ratios if ratios[option] == best >= _ALIKE]
+
+
+def _ratio(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()
 
 
 def _unknown(table: str, key: str) -> str:
     """The message for an option that its table does not have."""
     own = SETTINGS[table].model_fields
-    elsewhere = similar_options(key, without=table)
-    nearest = max((SequenceMatcher(None, key, name).ratio() for name in own), default=0.0)
-    if elsewhere and nearest < _ALIKE:
-        return f"unknown option {table}.{key}; did you mean {' or '.join(elsewhere)}?"
+    alike, elsewhere = _most_alike(key, table)
+    if elsewhere and alike > max(_ratio(key, name) for name in own):
+        near = [f"{table}.{name}" for name in own if name.endswith(f"_{key}")] + elsewhere
+        return f"unknown option {table}.{key}; did you mean {' or '.join(near)}?"
     others = ", ".join(other for other in SETTINGS if other != table)
     hint = f"other tables of settings: {others}; see cir show {table}"
     return str(unknown_name(f"[{table}] option", key, own, hint=hint))
@@ -253,7 +259,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class Component:
-    """A named component and the options it is given.
+    """A named component and its options.
 
     Attributes:
         name: Name under which a plugin offers the component.

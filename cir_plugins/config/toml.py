@@ -44,7 +44,7 @@ def as_config(content: Mapping[str, Any], where: str) -> Config:
     """Nested tables; ``sampler = "random"`` is short for ``[sampler] name = "random"``.
 
     Raises:
-        CIRError: If a table is not known or not a table; says where.
+        CIRError: If a table is not known or not a table; names the place.
     """
     tables: Config = {}
     for name, value in content.items():

@@ -16,6 +16,7 @@ from cir_plugins.data.images import open_image
 from cir_plugins.data.readers.missing import absence
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
+from cir_plugins.plugins.declarations import ANNOTATIONS, LOOKED_FOR, NOTES
 
 _SHOWN = 10
 # Starting processes costs more than decoding this many pictures in this one.
@@ -125,12 +126,12 @@ def check(
         workers: Processes that open pictures; None for one per core, 8 at most.
     """
     root = Path(root)
-    annotations: Callable[[Path], list[Split]] = getattr(reader, "annotations", reader)
-    notes_of: Callable[[Path], list[str]] = getattr(reader, "notes", lambda _: [])
-    looked_for: Callable[[Path], str] = getattr(reader, "looked_for", lambda _: "")
+    annotations: Callable[[Path], list[Split]] = ANNOTATIONS.of(reader) or reader
+    notes_of = NOTES.of(reader)
+    looked_for = LOOKED_FOR.of(reader)
     try:
         splits = annotations(root)
-        notes = notes_of(root)
+        notes = notes_of(root) if notes_of else []
         paths = {path for split in splits for path in split.paths.values()}
         reasons = _broken(sorted(paths), workers) if decode else {}
     except CIRError as error:
@@ -140,7 +141,13 @@ def check(
     notes += [f"{split.name}: {_unreachable(split)}" for split in checks if split.unreachable]
     if paths or not checks:
         return CheckReport(root, checks, decode, _errors(root, checks), notes)
-    return CheckReport(root, checks, decode, [_no_picture(root, checks, looked_for(root))], notes)
+    return CheckReport(
+        root,
+        checks,
+        decode,
+        [_no_picture(root, checks, looked_for(root) if looked_for else "")],
+        notes,
+    )
 
 
 def _check_split(split: Split, reasons: Mapping[Path, str]) -> SplitCheck:

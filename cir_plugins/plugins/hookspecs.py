@@ -1,9 +1,9 @@
 """The six hooks a plugin may implement, and the marker to implement them with.
 
-Each hook takes nothing and returns a mapping from a part's name to its factory, or to a
-``"module:attribute"`` string that is resolved when the part is first used, so that listing parts
+Each hook takes nothing and returns a mapping from a component's name to its factory, or to a
+``"module:attribute"`` string that is resolved on first use, so that listing components
 loads nothing heavy. A factory's keyword parameters, typed and with defaults, are the options of
-the part.
+the component.
 """
 
 from __future__ import annotations

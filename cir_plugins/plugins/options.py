@@ -13,6 +13,13 @@ from cir_plugins.errors import CIRError, unknown_name
 
 
 @dataclass(frozen=True)
+class Accepted:
+    """What a type accepts in words, as one of the ``Annotated`` extras of the type."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Option:
     """One option of a component.
 
@@ -33,7 +40,7 @@ class Option:
     @property
     def accepted(self) -> str:
         """The type in words: ``an integer of 1 or more``, ``one of 'a', 'b'`` and so on."""
-        return _accepted(self.annotation, self.bounds)
+        return accepted_by(self.annotation, self.bounds)
 
 
 def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
@@ -94,8 +101,8 @@ def _hints(factory: Callable[..., Any], called: Callable[..., Any]) -> dict[str,
 
 
 def _default(field: Field[Any]) -> Any:
-    made = field.default_factory
-    return field.default if made is MISSING else made()
+    factory = field.default_factory
+    return field.default if factory is MISSING else factory()
 
 
 def _texts(factory: Callable[..., Any]) -> dict[str, str]:
@@ -107,21 +114,21 @@ def _texts(factory: Callable[..., Any]) -> dict[str, str]:
 
 
 def check_options(
-    what: str, options: Mapping[str, Option], given: Mapping[str, Any]
+    what: str, options: Mapping[str, Option], values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The given values, converted to the options' types.
+    """The values, converted to the options' types.
 
     Args:
         what: Whose options, for the message, such as ``sampler 'target_relative'``.
         options: The accepted options.
-        given: Values by name, as a TOML file holds them.
+        values: Values by name, as a TOML file holds them.
 
     Raises:
         CIRError: If a name is unknown or a value does not fit, with one message for each.
     """
     checked = {}
     errors: list[CIRError] = []
-    for name, value in given.items():
+    for name, value in values.items():
         try:
             if name not in options:
                 raise unknown_name(f"{what} option", name, options)
@@ -137,7 +144,7 @@ def convert(where: str, annotation: Any, value: Any) -> Any:
     """The value as the annotated type; lists become tuples, integers floats, nothing else changes.
 
     Raises:
-        CIRError: If the value does not fit; says where and what is accepted.
+        CIRError: If the value does not fit; names the place and what is accepted.
     """
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -145,7 +152,9 @@ def convert(where: str, annotation: Any, value: Any) -> Any:
     try:
         return adapter.validate_python(tuples(value))
     except ValidationError as error:
-        raise CIRError(f"{where} cannot be {value!r}; accepted: {_accepted(annotation)}") from error
+        raise CIRError(
+            f"{where} cannot be {value!r}; accepted: {accepted_by(annotation)}"
+        ) from error
 
 
 def tuples(value: Any) -> Any:
@@ -153,26 +162,42 @@ def tuples(value: Any) -> Any:
     return tuple(tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _accepted(annotation: Any, bounds: Sequence[Any] = ()) -> str:
+def accepted_by(annotation: Any, bounds: Sequence[Any] = ()) -> str:
+    """What a type accepts, in words.
+
+    Args:
+        annotation: The type.
+        bounds: Its bounds and other extras, where they do not stand in the type.
+    """
+    text = next((extra.text for extra in bounds if isinstance(extra, Accepted)), "")
+    if text:
+        return text
     names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     if annotation in names:
         return names[annotation] + _range(bounds)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         inner = [item for extra in arguments[1:] for item in getattr(extra, "metadata", [extra])]
-        return _accepted(arguments[0], inner)
+        return accepted_by(arguments[0], inner)
     if origin is typing.Literal:
         return "one of " + ", ".join(repr(choice) for choice in arguments)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_accepted(argument) for argument in arguments)
+        return " or ".join(accepted_by(argument) for argument in arguments)
+    if origin is dict:
+        return "a table"
     if origin is tuple:
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return f"a list, each {_accepted(arguments[0])}"
-        words = [_accepted(argument) for argument in arguments]
-        if len(set(words)) == 1:
-            return f"a list of {len(words)}, each {words[0]}"
-        return f"a list of {len(words)}: " + ", ".join(words)
+        return _accepted_list(arguments)
     return "none" if annotation is type(None) else str(annotation)
+
+
+def _accepted_list(arguments: Sequence[Any]) -> str:
+    """What a list accepts, by the arguments of its tuple type."""
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return f"a list, each {accepted_by(arguments[0])}"
+    words = [accepted_by(argument) for argument in arguments]
+    if len(set(words)) == 1:
+        return f"a list of {len(words)}, each {words[0]}"
+    return f"a list of {len(words)}: " + ", ".join(words)
 
 
 def _range(bounds: Sequence[Any]) -> str:

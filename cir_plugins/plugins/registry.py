@@ -1,4 +1,4 @@
-"""The parts that plugins offer: where each comes from, and which plugins did not load."""
+"""The components that plugins offer: where each comes from, and which plugins did not load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cir_plugins.plugins.hookspecs import ENTRY_POINT_GROUP
 
 Kind = Literal["backbone", "sampler", "loss", "method", "dataset", "generator"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-# The host's own parts come through the same hooks, by the same door.
+# The host's own components come through the same hooks.
 DEFAULT_PLUGINS: Mapping[str, str] = MappingProxyType({"builtin": "cir_plugins.builtin"})
 _HOOKS: Mapping[Kind, str] = MappingProxyType(
     {
@@ -38,7 +38,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Offer:
-    """A part as a plugin offers it.
+    """A component as a plugin offers it.
 
     Attributes:
         kind: What it is.
@@ -70,7 +70,7 @@ class Failure:
 
 
 class Registry:
-    """All parts by kind and name. An object that is handed down, never a global.
+    """All components by kind and name. An object that is handed down, never a global.
 
     Args:
         offers: Components, no two of one kind with the same name.
@@ -83,11 +83,11 @@ class Registry:
 
     @classmethod
     def load(cls, plugins: Mapping[str, object] | None = None) -> Registry:
-        """The registry of the built-in parts and of all installed plugins.
+        """The registry of the built-in components and of all installed plugins.
 
         Args:
             plugins: Name -> module or object with hook implementations, in place of the installed
-                plugins (for tests); the built-in parts are always there.
+                plugins (for tests); the built-in components are always there.
         """
         manager = pluggy.PluginManager("cir_plugins")
         manager.add_hookspecs(hookspecs)
@@ -110,12 +110,12 @@ class Registry:
         return cls(collected.offers, collected.failures)
 
     def offers(self, kind: Kind | None = None) -> list[Offer]:
-        """The parts of one kind, or all, by kind and name."""
+        """The components of one kind, or all, by kind and name."""
         chosen = [offer for offer in self._offers.values() if kind in (None, offer.kind)]
         return sorted(chosen, key=lambda offer: (KINDS.index(offer.kind), offer.name))
 
     def offer(self, kind: Kind, name: str) -> Offer:
-        """The part of this kind and name.
+        """The component of this kind and name.
 
         Raises:
             CIRError: If there is none: nearest names, all names, plugins that did not load.
@@ -128,7 +128,7 @@ class Registry:
         return self._offers[kind, name]
 
     def factory(self, kind: Kind, name: str) -> Callable[..., Any]:
-        """The factory of a part, imported if need be.
+        """The factory of a component, imported if need be.
 
         Raises:
             CIRError: If the name is unknown, or its plugin's code cannot be imported.
@@ -138,18 +138,18 @@ class Registry:
             return offer.target
         module, _, attribute = offer.target.partition(":")
         try:
-            found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-        except Exception as error:  # the part's module may raise anything on import
+            factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        except Exception as error:  # its module may raise anything on import
             raise CIRError(
                 f"{kind} '{name}' of plugin '{offer.plugin}' cannot be imported from "
                 f"'{offer.target}': {_reason(error)}"
             ) from error
-        if not is_factory(found):
+        if not is_factory(factory):
             raise CIRError(
                 f"{kind} '{name}' of plugin '{offer.plugin}': '{offer.target}' is "
-                f"{type(found).__name__}, not a factory"
+                f"{type(factory).__name__}, not a factory"
             )
-        return found
+        return factory
 
 
 def is_factory(target: object) -> bool:
@@ -169,7 +169,7 @@ def hiding_folders(plugin: object) -> list[str]:
 
 
 class _Collected:
-    """Components and failures while plugins are added one by one; a plugin is in whole or not at all."""
+    """Components and failures, collected plugin by plugin; a plugin is in whole or not at all."""
 
     def __init__(self) -> None:
         self.offers: list[Offer] = []
@@ -180,7 +180,7 @@ class _Collected:
 
     def add(self, manager: pluggy.PluginManager, name: str, plugin: object) -> None:
         try:
-            _refuse(manager, name, plugin)
+            _check_plugin(manager, name, plugin)
             manager.register(plugin, name)
             manager.check_pending()
             self.offers.extend(self._offers_of(manager, name, plugin))
@@ -192,23 +192,24 @@ class _Collected:
 
     def _offers_of(self, manager: pluggy.PluginManager, name: str, plugin: object) -> list[Offer]:
         taken = {(offer.kind, offer.name): offer for offer in self.offers}
-        found: list[Offer] = []
+        offers: list[Offer] = []
         hooks = 0
         for kind, hook in _HOOKS.items():
             for implementation in getattr(manager.hook, hook).get_hookimpls():
                 if implementation.plugin is not plugin:
                     continue
                 hooks += 1
-                for part, target in _factories(hook, implementation.function()).items():
-                    if (kind, part) in taken:
-                        owner = taken[kind, part]
+                for component, target in _factories(hook, implementation.function()).items():
+                    if (kind, component) in taken:
+                        owner = taken[kind, component]
                         raise CIRError(
-                            f"{kind} '{part}' is taken by plugin '{owner.plugin}' ({owner.where})"
+                            f"{kind} '{component}' is taken by plugin '{owner.plugin}' "
+                            f"({owner.where})"
                         )
-                    found.append(Offer(kind, part, name, target))
+                    offers.append(Offer(kind, component, name, target))
         if not hooks:
             raise CIRError(f"it implements no hook; accepted: {', '.join(_HOOKS.values())}")
-        return found
+        return offers
 
 
 def _reason(error: BaseException) -> str:
@@ -240,10 +241,10 @@ def _hides(folders: Sequence[str], package: str) -> CIRError:
     )
 
 
-def _factories(hook: str, given: object) -> Mapping[str, Callable[..., Any] | str]:
-    if not isinstance(given, Mapping):
-        raise CIRError(f"{hook} must return a mapping, not {type(given).__name__}")
-    for name, target in given.items():
+def _factories(hook: str, factories: object) -> Mapping[str, Callable[..., Any] | str]:
+    if not isinstance(factories, Mapping):
+        raise CIRError(f"{hook} must return a mapping, not {type(factories).__name__}")
+    for name, target in factories.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise CIRError(
                 f"{hook}: {name!r} is no name; accepted: lower-case letters, digits and underscores"
@@ -253,13 +254,13 @@ def _factories(hook: str, given: object) -> Mapping[str, Callable[..., Any] | st
         if not isinstance(target, str) and not is_factory(target):
             raise CIRError(
                 f"{hook}: '{name}' must be a factory or a string, not {target!r}; a factory is a "
-                "class or a function, which the host calls with the part's options"
+                "class or a function, which the host calls with the component's options"
             )
-    return given
+    return factories
 
 
-def _refuse(manager: pluggy.PluginManager, name: str, plugin: object) -> None:
-    """Refuse what pluggy would take silently, or with a message that names no way out."""
+def _check_plugin(manager: pluggy.PluginManager, name: str, plugin: object) -> None:
+    """Errors for what pluggy would take silently, or with a message that names no way out."""
     folders = hiding_folders(plugin)
     if folders:
         raise _hides(folders, getattr(plugin, "__name__", name))

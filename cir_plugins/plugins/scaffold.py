@@ -39,10 +39,10 @@ _FILES: Mapping[str, str] = MappingProxyType(
 
 
 def write_plugin(name: str, folder: Path, registry: Registry) -> list[Path]:
-    """The files written to a new folder: a plugin's project with a small part of every kind.
+    """The files written to a new folder: a plugin's project with a small component of every kind.
 
     Args:
-        name: Name of the package, of its entry point, and first word of its parts' names.
+        name: Name of the package, of its entry point, and first word of its components' names.
         folder: A folder that does not exist yet.
         registry: The installed plugins, whose names are taken.
 
@@ -88,8 +88,8 @@ def _check_name(name: str, registry: Registry) -> None:
         )
     owners = {offer.plugin for offer in registry.offers()}
     owners |= {failure.plugin for failure in registry.failures}
-    parts = {offer.name for offer in registry.offers()}
-    taken = parts & {f"{name}_{kind}" for kind in KINDS}
+    names = {offer.name for offer in registry.offers()}
+    taken = names & {f"{name}_{kind}" for kind in KINDS}
     if name in owners or taken:
         raise CIRError(f"the name '{name}' is taken by an installed plugin (see cir list)")
     if importlib.util.find_spec(name) is not None:

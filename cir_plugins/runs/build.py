@@ -15,6 +15,7 @@ from cir_plugins.encoding.device import resolve_device, resolve_precision, resol
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Components, Method
+from cir_plugins.plugins.declarations import LEARNED_OPTIONS
 
 
 def read_splits(plan: Plan, roles: Sequence[str]) -> list[Split]:
@@ -37,7 +38,7 @@ def with_learned_options(plan: Plan, splits: Sequence[Split]) -> Plan:
     A backbone's factory names them in ``learned_options``: option -> function of the training
     texts. The values are in the run's configuration from then on.
     """
-    rules = getattr(plan.backbone.factory, "learned_options", {})
+    rules = LEARNED_OPTIONS.of(plan.backbone.factory)
     empty = [name for name in rules if not plan.backbone.options.get(name)]
     texts = [
         text

@@ -12,6 +12,7 @@ from cir_plugins.config.resolve import recipe_config, recipe_of
 from cir_plugins.config.toml import Config
 from cir_plugins.data.captions import CAPTION_SWITCHES, Captions
 from cir_plugins.errors import unknown_name
+from cir_plugins.plugins.declarations import EVAL_ONLY_OPTIONS, PROTOCOLS
 from cir_plugins.plugins.options import check_options, options_of
 from cir_plugins.plugins.registry import Registry
 
@@ -21,7 +22,7 @@ _WHICH_DATA = frozenset({"splits", "missing", "images", "categories"})
 
 def protocol_switches(reader: Any) -> frozenset[str]:
     """Options of a reader that its protocols set: gallery, reference, and text that they name."""
-    presets: Mapping[str, Mapping[str, Any]] = getattr(reader, "protocols", {})
+    presets = PROTOCOLS.of(reader)
     in_presets = {key for preset in presets.values() for key in preset}
     text = set(CAPTION_SWITCHES) - in_presets
     return frozenset(options_of(reader)) - text - (_WHICH_DATA - in_presets)
@@ -29,7 +30,7 @@ def protocol_switches(reader: Any) -> frozenset[str]:
 
 def protocol_of(plan: Plan) -> str:
     """Name of the reader's preset that the plan's options are, or ``custom``."""
-    presets: Mapping[str, Mapping[str, Any]] = getattr(plan.data.factory, "protocols", {})
+    presets = PROTOCOLS.of(plan.data.factory)
     options = options_of(plan.data.factory)
     switches = protocol_switches(plan.data.factory) - _WHICH_DATA
     for name, preset in presets.items():
@@ -65,7 +66,7 @@ def retarget(
         CIRError: If the protocol or an option is unknown.
     """
     factory = registry.factory("dataset", data)
-    presets: Mapping[str, Mapping[str, Any]] = getattr(factory, "protocols", {})
+    presets = PROTOCOLS.of(factory)
     if protocol and protocol not in presets:
         raise unknown_name(f"protocol of data set '{data}'", protocol, presets)
     known = options_of(factory)
@@ -82,7 +83,7 @@ def retarget(
     eval_only_options = {
         name: in_recipe.get(name, option.default)
         for name, option in options_of(method).items()
-        if name in getattr(method, "eval_only_options", ())
+        if name in EVAL_ONLY_OPTIONS.of(method)
     }
     return {**tables, "method": eval_only_options} if eval_only_options else tables
 

@@ -1,4 +1,4 @@
-"""Contract checks for plugins: what the host holds every part to, its own included.
+"""Contract checks for plugins: what the host holds every component to, its own included.
 
 Each check raises ``ContractError`` with what was found and what is expected. Call them from the
 tests of a plugin; the inputs are small, made up and the same every time.

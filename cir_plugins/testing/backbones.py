@@ -47,7 +47,7 @@ def check_backbone(backbone: Any, *, images: int = 3, seed: int = 0) -> None:
     require(
         not lacking,
         f"the backbone lacks {', '.join(lacking)}; a backbone has {', '.join(_METHODS)} "
-        "(cir_plugins.Backbone says what each gives)",
+        "(see cir_plugins.Backbone)",
     )
     for name, kind in (("frozen_features", bool), ("offers", frozenset)):
         value = getattr(backbone, name, None)
@@ -81,7 +81,7 @@ def _check_preprocess(backbone: Any, images: int, seed: int) -> Tensor:
             result = backbone.preprocess(picture)
         pixels = require_tensor("preprocess", result, (3, None, None))
         require(pixels.dtype == torch.float32, f"pixels must be float32, not {pixels.dtype}")
-        require(picture.tobytes() == before, "preprocess changes the image it is given")
+        require(picture.tobytes() == before, "preprocess changes its image")
         made.append(pixels)
     shapes = {tuple(pixels.shape) for pixels in made}
     require(len(shapes) == 1, f"preprocess must give one size for all images, found {shapes}")
@@ -117,16 +117,16 @@ def _check_tokenize(backbone: Any, number: int) -> Mapping[str, Tensor]:
 
 
 def _check_features(features: Any, images: int) -> None:
-    parts = (features,) if isinstance(features, Tensor) else features
+    tensors = (features,) if isinstance(features, Tensor) else features
     named = isinstance(features, Tensor) or hasattr(features, "_fields")
     require(named, f"features are {type(features).__name__}, not a tensor or a named tuple")
-    for part in parts:
-        require(isinstance(part, Tensor), "a named tuple of features must hold tensors only")
+    for tensor in tensors:
+        require(isinstance(tensor, Tensor), "a named tuple of features must hold tensors only")
         require(
-            part.shape[:1] == (images,),
-            f"features must have the {images} images first, found shape {tuple(part.shape)}",
+            tensor.shape[:1] == (images,),
+            f"features must have the {images} images first, found shape {tuple(tensor.shape)}",
         )
-        require_finite("features", part)
+        require_finite("features", tensor)
     require(count(features) == images, "features must be of all the images")
 
 
@@ -134,12 +134,12 @@ def _check_embeddings(
     backbone: Any, pixels: Tensor, features: Any, tokens: Mapping[str, Tensor]
 ) -> None:
     images = len(pixels)
-    given = f"the features and tokens of {images} images and texts"
-    with calling("encode_query", given):
-        asked = backbone.encode_query(features, tokens)
+    inputs = f"the features and tokens of {images} images and texts"
+    with calling("encode_query", inputs):
+        result = backbone.encode_query(features, tokens)
     with calling("encode_gallery", f"the features of {images} images"):
         target = backbone.encode_gallery(features)
-    query = require_tensor("query", asked, (images, None))
+    query = require_tensor("query", result, (images, None))
     rank = target.dim() if isinstance(target, Tensor) else 0
     shape = (images, *([None] if rank == 3 else []), query.shape[-1])
     require_tensor("target, (C, D) or (C, T, D),", target, shape)
@@ -163,12 +163,12 @@ def _check_embeddings(
 def _check_similarity(backbone: Any, query: Tensor, target: Tensor) -> None:
     """Fewer queries than candidates, so that queries and candidates cannot change places."""
     images, some = len(target), query[: max(1, len(target) - 1)]
-    given = f"query {tuple(some.shape)} and target {tuple(target.shape)}"
-    with calling("similarity", given):
+    inputs = f"query {tuple(some.shape)} and target {tuple(target.shape)}"
+    with calling("similarity", inputs):
         scores = backbone.similarity(some, target)
         whole = backbone.similarity(query, target)
     require_finite(
-        "similarity", require_tensor(f"similarity of {given}", scores, (len(some), images))
+        "similarity", require_tensor(f"similarity of {inputs}", scores, (len(some), images))
     )
     require_tensor("similarity", whole, (images, images))
     require_close("similarity of some of the queries", scores, whole[: len(some)], 1e-3)
@@ -180,11 +180,11 @@ def _check_frozen(backbone: Any, pixels: Tensor, features: Any) -> None:
     backbone.train()
     with calling("features", "pixels in training mode"):
         again = backbone.features(pixels)
-    parts = (again,) if isinstance(again, Tensor) else again
+    tensors = (again,) if isinstance(again, Tensor) else again
     require(
-        not any(part.requires_grad for part in parts),
+        not any(tensor.requires_grad for tensor in tensors),
         "frozen_features is True but a gradient reaches what features are made of",
     )
     expected = (features,) if isinstance(features, Tensor) else features
-    for found, wanted in zip(parts, expected, strict=True):
-        require_close("frozen features in training mode", found, wanted)
+    for tensor, before in zip(tensors, expected, strict=True):
+        require_close("frozen features in training mode", tensor, before)

@@ -20,7 +20,7 @@ TEXTS = ("is red with long sleeves", "shorter", "has a floral print and no butto
 
 
 class ContractError(AssertionError):
-    """A part does not keep its contract; the message says what to fix."""
+    """A component does not keep its contract; the message names what to fix."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -30,30 +30,30 @@ def require(condition: bool, message: str) -> None:
 
 
 @contextmanager
-def calling(what: str, given: str) -> Iterator[None]:
-    """A context for a call of a part: whatever the part raises becomes a ``ContractError``.
+def calling(what: str, inputs: str) -> Iterator[None]:
+    """A context for a call of a component: whatever it raises becomes a ``ContractError``.
 
     Args:
         what: What is called, such as ``the sampler``.
-        given: What it is called with, such as ``scores (2, 1): a single candidate``.
+        inputs: What it is called with, such as ``scores (2, 1): a single candidate``.
     """
     try:
         yield
     except ContractError:
         raise
-    except Exception as error:  # a part of another hand may raise anything
+    except Exception as error:  # a component of another hand may raise anything
         name = type(error).__name__
-        raise ContractError(f"{what} raises {name} on {given}: {error}") from error
+        raise ContractError(f"{what} raises {name} on {inputs}: {error}") from error
 
 
-def require_built(kind: str, part: object) -> None:
-    """Nothing, if the part is built and can be called."""
-    name = getattr(part, "__name__", "")
+def require_built(kind: str, component: object) -> None:
+    """Nothing, if the component is built and can be called."""
+    name = getattr(component, "__name__", "")
     require(
-        not isinstance(part, type),
+        not isinstance(component, type),
         f"the {kind} must be built: give the check {name}(), not the class {name}",
     )
-    require(callable(part), f"the {kind} must be callable, found {part!r:.80}")
+    require(callable(component), f"the {kind} must be callable, found {component!r:.80}")
 
 
 def shown(scores: Tensor) -> str:
@@ -64,13 +64,13 @@ def shown(scores: Tensor) -> str:
 
 def require_tensor(what: str, value: object, shape: Sequence[int | None]) -> Tensor:
     """The value, a tensor of that shape; None stands for any size."""
-    wanted = tuple("any" if size is None else size for size in shape)
+    expected = tuple("any" if size is None else size for size in shape)
     if not isinstance(value, Tensor):
-        raise ContractError(f"{what} must be a tensor {wanted}, not {type(value).__name__}")
+        raise ContractError(f"{what} must be a tensor {expected}, not {type(value).__name__}")
     fits = len(value.shape) == len(shape) and all(
         size in (None, found) for size, found in zip(shape, value.shape, strict=True)
     )
-    require(fits, f"{what} must have shape {wanted}, found {tuple(value.shape)}")
+    require(fits, f"{what} must have shape {expected}, found {tuple(value.shape)}")
     return value
 
 
@@ -104,7 +104,7 @@ def require_options(factory: Any, *, required: tuple[str, ...] = ()) -> None:
 
     Args:
         factory: The factory.
-        required: Parameters that may have no default, such as a method's ``parts``.
+        required: Parameters that may have no default, such as a method's ``components``.
     """
     import inspect
 
@@ -124,9 +124,9 @@ def pictures(count: int, seed: int) -> list[Image]:
     """RGB images of different sizes, filled with noise."""
     from PIL import Image
 
-    chance = random.Random(seed)
-    made = []
+    rng = random.Random(seed)
+    images = []
     for index in range(count):
         size = (40 + 8 * index, 64 - 4 * index)
-        made.append(Image.frombytes("RGB", size, chance.randbytes(3 * size[0] * size[1])))
-    return made
+        images.append(Image.frombytes("RGB", size, rng.randbytes(3 * size[0] * size[1])))
+    return images

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cir_plugins.plugins.declarations import BATCH_DEPENDENT
 from cir_plugins.testing.contract import (
     ContractError,
     calling,
@@ -24,13 +25,13 @@ _EMPTY = 3
 
 
 def check_loss(loss: Any, *, seed: int = 0) -> None:
-    """Check that a loss prices queries as the host relies on.
+    """Check that a loss gives per-query losses as the host relies on.
 
     It gives one value per query (B,); a row without negatives costs 0 and a batch without any is
     a ``ValueError``; gradients reach the scores of target and negatives alone, and a higher score
-    of the target never costs more; rows are priced on their own unless the loss says otherwise
-    (``batch_dependent = True``), whatever the order of columns; inputs stay as they are; ``scaled`` says
-    which scores it wants.
+    of the target never costs more; a row's loss depends on that row alone unless the loss is
+    ``batch_dependent``, whatever the order of columns; inputs stay as they are; ``scaled`` is True
+    for scores over the temperature.
 
     Args:
         loss: The loss, built.
@@ -45,7 +46,7 @@ def check_loss(loss: Any, *, seed: int = 0) -> None:
         "the loss needs an attribute 'scaled': True for scores over the temperature, else False",
     )
     scores, target, negatives = _inputs(seed)
-    values = _price(loss, scores, target, negatives)
+    values = _losses(loss, scores, target, negatives)
     require(
         float(values[_EMPTY].detach()) == 0,
         f"a row without negatives must cost 0, found {float(values[_EMPTY].detach()):.4g}",
@@ -53,32 +54,32 @@ def check_loss(loss: Any, *, seed: int = 0) -> None:
     _check_gradient(loss, scores, target, negatives)
     _check_rows(loss, values.detach(), scores, target, negatives)
     for dtype in (torch.float16, torch.bfloat16):
-        _price(loss, scores.to(dtype), target, negatives)
+        _losses(loss, scores.to(dtype), target, negatives)
     _check_empty(loss, scores, target, negatives)
 
 
 def _inputs(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Cosines, among them a row whose target is lowest; and one row without negatives."""
-    chance = torch.Generator().manual_seed(seed)
-    scores = torch.rand(_ROWS, _COLUMNS, generator=chance) * 1.6 - 0.8
-    target = torch.randint(_COLUMNS, (_ROWS,), generator=chance)
+    rng = torch.Generator().manual_seed(seed)
+    scores = torch.rand(_ROWS, _COLUMNS, generator=rng) * 1.6 - 0.8
+    target = torch.randint(_COLUMNS, (_ROWS,), generator=rng)
     scores[0, target[0]] = -0.85
-    negatives = torch.rand(_ROWS, _COLUMNS, generator=chance) < 0.5
+    negatives = torch.rand(_ROWS, _COLUMNS, generator=rng) < 0.5
     negatives[:, 0] = True
     negatives[:, -1] = True
     negatives[_EMPTY] = False
     return scores, target, negatives.scatter(1, target[:, None], False)
 
 
-def _price(loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
-    given = {"scores": scores.clone(), "target": target.clone(), "negatives": negatives.clone()}
-    kept = {name: value.clone() for name, value in given.items()}
+def _losses(loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
+    inputs = {"scores": scores.clone(), "target": target.clone(), "negatives": negatives.clone()}
+    before = {name: value.clone() for name, value in inputs.items()}
     with calling("the loss", shown(scores)):
-        result = loss(given["scores"], given["target"], given["negatives"])
+        result = loss(inputs["scores"], inputs["target"], inputs["negatives"])
     values = require_tensor("the loss, which is left unreduced,", result, (len(scores),))
     require(values.is_floating_point(), f"the loss must be floating point, not {values.dtype}")
     require(values.device == scores.device, f"the loss is on {values.device}, not {scores.device}")
-    require_unchanged("the loss", kept, given)
+    require_unchanged("the loss", before, inputs)
     require_finite(f"the loss of {scores.dtype} scores", values)
     return values
 
@@ -109,13 +110,13 @@ def _check_gradient(loss: Any, scores: Tensor, target: Tensor, negatives: Tensor
 def _check_rows(
     loss: Any, values: Tensor, scores: Tensor, target: Tensor, negatives: Tensor
 ) -> None:
-    if not getattr(loss, "batch_dependent", False):
-        kept = torch.tensor([0, 2, _EMPTY])
-        part = _price(loss, scores[kept], target[kept], negatives[kept])
-        require_close("rows priced without the others", part, values[kept], 1e-5)
+    if not BATCH_DEPENDENT.of(loss):
+        some = torch.tensor([0, 2, _EMPTY])
+        alone = _losses(loss, scores[some], target[some], negatives[some])
+        require_close("losses of some rows without the others", alone, values[some], 1e-5)
     order = torch.arange(_COLUMNS - 1, -1, -1)
-    moved = _price(loss, scores[:, order], order.argsort()[target], negatives[:, order])
-    require_close("rows priced with columns in another order", moved, values, 1e-5)
+    moved = _losses(loss, scores[:, order], order.argsort()[target], negatives[:, order])
+    require_close("losses with columns in another order", moved, values, 1e-5)
 
 
 def _check_empty(loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> None:

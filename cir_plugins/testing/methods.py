@@ -17,6 +17,7 @@ from cir_plugins.config.toml import TABLES
 from cir_plugins.errors import CIRError
 from cir_plugins.features import select
 from cir_plugins.method import Components, Method
+from cir_plugins.plugins.declarations import NEEDS, OFFERS
 from cir_plugins.testing.contract import (
     TEXTS,
     calling,
@@ -69,14 +70,16 @@ def check_method(
     require(is_method, f"{method_class!r} must be a class derived from cir_plugins.Method")
     check_recipe(method_class)
     require_built("backbone", backbone)
-    lacking = sorted(method_class.needs - getattr(backbone, "offers", frozenset()))
-    require(not lacking, f"the backbone given to this check does not offer {', '.join(lacking)}")
+    lacking = sorted(NEEDS.of(method_class) - OFFERS.of(backbone))
+    require(not lacking, f"the backbone of this check does not offer {', '.join(lacking)}")
     negatives = method_class.recipe.mining.negatives
-    parts = Components(backbone, loss or InfoNCE(), sampler or InBatch(), negatives)
+    components = Components(backbone, loss or InfoNCE(), sampler or InBatch(), negatives)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        with calling(method_class.__name__, f"the parts and the options {dict(options or {})}"):
-            method = method_class(parts, **(options or {}))
+        with calling(
+            method_class.__name__, f"the components and the options {dict(options or {})}"
+        ):
+            method = method_class(components, **(options or {}))
         with calling(
             "preparing a batch",
             "the backbone's preprocess and tokenize, text_variants and caption_edit",
@@ -155,10 +158,10 @@ def _check_retrieval(method: Method, batch: Batch) -> None:
     with torch.no_grad():
         with calling("features", "a batch of images"):
             features = method.features(batch)
-        asked = select(features, batch.reference)
+        references = select(features, batch.reference)
         with calling("encode_query", f"features and tokens of {_ROWS} queries"):
-            query = method.encode_query(asked, batch.tokens)
-            again = method.encode_query(asked, batch.tokens)
+            query = method.encode_query(references, batch.tokens)
+            again = method.encode_query(references, batch.tokens)
         with calling("encode_gallery", f"features of {_CANDIDATES} candidates"):
             target = method.encode_gallery(select(features, batch.candidates))
         for name, value in (("query", query), ("target", target)):
@@ -181,10 +184,10 @@ def _check_terms(method: Method, batch: Batch) -> frozenset[str]:
     method.train()
     with calling("on_epoch", "the first epoch"):
         method.on_epoch(0, max(1, method.recipe.train.epochs))
-    kept = _tensors(batch)
+    before = _tensors(batch)
     with calling("loss_terms", f"a batch of {_ROWS} queries with images"):
         terms = method.loss_terms(batch)
-    require_unchanged("loss_terms", kept, _tensors(batch))
+    require_unchanged("loss_terms", before, _tensors(batch))
     require(isinstance(terms, dict) and bool(terms), "terms must be a dict with one term or more")
     for name, value in terms.items():
         require(isinstance(name, str), f"the name of a term must be a string, not {name!r}")
@@ -229,12 +232,12 @@ def _check_groups(method: Method, reached: frozenset[str]) -> None:
     """A method may leave out what its stage computes without gradient, and nothing else."""
     with calling("parameter_groups", "the rate 0.001"):
         groups = method.parameter_groups(1e-3)
-        given = [id(parameter) for group in groups for parameter in group["params"]]
-    wanted = {id(p): name for name, p in method.named_parameters() if p.requires_grad}
+        ids = [id(parameter) for group in groups for parameter in group["params"]]
+    names = {id(p): name for name, p in method.named_parameters() if p.requires_grad}
     require(all("lr" in group for group in groups), "a parameter group has no 'lr'")
-    require(len(given) == len(set(given)), "a parameter is in two parameter groups")
-    require(set(given) <= set(wanted), "parameter_groups holds parameters that need no gradient")
-    left = [name for key, name in wanted.items() if key not in given and name in reached]
+    require(len(ids) == len(set(ids)), "a parameter is in two parameter groups")
+    require(set(ids) <= set(names), "parameter_groups holds parameters that need no gradient")
+    left = [name for key, name in names.items() if key not in ids and name in reached]
     require(
         not left,
         f"parameter_groups leaves out {len(left)} parameters that the gradient reaches, such as "

@@ -18,12 +18,12 @@ _ALIKE = 0.8
 
 
 def check_plugin(plugin: Any) -> None:
-    """Check that a plugin loads beside the host's own parts and declares its parts as it should.
+    """Check that a plugin loads beside the host's own components and declares its own as it should.
 
     Hooks are spelt and marked; no name is taken; every factory can be imported, and its options
-    are typed and have defaults; methods have a recipe whose parts, options and settings exist
+    are typed and have defaults; methods have a recipe whose components, options and settings exist
     among the installed plugins' and fit together, also on each data set it has differences for;
-    backbones say what they offer. What the parts do is for the checks of their kinds.
+    backbones declare what they offer. What the components do is for the checks of their kinds.
 
     Args:
         plugin: The module, or object, that the entry point leads to.
@@ -48,7 +48,7 @@ def check_plugin(plugin: Any) -> None:
 
 
 def _beside_installed(registry: Registry) -> Registry:
-    """The registry's parts and, for recipes that name them, those of the installed plugins."""
+    """The registry's components and, for recipes that name them, those of the installed plugins."""
     own = {(offer.kind, offer.name) for offer in registry.offers()}
     others = [o for o in Registry.load().offers() if (o.kind, o.name) not in own]
     return Registry([*registry.offers(), *others])
@@ -77,7 +77,7 @@ def _check_offer(registry: Registry, offer: Offer) -> None:
 
 
 def _check_plans(registry: Registry, name: str, factory: Any) -> None:
-    """Nothing, if the recipe can be planned: at large, and on each data set it speaks of."""
+    """Nothing, if the recipe can be planned: at large, and on each data set it differs for."""
     recipe = recipe_of(factory)
     known = [offer.name for offer in registry.offers("dataset")]
     silent = next((data for data in known if data not in recipe.datasets), known[0])
@@ -89,7 +89,7 @@ def _check_plans(registry: Registry, name: str, factory: Any) -> None:
         if data in known:
             _plan(what, registry, name, data)
             continue
-        # Its reader is not installed, so that nothing can be said of the reader's options.
+        # Its reader is not installed, so that the reader's options cannot be checked.
         tables: Config = {}
         for key, value in differences.items():
             table, _, option = key.partition(".")

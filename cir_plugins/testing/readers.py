@@ -19,7 +19,7 @@ _ROLES = ("train", "val", "test")
 def check_reader(reader: Any, root: Path) -> None:
     """Check that a reader gives splits as the host relies on.
 
-    Every image that is asked or ranked has a file; positives are in the gallery, the target
+    Every image of a query or a gallery has a file; positives are in the gallery, the target
     first; ids do not repeat; measures are known; a second reading gives the same; a folder that
     is not there is a ``CIRError``.
 
@@ -73,16 +73,16 @@ def _check_split(split: Split) -> None:
     strange = sorted(set(split.main) - set(split.measures))
     require(not strange, f"{where}: main measures {strange} are not among its measures")
     require(bool(split.main), f"{where} has no main measure to choose checkpoints by")
-    wanted = {*split.gallery, *(query.reference for query in split.queries)}
-    lacking = sorted(name for name in wanted if name not in split.paths)
+    images = {*split.gallery, *(query.reference for query in split.queries)}
+    lacking = sorted(name for name in images if name not in split.paths)
     require(not lacking, f"{where}: no file for {len(lacking)} images, such as {lacking[:1]}")
-    plain = [name for name in sorted(wanted) if not isinstance(split.paths[name], Path)]
+    plain = [name for name in sorted(images) if not isinstance(split.paths[name], Path)]
     require(
         not plain,
         f"{where}: the files of 'paths' must be pathlib.Path, not "
         f"{', '.join(sorted({type(split.paths[name]).__name__ for name in plain}))}",
     )
-    gone = sorted(str(split.paths[name]) for name in wanted if not split.paths[name].is_file())
+    gone = sorted(str(split.paths[name]) for name in images if not split.paths[name].is_file())
     require(not gone, f"{where}: {len(gone)} files are not there, such as {gone[:1]}")
     gallery = frozenset(split.gallery)
     for query in split.queries:

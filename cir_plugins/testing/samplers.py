@@ -57,12 +57,12 @@ def check_sampler(sampler: Any, *, seed: int = 0) -> None:
 
 def _inputs(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Distinct scores; targets high, middling and low; one row excluded entirely."""
-    chance = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     grid = torch.linspace(-0.9, 0.9, _ROWS * _COLUMNS)
-    scores = grid[torch.randperm(len(grid), generator=chance)].view(_ROWS, _COLUMNS)
-    target = torch.randint(_COLUMNS, (_ROWS,), generator=chance)
+    scores = grid[torch.randperm(len(grid), generator=rng)].view(_ROWS, _COLUMNS)
+    target = torch.randint(_COLUMNS, (_ROWS,), generator=rng)
     target[0], target[1] = scores[0].argmax(), scores[1].argmin()
-    excluded = torch.rand(_ROWS, _COLUMNS, generator=chance) < 0.25
+    excluded = torch.rand(_ROWS, _COLUMNS, generator=rng) < 0.25
     excluded[2] = True
     return scores, target, excluded.scatter(1, target[:, None], False)
 
@@ -70,14 +70,14 @@ def _inputs(seed: int) -> tuple[Tensor, Tensor, Tensor]:
 def _pick(
     sampler: Any, scores: Tensor, target: Tensor, excluded: Tensor, *, note: str = ""
 ) -> Tensor:
-    given = {"scores": scores.clone(), "target": target.clone(), "excluded": excluded.clone()}
-    kept = {name: value.clone() for name, value in given.items()}
+    inputs = {"scores": scores.clone(), "target": target.clone(), "excluded": excluded.clone()}
+    before = {name: value.clone() for name, value in inputs.items()}
     with calling("the sampler", f"{shown(scores)}{note}"):
-        result = sampler(given["scores"], given["target"], given["excluded"])
+        result = sampler(inputs["scores"], inputs["target"], inputs["excluded"])
     mask = require_tensor("the sampler's result", result, tuple(scores.shape))
     require(mask.dtype == torch.bool, f"the result must be bool, not {mask.dtype}")
     require(mask.device == scores.device, f"the result is on {mask.device}, not {scores.device}")
-    require_unchanged("the sampler", kept, given)
+    require_unchanged("the sampler", before, inputs)
     hit = mask.gather(1, target[:, None]).any(dim=1)
     require(not bool(hit.any()), f"the target is chosen as a negative in rows {_rows(hit)}")
     wrong = (mask & excluded).any(dim=1)
@@ -100,7 +100,7 @@ def _check_state(
             )
             require(
                 torch.equal(state, torch.random.get_rng_state()),
-                "the sampler draws random numbers; drawing K of a pool is the host's job",
+                "the sampler draws random numbers; drawing K negatives is the host's job",
             )
 
 
@@ -135,5 +135,5 @@ def _check_fallback(
 
 
 def _rows(flags: Tensor) -> list[int]:
-    found: list[int] = flags.nonzero().flatten().tolist()
-    return found
+    rows: list[int] = flags.nonzero().flatten().tolist()
+    return rows

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from cir_plugins.config.compatibility import whole_batch_message
 from cir_plugins.config.settings import TrainingSettings
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.device import autocast, move_batch
@@ -89,7 +90,11 @@ class Step:
         self.scaler = torch.amp.GradScaler(encoding.device.type, enabled=fp16)
         self.micro_batched = bool(settings.train.micro_batch) or processes.size > 1
         if self.micro_batched:
-            check_micro_batching(method)
+            size, rows = processes.size, settings.train.micro_batch
+            check_micro_batching(
+                method,
+                f"{size} processes share it" if size > 1 else f"train.micro_batch is {rows}",
+            )
 
     def __call__(self, batch: Batch, epoch: int, number: int) -> dict[str, float]:
         """Loss terms of a batch, before the update that lowers their sum.
@@ -236,21 +241,24 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
     )
 
 
-def check_micro_batching(method: Method) -> None:
-    """Check that a method's batches can be embedded in micro-batches.
+def check_micro_batching(method: Method, cause: str) -> None:
+    """Nothing, if a built method's batches can be embedded in micro-batches.
+
+    Args:
+        method: The method; batch norm shows only once it is built.
+        cause: Why they are, such as ``2 processes share it``.
 
     Raises:
-        CIRError: With the reason why they cannot.
+        CIRError: With the cause.
     """
-    accepted = "accepted: train.micro_batch=0 in one process"
     if not method.supports_micro_batches():
-        name = type(method).__name__
-        raise CIRError(f"method {name} computes its terms on a whole batch at once; {accepted}")
+        raise CIRError(whole_batch_message(type(method).__name__, cause))
     method.train()
     for name, module in method.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
             raise CIRError(
-                f"batch norm '{name}' takes its statistics from a whole batch at once; {accepted}"
+                f"batch norm '{name}' takes its statistics from a whole batch, but {cause}; "
+                "accepted: train.micro_batch=0 in one process"
             )
 
 

@@ -1,4 +1,4 @@
-"""Contrastive learning that spares the answer's reciprocal neighbours.
+"""Contrastive learning that spares the target's reciprocal neighbours.
 
 Two images that are among each other's nearest neighbours often show the same thing. As negatives
 of one another they push positives away; this method takes them out of the negatives.
@@ -43,7 +43,7 @@ def reciprocal_neighbours(vectors: Tensor, neighbours: int) -> Tensor:
 
 
 class Neighbours(Method):
-    """Contrastive learning whose negatives leave out the answer's reciprocal neighbours.
+    """Contrastive learning whose negatives leave out the target's reciprocal neighbours.
 
     Args:
         components: Backbone, loss and sampler.

@@ -15,6 +15,6 @@ def test_a_symmetric_loss_needs_the_batch(method: str, negatives: str) -> None:
     registry = Registry.load()
     tables = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "somewhere"}}
     sets = parse_set(["loss=two_way_hinge", f"mining.negatives={negatives}"])
-    with pytest.raises(CIRError, match="loss 'two_way_hinge' asks back from each target"):
+    with pytest.raises(CIRError, match="loss 'two_way_hinge' is symmetric, from each target"):
         make_plan(registry, tables, sets)
     assert make_plan(registry, tables, parse_set(["loss=two_way_hinge", "mining.negatives=batch"]))

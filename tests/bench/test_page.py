@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -120,8 +119,8 @@ def test_published_numbers_of_the_same_protocol_stand_apart(tmp_path: Path) -> N
     made = val_split(tmp_path)
     named = suite("first", seeds=(0,))
     shown = result(named, [record("first", 0, {made.name: [0.0, 1.0]})], (made,))
-    same = replace(PRINTED, gallery=str(named.data.get("gallery", "original")))
-    other = replace(same, id="b", method="of_another_gallery", gallery="val")
+    same = PRINTED.model_copy(update={"gallery": str(named.data.get("gallery", "original"))})
+    other = same.model_copy(update={"id": "b", "method": "of_another_gallery", "gallery": "val"})
     text = write_page(shown, tmp_path / "a", published=(same, other)).read_text()
     assert "not measured here" in text
     assert "of_the_same_gallery" in text

@@ -146,25 +146,49 @@ def test_only_entries_of_one_protocol_are_comparable(tmp_path: Path) -> None:
     [
         ('method = "clip4cir"\n', "", r"entry 1 \(a\) of .*published.toml lacks: method"),
         ('method = "clip4cir"', 'method = ""', "needs an id, a method, a source, and columns"),
-        ('backbone = "CLIP"', 'backbon = "CLIP"', r"unknown key 'backbon'.*\n?.*backbone"),
-        ("verified = true", 'verified = "yes"', "verified of entry 1 .*accepted: true or false"),
-        ('"kept"', '"sometimes"', "reference of entry 1 .*one of 'kept', 'removed'"),
-        ("30.00", "300.0", r"'toptee.recall@10' of entry 1 .* from 0 to 100, not 300.0"),
-        ("30.00", '"30"', "must be a percentage from 0 to 100, not '30'"),
-        ("30.00", "nan", "must be a percentage from 0 to 100, not nan"),
-        ("toptee.recall@10", "toptee.R10", "column 'toptee.R10' of entry 1 .* is no measure"),
+        (
+            'backbone = "CLIP"',
+            'backbon = "CLIP"',
+            r"unknown key in entry 1 .* 'backbon'; nearest: backbone",
+        ),
+        ("verified = true", 'verified = "yes"', "'verified' of entry 1 .*accepted: true or false"),
+        ('"kept"', '"sometimes"', "'reference' of entry 1 .*one of 'kept', 'removed'"),
+        (
+            "30.00",
+            "300.0",
+            r"'columns.toptee.recall@10' of entry 1 .* cannot be 300.0; accepted: a number from 0"
+            " to 100",
+        ),
+        ("30.00", '"30"', "cannot be '30'; accepted: a number from 0 to 100"),
+        ("30.00", "nan", "cannot be nan; accepted: a number from 0 to 100"),
+        (
+            "toptee.recall@10",
+            "toptee.R10",
+            "'columns.toptee.R10' of entry 1 .* cannot be a key; accepted: a measure such as "
+            "recall@10",
+        ),
         ("[entry.columns]", 'columns_of = "z"\n[entry.columns]', "a: no entry is called 'z'"),
-        ("[entry.columns]", "digits = -1\n[entry.columns]", "digits of entry 1 .* at least 0"),
-        ("[entry.columns]", "averages = 3\n[entry.columns]", "averages of entry 1 .* a list of"),
+        (
+            "[entry.columns]",
+            "digits = -1\n[entry.columns]",
+            "'digits' of entry 1 .* cannot be -1; accepted: an integer of 0 or more",
+        ),
+        (
+            "[entry.columns]",
+            "averages = 3\n[entry.columns]",
+            "'averages' of entry 1 .* cannot be 3; accepted: a list",
+        ),
         (
             "[entry.columns]",
             "averages = [{name = 'x', value = 1.0, of = ['recall@5']}]\n[entry.columns]",
-            "a: x is said to be of recall@5, which is not printed; accepted: dress.recall@10",
+            "a: x is printed as the mean of recall@5, which is not printed; "
+            "accepted: dress.recall@10",
         ),
         (
             "[entry.columns]",
             "averages = [{name = 'x', value = 101.0}]\n[entry.columns]",
-            "'average x' of entry 1 .* from 0 to 100, not 101",
+            r"'averages\[0\].value' of entry 1 .* cannot be 101.0; accepted: a number from 0 to"
+            " 100",
         ),
         (
             "[[entry]]",

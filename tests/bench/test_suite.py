@@ -123,9 +123,11 @@ def test_only_filters_by_label_or_method_and_takes_seeds(file: Path) -> None:
     assert [row.label for row in suite.only(["dqe-no-margin"]).rows] == ["DQE, no margin"]
     assert suite.only((), [7]).seeds == (7,)
     assert suite.only() == suite
-    with pytest.raises(CIRError, match="unknown row or method in suite 'pair' 'thrid'; nearest"):
+    with pytest.raises(CIRError, match="unknown entry or method in suite 'pair' 'thrid'; nearest"):
         suite.only(["thrid"])
-    with pytest.raises(CIRError, match=r"--seeds is \[1, 1\]; accepted: different whole numbers"):
+    with pytest.raises(
+        CIRError, match=r"--seeds cannot be \[1, 1\]; accepted: different whole numbers"
+    ):
         suite.only((), [1, 1])
 
 
@@ -137,33 +139,53 @@ def test_only_filters_by_label_or_method_and_takes_seeds(file: Path) -> None:
             "descriptoin = 1",
             "unknown key in suite file .*'descriptoin'",
         ),
-        ('description = "two rows"', "description = 1", "'description' in .* is 1; accepted: a te"),
-        ("seeds = [3, 1]", "seeds = []", r"'seeds' in .* is \[\]; accepted: different whole"),
-        ("seeds = [3, 1]", "seeds = [-1]", r"'seeds' in .* is \[-1\]"),
-        ("seeds = [3, 1]", "seeds = [true]", r"'seeds' in .* is \[True\]"),
-        ("seeds = [3, 1]", "seeds = [3, 3]", r"'seeds' in .* is \[3, 3\]"),
-        ('show = ["recall@10"]', 'show = ["recall10"]', "'show' in .*unknown measure 'recall10'"),
+        (
+            'description = "two rows"',
+            "description = 1",
+            "'description' of .* cannot be 1; accepted: a string",
+        ),
+        (
+            "seeds = [3, 1]",
+            "seeds = []",
+            r"'seeds' of .* cannot be \[\]; accepted: different whole",
+        ),
+        ("seeds = [3, 1]", "seeds = [-1]", r"'seeds' of .* cannot be \[-1\]"),
+        ("seeds = [3, 1]", "seeds = [true]", r"'seeds' of .* cannot be \[True\]"),
+        ("seeds = [3, 1]", "seeds = [3, 3]", r"'seeds' of .* cannot be \[3, 3\]"),
+        ('show = ["recall@10"]', 'show = ["recall10"]', "'show' of .*unknown measure 'recall10'"),
         ('name = "fashioniq"', "", "names no data set"),
         ("[data]", "[data", "is not valid TOML"),
-        ("images = 60", 'images = "60"', "'make.garments.images' in .* is '60'; accepted: a whole"),
+        (
+            "images = 60",
+            'images = "60"',
+            r"'images' of table \[make.garments\] of .* cannot be '60'; accepted: an integer",
+        ),
         (
             "[make.garments]",
             "[make.shoes]\n[make.garments]",
             "names shoes, garments",
         ),
-        ("[defaults.train]", "[defaults.data]", r"key in table \[defaults\] of .*'data'"),
-        ("[defaults.train]", "[defaults.trian]", r"key in table \[defaults\] of .*'trian'"),
-        ('label = "third"', 'lable = "third"', r"key in row 3 \('contrastive'\) of .*'lable'"),
-        ('label = "third"', 'label = "contrastive"', "row 'contrastive' has the label of row 'con"),
-        ('label = "third"', 'label = "dqe: no MARGIN"', "has the label of row 'DQE, no margin'"),
-        ('label = "third"', 'label = "+"', "label '\\+' of row 3 .* has no letter"),
-        ('compare = "third"', 'compare = "fourth"', "label in 'compare' of row 'DQE, no margin'"),
+        ("[defaults.train]", "[defaults.data]", r"key in 'defaults' of .*'data'"),
+        ("[defaults.train]", "[defaults.trian]", r"key in 'defaults' of .*'trian'"),
+        ('label = "third"', 'lable = "third"', r"key in entry 3 \('contrastive'\) of .*'lable'"),
+        (
+            'label = "third"',
+            'label = "contrastive"',
+            "entry 'contrastive' has the label of entry 'con",
+        ),
+        ('label = "third"', 'label = "dqe: no MARGIN"', "has the label of entry 'DQE, no margin'"),
+        ('label = "third"', 'label = "+"', "label '\\+' of entry 3 .* has no letter"),
+        ('compare = "third"', 'compare = "fourth"', "label in 'compare' of entry 'DQE, no margin'"),
         (
             'method = "contrastive"\nbackbone',
             "backbone",
-            r"row 3 \('third'\) of .* names no method",
+            r"entry 3 \('third'\) of .* names no method",
         ),
-        ("train = { epochs = 3 }", "train = 3", "'train' in row 2 .* must be a table, not 3"),
+        (
+            "train = { epochs = 3 }",
+            "train = 3",
+            "'train' of entry 2 .* cannot be 3; accepted: a table",
+        ),
     ],
 )
 def test_mistakes_name_file_row_and_key(file: Path, old: str, new: str, message: str) -> None:
@@ -172,7 +194,7 @@ def test_mistakes_name_file_row_and_key(file: Path, old: str, new: str, message:
 
 def test_a_suite_without_rows_is_refused(file: Path) -> None:
     file.write_text('data = "fashioniq"\n')
-    with pytest.raises(CIRError, match=r"has no rows; accepted: one table \[\[rows\]\] or more"):
+    with pytest.raises(CIRError, match=r"has no entries; accepted: one table \[\[rows\]\] or more"):
         read_suite(file)
 
 

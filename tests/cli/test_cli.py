@@ -45,6 +45,30 @@ def test_show_prints_brackets_as_they_are(cir: Call) -> None:
     assert "protocols" in cir("show", "dataset", "fashioniq").out
 
 
+@pytest.mark.parametrize("kind", ["backbone", "loss", "method", "dataset", "generator"])
+def test_kinds_may_be_in_the_plural(cir: Call, kind: str) -> None:
+    plural = "losses" if kind == "loss" else f"{kind}s"
+    assert cir("list", plural).out == cir("list", kind).out
+    assert cir("show", "methods", "dqe").out == cir("show", "method", "dqe").out
+
+
+@pytest.mark.parametrize(
+    ("table", "option"),
+    [
+        ("train", "train.batch_size"),
+        ("schedule", "schedule.milestones"),
+        ("mining", "mining.per_query"),
+        ("memory", "memory.feature_cache_mb"),
+        ("run", "run.warm_start"),
+    ],
+)
+def test_show_prints_every_table_of_settings(cir: Call, table: str, option: str) -> None:
+    out = cir("show", table).out
+    assert out.startswith(f"[{table}]  ")
+    assert option in out
+    assert "or more" in out or table == "run"
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -55,8 +79,9 @@ def test_show_prints_brackets_as_they_are(cir: Call) -> None:
                 "accepted: bench, check, convert, encode, eval",
             ],
         ),
-        (["list", "samplers"], ["unknown kind 'samplers'; nearest: sampler"]),
-        (["show", "methods"], ["unknown kind 'methods'; nearest: method"]),
+        (["list", "samplrs"], ["unknown kind 'samplrs'; nearest: sampler"]),
+        (["show", "methds"], ["unknown kind 'methds'; nearest: method"]),
+        (["show", "methods"], ["cir show methods needs a name; accepted: ", "contrastive, cosmo"]),
         (["show", "method"], ["cir show method needs a name; accepted: ", "contrastive, cosmo"]),
         (["show", "sampler", "hardst"], ["unknown sampler 'hardst'; nearest: hardest"]),
         (["show", "train", "x"], ["'train' takes no name"]),

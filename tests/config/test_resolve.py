@@ -225,7 +225,8 @@ def test_settings_out_of_range_are_refused(
         (
             "whole",
             ["train.micro_batch=8"],
-            "method 'whole' computes its terms on a whole batch, but train.micro_batch is 8; accepted:",
+            "method 'whole' computes its terms on a whole batch, but train.micro_batch is 8; "
+            "accepted: train.micro_batch=0",
         ),
     ],
 )
@@ -257,3 +258,32 @@ def test_a_protocol_lies_below_the_given_options(registry: Registry) -> None:
     assert given.options["gallery"] == "val"
     with pytest.raises(CIRError, match="unknown protocol 'mergd'; nearest: merged"):
         plan_reader(registry, "fashioniq", {}, "mergd")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "meant"),
+    [
+        ("train.mine_every=3", "mining.every"),
+        ("train.negatives=mined", "mining.negatives"),
+        ("train.schedule=cosine", "schedule.name"),
+        ("train.schedule_epochs=5", "schedule.epochs"),
+        ("train.lr_floor=0.1", "schedule.floor"),
+        ("run.feature_cache_mb=64", "memory.feature_cache_mb"),
+        ("mining.epochs=3", "train.epochs or schedule.epochs"),
+    ],
+)
+def test_an_option_of_another_table_is_named(
+    registry: Registry, assignment: str, meant: str
+) -> None:
+    key = assignment.partition("=")[0]
+    with pytest.raises(CIRError) as raised:
+        make_plan(registry, base(), parse_set([assignment]))
+    assert str(raised.value) == f"unknown option {key}; did you mean {meant}?"
+
+
+def test_an_option_of_no_table_names_the_tables(registry: Registry) -> None:
+    with pytest.raises(CIRError) as raised:
+        make_plan(registry, base(), parse_set(["train.pool=targets"]))
+    message = str(raised.value)
+    assert message.startswith("unknown [train] option 'pool'")
+    assert "other tables of settings: schedule, mining, memory, run" in message

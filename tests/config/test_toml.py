@@ -44,6 +44,9 @@ def test_set_takes_a_name_and_its_options_in_any_order() -> None:
     ("text", "message"),
     [
         ("epochs", "--set 'epochs'; accepted: key=value, such as train.epochs=3"),
+        ("lr=1", "--set 'lr=1' names no table; did you mean train.lr?"),
+        ("epochs=1", "names no table; did you mean train.epochs or schedule.epochs?"),
+        ("size=1", "--set 'size=1' names no table; accepted: TABLE.OPTION=value"),
         ("=3", "--set '=3'; accepted: key=value"),
         ("train=3", "--set 'train=3' names no option; accepted: train.OPTION=value"),
         ("trian.epochs=3", "unknown table in --set 'trian'; nearest: train"),

@@ -61,7 +61,8 @@ def test_error_of_one_process_is_raised_in_all(two: list[dict[str, Any]]) -> Non
     for messages in (run["errors"] for run in two):
         assert "gone1.png" in messages["unreadable"]
         assert messages["disk"] == "disk of process 0 is full"
-        assert messages["whole"].startswith("method Whole computes its terms on a whole batch")
+        whole = "method 'Whole' computes its terms on a whole batch, but 2 processes share it"
+        assert messages["whole"].startswith(whole)
         assert "gone.png" in messages["store"]
         assert "gone.png" in messages["cached_store"]
 

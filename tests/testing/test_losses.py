@@ -14,7 +14,7 @@ from cir_plugins.testing import ContractError, check_loss
 
 
 @dataclass
-class _Priced:
+class _FromFunction:
     """A loss made of a function."""
 
     function: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -83,21 +83,27 @@ def another_error(scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (_Priced(good, scaled="yes"), "needs an attribute 'scaled'"),
-        (_Priced(lambda s, t, n: good(s, t, n).mean()), r"unreduced, must have shape \(6,\)"),
-        (_Priced(without_error), "a batch without any negative must raise ValueError"),
-        (_Priced(wrong_way), "a higher score of the target raises the loss"),
-        (_Priced(everyone_counts), "candidates that are neither target nor negatives, in rows"),
-        (_Priced(empty_rows_cost), "a row without negatives must cost 0, found 0.5"),
-        (_Priced(by_batch), "rows priced without the others: off by"),
-        (_Priced(by_column), "rows priced with columns in another order: off by"),
-        (_Priced(overwrites), "the loss changes its input 'scores' in place"),
-        (_Priced(lambda s, t, n: good(s.detach(), t, n)), "no gradient reaches the scores"),
-        (_Priced(too_large_for_half), r"raises RuntimeError on scores \(6, 9\) in float16: value"),
-        (_Priced(another_error), "must raise ValueError, not RuntimeError: empty"),
-        (_Priced(lambda s, t: s.sum(1)), r"the loss raises TypeError on scores \(6, 9\): "),
+        (_FromFunction(good, scaled="yes"), "needs an attribute 'scaled'"),
+        (_FromFunction(lambda s, t, n: good(s, t, n).mean()), r"unreduced, must have shape \(6,\)"),
+        (_FromFunction(without_error), "a batch without any negative must raise ValueError"),
+        (_FromFunction(wrong_way), "a higher score of the target raises the loss"),
+        (
+            _FromFunction(everyone_counts),
+            "candidates that are neither target nor negatives, in rows",
+        ),
+        (_FromFunction(empty_rows_cost), "a row without negatives must cost 0, found 0.5"),
+        (_FromFunction(by_batch), "losses of some rows without the others: off by"),
+        (_FromFunction(by_column), "losses with columns in another order: off by"),
+        (_FromFunction(overwrites), "the loss changes its input 'scores' in place"),
+        (_FromFunction(lambda s, t, n: good(s.detach(), t, n)), "no gradient reaches the scores"),
+        (
+            _FromFunction(too_large_for_half),
+            r"raises RuntimeError on scores \(6, 9\) in float16: value",
+        ),
+        (_FromFunction(another_error), "must raise ValueError, not RuntimeError: empty"),
+        (_FromFunction(lambda s, t: s.sum(1)), r"the loss raises TypeError on scores \(6, 9\): "),
         (InfoNCE, r"the loss must be built: give the check InfoNCE\(\), not the class"),
-        (_Priced(lambda s, t, n: good(s, t, n) / 0), "holds NaN or infinite numbers"),
+        (_FromFunction(lambda s, t, n: good(s, t, n) / 0), "holds NaN or infinite numbers"),
     ],
 )
 def test_a_loss_that_breaks_the_contract_is_told(loss: Any, message: str) -> None:

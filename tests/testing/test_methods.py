@@ -147,7 +147,7 @@ def test_settings_out_of_range_cannot_be_made() -> None:
             _AsksForMore,
             "query raises AttributeError on features and tokens of 4 queries: .*compose",
         ),
-        (_Stubborn, "_Stubborn raises KeyError on the parts and the options {}: 0"),
+        (_Stubborn, "_Stubborn raises KeyError on the components and the options {}: 0"),
         (_MisspeltSettings, r"settings for cirr: unknown \[train\] option 'epohs'"),
         (_NoSource, "the recipe's source is empty"),
         (_BadDifference, "'epochs' must be 'table.option'"),

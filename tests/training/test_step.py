@@ -152,10 +152,13 @@ class Normed(Method):
     [
         (
             Whole,
-            "method Whole computes its terms on a whole batch at once; "
+            "method 'Whole' computes its terms on a whole batch, but train.micro_batch is 2; "
             "accepted: train.micro_batch=0",
         ),
-        (Normed, "batch norm 'norm' takes its statistics from a whole batch at once; accepted"),
+        (
+            Normed,
+            "batch norm 'norm' takes its statistics from a whole batch, but train.micro_batch",
+        ),
     ],
 )
 def test_method_of_whole_batches_has_no_micro_batches(kind: Any, message: str) -> None:

@@ -44,19 +44,19 @@ def test_the_plugin_keeps_the_contract() -> None:
     check_plugin(cir_neighbours)
 
 
-def test_a_batch_may_be_embedded_by_parts() -> None:
-    """Overriding ``loss_terms`` would refuse ``train.micro_batch`` and torchrun."""
+def test_a_batch_may_be_embedded_in_micro_batches() -> None:
+    """Overriding ``loss_terms`` would exclude ``train.micro_batch`` and torchrun."""
     assert Neighbours.supports_micro_batches()
 
 
-def test_a_negative_number_of_neighbours_is_refused() -> None:
-    parts = Components(torch.nn.Identity(), None, None)
+def test_a_negative_number_of_neighbours_is_an_error() -> None:
+    components = Components(torch.nn.Identity(), None, None)
     with pytest.raises(ValueError, match="neighbours must be 0 or more, not -1"):
-        Neighbours(parts, neighbours=-1)
+        Neighbours(components, neighbours=-1)
 
 
 class Seen:
-    """A loss that keeps the negatives it is given."""
+    """A loss that records its negatives."""
 
     scaled = True
     negatives = torch.empty(0)
@@ -88,7 +88,7 @@ class Fixed(torch.nn.Module):
 @pytest.mark.parametrize(
     ("neighbours", "expected"), [(0, [False, True, True, True]), (1, [False, False, True, True])]
 )
-def test_the_loss_never_sees_the_answers_twin(neighbours: int, expected: list[bool]) -> None:
+def test_the_loss_never_sees_the_targets_twin(neighbours: int, expected: list[bool]) -> None:
     """Pairs that are found and then not left out would train like plain contrastive learning."""
     angles = torch.deg2rad(torch.tensor([0.0, 10.0, 25.0, 120.0]))
     batch = Batch(
