@@ -39,9 +39,9 @@ class Batch:
         text: B strings.
         tokens: Token tensors of ``text``, made by the backbone in the loader's worker.
         mined: (B, C) bool, columns mined for the row, or None when nothing was mined.
-        text_variants: Token tensors of further readings of the text that a method asked for, by name.
+        text_variants: Token tensors of further readings of the text, by their name in the method.
         triplet_index: (B,) triplet of each query in the training table.
-        changed: Names of the attributes that each text changes, where the data says so.
+        changed: Names of the attributes that each text changes, where the data names them.
         image_index: (U,) index of each distinct image in the training table.
     """
 

@@ -31,7 +31,7 @@ class Absence:
 
     @property
     def lost(self) -> int:
-        """Queries that cannot be asked."""
+        """Number of queries without their reference or target."""
         return self.references + self.targets
 
 
@@ -109,22 +109,22 @@ def _triplet_error(
 ) -> CIRError:
     query, image = lack.first or (split.queries[0], "")
     if not split.paths:
-        found = f"{split.name}: not one picture was found, not even {where(image)}"
+        lacks = f"{split.name}: not one picture was found, not even {where(image)}"
     else:
-        found = (
+        lacks = (
             f"{split.name}: query {query.id} needs image '{image}', but {where(image)} is missing"
         )
     lost = f"{lack.lost} of {len(split.queries)} queries need one"
     total = f"{len(lack.images)} images are missing, {lost}"
-    return CIRError(f"{found}\n{total}; {_WAY_OUT}{_tried(looked_for)}")
+    return CIRError(f"{lacks}\n{total}; {_WAY_OUT}{_tried(looked_for)}")
 
 
 def _gallery_error(
     split: Split, images: tuple[str, ...], where: Callable[[str], str], looked_for: str
 ) -> CIRError:
-    found = f"{split.name}: image '{images[0]}' is missing: {where(images[0])}"
+    lacks = f"{split.name}: image '{images[0]}' is missing: {where(images[0])}"
     total = f"{len(images)} images of the gallery or the positives are missing, though no triplet's"
-    return CIRError(f"{found}\n{total}; {_WAY_OUT}{_tried(looked_for)}")
+    return CIRError(f"{lacks}\n{total}; {_WAY_OUT}{_tried(looked_for)}")
 
 
 def _tried(looked_for: str) -> str:
