@@ -182,7 +182,7 @@ def test_an_image_that_would_fill_memory_is_an_error(tmp_path: Path, size: tuple
 
 def test_no_damage_escapes_as_another_error(tmp_path: Path) -> None:
     rng = random.Random(0)
-    sources = [encoded(noise(24, 20), kind) for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF")]
+    sources = [encoded(noise(24, 20), kind) for kind in images.FORMATS]
     file = tmp_path / "damaged"
     opened = refused = 0
     for _ in range(400):

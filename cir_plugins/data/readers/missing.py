@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -88,6 +89,8 @@ def settle_all(
 ) -> list[Split]:
     """The splits that still have queries after ``settle``, which has the same arguments.
 
+    Those that have none are counted in ``absent`` of the first split of their role.
+
     Raises:
         CIRError: A picture is missing and that is an error, or no query is left at all.
     """
@@ -101,7 +104,20 @@ def settle_all(
             f"{name}: no query is left, as no picture was found, such as {example}\n"
             f"accepted: a folder that holds the pictures beside the annotations{_tried(looked_for)}"
         )
-    return left
+    pairs = zip(before, after, strict=True)
+    lost = [split.role for whole, split in pairs if whole.queries and not split.queries]
+    return _with_lost_splits(left, lost)
+
+
+def _with_lost_splits(splits: Sequence[Split], roles: Sequence[str]) -> list[Split]:
+    """The splits, the first of each role with the number of lost splits of that role."""
+    lost = Counter(roles)
+    counted: list[Split] = []
+    for split in splits:
+        count = lost.pop(split.role, 0)
+        absent = {**split.absent, "whole splits": count} if count else split.absent
+        counted.append(replace(split, absent=absent))
+    return counted
 
 
 def _triplet_error(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,10 @@ def test_errors_name_the_first_image_and_the_total() -> None:
 
 def test_splits_without_queries_are_left_out() -> None:
     empty, whole = split(""), split("abcde")
-    assert settle_all([empty, whole], "drop", str) == [whole]
+    assert settle_all([whole], "drop", str) == [whole]
+    lacking = replace(whole, absent={"whole splits": 1})
+    assert settle_all([empty, whole, whole], "drop", str) == [lacking, whole]
+    train = split("abcde", "train")
+    assert settle_all([empty, train], "drop", str) == [train]
     with pytest.raises(CIRError, match="s: no query is left, as no picture was found, such as a\n"):
         settle_all([empty, empty], "drop", str)
