@@ -118,9 +118,9 @@ def small_circo(root: Path, pictures: bool = True, folder: str = "images") -> Pa
             "semantic_aspects": ["negation", "addition"],
         },
     ]
-    keep = ("id", "reference_img_id", "relative_caption", "shared_concept")
+    blind = ("id", "reference_img_id", "relative_caption", "shared_concept")
     write_json(root / "annotations" / "val.json", val)
-    write_json(root / "annotations" / "test.json", [{k: e[k] for k in keep} for e in val])
+    write_json(root / "annotations" / "test.json", [{k: e[k] for k in blind} for e in val])
     for number in range(1, 10) if pictures else ():
         write_picture(root / folder / f"{number:012d}.jpg")
     return root

@@ -1,4 +1,4 @@
-"""Samplers, losses and pools computed the slow, plain way, one row and one candidate at a time."""
+"""Samplers and schedules computed the slow, plain way, one row and one candidate at a time."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def target_relative(
     fallback: int,
     number: Number = float,
 ) -> list[bool]:
-    """One row of the sampler; ``number`` says in which precision to count."""
-    drop = [number(scores[target]) - number(score) for score in scores]
+    """One row of the sampler's mask; ``number`` is the precision to count in."""
+    gaps = [number(scores[target]) - number(score) for score in scores]
     eligible = [
-        column for column in range(len(scores)) if drop[column] > 0 and not excluded[column]
+        column for column in range(len(scores)) if gaps[column] > 0 and not excluded[column]
     ]
-    chosen: list[int] = []
+    columns: list[int] = []
     if eligible:
         low, high = number(lower), number(upper)
         if unit == "quantile":
-            own = [drop[column] for column in eligible]
-            low, high = quantile(own, lower, number), quantile(own, upper, number)
-        chosen = [column for column in eligible if low <= drop[column] <= high]
-        if not chosen:
-            gap = {c: low - drop[c] if drop[c] < low else drop[c] - high for c in eligible}
-            chosen = sorted(eligible, key=lambda column: (gap[column], column))[:fallback]
-    return [column in chosen for column in range(len(scores))]
+            values = [gaps[column] for column in eligible]
+            low, high = quantile(values, lower, number), quantile(values, upper, number)
+        columns = [column for column in eligible if low <= gaps[column] <= high]
+        if not columns:
+            distance = {c: low - gaps[c] if gaps[c] < low else gaps[c] - high for c in eligible}
+            columns = sorted(eligible, key=lambda column: (distance[column], column))[:fallback]
+    return [column in columns for column in range(len(scores))]
 
 
 def one_cycle_factor(step: int, total: int, share: float, start: float) -> float:

@@ -1,6 +1,6 @@
 """How the captions of a triplet become the text of a query.
 
-Every published repository joins FashionIQ's two captions in its own way, and the way moves recall
+Every published repository joins FashionIQ's two captions in another way, and the way moves recall
 by points; each choice is a switch here, independent of the others.
 """
 
@@ -26,7 +26,7 @@ _SYMBOL_WORDS = {".": "dotmark", "?": "questionmark", "&": "andmark", "*": "star
 class CaptionSwitches:
     """What is done to captions, whatever way they are joined.
 
-    Readers inherit these options and give them defaults of their own.
+    Readers inherit these options and set their defaults.
 
     Attributes:
         strip: Remove ``.?,`` and blanks at both ends of each caption.
@@ -79,7 +79,7 @@ class Captions(CaptionSwitches):
     Attributes:
         mode: ``and``: "c1 and c2", one query. ``both_orders``: "c1 and c2" and "c2 and c1", two
             queries. ``single``: each caption alone, one query each. ``four_way``: in training one
-            of "c1 and c2", "c2 and c1", "c1", "c2" with equal chance, elsewhere "c1 and c2".
+            of "c1 and c2", "c2 and c1", "c1", "c2", equally often, elsewhere "c1 and c2".
             ``category_and_it``: "category c1 and it c2". ``space``: joined by a blank.
 
     Source: the official repositories of CLIP4Cir, CoSMo, MGUR, VAL, ComposeAE, CoVR, QuRe, SPRC.

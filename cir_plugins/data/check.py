@@ -30,7 +30,7 @@ class SplitCheck:
     Attributes:
         name: Name of the split.
         role: ``train``, ``val`` or ``test``.
-        queries: Queries, one per triplet unless the protocol asks two texts of each.
+        queries: Queries, one per triplet, or two where the protocol has two texts of each.
         gallery: Images that are ranked.
         references: Distinct reference images.
         missing_images: Distinct images without a file, of gallery and queries.

@@ -27,7 +27,7 @@ class Query:
         positives: Image ids of every positive, the target first; empty in blind splits.
         category: Category the data set files the triplet under, or "".
         group: Image ids of the subset that subset recall ranks (CIRR), reference excluded.
-        changed: Names of the attributes that the text changes, where the data says so.
+        changed: Names of the attributes that the text changes, where the data names them.
     """
 
     id: str

@@ -69,7 +69,7 @@ def test_crops_are_those_torchvision_would_draw(
         assert a == pytest.approx(b, abs=0.07 * side)
 
 
-def test_a_crop_that_cannot_be_drawn_falls_back_to_the_centre() -> None:
+def test_an_impossible_crop_falls_back_to_the_centre() -> None:
     # 400 × 20 is flatter than 4:3, and a crop of 75 % of its area would be taller than it is.
     assert augment_module._crop_box((400, 20), (0.75, 1.33), random.Random(0)) == (186, 0, 213, 20)
     assert augment_module._crop_box((20, 400), (0.75, 1.33), random.Random(0)) == (0, 186, 20, 213)
@@ -105,6 +105,6 @@ def test_rand_augment_has_each_operation() -> None:
     assert augment_module._OPERATIONS[1](dim, 1).tobytes() != dim.tobytes()
 
 
-def test_unknown_augmentations_are_refused() -> None:
+def test_unknown_augmentations_are_errors() -> None:
     with pytest.raises(ValueError, match="unknown augmentation 'blur'; accepted: none, flip"):
         augment(noise(2, 2), "blur", random.Random(0))  # type: ignore[arg-type]

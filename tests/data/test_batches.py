@@ -64,7 +64,7 @@ def test_an_image_of_several_splits_has_one_number(tmp_path: Path) -> None:
     ]
 
 
-def test_a_table_needs_training_rows_with_targets(tmp_path: Path) -> None:
+def test_a_table_needs_triplets_with_targets(tmp_path: Path) -> None:
     split = small_split(tmp_path, [query(0, "a", "b")])
     with pytest.raises(CIRError, match="no training split; its splits: small"):
         training_table([replace(split, role="val")])
@@ -77,7 +77,7 @@ def test_a_table_needs_training_rows_with_targets(tmp_path: Path) -> None:
         training_table([replace(split, queries=(blind,))])
 
 
-def test_answers_without_a_picture_are_left_out(tmp_path: Path) -> None:
+def test_positives_without_a_picture_are_left_out(tmp_path: Path) -> None:
     table = training_table([small_split(tmp_path, [query(0, "a", "b", "gone")])])
     assert table.triplets[0].positives == (1,)
 
@@ -108,7 +108,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert len({str(order(seed, epoch)) for seed in range(4) for epoch in range(4)}) == 16
 
 
-def test_a_batch_larger_than_the_data_is_refused_where_it_would_be_dropped() -> None:
+def test_a_batch_larger_than_the_data_is_an_error() -> None:
     with pytest.raises(CIRError, match=r"train\.batch_size 9 exceeds the 8 training triplets"):
         epoch_plans(8, batch_size=9, drop_last=True, seed=0, epoch=0, mined=None)
     (plan,) = epoch_plans(8, batch_size=9, drop_last=False, seed=0, epoch=0, mined=None)
@@ -125,8 +125,8 @@ def test_a_batch_larger_than_the_data_is_refused_where_it_would_be_dropped() -> 
         (1, 4, [1]),
     ],
 )
-def test_no_batch_is_left_with_a_few_rows(rows: int, batch_size: int, sizes: list[int]) -> None:
-    """CIRR's 28,225 training rows are 882 batches of 32 and one row, which has no negative."""
+def test_no_batch_is_left_with_few_triplets(rows: int, batch_size: int, sizes: list[int]) -> None:
+    """CIRR's 28,225 triplets are 882 batches of 32 and one more, which has no negative."""
     plans = epoch_plans(rows, batch_size=batch_size, drop_last=False, seed=0, epoch=0, mined=None)
     assert [len(plan.triplet_index) for plan in plans] == sizes
     assert sorted(row for plan in plans for row in plan.triplet_index) == list(range(rows))
@@ -142,7 +142,7 @@ def test_mix_depends_on_each_number_and_their_order() -> None:
 # batches
 
 
-def test_duplicate_targets_share_a_column_and_answers_are_excluded(tmp_path: Path) -> None:
+def test_duplicate_targets_share_a_column(tmp_path: Path) -> None:
     queries = [query(0, "a", "b", "c"), query(1, "e", "b"), query(2, "b", "c"), query(3, "a", "d")]
     table = training_table([small_split(tmp_path, queries)])
     batch = source(table)[BatchPlan(0, 0, (0, 1, 2, 3))]
@@ -157,7 +157,7 @@ def test_duplicate_targets_share_a_column_and_answers_are_excluded(tmp_path: Pat
     assert batch.triplet_index.tolist() == [0, 1, 2, 3]
 
 
-def test_known_target_alone_leaves_other_answers_in(tmp_path: Path) -> None:
+def test_known_targets_alone_leave_other_positives_in(tmp_path: Path) -> None:
     queries = [query(0, "a", "b", "c"), query(1, "e", "c")]
     table = training_table([small_split(tmp_path, queries)])
     assert not source(table, known_positives="target")[BatchPlan(0, 0, (0, 1))].excluded.any()
@@ -176,7 +176,7 @@ def test_a_removed_reference_is_excluded(tmp_path: Path) -> None:
     assert not source(table, known_positives="target")[plan].excluded.any()
 
 
-def test_negatives_can_be_mined_from_the_targets_of_a_split(tmp_path: Path) -> None:
+def test_negatives_can_come_from_a_splits_targets(tmp_path: Path) -> None:
     queries = [query(0, "a", "e"), query(1, "b", "c"), query(2, "b", "e")]
     split = small_split(tmp_path, queries)
     assert training_table([split]).negative_images[0].tolist() == list(range(len(split.gallery)))
@@ -184,12 +184,12 @@ def test_negatives_can_be_mined_from_the_targets_of_a_split(tmp_path: Path) -> N
     assert [table.images[i] for i in table.negative_images[0].tolist()] == ["c", "e"]
 
 
-def test_a_target_that_is_the_reference_is_not_excluded(tmp_path: Path) -> None:
+def test_a_target_equal_to_the_reference_stays(tmp_path: Path) -> None:
     table = training_table([small_split(tmp_path, [query(0, "a", "a")], drop_reference=True)])
     assert not source(table)[BatchPlan(0, 0, (0,))].excluded.any()
 
 
-def test_mined_images_become_columns_of_their_row(tmp_path: Path) -> None:
+def test_mined_images_become_columns(tmp_path: Path) -> None:
     table = training_table([small_split(tmp_path, [query(0, "a", "b"), query(1, "e", "c")])])
     mined = torch.tensor([[3, 2], [-1, -1]])
     batch = source(table)[BatchPlan(0, 0, (0, 1), mined)]
@@ -240,12 +240,12 @@ def test_number_of_workers_changes_nothing(tmp_path: Path) -> None:
     def epochs(workers: int) -> list[Batch]:
         encoding = Encoding(torch.device("cpu"), workers=workers, progress=False)
         loader = Loader(source(table, augmentation="photo"), encoding)
-        found: list[Batch] = []
+        batches: list[Batch] = []
         for epoch in range(2):
             mined = (torch.arange(17)[:, None] + epoch) % 12
             plans = epoch_plans(17, batch_size=4, drop_last=False, seed=1, epoch=epoch, mined=mined)
-            found += loader.epoch(plans)
-        return found
+            batches += loader.epoch(plans)
+        return batches
 
     alone, shared = epochs(0), epochs(2)
     assert len(alone) == len(shared) > 0
@@ -303,15 +303,15 @@ def test_a_broken_image_is_named_in_one_line(tmp_path: Path, workers: int) -> No
     assert re.fullmatch(r"image .*\.png is empty \(0 bytes\)", failure(loader, plans))
 
 
-def test_drawn_captions_depend_on_seed_epoch_and_row_alone(tmp_path: Path) -> None:
+def test_drawn_captions_depend_on_seed_epoch_and_triplet(tmp_path: Path) -> None:
     table = table_of(tmp_path, mode="four_way", queries=40)
 
     def texts(seed: int, plans: list[BatchPlan]) -> dict[int, str]:
-        made = source(table, seed=seed, with_images=False)
+        batches = source(table, seed=seed, with_images=False)
         return {
             row: text
             for plan in plans
-            for row, text in zip(plan.triplet_index, made[plan].text, strict=True)
+            for row, text in zip(plan.triplet_index, batches[plan].text, strict=True)
         }
 
     rows = tuple(range(40))
@@ -328,7 +328,7 @@ def test_drawn_captions_depend_on_seed_epoch_and_row_alone(tmp_path: Path) -> No
     assert kinds == {0, 1, 2, 3}
 
 
-def test_two_query_modes_ask_each_row_its_own_text(tmp_path: Path) -> None:
+def test_two_query_modes_give_each_triplet_its_text(tmp_path: Path) -> None:
     split = small_split(tmp_path, [])
     captions = replace(split.captions, mode="both_orders")
     queries = tuple(
@@ -341,17 +341,17 @@ def test_two_query_modes_ask_each_row_its_own_text(tmp_path: Path) -> None:
     assert text == ["is red and longer", "longer and is red"]
 
 
-def test_edits_and_views_are_tokenised_beside_the_text(tmp_path: Path) -> None:
+def test_text_variants_are_tokenised_beside_the_text(tmp_path: Path) -> None:
     table = training_table([small_split(tmp_path, [query(0, "a", "b")])])
     text_variants = {"back": lambda text: f"back {text}"}
-    made = BatchSource(
+    batches = BatchSource(
         table,
         FakeBackbone(),
         seed=0,
         text_variants=text_variants,
         caption_edit=lambda text: f"to {text}",
     )
-    batch = made[BatchPlan(0, 0, (0,))]
+    batch = batches[BatchPlan(0, 0, (0,))]
     assert batch.text == ["to x"]
     expected: Tensor = FakeBackbone().tokenize(["back x"])["ids"]
     assert torch.equal(batch.text_variants["back"]["ids"], expected)
@@ -359,9 +359,9 @@ def test_edits_and_views_are_tokenised_beside_the_text(tmp_path: Path) -> None:
 
 def test_augmented_pictures_repeat_with_seed_and_epoch(tmp_path: Path) -> None:
     table = table_of(tmp_path)
-    made = source(table, augmentation="photo")
-    first, again = made[BatchPlan(0, 0, (0, 1))], made[BatchPlan(0, 0, (0, 1))]
-    other = made[BatchPlan(1, 0, (0, 1))]
+    batches = source(table, augmentation="photo")
+    first, again = batches[BatchPlan(0, 0, (0, 1))], batches[BatchPlan(0, 0, (0, 1))]
+    other = batches[BatchPlan(1, 0, (0, 1))]
     assert first.images is not None
     assert again.images is not None
     assert other.images is not None
@@ -369,7 +369,7 @@ def test_augmented_pictures_repeat_with_seed_and_epoch(tmp_path: Path) -> None:
     assert not torch.equal(first.images, other.images)
 
 
-def test_splits_that_are_made_up_have_what_tests_need(tmp_path: Path) -> None:
+def test_made_up_splits_have_what_tests_need(tmp_path: Path) -> None:
     split = made_up_split(tmp_path, outside=4, groups=True)
     assert any(query.reference not in split.gallery for query in split.queries)
     assert all(query.target in query.group for query in split.queries)

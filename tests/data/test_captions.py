@@ -43,7 +43,7 @@ def test_an_empty_caption_leaves_the_other(mode: Any, pair: tuple[str, str]) -> 
     assert Captions(mode).texts(pair) == ("is red",)
 
 
-def test_captions_that_are_all_empty_give_one_empty_text() -> None:
+def test_empty_captions_give_one_empty_text() -> None:
     assert Captions("both_orders").texts(("", " ")) == ("",)
 
 

@@ -44,7 +44,7 @@ def test_a_complete_folder_is_fine(tmp_path: Path) -> None:
     ]
 
 
-def test_missing_and_broken_pictures_are_counted_with_their_cost(tmp_path: Path) -> None:
+def test_missing_and_broken_pictures_cost_queries(tmp_path: Path) -> None:
     root = small_fashioniq(tmp_path)
     (root / "images" / "d2.png").unlink()
     (root / "images" / "s2.png").write_bytes(b"")
@@ -76,7 +76,7 @@ def test_without_decoding_broken_pictures_are_not_seen(tmp_path: Path) -> None:
     assert not report.decoded
 
 
-def test_a_training_picture_that_no_triplet_needs_is_a_note(tmp_path: Path) -> None:
+def test_an_unneeded_training_picture_is_a_note(tmp_path: Path) -> None:
     root = small_fashioniq(tmp_path)
     (root / "images" / "t4.png").unlink()
     report = check(FashionIQ(), root)

@@ -59,13 +59,14 @@ def plain_scores(method: Method, split: Split, query: Query, text: str) -> list[
     backbone = method.backbone
 
     def features(name: str) -> Tensor:
-        made: Tensor = backbone.features(backbone.preprocess(open_image(split.paths[name]))[None])
-        return made
+        pixels = backbone.preprocess(open_image(split.paths[name]))[None]
+        states: Tensor = backbone.features(pixels)
+        return states
 
     with torch.no_grad():
-        asked = method.encode_query(features(query.reference), backbone.tokenize([text]))
+        embedded = method.encode_query(features(query.reference), backbone.tokenize([text]))
         scores = [
-            float(method.similarity(asked, method.encode_gallery(features(name)))[0, 0])
+            float(method.similarity(embedded, method.encode_gallery(features(name)))[0, 0])
             for name in split.gallery
         ]
     if split.drop_reference and query.reference in split.gallery:
@@ -116,7 +117,7 @@ def test_a_query_may_be_several_vectors(tmp_path: Path) -> None:
     assert encoded.targets.shape == (13, 8)
 
 
-def test_each_image_is_opened_once_and_queries_keep_their_order(
+def test_each_image_is_opened_once_queries_stay_ordered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split = made_up(tmp_path)
@@ -149,18 +150,18 @@ def test_size_of_batches_changes_nothing_but_rounding(tmp_path: Path) -> None:
     assert torch.allclose(one.targets, all_at_once.targets, atol=1e-6)
 
 
-def test_answers_outside_the_gallery_count_as_not_found(tmp_path: Path) -> None:
+def test_positives_outside_the_gallery_count_as_misses(tmp_path: Path) -> None:
     split = made_up(tmp_path, groups=False, measures=("recall@50", "map@50"))
     query = split.queries[0]
-    target, kept = query.positives[0], query.positives[1]
+    target, other = query.positives[0], query.positives[1]
     gallery = tuple(name for name in split.gallery if name != target)
-    asked = replace(query, positives=(target, kept))
-    small = replace(split, queries=(asked,), gallery=gallery)
+    query = replace(query, positives=(target, other))
+    small = replace(split, queries=(query,), gallery=gallery)
     result = evaluate(Method(components()), small, CPU)
     assert result.measures["recall@50"] == 0.0
     (order,) = rankings(Method(components()), encode_split(Method(components()), small, CPU), 50)
     # one of the two positives is found, at this rank
-    assert result.measures["map@50"] == pytest.approx(1 / (order.index(kept) + 1) / 2)
+    assert result.measures["map@50"] == pytest.approx(1 / (order.index(other) + 1) / 2)
 
 
 def test_equal_scores_rank_by_gallery_order(tmp_path: Path) -> None:
@@ -176,24 +177,22 @@ def test_equal_scores_rank_by_gallery_order(tmp_path: Path) -> None:
     assert rankings(method, encode_split(method, split, CPU), 4)[5] == list(split.gallery[:4])
 
 
-def test_rankings_are_the_first_of_a_sort_without_the_removed_reference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rankings_are_the_first_of_a_sort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: 7)
     split = made_up(tmp_path, drop_reference=True)
     method = Method(components())
     encoded = encode_split(method, split, CPU)
     for k in (4, 50):
-        found = rankings(method, encoded, k)
+        ranked = rankings(method, encoded, k)
         for row, query in enumerate(split.queries):
             scores = plain_scores(method, split, query, query.text)
-            assert found[row] == [split.gallery[i] for i in reference.ranking(scores)[:k]]
+            assert ranked[row] == [split.gallery[i] for i in reference.ranking(scores)[:k]]
     assert rankings(method, encoded, 4, rows=[30, 2, 8]) == [
         rankings(method, encoded, 4)[row] for row in (30, 2, 8)
     ]
 
 
-def test_several_tokens_are_scored_by_parts_of_the_gallery(
+def test_several_tokens_are_scored_by_gallery_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     widths: list[int] = []
@@ -222,7 +221,7 @@ def test_an_encoded_split_is_measured_as_evaluate_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("drop_reference", [False, True])
-def test_the_rest_of_a_group_follows_in_the_order_of_its_ranks(
+def test_the_rest_of_a_group_follows_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_reference: bool
 ) -> None:
     monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: 7)
@@ -236,9 +235,9 @@ def test_the_rest_of_a_group_follows_in_the_order_of_its_ranks(
     longer = 0
     for k in (0, 2, 5, 50):
         whole, short = rankings(method, encoded, 50), rankings(method, encoded, k, groups=True)
-        for query, images, found in zip(split.queries, whole, short, strict=True):
-            assert found == images[:k] + [name for name in images[k:] if name in query.group]
-            longer += len(found) > k > 0
+        for query, images, first in zip(split.queries, whole, short, strict=True):
+            assert first == images[:k] + [name for name in images[k:] if name in query.group]
+            longer += len(first) > k > 0
     assert longer
 
 
@@ -263,22 +262,22 @@ def test_targets_that_leave_the_ranking_are_counted(tmp_path: Path) -> None:
     first = split.queries[0]
     same = replace(first, reference=first.target or "")
     split = replace(split, queries=(same, *split.queries[1:]))
-    kept = evaluate(method, split, CPU)
+    ranked = evaluate(method, split, CPU)
     removed = evaluate(method, replace(split, drop_reference=True), CPU)
-    assert (kept.unreachable, removed.unreachable) == (0, 1)
+    assert (ranked.unreachable, removed.unreachable) == (0, 1)
     assert removed.values["recall@50"][0] == 0
     assert report("set", "original", [removed, removed])["unreachable"] == 2
-    assert "unreachable" not in report("set", "original", [kept])
+    assert "unreachable" not in report("set", "original", [ranked])
 
 
 def test_what_is_left_out_is_reported() -> None:
-    """With missing=drop nothing said that a fifth of the queries was gone."""
+    """With missing=drop the measures looked like those of the whole split."""
     whole = result("a", 3, recall_at_1=0.2)
     lacking = replace(whole, split="b", left_out={"queries": 2, "gallery images": 3})
     again = replace(whole, split="c", left_out={"queries": 1})
-    found = report("set", "original", [whole, lacking, again])
-    assert found["protocol"] == "original (images missing)"
-    assert found["left_out"] == {
+    document = report("set", "original", [whole, lacking, again])
+    assert document["protocol"] == "original (images missing)"
+    assert document["left_out"] == {
         "splits": {"b": {"queries": 2, "gallery images": 3}, "c": {"queries": 1}},
         "total": {"queries": 3, "gallery images": 3},
     }
@@ -329,7 +328,7 @@ def test_blind_and_empty_splits_are_errors(tmp_path: Path) -> None:
         evaluate(Method(components()), replace(split, gallery=()), CPU)
 
 
-def test_diverged_weights_are_told(tmp_path: Path) -> None:
+def test_diverged_weights_are_an_error(tmp_path: Path) -> None:
     method = Method(components())
     with torch.no_grad():
         method.backbone.words.fill_(float("nan"))
@@ -358,8 +357,8 @@ def test_a_methods_edit_reaches_the_texts(tmp_path: Path) -> None:
 
 
 def result(name: str, queries: int, **measures: float) -> SplitResult:
-    named = {key.replace("_at_", "@"): value for key, value in measures.items()}
-    return SplitResult(name, named, {}, queries, 10)
+    of_name = {key.replace("_at_", "@"): value for key, value in measures.items()}
+    return SplitResult(name, of_name, {}, queries, 10)
 
 
 def test_average_is_over_splits_and_report_is_json() -> None:

@@ -86,7 +86,7 @@ def test_all_scores_equal_rank_in_gallery_order() -> None:
     assert ranks.flatten().tolist() == [1, 3, 4]
 
 
-def test_a_dropped_reference_outranks_nothing_and_has_no_rank() -> None:
+def test_a_removed_reference_has_no_rank() -> None:
     inf = float("inf")
     scores = torch.tensor([[-inf, -1e30, -inf, -2e38]])
     assert positive_ranks(scores, torch.tensor([[1, 3, 0, 2]])).tolist() == [[1, 2, 0, 0]]
@@ -103,13 +103,13 @@ def test_infinite_scores_are_no_nan() -> None:
     assert positive_ranks(scores, torch.tensor([[3, 1], [1, -1]])).tolist() == [[2, 0], [3, 0]]
 
 
-def test_an_empty_block_and_a_query_without_answers_have_no_ranks() -> None:
+def test_nothing_to_rank_has_no_ranks() -> None:
     assert positive_ranks(torch.zeros(0, 3), torch.zeros(0, 2, dtype=torch.int64)).shape == (0, 2)
     assert positive_ranks(torch.zeros(2, 3), torch.full((2, 2), -1)).tolist() == [[0, 0], [0, 0]]
     assert positive_ranks(torch.zeros(2, 0), torch.full((2, 1), -1)).tolist() == [[0], [0]]
 
 
-def test_scores_and_answers_are_left_as_they_were() -> None:
+def test_scores_and_positives_are_left_unchanged() -> None:
     scores, positives = torch.rand(4, 9), torch.tensor([[1, -1]] * 4)
     before = scores.clone(), positives.clone()
     positive_ranks(scores, positives)
@@ -117,7 +117,7 @@ def test_scores_and_answers_are_left_as_they_were() -> None:
     assert torch.equal(positives, before[1])
 
 
-def test_scores_that_are_not_numbers_are_refused() -> None:
+def test_scores_that_are_not_numbers_are_errors() -> None:
     scores = torch.zeros(4, 3)
     scores[1, 2] = float("nan")
     with pytest.raises(CIRError, match=r"1 of 4 queries have scores that are not numbers"):
@@ -134,12 +134,12 @@ def test_no_place_of_a_nan_escapes(place: int, positives: list[list[int]]) -> No
 
 
 @pytest.mark.parametrize("positives", [[[3]], [[-2]]])
-def test_answers_outside_the_gallery_are_refused(positives: list[list[int]]) -> None:
+def test_positives_outside_the_gallery_are_errors(positives: list[list[int]]) -> None:
     with pytest.raises(ValueError, match="positives must be from -1 to 2"):
         positive_ranks(torch.zeros(1, 3), torch.tensor(positives))
 
 
-def test_shapes_that_do_not_fit_are_refused() -> None:
+def test_shapes_that_do_not_fit_are_errors() -> None:
     with pytest.raises(ValueError, match=r"got \(2, 3\) and \(1, 1\)"):
         positive_ranks(torch.zeros(2, 3), torch.tensor([[0]]))
 
@@ -157,7 +157,7 @@ def test_average_precision_by_hand() -> None:
     assert average_precision_at(ranks, counts, 5).item() == pytest.approx((1 + 2 / 3) / 3)
     assert average_precision_at(ranks, counts, 10).item() == pytest.approx((1 + 2 / 3 + 3 / 7) / 3)
     assert average_precision_at(ranks, counts, 2).item() == pytest.approx(1 / 2)
-    # A fourth answer that is not ranked still counts as one that should have been found.
+    # A fourth positive that is not ranked still counts among those to be found.
     assert average_precision_at(ranks, torch.tensor([4]), 5).item() == pytest.approx(5 / 12)
 
 
@@ -177,7 +177,7 @@ def test_unknown_measures_list_what_is_accepted(name: str) -> None:
         parse_measure(name)
 
 
-def test_subset_recall_without_groups_is_refused() -> None:
+def test_subset_recall_without_groups_is_an_error() -> None:
     with pytest.raises(CIRError, match="subset_recall@1 needs queries with a group"):
         per_query("subset_recall@1", torch.tensor([[1]]))
 
@@ -192,7 +192,7 @@ def test_random_recall_equals_counting(k: int, n: int, positives: int) -> None:
     assert random_recall(k, n) == pytest.approx(min(1, k / n))
 
 
-def test_random_recall_of_an_empty_gallery_is_refused() -> None:
+def test_random_recall_of_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="n=0"):
         random_recall(1, 0)
 

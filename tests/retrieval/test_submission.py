@@ -80,7 +80,7 @@ def test_what_is_written_is_accepted(tmp_path: Path, form: Form) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["out.json"]
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     split, file = cirr(), tmp_path / "out.json"
     file.write_text("old")
     with pytest.raises(CIRError, match=r"out\.json has [\d,]+ bytes\naccepted by the .*: 100"):
@@ -101,7 +101,7 @@ def test_a_full_cirr_file_fits_the_server(tmp_path: Path) -> None:
     assert 4_000_000 < (tmp_path / "out.json").stat().st_size <= 5_000_000
 
 
-def test_bad_rankings_are_refused() -> None:
+def test_bad_rankings_are_errors() -> None:
     split = cirr()
     good = shuffled(split)
     with pytest.raises(CIRError, match="CIRR recall: 1 of 2 queries have no ranking, such as '71'"):
@@ -126,7 +126,7 @@ def test_circo_needs_all_queries_in_order() -> None:
         submission(CIRCO_RANKING, shuffled(part), part)
 
 
-def test_bad_files_are_refused(tmp_path: Path) -> None:
+def test_bad_files_are_errors(tmp_path: Path) -> None:
     split, file = cirr(1), tmp_path / "a.json"
     good = submission(CIRR_RECALL, shuffled(split), split)
     ranking = good["70"]
@@ -168,7 +168,7 @@ def test_the_official_circo_examples_are_accepted(name: str, tmp_path: Path) -> 
         check_submission(tmp_path / "a.json", CIRCO_RANKING, split)
 
 
-def test_real_cirr_queries_make_a_file_of_the_official_shape(tmp_path: Path) -> None:
+def test_real_cirr_queries_make_an_official_file(tmp_path: Path) -> None:
     if not (SHARED_DATA / "cirr").is_dir():
         pytest.skip(f"{SHARED_DATA / 'cirr'} is not there")
     split = CIRR(splits=("test1",)).annotations(SHARED_DATA / "cirr")[0]

@@ -95,15 +95,14 @@ class CIRCO(CaptionSwitches):
         rules = self.caption_rules()
         queries = {name: tuple(_queries(file, name, rules)) for name, file in there.items()}
         pictures = _pictures(root)
-        gallery = _gallery(root, pictures) or tuple(
-            sorted(
-                {image for part in queries.values() for query in part for image in _named(query)},
-                key=int,
-            )
-        )
+        named = {image for of in queries.values() for query in of for image in _images(query)}
+        gallery = _gallery(root, pictures) or tuple(sorted(named, key=int))
         if (root / _INFO).exists():
             _check_listed(root / _INFO, queries, gallery)
-        return [self._split(name, part, gallery, pictures, rules) for name, part in queries.items()]
+        return [
+            self._split(name, of_split, gallery, pictures, rules)
+            for name, of_split in queries.items()
+        ]
 
     def notes(self, root: Path) -> list[str]:
         """Facts about the folder that are no errors."""
@@ -129,7 +128,7 @@ class CIRCO(CaptionSwitches):
         rules: Captions,
     ) -> Split:
         needed = dict.fromkeys(gallery)
-        needed.update(dict.fromkeys(image for query in queries for image in _named(query)))
+        needed.update(dict.fromkeys(image for query in queries for image in _images(query)))
         return Split(
             name=name,
             role=name,
@@ -147,7 +146,7 @@ def _either(files: Iterable[Path]) -> str:
     return " or ".join(str(file) for file in files)
 
 
-def _named(query: Query) -> tuple[str, ...]:
+def _images(query: Query) -> tuple[str, ...]:
     return (query.reference, *query.positives)
 
 
@@ -190,8 +189,8 @@ def _check_listed(
     file: Path, queries: Mapping[Name, tuple[Query, ...]], gallery: tuple[str, ...]
 ) -> None:
     listed = frozenset(gallery)
-    for name, part in queries.items():
-        for query in part:
+    for name, of_split in queries.items():
+        for query in of_split:
             for image in query.positives:
                 if image not in listed:
                     raise CIRError(

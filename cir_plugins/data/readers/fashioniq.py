@@ -140,14 +140,14 @@ class FashionIQ(CaptionSwitches):
         rules = self.caption_rules(self.caption_mode)
         splits: list[Split] = []
         for role in ROLES:
-            parts = [
+            read = [
                 _read_captions(root, file, category, role, self.gallery == "val", rules, attributes)
                 for (category, its_role), file in files.items()
                 if its_role == role
             ]
-            if self.gallery == "merged" and parts:
-                parts = [_merge(parts, role)]
-            splits += [self._split(part, rules, attributes, pictures) for part in parts]
+            if self.gallery == "merged" and read:
+                read = [_merge(read, role)]
+            splits += [self._split(captions, rules, attributes, pictures) for captions in read]
         return splits
 
     def notes(self, root: Path) -> list[str]:
@@ -162,34 +162,41 @@ class FashionIQ(CaptionSwitches):
         return f"{Path(root, self.images)}/**/<image>.{ENDINGS}"
 
     def _caption_files(self, root: Path) -> dict[tuple[str, str], Path]:
-        found: dict[tuple[str, str], Path] = {}
+        files: dict[tuple[str, str], Path] = {}
         for file in sorted(root.glob("captions/cap.*.json")):
             match = _CAPTION_FILE.fullmatch(file.name)
             if match and match[1] != CIRR_VERSION and match[2] in (self.splits or ROLES):
-                found[match[1], match[2]] = file
-        if not found:
+                files[match[1], match[2]] = file
+        if not files:
             which = "|".join(self.splits or ROLES)
             names = root / "captions" / f"cap.<category>.<{which}>.json"
             hint = layout_hint(root, "fashioniq")
             raise CIRError(f"nothing to read in {root}\nlooked for: {names}{hint}")
-        known = {category for category, _ in found}
+        categories = {category for category, _ in files}
         for category in self.categories:
-            if category not in known:
-                raise unknown_name("category", category, known)
-        categories = frozenset(self.categories) or known
-        return {key: file for key, file in found.items() if key[0] in categories}
+            if category not in categories:
+                raise unknown_name("category", category, categories)
+        return {
+            key: file
+            for key, file in files.items()
+            if not self.categories or key[0] in self.categories
+        }
 
     def _split(
-        self, part: _Captions, rules: Captions, attributes: Attributes, pictures: Mapping[str, Path]
+        self,
+        captions: _CaptionFile,
+        rules: Captions,
+        attributes: Attributes,
+        pictures: Mapping[str, Path],
     ) -> Split:
-        queries = attributes.with_positives(part.queries, part.gallery)
-        names = dict.fromkeys(part.gallery)
+        queries = attributes.with_positives(captions.queries, captions.gallery)
+        names = dict.fromkeys(captions.gallery)
         names.update(dict.fromkeys(query.reference for query in queries))
         return Split(
-            name=part.name,
-            role=part.role,
+            name=captions.name,
+            role=captions.role,
             queries=queries,
-            gallery=part.gallery,
+            gallery=captions.gallery,
             paths={name: pictures[name] for name in names if name in pictures},
             drop_reference=self.drop_reference,
             measures=_RECALLS + _ALL_POSITIVES if attributes.of else _RECALLS,
@@ -199,7 +206,7 @@ class FashionIQ(CaptionSwitches):
 
 
 @dataclass(frozen=True)
-class _Captions:
+class _CaptionFile:
     """One caption file's queries, without their further positives, and its gallery."""
 
     name: str
@@ -216,7 +223,7 @@ def _read_captions(
     from_triplets: bool,
     rules: Captions,
     attributes: Attributes,
-) -> _Captions:
+) -> _CaptionFile:
     name = f"{category}.{role}"
     entries = read_entries(file)
     kinds = read_kinds(root / "meta" / f"kinds.{name}.json", file, len(entries))
@@ -224,7 +231,7 @@ def _read_captions(
     for number, (entry, kind) in enumerate(zip(entries, kinds, strict=True)):
         queries += _queries(entry, f"{name}.{number}", category, role, kind, rules, attributes)
     images = root / "image_splits" / f"split.{name}.json"
-    return _Captions(name, role, tuple(queries), _gallery(images, role, queries, from_triplets))
+    return _CaptionFile(name, role, tuple(queries), _gallery(images, role, queries, from_triplets))
 
 
 def _queries(
@@ -272,7 +279,7 @@ def _gallery(
     return images
 
 
-def _merge(parts: Sequence[_Captions], role: Role) -> _Captions:
-    gallery = dict.fromkeys(name for part in parts for name in part.gallery)
-    queries = tuple(query for part in parts for query in part.queries)
-    return _Captions(f"merged.{role}", role, queries, tuple(gallery))
+def _merge(files: Sequence[_CaptionFile], role: Role) -> _CaptionFile:
+    gallery = dict.fromkeys(name for one in files for name in one.gallery)
+    queries = tuple(query for one in files for query in one.queries)
+    return _CaptionFile(f"merged.{role}", role, queries, tuple(gallery))

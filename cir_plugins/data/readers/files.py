@@ -98,7 +98,7 @@ class Entry:
     Attributes:
         file: Where it is from.
         place: Which entry, for messages: ``entry 12`` counts from 0.
-        fields: What it says.
+        fields: Its members.
     """
 
     file: Path
@@ -143,10 +143,10 @@ class Entry:
     def wrong(self, key: str, accepted: str) -> CIRError:
         """The error for a value that is not what is accepted."""
         if key not in self.fields:
-            found = f"has no '{key}'"
+            value = f"has no '{key}'"
         else:
-            found = f"has '{key}' = {short(self.fields[key])}"
-        return CIRError(f"{self.file}, {self.place} {found}\naccepted: {accepted}")
+            value = f"has '{key}' = {short(self.fields[key])}"
+        return CIRError(f"{self.file}, {self.place} {value}\naccepted: {accepted}")
 
 
 def read_entries(file: Path) -> list[Entry]:

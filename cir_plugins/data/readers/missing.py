@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -31,7 +32,7 @@ class Absence:
 
     @property
     def lost(self) -> int:
-        """Queries that cannot be asked."""
+        """Number of queries without their reference or target."""
         return self.references + self.targets
 
 
@@ -88,6 +89,8 @@ def settle_all(
 ) -> list[Split]:
     """The splits that still have queries after ``settle``, which has the same arguments.
 
+    Those that have none are counted in ``absent`` of the first split of their role.
+
     Raises:
         CIRError: A picture is missing and that is an error, or no query is left at all.
     """
@@ -101,7 +104,20 @@ def settle_all(
             f"{name}: no query is left, as no picture was found, such as {example}\n"
             f"accepted: a folder that holds the pictures beside the annotations{_tried(looked_for)}"
         )
-    return left
+    pairs = zip(before, after, strict=True)
+    lost = [split.role for whole, split in pairs if whole.queries and not split.queries]
+    return _with_lost_splits(left, lost)
+
+
+def _with_lost_splits(splits: Sequence[Split], roles: Sequence[str]) -> list[Split]:
+    """The splits, the first of each role with the number of lost splits of that role."""
+    lost = Counter(roles)
+    counted: list[Split] = []
+    for split in splits:
+        count = lost.pop(split.role, 0)
+        absent = {**split.absent, "whole splits": count} if count else split.absent
+        counted.append(replace(split, absent=absent))
+    return counted
 
 
 def _triplet_error(
@@ -109,22 +125,22 @@ def _triplet_error(
 ) -> CIRError:
     query, image = lack.first or (split.queries[0], "")
     if not split.paths:
-        found = f"{split.name}: not one picture was found, not even {where(image)}"
+        lacks = f"{split.name}: not one picture was found, not even {where(image)}"
     else:
-        found = (
+        lacks = (
             f"{split.name}: query {query.id} needs image '{image}', but {where(image)} is missing"
         )
     lost = f"{lack.lost} of {len(split.queries)} queries need one"
     total = f"{len(lack.images)} images are missing, {lost}"
-    return CIRError(f"{found}\n{total}; {_WAY_OUT}{_tried(looked_for)}")
+    return CIRError(f"{lacks}\n{total}; {_WAY_OUT}{_tried(looked_for)}")
 
 
 def _gallery_error(
     split: Split, images: tuple[str, ...], where: Callable[[str], str], looked_for: str
 ) -> CIRError:
-    found = f"{split.name}: image '{images[0]}' is missing: {where(images[0])}"
+    lacks = f"{split.name}: image '{images[0]}' is missing: {where(images[0])}"
     total = f"{len(images)} images of the gallery or the positives are missing, though no triplet's"
-    return CIRError(f"{found}\n{total}; {_WAY_OUT}{_tried(looked_for)}")
+    return CIRError(f"{lacks}\n{total}; {_WAY_OUT}{_tried(looked_for)}")
 
 
 def _tried(looked_for: str) -> str:

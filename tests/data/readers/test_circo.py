@@ -41,7 +41,7 @@ def test_prefix(tmp_path: Path) -> None:
     assert val.queries[0].text == "a photo of $ that has two dogs"
 
 
-def test_the_gallery_is_the_official_list_where_it_is_there(tmp_path: Path) -> None:
+def test_the_official_list_is_the_gallery(tmp_path: Path) -> None:
     root = small_circo(tmp_path, folder="COCO2017_unlabeled/unlabeled2017")
     assert CIRCO().notes(root)[0].endswith("the gallery is the pictures there are")
     write_circo_info(root, [9, 5, 4, 3, 2, 1])
@@ -50,7 +50,7 @@ def test_the_gallery_is_the_official_list_where_it_is_there(tmp_path: Path) -> N
     assert CIRCO().notes(root) == []
 
 
-def test_files_without_a_number_are_not_in_the_gallery(tmp_path: Path) -> None:
+def test_files_without_a_number_are_left_out(tmp_path: Path) -> None:
     root = small_circo(tmp_path)
     write_picture(root / "images" / "thumb.jpg")
     assert CIRCO()(root)[0].gallery == tuple("123456789")
@@ -70,7 +70,7 @@ def test_missing_pictures_are_an_error_or_dropped(tmp_path: Path) -> None:
     assert [query.id for query in CIRCO(missing="drop")(root)[0].queries] == ["0"]
 
 
-def test_without_pictures_the_gallery_is_what_the_annotations_name(tmp_path: Path) -> None:
+def test_without_pictures_annotations_make_the_gallery(tmp_path: Path) -> None:
     root = small_circo(tmp_path, pictures=False)
     val = CIRCO().annotations(root)[0]
     assert (val.gallery, val.paths) == (("1", "2", "3", "4", "5"), {})
@@ -86,7 +86,7 @@ def test_without_pictures_the_documented_folder_is_named(tmp_path: Path) -> None
 
 
 def test_there_is_no_training_split(tmp_path: Path) -> None:
-    """``cir train --data circo`` asks for one, and complained about pictures."""
+    """``cir train --data circo`` ended in a complaint about pictures."""
     splits: Any = ("train", "val")
     with pytest.raises(CIRError, match="CIRCO has no training split\ntrain on another data set"):
         CIRCO(splits=splits)(small_circo(tmp_path))
@@ -161,7 +161,7 @@ def test_malformed_lists_of_images_are_named(tmp_path: Path) -> None:
         CIRCO()(root)
 
 
-def test_a_folder_with_nothing_to_read_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_an_empty_folder_names_the_expected_files(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match=r"looked for: .*val\.json or .*test\.json"):
         CIRCO()(tmp_path)
 

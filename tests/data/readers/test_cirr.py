@@ -46,7 +46,7 @@ def test_pictures_are_found_below_each_known_folder(tmp_path: Path, folder: str)
     assert val.paths["dev-3"] == tmp_path / folder / "dev" / "dev-3.png"
 
 
-def test_annotations_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
+def test_annotations_may_lie_in_a_subfolder(tmp_path: Path) -> None:
     """As CLIP4Cir's README has it: ``cirr/captions`` beside ``train``, ``dev`` and ``test1``."""
     expected = CIRR()(small_cirr(tmp_path))
     (tmp_path / "cirr").mkdir()
@@ -72,7 +72,7 @@ def test_a_picture_elsewhere_is_found_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_a_link_or_copy_beside_the_pictures_changes_nothing(tmp_path: Path, linked: bool) -> None:
+def test_a_copy_beside_the_pictures_changes_nothing(tmp_path: Path, linked: bool) -> None:
     root = small_cirr(tmp_path, folder="images")
     expected, notes = CIRR()(root), CIRR().notes(root)
     if linked:
@@ -89,7 +89,7 @@ def test_the_places_that_were_tried_are_listed(tmp_path: Path) -> None:
         CIRR()(root)
 
 
-def test_the_gallery_is_the_split_file_and_not_the_folder(tmp_path: Path) -> None:
+def test_the_split_file_is_the_gallery(tmp_path: Path) -> None:
     root = small_cirr(tmp_path)
     write_picture(root / "dev" / "dev-99.png")
     assert len(CIRR()(root)[0].gallery) == 8
@@ -169,7 +169,7 @@ def test_paths_must_stay_below_the_data_folder(tmp_path: Path, place: object) ->
         CIRR()(root)
 
 
-def test_a_folder_with_nothing_to_read_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_an_empty_folder_names_the_expected_files(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match=r"looked for: .*cap\.rc2\.train\|val\|test1\.json"):
         CIRR()(tmp_path)
 

@@ -28,9 +28,9 @@ def data(name: str) -> Path:
 
 
 def by_name(splits: list[Split]) -> dict[str, Split]:
-    named = {split.name: split for split in splits}
-    assert len(named) == len(splits)
-    return named
+    of_name = {split.name: split for split in splits}
+    assert len(of_name) == len(splits)
+    return of_name
 
 
 def protocol(name: str) -> FashionIQ:
@@ -143,7 +143,7 @@ def test_splits_and_categories_can_be_chosen(tmp_path: Path) -> None:
         FashionIQ(categories=("shirts",))(root)
 
 
-def test_attributes_add_answers_of_the_split(tmp_path: Path) -> None:
+def test_attributes_add_positives_of_the_split(tmp_path: Path) -> None:
     root = small_fashioniq(tmp_path)
     red, blue = {"colour": "red", "kind": "dress"}, {"colour": "blue", "kind": "dress"}
     write_json(
@@ -161,7 +161,7 @@ def test_attributes_add_answers_of_the_split(tmp_path: Path) -> None:
     assert merged.queries[2].positives == ("s1", "d2", "d4")
 
 
-def test_the_reference_is_never_an_answer(tmp_path: Path) -> None:
+def test_the_reference_is_never_a_positive(tmp_path: Path) -> None:
     root = small_fashioniq(tmp_path)
     write_json(root / "attributes.json", {name: {"colour": "red"} for name in ("d1", "d2", "d3")})
     val = by_name(FashionIQ()(root))["dress.val"]
@@ -202,7 +202,7 @@ def test_missing_pictures_can_be_dropped(tmp_path: Path) -> None:
     assert val.absent == {"queries": 1, "gallery images": 2}
 
 
-def test_a_missing_gallery_picture_is_an_error_outside_training(tmp_path: Path) -> None:
+def test_missing_gallery_pictures_are_errors_outside_training(tmp_path: Path) -> None:
     root = small_fashioniq(tmp_path)
     (root / "images" / "t4.png").unlink()
     train = by_name(FashionIQ()(root))["dress.train"]
@@ -229,7 +229,7 @@ def test_pictures_may_lie_deeper_and_end_differently(tmp_path: Path) -> None:
     assert reader(root)[0].paths["s1"] == root / "pics/s/s1.jpeg"
 
 
-def test_a_folder_with_nothing_to_read_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_an_empty_folder_names_the_expected_files(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match=r"looked for: .*cap\.<category>\.<train\|val\|test>\.json"):
         FashionIQ()(tmp_path)
     with pytest.raises(CIRError, match="does not exist"):
@@ -329,7 +329,7 @@ def test_counts_of_the_official_annotations() -> None:
     assert (len(merged.queries), len(merged.gallery)) == (6016, 15415)
 
 
-def test_val_galleries_and_two_query_counts_of_the_official_annotations() -> None:
+def test_val_counts_of_the_official_annotations() -> None:
     root = data("fashioniq")
     splits = by_name(protocol("val_repo").annotations(root))
     # Two queries per triplet, but one where the other caption is empty: shirt 1, toptee 2.
@@ -343,7 +343,7 @@ def test_val_galleries_and_two_query_counts_of_the_official_annotations() -> Non
 
 @pytest.mark.parametrize(("name", "mean"), [("photos", 7.58), ("catalogue", 5.69)])
 @pytest.mark.parametrize("gallery", ["original", "merged"])
-def test_answers_of_real_photographs(name: str, mean: float, gallery: Any) -> None:
+def test_positives_of_real_photographs(name: str, mean: float, gallery: Any) -> None:
     splits = FashionIQ(gallery=gallery)(data(name))
     for split in splits:
         inside = frozenset(split.gallery)

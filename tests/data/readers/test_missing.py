@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ def split(paths: str, role: str = "val") -> Split:
         Query("1", "a", ("x",), "x", "c", ("c",), group=("c", "e")),
         Query("2", "d", ("x",), "x", "b", ("b", "e")),
     )
-    found = {name: Path(name) for name in paths}
-    return Split("s", role, queries, tuple("abcde"), found)  # type: ignore[arg-type]
+    files = {name: Path(name) for name in paths}
+    return Split("s", role, queries, tuple("abcde"), files)  # type: ignore[arg-type]
 
 
 def test_absence_counts_each_lost_query_once() -> None:
@@ -41,7 +42,7 @@ def test_a_complete_split_is_left_alone() -> None:
     assert settle(whole, "drop", str) is whole
 
 
-def test_answers_and_groups_lose_missing_images() -> None:
+def test_positives_and_groups_lose_missing_images() -> None:
     dropped = settle(split("abcd"), "drop", str)
     assert [query.id for query in dropped.queries] == ["0", "1", "2"]
     assert dropped.queries[1].group == ("c",)
@@ -58,8 +59,12 @@ def test_errors_name_the_first_image_and_the_total() -> None:
         settle(split("abcd"), "error", str)
 
 
-def test_splits_without_queries_are_left_out_unless_all_are() -> None:
+def test_splits_without_queries_are_left_out() -> None:
     empty, whole = split(""), split("abcde")
-    assert settle_all([empty, whole], "drop", str) == [whole]
+    assert settle_all([whole], "drop", str) == [whole]
+    lacking = replace(whole, absent={"whole splits": 1})
+    assert settle_all([empty, whole, whole], "drop", str) == [lacking, whole]
+    train = split("abcde", "train")
+    assert settle_all([empty, train], "drop", str) == [train]
     with pytest.raises(CIRError, match="s: no query is left, as no picture was found, such as a\n"):
         settle_all([empty, empty], "drop", str)
