@@ -52,8 +52,9 @@ def sampler_figure(report: SamplerReport) -> Figure:
 
 def _sizes(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     epochs = [line["epoch"] + 1 for line in lines]
-    quartiles = np.array([line["mining"]["pool"]["quartiles"] for line in lines])  # (refreshes, 3)
-    means = [line["mining"]["pool"]["mean"] for line in lines]
+    pools = [line["mining"]["negative_pool"] for line in lines]
+    quartiles = np.array([pool["quartiles"] for pool in pools])  # (refreshes, 3)
+    means = [pool["mean"] for pool in pools]
     axes.fill_between(epochs, quartiles[:, 0], quartiles[:, 2], color=COLOURS[0], alpha=0.18)
     axes.plot(epochs, quartiles[:, 1], color=COLOURS[0], marker="o", label="median, quartiles")
     axes.plot(epochs, means, color=COLOURS[1], linestyle="--", marker="s", label="mean")
@@ -86,16 +87,16 @@ def _shares(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
 
 def _drops(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     """Histograms of score drops at the first and the last refresh that was mined with the model."""
-    known = [line for line in lines if "drop" in line["mining"]]
-    axes.set_title("score drop from target to pool")
+    known = [line for line in lines if "score_gap" in line["mining"]]
+    axes.set_title("score gap from target to negatives")
     if not known:
         axes.text(0.5, 0.5, "drawn at random", ha="center", transform=axes.transAxes)
         return
     inside: list[float] = []
     for place, line in enumerate([known[0], known[-1]] if len(known) > 1 else known):
-        drop = line["mining"]["drop"]
-        counts = np.asarray(drop["counts"], dtype=float)
-        edges = np.linspace(drop["span"][0], drop["span"][1], len(counts) + 1)
+        gaps = line["mining"]["score_gap"]
+        counts = np.asarray(gaps["counts"], dtype=float)
+        edges = np.linspace(gaps["span"][0], gaps["span"][1], len(counts) + 1)
         filled = np.flatnonzero(counts)
         inside += [float(edges[filled[0]]), float(edges[filled[-1] + 1])]
         axes.stairs(
