@@ -34,7 +34,7 @@ MEASURES = tuple(f"any_recall@{k}" for k in CUTS)
 
 
 class Embedded(Method):
-    """A method of which nothing is left but its scores."""
+    """A method that has scores and nothing else."""
 
     def similarity(self, query: Tensor, target: Tensor) -> Tensor:
         """Scores (B, C)."""
@@ -44,12 +44,12 @@ class Embedded(Method):
 def made_up_split(case: str, width: int, device: torch.device) -> Encoded:
     """Embeddings of a split of so many queries and images in which each has so many positives."""
     queries, gallery, positives = map(int, case.split("x"))
-    asked, targets, target = made_up(queries, gallery, width, 1)
-    chance = torch.Generator().manual_seed(1)
+    vectors, targets, target = made_up(queries, gallery, width, 1)
+    rng = torch.Generator().manual_seed(1)
     # Farther from their targets than where mining starts, or all would be found at once.
-    asked = unit(asked + 2 * torch.randn(queries, width, generator=chance) / width**0.5)
+    vectors = unit(vectors + 2 * torch.randn(queries, width, generator=rng) / width**0.5)
     names = tuple(f"B{number:09d}" for number in range(gallery))  # as long as FashionIQ's
-    others = torch.randint(1, gallery, (queries, positives - 1), generator=chance)
+    others = torch.randint(1, gallery, (queries, positives - 1), generator=rng)
     columns = torch.cat([target[:, None], (target[:, None] + others) % gallery], dim=1)
     rows = [tuple(dict.fromkeys(names[column] for column in row)) for row in columns.tolist()]
     table = tuple(
@@ -57,7 +57,7 @@ def made_up_split(case: str, width: int, device: torch.device) -> Encoded:
         for number, right in enumerate(rows)
     )
     split = Split("made up", "val", table, names, {}, measures=MEASURES)
-    return Encoded(split, asked.to(device), targets.to(device))
+    return Encoded(split, vectors.to(device), targets.to(device))
 
 
 def streamed(encoded: Encoded) -> list[float]:
@@ -75,10 +75,10 @@ def full_sort(encoded: Encoded) -> list[float]:
     named = np.array([row[0] for row in positives])
     right = names == np.repeat(named, names.shape[1]).reshape(names.shape)
     for place in range(1, max(len(row) for row in positives)):
-        # A query with fewer positives is asked for its last one again.
+        # For a query with fewer positives its last one again.
         right |= names == np.array([row[min(place, len(row) - 1)] for row in positives])[:, None]
-    found = torch.tensor(right)
-    return [float(found[:, :k].any(dim=1).double().mean()) for k in CUTS]
+    hits = torch.tensor(right)
+    return [float(hits[:, :k].any(dim=1).double().mean()) for k in CUTS]
 
 
 def contenders(encoded: Encoded) -> dict[str, Callable[[], Any]]:
@@ -104,8 +104,8 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
     # Blocks of another size may round a score otherwise, and so swap two that are nearly equal.
     if not np.allclose(*recalls, rtol=0, atol=1e-3):
         raise SystemExit(f"the contenders disagree: {recalls}")
-    found = contenders(encoded)
-    times = alternated(found, options.runs, device)
+    works = contenders(encoded)
+    times = alternated(works, options.runs, device)
     shared = ["--width", str(options.width), "--device", options.device, "--cases", case]
     queries, gallery, positives = map(int, case.split("x"))
     return {
@@ -119,7 +119,7 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
         "sort_to_streamed": round(times["sort"] / times["streamed"], 1),
         "sort_to_bare": round(times["sort"] / times["bare"], 1),
         "extra_mib": {
-            name: in_own_process(__file__, [*shared, "--contender", name]) for name in found
+            name: in_own_process(__file__, [*shared, "--contender", name]) for name in works
         },
         "recalls": dict(zip(MEASURES, (round(value, 4) for value in recalls[0]), strict=True)),
         "runs": options.runs,
@@ -140,12 +140,12 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     for case in options.cases:
-        found: Any
+        result: Any
         if options.contender:
-            found = memory(options.contender, made_up_split(case, options.width, device), device)
+            result = memory(options.contender, made_up_split(case, options.width, device), device)
         else:
-            found = measure(case, options)
-        print(json.dumps(found), flush=True)
+            result = measure(case, options)
+        print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

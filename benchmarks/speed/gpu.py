@@ -25,7 +25,7 @@ import torch
 
 PARTS = ("mining", "evaluation", "step")
 # Dense TFLOP/s of the data sheets of NVIDIA: fp32 outside and bf16 inside the tensor cores. The
-# first name that is part of what the card calls itself counts.
+# first name that is part of the card's own name counts.
 PEAKS = {
     "H200": {"fp32": 67.0, "bf16": 989.0},  # H200 Tensor Core GPU, SXM
     "H100 PCIe": {"fp32": 51.0, "bf16": 756.0},  # H100 Tensor Core GPU, PCIe
@@ -59,23 +59,23 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def peak_of(card: str, precision: str) -> float | None:
-    """Peak of a card in TFLOP/s by the name that it gives itself, or None."""
+    """Peak of a card in TFLOP/s by its own name, or None."""
     return next((peaks[precision] for name, peaks in PEAKS.items() if name in card), None)
 
 
 def with_share(
-    line: dict[str, Any], operations: float, seconds: float, precision: str, given: float | None
+    line: dict[str, Any], operations: float, seconds: float, precision: str, peak: float | None
 ) -> dict[str, Any]:
     """The line with the rate of its operations and their share of the peak."""
     rate = operations / seconds / 1e12
-    peak = given or peak_of(line["hardware"]["gpu"] or "", precision)
+    peak = peak or peak_of(line["hardware"]["gpu"] or "", precision)
     share = None if peak is None else round(rate / peak, 4)
     return {**line, "tflops": round(rate, 4), "peak_tflops": peak, "share_of_peak": share}
 
 
 def mining_lines(options: argparse.Namespace, size: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Lines of mining, the first zone only: the scores are the same work for all."""
-    asked = argparse.Namespace(
+    case = argparse.Namespace(
         queries=size["queries"],
         candidates=size["candidates"],
         width=256,
@@ -85,7 +85,7 @@ def mining_lines(options: argparse.Namespace, size: dict[str, Any]) -> Iterator[
         opponent=False,
     )
     for tokens in size["tokens"]:
-        line = mining.measure(asked, tokens, next(iter(mining.ZONES)))
+        line = mining.measure(case, tokens, next(iter(mining.ZONES)))
         products = line["queries"] * line["candidates"] * line["tokens"] * line["width"]
         took = line["seconds"]["mine"]
         yield with_share(line, 2 * products, took, "fp32", options.peak_fp32)
@@ -95,8 +95,8 @@ def evaluation_lines(options: argparse.Namespace, size: dict[str, Any]) -> Itera
     """The line of evaluation."""
     import evaluation
 
-    asked = argparse.Namespace(width=256, runs=size["runs"], device=options.device)
-    line = evaluation.measure(size["split"], asked)
+    case = argparse.Namespace(width=256, runs=size["runs"], device=options.device)
+    line = evaluation.measure(size["split"], case)
     products = line["queries"] * line["gallery"] * line["width"]
     took = line["seconds"]["streamed"]
     yield with_share(line, 2 * products, took, "fp32", options.peak_fp32)
@@ -104,7 +104,7 @@ def evaluation_lines(options: argparse.Namespace, size: dict[str, Any]) -> Itera
 
 def step_lines(options: argparse.Namespace, size: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Lines of the training step: that which runs the tower, and that with cached features."""
-    asked = argparse.Namespace(
+    case = argparse.Namespace(
         device=options.device,
         dtype="bf16",
         fused=False,
@@ -113,7 +113,7 @@ def step_lines(options: argparse.Namespace, size: dict[str, Any]) -> Iterator[di
     )
     for batch in options.batches or size["batches"]:
         with tempfile.TemporaryDirectory() as folder:
-            line = cached_step.measure(size["step"], batch, asked, Path(folder))
+            line = cached_step.measure(size["step"], batch, case, Path(folder))
         for kind in ("plain", "cached"):
             took, operations = line[f"{kind}_s"], line["flops"][kind]
             named = {**line, "step": kind, "samples_per_s": round(batch / took, 2)}

@@ -20,7 +20,7 @@ from mining import bare, made_up
 
 from cir_plugins.bench.environment import hardware
 from cir_plugins.builtin.similarity import best_token
-from cir_plugins.mining.negatives import mine_embeddings
+from cir_plugins.mining import negatives_of_embeddings
 from dqe_plugin.sampler import TargetRelative
 
 
@@ -30,15 +30,20 @@ def prepared(name: str, candidates: int, options: argparse.Namespace) -> Callabl
     if name == "evaluation":
         case = f"{options.queries}x{candidates}x1"
         return partial(streamed, made_up_split(case, options.width, device))
-    queries, targets, target = made_up(options.queries, candidates, options.width, 1)
-    given = queries.to(device), targets.to(device), target, TargetRelative()
-    return partial(mine_embeddings, *given, count=8, seed=0, similarity=best_token)
+    queries, gallery, target = made_up(options.queries, candidates, options.width, 1)
+    return partial(
+        negatives_of_embeddings,
+        *(queries.to(device), gallery.to(device), target),
+        sampler=TargetRelative(),
+        count=8,
+        similarity=best_token,
+    )
 
 
 def memory(name: str, candidates: int, options: argparse.Namespace) -> float:
     """Peak memory of one size in MiB, after a small product that loads what that needs."""
     work, device = prepared(name, candidates, options), torch.device(options.device)
-    bare(*(part.to(device) for part in made_up(64, 64, options.width, 1)[:2]))
+    bare(*(vectors.to(device) for vectors in made_up(64, 64, options.width, 1)[:2]))
     return round(extra_mib(work, device), 1)
 
 

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from cir_plugins.bench.environment import hardware
 from cir_plugins.builtin.similarity import best_token, unit
-from cir_plugins.mining.negatives import mine_embeddings
+from cir_plugins.mining import negatives_of_embeddings
 from cir_plugins.retrieval.scores import rows_per_block, score
 from dqe_plugin.sampler import TargetRelative
 
@@ -45,33 +45,33 @@ ZONES = {"0 to 0.3": (0.0, 0.3), "0.05 to 0.5": (0.05, 0.5)}
 def made_up(
     queries: int, candidates: int, width: int, tokens: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries near their targets, as after some training; targets; target columns."""
-    chance = torch.Generator().manual_seed(0)
+    """Queries near their targets, as after some training; gallery; target columns."""
+    rng = torch.Generator().manual_seed(0)
     shape = (candidates, tokens, width) if tokens > 1 else (candidates, width)
-    targets = unit(torch.randn(shape, generator=chance))
-    target = torch.randint(0, candidates, (queries,), generator=chance)
-    near = targets[target] if tokens == 1 else targets[target, 0]
-    noise = torch.randn(queries, width, generator=chance) / width**0.5
-    return unit(near + 2 * noise), targets, target
+    gallery = unit(torch.randn(shape, generator=rng))
+    target = torch.randint(0, candidates, (queries,), generator=rng)
+    near = gallery[target] if tokens == 1 else gallery[target, 0]
+    noise = torch.randn(queries, width, generator=rng) / width**0.5
+    return unit(near + 2 * noise), gallery, target
 
 
-def bare(queries: Tensor, targets: Tensor) -> None:
+def bare(queries: Tensor, gallery: Tensor) -> None:
     """The scores alone, by the blocks that mining takes."""
-    step = rows_per_block(len(targets), queries.device)
+    step = rows_per_block(len(gallery), queries.device)
     for first in range(0, len(queries), step):
-        score(queries[first : first + step], targets, best_token)
+        score(queries[first : first + step], gallery, best_token)
 
 
 class Prepared:
-    """What ``mine_hard_negatives`` asks of a model, with embeddings made beforehand."""
+    """What ``mine_hard_negatives`` needs of a model, with embeddings made beforehand."""
 
-    def __init__(self, queries: Tensor, targets: Tensor) -> None:
+    def __init__(self, queries: Tensor, gallery: Tensor) -> None:
         from sentence_transformers.util import dot_score, pairwise_dot_score
 
         self.device = queries.device
         self.similarity = dot_score
         self.similarity_pairwise = pairwise_dot_score
-        self._queries, self._targets = queries.cpu(), targets.cpu()
+        self._queries, self._gallery = queries.cpu(), gallery.cpu()
 
     def encode_query(self, texts: list[str], **kwargs: Any) -> Any:
         """Embeddings (Q, D) of queries, whose texts are their numbers."""
@@ -79,27 +79,27 @@ class Prepared:
 
     def encode_document(self, texts: list[str], **kwargs: Any) -> Any:
         """Embeddings (N, D) of candidates, whose texts are their numbers."""
-        return self._targets[torch.tensor([int(text) for text in texts])].numpy()
+        return self._gallery[torch.tensor([int(text) for text in texts])].numpy()
 
 
 def opponents(
-    options: argparse.Namespace, queries: Tensor, targets: Tensor, target: Tensor, zone: str
+    options: argparse.Namespace, queries: Tensor, gallery: Tensor, target: Tensor, zone: str
 ) -> dict[str, Callable[[], Any]]:
     """The runs of ``mine_hard_negatives``, by the name of the setting."""
     from datasets import Dataset
     from sentence_transformers.util import mine_hard_negatives
 
-    model = Prepared(queries, targets)
+    model = Prepared(queries, gallery)
     pairs = {
         "anchor": [str(number) for number in range(len(queries))],
         "positive": [str(number) for number in target.tolist()],
     }
-    corpus = [str(number) for number in range(len(targets))]
-    low, high = (int(share * len(targets)) for share in ZONES[zone])
+    corpus = [str(number) for number in range(len(gallery))]
+    low, high = (int(share * len(gallery)) for share in ZONES[zone])
 
     def mine(first: int, last: int) -> int:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            found = mine_hard_negatives(
+            tuples = mine_hard_negatives(
                 Dataset.from_dict(pairs),
                 model,
                 corpus=corpus,
@@ -112,7 +112,7 @@ def opponents(
                 faiss_batch_size=options.opponent_batch,
                 verbose=False,
             )
-        return len(found)
+        return len(tuples)
 
     return {"same zone": partial(mine, low, high), "top 100": partial(mine, 0, 100)}
 
@@ -121,22 +121,25 @@ def measure(options: argparse.Namespace, tokens: int, zone: str) -> dict[str, An
     """One case's line."""
     device = torch.device(options.device)
     count = options.queries if tokens == 1 else max(1, options.queries // 10)
-    queries, targets, target = made_up(count, options.candidates, options.width, tokens)
-    queries, targets = queries.to(device), targets.to(device)
+    queries, gallery, target = made_up(count, options.candidates, options.width, tokens)
+    queries, gallery = queries.to(device), gallery.to(device)
     lower, upper = ZONES[zone]
     sampler = TargetRelative(lower=lower, upper=upper)
 
     def mine() -> None:
-        mine_embeddings(
-            *(queries, targets, target, sampler), count=options.drawn, seed=0, similarity=best_token
+        negatives_of_embeddings(
+            *(queries, gallery, target),
+            sampler=sampler,
+            count=options.drawn,
+            similarity=best_token,
         )
 
-    bare(queries[:64], targets)  # warm, so that what follows is the mining's own memory
+    bare(queries[:64], gallery)  # warm, so that what follows is the mining's own memory
     extra = extra_mib(mine, device)
-    times = alternated({"bare": lambda: bare(queries, targets), "mine": mine}, options.runs, device)
+    times = alternated({"bare": lambda: bare(queries, gallery), "mine": mine}, options.runs, device)
     runs, ratios = {name: options.runs for name in times}, {}
     if options.opponent and tokens == 1:
-        contenders = {"mine": mine, **opponents(options, queries, targets, target, zone)}
+        contenders = {"mine": mine, **opponents(options, queries, gallery, target, zone)}
         beside = alternated(contenders, options.opponent_runs, device)
         own = beside.pop("mine")
         for name, value in beside.items():

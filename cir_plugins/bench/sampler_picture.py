@@ -51,8 +51,9 @@ def sampler_figure(report: SamplerReport) -> Figure:
 
 def _sizes(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     epochs = [line["epoch"] + 1 for line in lines]
-    quartiles = np.array([line["mining"]["pool"]["quartiles"] for line in lines])  # (refreshes, 3)
-    means = [line["mining"]["pool"]["mean"] for line in lines]
+    pools = [line["mining"]["negative_pool"] for line in lines]
+    quartiles = np.array([pool["quartiles"] for pool in pools])  # (refreshes, 3)
+    means = [pool["mean"] for pool in pools]
     axes.fill_between(epochs, quartiles[:, 0], quartiles[:, 2], color=COLOURS[0], alpha=0.18)
     axes.plot(epochs, quartiles[:, 1], color=COLOURS[0], marker="o", label="median, quartiles")
     axes.plot(epochs, means, color=COLOURS[1], linestyle="--", marker="s", label="mean")
@@ -87,7 +88,7 @@ def _shares(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
 
 def _score_gaps(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     """Histograms of score gaps at the first and the last refresh with the model's scores."""
-    refreshes = [line for line in lines if "drop" in line["mining"]]
+    refreshes = [line for line in lines if "score_gap" in line["mining"]]
     axes.set_title("score gap (Δ) from target to negative pool")
     if not refreshes:
         axes.text(0.5, 0.5, "drawn at random", ha="center", transform=axes.transAxes)
@@ -96,7 +97,7 @@ def _score_gaps(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     for place, line in enumerate(
         refreshes if len(refreshes) < 2 else [refreshes[0], refreshes[-1]]
     ):
-        gap = line["mining"]["drop"]
+        gap = line["mining"]["score_gap"]
         counts = np.asarray(gap["counts"], dtype=float)
         edges = np.linspace(gap["span"][0], gap["span"][1], len(counts) + 1)
         filled = np.flatnonzero(counts)

@@ -70,7 +70,7 @@ def _alarms(report: Mapping[str, Any], count: int) -> Iterator[str]:
     if report.get("fallback", 0.0) > MOST_FALLBACK:
         share = _percent(report["fallback"])
         yield f"{share} of the queries are filled from outside the sampler's rule"
-    median = report["pool"]["quartiles"][1]
+    median = report["negative_pool"]["quartiles"][1]
     if median < count:
         yield (
             f"half of the negative pools hold at most {median:,.0f} images where {count} are drawn"
@@ -88,10 +88,10 @@ def _alarms(report: Mapping[str, Any], count: int) -> Iterator[str]:
 
 def _narrowness(report: Mapping[str, Any]) -> float:
     """Share of the negatives whose score gap lies within ``NARROW`` of 0, a fraction."""
-    if "drop" not in report:
+    if "score_gap" not in report:
         return 0.0
-    low, high = report["drop"]["span"]
-    counts = report["drop"]["counts"]
+    low, high = report["score_gap"]["span"]
+    counts = report["score_gap"]["counts"]
     width = (high - low) / len(counts)
     narrow = [
         number
@@ -102,7 +102,7 @@ def _narrowness(report: Mapping[str, Any]) -> float:
 
 
 def _cells(epoch: int, report: Mapping[str, Any]) -> tuple[str, ...]:
-    pool = report["pool"]
+    pool = report["negative_pool"]
     return (
         str(epoch + 1),
         f"{pool['mean']:,.0f}",

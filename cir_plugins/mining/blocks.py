@@ -93,7 +93,7 @@ def blocks(
             excluded.scatter_(1, target, True)
         else:
             excluded.scatter_(1, target, own | labels.present[:, None])
-            mask[~labels.present] = False
+            mask[(~labels.present).nonzero()[:, 0]] = False
             fallback = None if fallback is None else fallback & labels.present
         yield Block(some, block, labels, mask, fallback)
 

@@ -19,7 +19,11 @@ def arguments() -> argparse.ArgumentParser:
     """The options that every example has."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--quick", action="store_true", help="a moment of training, to see it run")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a moment of training, to see it run; too short to judge by",
+    )
     return parser
 
 
@@ -39,14 +43,16 @@ def compare(
     """
     options = options or arguments().parse_args()
     seeds = options.seeds
-    found = {}
+    results = {}
     for way in ways:
-        found[way] = torch.tensor([train(way, seed, options.quick) for seed in seeds])
+        results[way] = torch.tensor([train(way, seed, options.quick) for seed in seeds])
     print(f"{measure}, seeds {', '.join(map(str, seeds))}")
-    for way, values in found.items():
+    for way, values in results.items():
         others = ways[: min(2, ways.index(way))]
-        against = [f"{difference(values, found[other])} ({other})" for other in others]
+        against = [f"{difference(values, results[other])} ({other})" for other in others]
         print("  ".join([f"  {way:20} {float(values.mean()):.3f}", *against]))
+    if options.quick:
+        print("--quick trains for a moment to show that the example runs: too short to judge by")
 
 
 def difference(values: Tensor, others: Tensor) -> str:
@@ -70,27 +76,27 @@ def concepts(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, items (families * kinds * copies, 2 * size), each one's concept; split 0 trains.
 
-    The concepts of a family differ in half of the dimensions, and there by little: who tells them
-    apart has to learn from its siblings. The copies of a concept are all right, but only one of
-    them is marked: the others are the false negatives. Half of what is seen says nothing.
+    The concepts of a family differ in half of the dimensions, and there by little: a model that
+    separates them has learned from siblings. The copies of a concept are all right, but only one of
+    them is marked: the others are the false negatives. Half of the input is noise.
     """
     shared = torch.Generator().manual_seed(seed)
     turn = torch.linalg.qr(torch.randn(2 * size, 2 * size, generator=shared)).Q
-    chance = torch.Generator().manual_seed(1000 * seed + split + 1)
+    rng = torch.Generator().manual_seed(1000 * seed + split + 1)
     half, number = size // 2, families * kinds
-    family = F.normalize(torch.randn(families, half, generator=chance), dim=1)
-    detail = F.normalize(torch.randn(number, half, generator=chance), dim=1)
+    family = F.normalize(torch.randn(families, half, generator=rng), dim=1)
+    detail = F.normalize(torch.randn(number, half, generator=rng), dim=1)
     meaning = torch.cat([family.repeat_interleave(kinds, dim=0), 0.3 * detail], dim=1)
     spread = torch.cat([torch.ones(half), torch.full((half,), 0.3)]) * noise / size**0.5
     concept = torch.arange(number).repeat_interleave(copies)
 
-    def seen() -> Tensor:
-        noisy = meaning[concept] + spread * torch.randn(len(concept), size, generator=chance)
-        idle = torch.randn(len(concept), size, generator=chance) / size**0.5
+    def views() -> Tensor:
+        noisy = meaning[concept] + spread * torch.randn(len(concept), size, generator=rng)
+        idle = torch.randn(len(concept), size, generator=rng) / size**0.5
         turned: Tensor = torch.cat([noisy, idle], dim=1) @ turn
         return turned
 
-    return seen(), seen(), concept
+    return views(), views(), concept
 
 
 def network(seed: int, size: int = 64, out: int = 32) -> torch.nn.Sequential:
@@ -102,17 +108,17 @@ def network(seed: int, size: int = 64, out: int = 32) -> torch.nn.Sequential:
 
 
 @torch.no_grad()
-def precision(queries: Tensor, items: Tensor, asked: Tensor, held: Tensor) -> float:
+def precision(queries: Tensor, items: Tensor, query_meaning: Tensor, item_meaning: Tensor) -> float:
     """Mean R-precision: of as many items as are right, the share that is right; 0 to 1.
 
     Args:
         queries: (Q, D).
         items: (N, D).
-        asked: Meaning (Q,) of each query.
-        held: Meaning (N,) of each item; equal to the query's is right.
+        query_meaning: (Q,) of each query.
+        item_meaning: (N,) of each item; equal to the query's is right.
     """
     scores = F.normalize(queries, dim=1) @ F.normalize(items, dim=1).T
-    hits = held[scores.argsort(dim=1, descending=True)] == asked[:, None]
+    hits = item_meaning[scores.argsort(dim=1, descending=True)] == query_meaning[:, None]
     right = hits.sum(dim=1)
     first = torch.arange(len(items))[None, :] < right[:, None]
     return float(((hits & first).sum(dim=1) / right).mean())

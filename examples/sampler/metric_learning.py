@@ -11,7 +11,7 @@ from measured import compare, concepts, network, precision
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner
 
-from dqe_plugin.adapters.metric_learning import TargetRelativeMiner
+from cir_plugins.integrations.metric_learning import SamplerMiner
 from dqe_plugin.sampler import TargetRelative
 
 # In a batch of 100 items 2 are false negatives and 7 are siblings, on average.
@@ -22,18 +22,18 @@ def train(way: str, seed: int, quick: bool) -> float:
     """Precision on new concepts after 15 epochs."""
     _, items, _ = concepts(seed, split=0, families=12, kinds=4, copies=20, noise=0.15)
     labels = torch.arange(len(items)) // 2
-    chance = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     model, loss = network(seed), TripletMarginLoss(margin=0.5)
     miners = {"no miner": None, "batch-hard": BatchHardMiner()}
-    miner = miners.get(way, TargetRelativeMiner(ZONE, count=8))
+    miner = miners.get(way, SamplerMiner(ZONE, count=8))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(1 if quick else 15):
-        for some in torch.randperm(len(items) // 2, generator=chance).split(50):
+        for some in torch.randperm(len(items) // 2, generator=rng).split(50):
             rows = torch.isin(labels, some).nonzero()[:, 0]
             embeddings = model(items[rows])
-            chosen = miner(embeddings, labels[rows]) if miner else None
+            triplets = miner(embeddings, labels[rows]) if miner else None
             optimizer.zero_grad()
-            loss(embeddings, labels[rows], chosen).backward()
+            loss(embeddings, labels[rows], triplets).backward()
             optimizer.step()
     queries, items, concept = concepts(seed, split=1, kinds=4, copies=6, noise=0.15)
     with torch.no_grad():

@@ -1,8 +1,8 @@
 """open_clip's own training loop on drawn garments, with and without mined captions.
 
-The pictures are seen by the image tower of the small CLIP that ships with the project, once; what
-is trained is a map of what it saw and a text tower of its own. Every picture has a caption in
-its own words, and those of all garments of its kind, colour and pattern are right as well.
+The image tower of the small CLIP that ships with the project encodes the pictures once; a linear
+map of its output and a text tower of their own are trained. Every picture has a caption in its own
+words, and those of all garments of its kind, colour and pattern are right as well.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from cir_plugins.builtin.clip import TinyClip
-from dqe_plugin.adapters.open_clip import MinedClipLoss
-from dqe_plugin.negatives import negatives_of_embeddings
+from cir_plugins.integrations.open_clip import MinedClipLoss
+from cir_plugins.mining import negatives_of_embeddings
 from dqe_plugin.sampler import TargetRelative
 from garments_plugin import draw_garment, sample_garment
 from garments_plugin.captions import full_caption
@@ -36,19 +36,19 @@ ZONE = TargetRelative(lower=0.005, upper=0.03)
 
 @cache
 def garments(seed: int, split: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What the tower sees (N, 64), captions (N, 12), and a number for what is right."""
+    """Features (N, 64) of the pictures, captions (N, 12), and a number (N,) of equal meaning."""
     rng = np.random.default_rng([seed, split])
     drawn = [sample_garment(rng) for _ in range(count)]
     pictures = [np.asarray(draw_garment(one, rng, size=64)) for one in drawn]
-    told = [one.attributes() for one in drawn]
+    attributes = [one.attributes() for one in drawn]
     clip = TinyClip().eval()
-    tokens = clip.tokenize([full_caption(each, each, NAMED, rng) for each in told])["ids"]
+    tokens = clip.tokenize([full_caption(each, each, NAMED, rng) for each in attributes])["ids"]
     with torch.no_grad():
         blocks = torch.stack([clip.preprocess(Image.fromarray(p)) for p in pictures]).split(250)
-        seen = torch.cat([clip.image(clip.features(block)) for block in blocks])
-    kinds = [tuple(each[name] for name in NAMED) for each in told]
+        features = torch.cat([clip.image(clip.features(block)) for block in blocks])
+    kinds = [tuple(each[name] for name in NAMED) for each in attributes]
     numbers = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
-    return seen, tokens[:, :LENGTH], torch.tensor([numbers[kind] for kind in kinds])
+    return features, tokens[:, :LENGTH], torch.tensor([numbers[kind] for kind in kinds])
 
 
 class WithMined(torch.nn.Module):
@@ -61,11 +61,11 @@ class WithMined(torch.nn.Module):
 
     def forward(self, images: Tensor, texts: Tensor) -> dict[str, Tensor]:
         """What open_clip's loop hands on to the loss."""
-        found: dict[str, Tensor] = self.clip(images, texts[:, 0])
+        output: dict[str, Tensor] = self.clip(images, texts[:, 0])
         if texts.shape[1] > 1:
             mined = self.clip.encode_text(texts[:, 1:].flatten(0, 1), normalize=True)
-            found["mined_text_features"] = mined.unflatten(0, (len(texts), -1))
-        return found
+            output["mined_text_features"] = mined.unflatten(0, (len(texts), -1))
+        return output
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def rows(way: str, model: CLIP, images: Tensor, tokens: Tensor, epoch: int) -> T
             ids = scores.topk(COUNT).indices
         else:
             ids = negatives_of_embeddings(
-                *vectors, marked, count=COUNT, sampler=ZONE, seed=epoch, complete=True
+                *vectors, marked, count=COUNT, sampler=ZONE, epoch=epoch, complete=True
             )
         texts = torch.cat([texts, tokens[ids]], dim=1)
     return TensorDataset(images, texts)

@@ -10,7 +10,7 @@ from measured import arguments, compare, concepts, network, precision
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dqe_plugin.negatives import NegativeTable, negatives_of_embeddings
+from cir_plugins.mining import NegativeTable, negatives_of_embeddings
 from dqe_plugin.sampler import TargetRelative
 
 COUNT = 8
@@ -32,17 +32,23 @@ class Rows(Dataset[tuple[int, Tensor]]):
 
 
 def mined(
-    way: str, queries: Tensor, items: Tensor, seed: int, zone: TargetRelative = ZONE
+    way: str, queries: Tensor, items: Tensor, seed: int, epoch: int, zone: TargetRelative = ZONE
 ) -> Tensor:
     """Negatives (Q, COUNT); only the marked item of each query is known as right."""
     marked = torch.arange(len(queries))
     if way == "target-relative":
         return negatives_of_embeddings(
-            queries, items, marked, count=COUNT, sampler=zone, seed=seed, complete=True
+            *(queries, items, marked),
+            sampler=zone,
+            count=COUNT,
+            seed=seed,
+            epoch=epoch,
+            complete=True,
         )
     scores = queries @ items.T
     if way == "random":
-        scores = torch.rand(scores.shape, generator=torch.Generator().manual_seed(seed))
+        rng = torch.Generator().manual_seed(100 * seed + epoch)
+        scores = torch.rand(scores.shape, generator=rng)
     return scores.fill_diagonal_(-torch.inf).topk(COUNT).indices
 
 
@@ -56,13 +62,13 @@ def train(way: str, seed: int, quick: bool, zone: TargetRelative = ZONE) -> floa
     loader = DataLoader(Rows(table), batch_size=50, shuffle=True, generator=order)
     for epoch in range(1 if quick else 20):
         with torch.no_grad():
-            asked, held = (F.normalize(model(each), dim=1) for each in (queries, items))
-            table.refresh(mined(way, asked, held, seed=100 * seed + epoch, zone=zone))
+            anchors, gallery = (F.normalize(model(each), dim=1) for each in (queries, items))
+            table.refresh(mined(way, anchors, gallery, seed, epoch, zone))
         for row, negatives in loader:
             columns = torch.cat([row[:, None], negatives], dim=1)
-            asked = F.normalize(model(queries[row]), dim=1)
-            held = F.normalize(model(items[columns]), dim=2)
-            logits = torch.einsum("bd,bkd->bk", asked, held) / 0.1
+            anchors = F.normalize(model(queries[row]), dim=1)
+            candidates = F.normalize(model(items[columns]), dim=2)
+            logits = torch.einsum("bd,bkd->bk", anchors, candidates) / 0.1
             optimizer.zero_grad()
             F.cross_entropy(logits, torch.zeros_like(row)).backward()
             optimizer.step()

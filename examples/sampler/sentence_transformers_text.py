@@ -26,7 +26,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from sentence_transformers.util import mine_hard_negatives
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from dqe_plugin.adapters.sentence_transformers import MinedTuples, RefreshNegatives
+from cir_plugins.integrations.sentence_transformers import MinedTuples, RefreshNegatives
 from dqe_plugin.sampler import TargetRelative
 
 TOPICS, DETAILS, FILLERS = 40, 12, 60
@@ -37,20 +37,20 @@ ZONE = TargetRelative(lower=0.02, upper=0.06)
 
 def texts(seed: int, *, split: int, families: int) -> tuple[list[str], list[str], list[int]]:
     """Questions, positives, and what each is about: a family's three topics and a detail."""
-    chance = random.Random(2 * seed + split)
+    rng = random.Random(2 * seed + split)
     questions, positives, about = [], [], []
     for family in range(families):
-        topics = chance.sample(range(TOPICS), 3)
-        for place, detail in enumerate(chance.sample(range(DETAILS), 4)):
+        topics = rng.sample(range(TOPICS), 3)
+        for place, detail in enumerate(rng.sample(range(DETAILS), 4)):
             names = [*(str(topic) for topic in topics), f"d{detail}"]
             for _ in range(COPIES):
-                asked = [f"q{name}" for name in names]
-                said = [f"{chance.choice('ab')}{name}" for name in names]
-                for words in (asked, said):
-                    words += [f"f{chance.randrange(FILLERS)}" for _ in range(2)]
-                    chance.shuffle(words)
-                questions.append(" ".join(asked))
-                positives.append(" ".join(said))
+                question = [f"q{name}" for name in names]
+                answer = [f"{rng.choice('ab')}{name}" for name in names]
+                for words in (question, answer):
+                    words += [f"f{rng.randrange(FILLERS)}" for _ in range(2)]
+                    rng.shuffle(words)
+                questions.append(" ".join(question))
+                positives.append(" ".join(answer))
                 about.append(4 * family + place)
     return questions, positives, about
 
@@ -111,8 +111,8 @@ def train(way: str, seed: int, quick: bool) -> float:
     rows, callbacks = mined(way, model, pairs, seed)
     fit(model, rows, callbacks, 2 if quick else 8, seed + 1)
     questions, positives, about = texts(seed, split=1, families=4 if quick else 36)
-    asked, held = (model.encode(part, convert_to_tensor=True) for part in (questions, positives))
-    return precision(asked, held, torch.tensor(about), torch.tensor(about))
+    queries, items = (model.encode(each, convert_to_tensor=True) for each in (questions, positives))
+    return precision(queries, items, torch.tensor(about), torch.tensor(about))
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ from cir_plugins.bench.sampling import sampler_report
 from tests.bench.toy import record, result, suite, val_split
 
 MINING = {
-    "pool": {"mean": 66.4, "quartiles": [33.0, 66.0, 98.0]},
+    "negative_pool": {"mean": 66.4, "quartiles": [33.0, 66.0, 98.0]},
     "empty": 0.004,
     "false_negatives": 0.0,
     "fallback": 0.25,
-    "drop": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]},
+    "score_gap": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]},
 }
 
-AT_RANDOM = {"pool": MINING["pool"], "empty": 0.0, "false_negatives": 0.0}
+AT_RANDOM = {"negative_pool": MINING["negative_pool"], "empty": 0.0, "false_negatives": 0.0}
 
 PRINTED = Published(
     id="a",

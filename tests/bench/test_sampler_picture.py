@@ -10,8 +10,8 @@ from cir_plugins.bench.sampler_picture import sampler_figure, sampler_png, sampl
 from cir_plugins.bench.sampling import SamplerReport, sampler_report
 
 POOL = {"mean": 9.0, "quartiles": [8.0, 9.0, 10.0]}
-AT_RANDOM: dict[str, Any] = {"pool": POOL, "empty": 0.0, "false_negatives": 0.0}
-GAPS = {"drop": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]}}
+AT_RANDOM: dict[str, Any] = {"negative_pool": POOL, "empty": 0.0, "false_negatives": 0.0}
+GAPS = {"score_gap": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]}}
 
 
 def report(*minings: dict[str, Any]) -> SamplerReport:

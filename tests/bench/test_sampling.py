@@ -7,13 +7,13 @@ import pytest
 from cir_plugins.bench.sampling import HEADS, negatives_per_query, sampler_report
 
 HEALTHY: dict[str, Any] = {
-    "pool": {"mean": 66.4, "quartiles": [33.0, 66.0, 98.0]},
+    "negative_pool": {"mean": 66.4, "quartiles": [33.0, 66.0, 98.0]},
     "empty": 0.01,
     "false_negatives": 0.05,
     "fallback": 0.1,
     "kept": 0.8,
     # Four bins of width 1: all score gaps between 0 and 2.
-    "drop": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]},
+    "score_gap": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]},
 }
 
 
@@ -31,7 +31,7 @@ def test_a_healthy_sampler_raises_no_alarm() -> None:
     [
         ({"empty": 0.51}, "51.0 % of the queries have no negative"),
         ({"fallback": 0.6}, "60.0 % of the queries are filled from outside"),
-        ({"pool": {"mean": 3.0, "quartiles": [0.0, 1.0, 9.0]}}, "at most 1 images where 2 are"),
+        ({"negative_pool": {"mean": 3.0, "quartiles": [0.0, 1.0, 9.0]}}, "at most 1 images where 2 are"),
         ({"false_negatives": 0.25}, "25.0 % of the negative pools are known positives"),
     ],
 )
@@ -45,14 +45,14 @@ def test_candidates_that_score_like_the_target_raise_an_alarm() -> None:
     """Collapsed embeddings leave mid-zones by quantile full: only the score gaps show it."""
     counts = [0] * 200
     counts[100], counts[130] = 96, 4  # bins of 0.02 from -2: [0, 0.02) and [0.6, 0.62)
-    (alarm,) = alarms(drop={"span": [-2.0, 2.0], "counts": counts})
+    (alarm,) = alarms(score_gap={"span": [-2.0, 2.0], "counts": counts})
     assert "96.0 % of the negative pools score within 0.02 of the target" in alarm
     counts[100], counts[130] = 90, 10
-    assert alarms(drop={"span": [-2.0, 2.0], "counts": counts}) == ()
+    assert alarms(score_gap={"span": [-2.0, 2.0], "counts": counts}) == ()
 
 
 def test_random_refreshes_have_no_fallback_and_no_gaps() -> None:
-    at_random = {"pool": HEALTHY["pool"], "empty": 0.0, "false_negatives": 0.0}
+    at_random = {"negative_pool": HEALTHY["negative_pool"], "empty": 0.0, "false_negatives": 0.0}
     report = sampler_report([{"epoch": 0, "mining": at_random}])
     assert report.alarms == ()
     assert report.cells == (("1", "66", "33 / 66 / 98", "–", "0.0 %", "0.0 %", "–"),)

@@ -13,11 +13,11 @@ from cir_plugins.training.trainer import METRICS
 from tests.command import Call
 
 MINING: dict[str, Any] = {
-    "pool": {"mean": 9.0, "quartiles": [8.0, 9.0, 10.0]},
+    "negative_pool": {"mean": 9.0, "quartiles": [8.0, 9.0, 10.0]},
     "empty": 0.0,
     "false_negatives": 0.0,
     "fallback": 0.0,
-    "drop": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]},
+    "score_gap": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]},
 }
 
 
