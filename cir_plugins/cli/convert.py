@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cir_plugins.config.plan import Plan
     from cir_plugins.config.toml import Config
 
-# What a converted run is of where nothing else is said; ``cir eval`` names its own data.
+# Data set of a converted run where none is named; it has no folder of its own.
 DATA, ROOT = "fashioniq", "."
 RANDOM: dict[str, Any] = {"backbone.weights": "random"}
 _PART = ".part"
@@ -42,26 +42,26 @@ def convert(
     from cir_plugins.plugins.registry import Registry
 
     folder = need(out, "--out RUN")
-    refuse_used(folder)
+    check_free(folder)
     factory = Registry.load().factory("method", method)
     official = getattr(factory, "official", None)
     if official is None:
         raise CIRError(f"method '{method}' has no official checkpoints that could be converted")
-    loaded, found = read_files(checkpoints, getattr(factory, "official_files", {}))
-    differences = {**getattr(factory, "official_settings", RANDOM), **found}
-    named: Config = {
+    loaded, from_files = read_files(checkpoints, getattr(factory, "official_files", {}))
+    differences = {**getattr(factory, "official_settings", RANDOM), **from_files}
+    names: Config = {
         "method": {"name": method},
         "data": {"name": data or DATA, "root": str(root or ROOT)},
     }
-    plan = plan_converted(named, differences, parse_set(sets or []))
-    state = converted(plan, loaded, official)
+    plan = plan_converted(names, differences, parse_set(sets or []))
+    state = state_of(plan, loaded, official)
     write_run(folder, plan, state, [file.name for file in checkpoints])
     typer.echo(f"{len(state)} tensors from {', '.join(file.name for file in checkpoints)}")
     typer.echo(f"run: {folder}")
 
 
-def refuse_used(folder: Path) -> None:
-    """Nothing, if a run may be written to a folder.
+def check_free(folder: Path) -> None:
+    """Check that a run may be written to a folder.
 
     Raises:
         CIRError: If something is there.
@@ -76,10 +76,14 @@ def read_files(
     """Contents of the checkpoints, and the options that files of other kinds hold.
 
     Args:
-        files: What was given.
+        files: The files of one model.
         readers: Suffix -> function that reads such a file into options by ``table.option``.
+
+    Raises:
+        CIRError: If a file cannot be read, or two hold the same tensors.
     """
-    from cir_plugins.runs.convert import load_untrusted
+    from cir_plugins.runs.convert import check_no_doubles
+    from cir_plugins.runs.untrusted import load_untrusted
 
     loaded: list[Mapping[str, Any]] = []
     options: dict[str, Any] = {}
@@ -88,11 +92,12 @@ def read_files(
             options.update(readers[file.suffix](file))
         else:
             loaded.append(load_untrusted(file))
+    check_no_doubles(loaded)
     return loaded, options
 
 
-def plan_converted(named: Config, differences: Mapping[str, Any], given: Config) -> Plan:
-    """The plan of a converted run: the recipe, without weights of its own, and what was given.
+def plan_converted(names: Config, differences: Mapping[str, Any], settings: Config) -> Plan:
+    """The plan of a converted run: the recipe, its official settings, and those of ``--set``.
 
     Raises:
         CIRError: If it cannot be made or would not read its weights.
@@ -104,13 +109,13 @@ def plan_converted(named: Config, differences: Mapping[str, Any], given: Config)
     for key, value in differences.items():
         table, _, option = key.partition(".")
         tables.setdefault(table, {})[option] = value
-    plan = make_plan(Registry.load(), named, tables, given)
+    plan = make_plan(Registry.load(), names, tables, settings)
     if not plan.train.epochs:
         raise CIRError("train.epochs=0 makes a run without weights; accepted: leave it out")
     return plan
 
 
-def converted(
+def state_of(
     plan: Plan, checkpoints: list[Mapping[str, Any]], official: Any
 ) -> Mapping[str, Tensor]:
     """The state of the plan's method from checkpoints.

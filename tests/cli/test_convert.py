@@ -14,12 +14,12 @@ from cir_plugins import Registry
 from cir_plugins.builtin.clip import TinyClip
 from cir_plugins.config.resolve import make_plan
 from cir_plugins.config.toml import read_config
-from cir_plugins.runs.convert import load_untrusted
 from cir_plugins.runs.load import open_run
+from cir_plugins.runs.untrusted import load_untrusted
 from tests.baselines import offered
 from tests.command import Call
 from tests.fakes import components
-from tests.runs.test_convert import RunsCode
+from tests.runs.test_untrusted import RunsCode
 from tests.runs.test_warm_start import loss_of_going_on
 
 SIZES = ("--set", "method.projection=16", "--set", "method.hidden=24")
@@ -211,3 +211,35 @@ def test_files_of_other_kinds_bring_options(tmp_path: Path) -> None:
     loaded, options = read_files([tmp_path / "words.pkl", tmp_path / "m.pt"], readers)
     assert options == {"backbone.vocabulary": ("red", "blue")}
     assert [list(content) for content in loaded] == [["model"]]
+
+
+def test_files_of_wrapped_models_are_converted(
+    cir: Call, files: list[Path], tmp_path: Path
+) -> None:
+    """Data parallelism, compilation and Lightning put prefixes before every name."""
+    assert cir("convert", "clip4cir", *files, "--out", tmp_path / "plain", *TINY).code == 0
+    clip = torch.load(files[0], weights_only=False)["CLIP"]
+    combiner = torch.load(files[1], weights_only=False)["Combiner"]
+    wrapped = [tmp_path / "a.pt", tmp_path / "b.pt"]
+    torch.save({"CLIP": {f"module.{k}": v for k, v in clip.items()}}, wrapped[0])
+    lightning = {f"Combiner._orig_mod.{k}": v for k, v in combiner.items()}
+    torch.save({"state_dict": lightning, "epoch": 3, "folder": tmp_path}, wrapped[1])
+    answer = cir("convert", "clip4cir", *wrapped, "--out", tmp_path / "wrapped", *TINY)
+    assert answer.code == 0, answer.err
+    plain, other = (tmp_path / name / "best.safetensors" for name in ("plain", "wrapped"))
+    assert plain.read_bytes() == other.read_bytes()
+
+
+def test_an_entry_in_two_files_and_nan_are_refused(
+    cir: Call, files: list[Path], tmp_path: Path
+) -> None:
+    again = tmp_path / "older.pt"
+    again.write_bytes(files[0].read_bytes())
+    answer = refused(cir, tmp_path, "clip4cir", *files, again)
+    assert answer.complains("entry 'CLIP' is in", "tuned_clip_best.pt and in", "older.pt")
+    combiner = torch.load(files[1], weights_only=False)
+    next(iter(combiner["Combiner"].values())).flatten()[0] = torch.nan
+    torch.save(combiner, files[1])
+    assert refused(cir, tmp_path, "clip4cir", *files).complains(
+        "the checkpoint holds NaN: composer."
+    )
