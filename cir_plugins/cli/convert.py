@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Data set of a converted run where none is named; it has no folder of its own.
 DATA, ROOT = "fashioniq", "."
 RANDOM: dict[str, Any] = {"backbone.weights": "random"}
-_PART = ".part"
+_UNFINISHED = ".part"
 
 
 def convert(
@@ -153,17 +153,17 @@ def write_run(folder: Path, plan: Plan, state: Mapping[str, Tensor], names: list
     from cir_plugins.training.trainer import BEST
 
     record = {"format": FORMAT, "method": plan.method.name, "converted": names}
-    part = folder.with_name(f".{folder.name}{_PART}")
+    unfinished = folder.with_name(f".{folder.name}{_UNFINISHED}")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        write_atomically(part / CONFIG, plan.text().encode())
-        write_converted(state, part / BEST)
-        write_atomically(part / RECORD, (dumps(record, indent=2) + "\n").encode())
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        write_atomically(unfinished / CONFIG, plan.text().encode())
+        write_converted(state, unfinished / BEST)
+        write_atomically(unfinished / RECORD, (dumps(record, indent=2) + "\n").encode())
         if folder.exists():
             folder.rmdir()
-        os.replace(part, folder)
+        os.replace(unfinished, folder)
     except OSError as error:
         raise disk_error(folder, error) from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -62,7 +62,7 @@ def test_resume_of_nothing_says_what_is_missing(cir: Call, tmp_path: Path) -> No
     ],
 )
 @pytest.mark.parametrize("dry", [["--dry-run"], []])
-def test_a_device_that_cannot_do_it_is_named_at_once(
+def test_an_unfit_device_is_named_at_once(
     cir: Call,
     garments_root: Path,
     tmp_path: Path,

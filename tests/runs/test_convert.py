@@ -23,7 +23,7 @@ from cir_plugins.training.checkpoint import load_state, load_trained_state
 from tests.fakes import components
 
 
-def test_an_entry_is_found_in_any_file_or_what_is_there_is_listed() -> None:
+def test_an_entry_is_in_any_file_or_listed() -> None:
     state = {"a": torch.ones(1)}
     files: list[dict[str, Any]] = [{"epoch": 1, "A": state}, {"B": state}]
     assert entry(files, "B") is state
@@ -35,7 +35,7 @@ def test_an_entry_is_found_in_any_file_or_what_is_there_is_listed() -> None:
         need_entry([{f"k{n}": n for n in range(15)}], "C", "the thing")
 
 
-def test_a_ledger_knows_what_is_left_and_what_was_not_there() -> None:
+def test_a_ledger_lists_unused_and_missing_keys() -> None:
     ledger = Ledger({key: torch.full((1,), float(n)) for n, key in enumerate("abcd")}, "it")
     assert ledger.rename(r"([ab])", r"x.\1").keys() == {"x.a", "x.b"}
     ledger.drop("c")
@@ -56,12 +56,12 @@ def state_of(method: Method) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in method.state_dict().items()}
 
 
-def test_a_converted_state_is_whole_and_of_the_methods_kind_of_number() -> None:
+def test_a_converted_state_has_the_methods_dtypes() -> None:
     method = Method(components())
     half = {key: value.half() for key, value in state_of(method).items()}
-    found = converted_state([half], method, lambda files, _: dict(files[0]))
-    assert {value.dtype for value in found.values()} == {torch.float32}
-    assert list(found) == list(method.state_dict())
+    state = converted_state([half], method, lambda files, _: dict(files[0]))
+    assert {value.dtype for value in state.values()} == {torch.float32}
+    assert list(state) == list(method.state_dict())
 
 
 def test_what_does_not_fit_the_method_is_listed() -> None:

@@ -41,10 +41,10 @@ def content() -> dict[str, Any]:
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
 def test_tensors_plain_values_and_a_namespace_come_through(tmp_path: Path, new: bool) -> None:
     torch.save(content(), tmp_path / "c.pt", _use_new_zipfile_serialization=new)
-    found = load_untrusted(tmp_path / "c.pt")
-    assert torch.equal(found["model"]["a"], content()["model"]["a"])
-    assert found["options"] == content()["options"]
-    assert found["epoch"] == 3
+    loaded = load_untrusted(tmp_path / "c.pt")
+    assert torch.equal(loaded["model"]["a"], content()["model"]["a"])
+    assert loaded["options"] == content()["options"]
+    assert loaded["epoch"] == 3
 
 
 def test_safetensors_come_through(tmp_path: Path) -> None:
@@ -56,23 +56,23 @@ def test_safetensors_come_through(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["zip", "legacy", "protocol0", "protocol2", "protocol4"])
-def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path, how: str) -> None:
-    made, file = tmp_path / "made", tmp_path / "c.pt"
-    hostile = {"model": {"a": torch.ones(1)}, "extra": RunsCode(made)}
+def test_a_pickle_with_code_runs_nothing(tmp_path: Path, how: str) -> None:
+    file_made, file = tmp_path / "file_made", tmp_path / "c.pt"
+    hostile = {"model": {"a": torch.ones(1)}, "extra": RunsCode(file_made)}
     if how.startswith("protocol"):
-        file.write_bytes(pickle.dumps({"extra": RunsCode(made)}, protocol=int(how[-1])))
+        file.write_bytes(pickle.dumps({"extra": RunsCode(file_made)}, protocol=int(how[-1])))
     else:
         torch.save(hostile, file, _use_new_zipfile_serialization=how == "zip")
     with pytest.raises(CIRError, match=r"c\.pt is (refused|damaged or no checkpoint)") as caught:
         load_untrusted(file)
-    assert not made.exists()
+    assert not file_made.exists()
     assert len(str(caught.value).splitlines()) == 1
     if how in ("zip", "legacy", "protocol2"):
         assert "it names posix.system" in str(caught.value)
         assert "nothing in it was run" in str(caught.value)
     if how.startswith("protocol"):  # the file is a live one: an ordinary unpickler would run it
         pickle.loads(file.read_bytes())
-        assert made.exists()
+        assert file_made.exists()
 
 
 def test_objects_of_other_libraries_are_refused_by_name(tmp_path: Path) -> None:
@@ -82,14 +82,14 @@ def test_objects_of_other_libraries_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_namespace_that_holds_code_is_refused(tmp_path: Path) -> None:
-    made = tmp_path / "made"
-    torch.save({"options": argparse.Namespace(x=RunsCode(made))}, tmp_path / "c.pt")
+    file_made = tmp_path / "file_made"
+    torch.save({"options": argparse.Namespace(x=RunsCode(file_made))}, tmp_path / "c.pt")
     with pytest.raises(CIRError, match=r"it names posix\.system"):
         load_untrusted(tmp_path / "c.pt")
-    assert not made.exists()
+    assert not file_made.exists()
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match=r"checkpoint .*gone\.pt does not exist"):
         load_untrusted(tmp_path / "gone.pt")
     with pytest.raises(CIRError, match="does not exist"):
@@ -97,13 +97,13 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"plain text\n" * 9, b"\x80\x02", b"PK\x03\x04"])
-def test_what_is_no_checkpoint_is_told(tmp_path: Path, raw: bytes) -> None:
+def test_what_is_no_checkpoint_is_an_error(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "c.pt").write_bytes(raw)
     with pytest.raises(CIRError, match=r"c\.pt is damaged or no checkpoint \(.*accepted: files"):
         load_untrusted(tmp_path / "c.pt")
 
 
-def test_a_zip_of_something_else_and_a_bare_tensor_are_told(tmp_path: Path) -> None:
+def test_other_zips_and_bare_tensors_are_errors(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "c.pt", "w") as archive:
         archive.writestr("a", "b")
     with pytest.raises(CIRError, match="damaged or no checkpoint"):
@@ -114,27 +114,27 @@ def test_a_zip_of_something_else_and_a_bare_tensor_are_told(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
-def test_damaged_files_end_in_one_message_whatever_the_damage(tmp_path: Path, new: bool) -> None:
+def test_damaged_files_end_in_one_message(tmp_path: Path, new: bool) -> None:
     torch.save(content(), tmp_path / "c.pt", _use_new_zipfile_serialization=new)
     raw = (tmp_path / "c.pt").read_bytes()
-    chance = random.Random(0)
+    rng = random.Random(0)
     damaged = tmp_path / "d.pt"
-    told = []
+    messages = []
     for turn in range(150):
         changed = bytearray(raw)
         if turn % 3 == 0:
-            del changed[chance.randrange(len(raw)) :]
+            del changed[rng.randrange(len(raw)) :]
         else:
             for _ in range(1 + 20 * (turn % 2)):
-                changed[chance.randrange(len(raw))] = chance.randrange(256)
+                changed[rng.randrange(len(raw))] = rng.randrange(256)
         damaged.write_bytes(changed)
         try:
             load_untrusted(damaged)
         except CIRError as error:
-            told.append(str(error))
-    assert len(told) > 50
-    assert all(message.startswith(f"checkpoint {damaged} ") for message in told)
-    assert not [message for message in told if "\n" in message]
+            messages.append(str(error))
+    assert len(messages) > 50
+    assert all(message.startswith(f"checkpoint {damaged} ") for message in messages)
+    assert not [message for message in messages if "\n" in message]
 
 
 def read(tmp_path: Path, content: dict[str, Any]) -> Checkpoint:
@@ -162,24 +162,24 @@ def test_harmless_types_beside_the_weights_are_read(tmp_path: Path, new: bool) -
         "windows": PureWindowsPath("c:/x"),
     }
     torch.save(content, tmp_path / "c.pt", _use_new_zipfile_serialization=new)
-    found = load_untrusted(tmp_path / "c.pt")
-    assert torch.equal(found["model"]["w"], torch.ones(2))
-    assert (found["best"], found["score"], found["step"]) == (0.25, 0.5, 7)
-    assert found["done"]
-    assert (found["history"], found["counts"]) == (history, counts)
-    assert isinstance(found["folder"], PurePath)
-    assert str(found["folder"]) == os.path.join("runs", "x")
-    assert found["windows"] == PureWindowsPath("c:/x")
+    loaded = load_untrusted(tmp_path / "c.pt")
+    assert torch.equal(loaded["model"]["w"], torch.ones(2))
+    assert (loaded["best"], loaded["score"], loaded["step"]) == (0.25, 0.5, 7)
+    assert loaded["done"]
+    assert (loaded["history"], loaded["counts"]) == (history, counts)
+    assert isinstance(loaded["folder"], PurePath)
+    assert str(loaded["folder"]) == os.path.join("runs", "x")
+    assert loaded["windows"] == PureWindowsPath("c:/x")
 
 
 def test_harmless_types_lend_no_code(tmp_path: Path) -> None:
-    made = tmp_path / "made"
+    file_made = tmp_path / "file_made"
     hostile: defaultdict[str, Any] = defaultdict(list)
-    hostile["x"] = RunsCode(made)
+    hostile["x"] = RunsCode(file_made)
     torch.save({"history": hostile}, tmp_path / "c.pt")
     with pytest.raises(CIRError, match=r"it names posix\.system"):
         load_untrusted(tmp_path / "c.pt")
-    assert not made.exists()
+    assert not file_made.exists()
 
 
 @pytest.mark.parametrize(
