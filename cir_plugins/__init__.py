@@ -44,11 +44,11 @@ if TYPE_CHECKING:
         Ledger,
         Official,
         entry,
-        load_untrusted,
         need_entry,
         prefixed,
     )
     from cir_plugins.runs.evaluation import Evaluation
+    from cir_plugins.runs.untrusted import load_untrusted
     from cir_plugins.types import (
         Backbone,
         Batch,
@@ -157,10 +157,8 @@ _HOMES = MappingProxyType(
         "plugins.hookspecs": ("Factories", "hookimpl"),
         "plugins.registry": ("Registry",),
         "retrieval.counting": ("compare_values", "count_true", "in_numpy"),
-        "runs.convert": (
-            *("Ledger", "Official", "entry"),
-            *("load_untrusted", "need_entry", "prefixed"),
-        ),
+        "runs.untrusted": ("load_untrusted",),
+        "runs.convert": (*("Ledger", "Official", "entry", "need_entry", "prefixed"),),
         "types": (
             *("Backbone", "Batch", "Features", "Generated"),
             *("Generator", "Loss", "Sampler", "SamplerWithFallback", "Tokens"),

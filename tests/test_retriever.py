@@ -156,9 +156,9 @@ def test_a_search_ranks_as_the_evaluation_does(retriever: Any, batch_size: int) 
     )
     hits = retriever.search(queries, gallery, k=10)
     targets = [query.target for query in split.queries]
-    found = [target in ids for target, ids in zip(targets, hits.ids, strict=True)]
+    first_ten = [target in ids for target, ids in zip(targets, hits.ids, strict=True)]
     evaluation = retriever.evaluate(batch_size=batch_size)
-    assert found == evaluation.values["merged.val"]["recall@10"].bool().tolist()
+    assert first_ten == evaluation.values["merged.val"]["recall@10"].bool().tolist()
     ((_, ranked),) = retriever.rank(split="val", k=10)
     if batch_size == 64:
         assert [list(ids) for ids in hits.ids] == ranked
@@ -178,14 +178,14 @@ def test_paths_and_pictures_give_the_same_vectors(retriever: Any, pictures: list
     files = retriever.encode_images(pictures)
     memory = retriever.encode_images([Image.open(path) for path in pictures])
     mixed = retriever.encode_images([str(pictures[0]), *map(open_image, pictures[1:])])
-    named = retriever.encode_images({path.stem: path for path in pictures})
+    by_id = retriever.encode_images({path.stem: path for path in pictures})
     assert torch.equal(files.vectors, memory.vectors)
     assert torch.equal(files.vectors, mixed.vectors)
-    assert torch.equal(files.vectors, named.vectors)
+    assert torch.equal(files.vectors, by_id.vectors)
     assert files.ids == tuple(map(str, pictures))
     assert memory.ids == tuple(map(str, range(9)))
     assert mixed.ids == (str(pictures[0]), *map(str, range(1, 9)))
-    assert named.ids == tuple(path.stem for path in pictures)
+    assert by_id.ids == tuple(path.stem for path in pictures)
     one = retriever.encode_images(pictures[0])
     assert (len(one), one.vectors.shape[0]) == (1, 1)
     torch.testing.assert_close(one.vectors, files.vectors[:1])
@@ -223,7 +223,7 @@ def find(query: Embeddings, gallery: Embeddings, k: int = 10, **options: Any) ->
     return search(query, gallery, k, lambda q, t: q @ t.T, torch.device("cpu"), **options)
 
 
-def test_hits_are_best_first_and_ties_in_gallery_order() -> None:
+def test_hits_are_best_first_ties_by_index() -> None:
     gallery = toy([0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.5, 0.5])
     hits = find(toy([1.0, 0.0], [0.0, 1.0]), gallery, k=3)
     assert hits.ids == (("b", "c", "d"), ("a", "d", "b"))

@@ -254,16 +254,16 @@ def _evaluations(run: Any, target: Mapping[str, Any]) -> list[Evaluation]:
 
 
 def _evaluation(run: Any, target: Mapping[str, Any]) -> Evaluation:
-    own = target == {"data": "", "root": None, "protocol": "", "split": "val"}
+    defaults = target == {"data": "", "root": None, "protocol": "", "split": "val"}
     if isinstance(run, Evaluation):
-        if not own:
+        if not defaults:
             raise CIRError(
-                "an evaluation is what it is: data, root, protocol, split and options are of no "
+                "an evaluation cannot be made again: data, root, protocol, split and options are of no "
                 "use with it; accepted: run folders, runs or retrievers"
             )
         return run
     if isinstance(run, Run):
-        return run.evaluation if own else run.evaluate(**target)
+        return run.evaluation if defaults else run.evaluate(**target)
     if isinstance(run, Retriever):
         return run.evaluate(**target)
     if isinstance(run, str | PathLike):

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from cir_plugins.config.plan import Plan
     from cir_plugins.config.toml import Config
 
-# What a converted run is of where nothing else is said; ``cir eval`` names its own data.
+# Data set of a converted run where none is named; it has no folder of its own.
 DATA, ROOT = "fashioniq", "."
 RANDOM: dict[str, Any] = {"backbone.weights": "random"}
-_PART = ".part"
+_UNFINISHED = ".part"
 
 
 def convert(
@@ -43,27 +43,27 @@ def convert(
     from cir_plugins.plugins.registry import Registry
 
     folder = need(out, "--out RUN")
-    refuse_used(folder)
+    check_free(folder)
     factory = Registry.load().factory("method", method)
     official = OFFICIAL.of(factory)
     if official is None:
         raise CIRError(f"method '{method}' has no official checkpoints that could be converted")
-    loaded, found = read_files(checkpoints, OFFICIAL_FILES.of(factory))
+    loaded, from_files = read_files(checkpoints, OFFICIAL_FILES.of(factory))
     settings = OFFICIAL_SETTINGS.of(factory)
-    differences = {**(RANDOM if settings is None else settings), **found}
-    named: Config = {
+    differences = {**(RANDOM if settings is None else settings), **from_files}
+    names: Config = {
         "method": {"name": method},
         "data": {"name": data or DATA, "root": str(root or ROOT)},
     }
-    plan = plan_converted(named, differences, parse_set(sets or []))
-    state = converted(plan, loaded, official)
+    plan = plan_converted(names, differences, parse_set(sets or []))
+    state = state_of(plan, loaded, official)
     write_run(folder, plan, state, [file.name for file in checkpoints])
     typer.echo(f"{len(state)} tensors from {', '.join(file.name for file in checkpoints)}")
     typer.echo(f"run: {folder}")
 
 
-def refuse_used(folder: Path) -> None:
-    """Nothing, if a run may be written to a folder.
+def check_free(folder: Path) -> None:
+    """Check that a run may be written to a folder.
 
     Raises:
         CIRError: If something is there.
@@ -78,10 +78,14 @@ def read_files(
     """Contents of the checkpoints, and the options that files of other kinds hold.
 
     Args:
-        files: What was given.
+        files: The files of one model.
         readers: Suffix -> function that reads such a file into options by ``table.option``.
+
+    Raises:
+        CIRError: If a file cannot be read, or two hold the same tensors.
     """
-    from cir_plugins.runs.convert import load_untrusted
+    from cir_plugins.runs.convert import check_no_doubles
+    from cir_plugins.runs.untrusted import load_untrusted
 
     loaded: list[Mapping[str, Any]] = []
     options: dict[str, Any] = {}
@@ -90,11 +94,12 @@ def read_files(
             options.update(readers[file.suffix](file))
         else:
             loaded.append(load_untrusted(file))
+    check_no_doubles(loaded)
     return loaded, options
 
 
-def plan_converted(named: Config, differences: Mapping[str, Any], given: Config) -> Plan:
-    """The plan of a converted run: the recipe, without weights of its own, and what was given.
+def plan_converted(names: Config, differences: Mapping[str, Any], settings: Config) -> Plan:
+    """The plan of a converted run: the recipe, its official settings, and those of ``--set``.
 
     Raises:
         CIRError: If it cannot be made or would not read its weights.
@@ -106,13 +111,13 @@ def plan_converted(named: Config, differences: Mapping[str, Any], given: Config)
     for key, value in differences.items():
         table, _, option = key.partition(".")
         tables.setdefault(table, {})[option] = value
-    plan = make_plan(Registry.load(), named, tables, given)
+    plan = make_plan(Registry.load(), names, tables, settings)
     if not plan.train.epochs:
         raise CIRError("train.epochs=0 makes a run without weights; accepted: leave it out")
     return plan
 
 
-def converted(
+def state_of(
     plan: Plan, checkpoints: list[Mapping[str, Any]], official: Any
 ) -> Mapping[str, Tensor]:
     """The state of the plan's method from checkpoints.
@@ -149,17 +154,17 @@ def write_run(folder: Path, plan: Plan, state: Mapping[str, Tensor], names: list
     from cir_plugins.training.trainer import BEST
 
     record = {"format": FORMAT, "method": plan.method.name, "converted": names}
-    part = folder.with_name(f".{folder.name}{_PART}")
+    unfinished = folder.with_name(f".{folder.name}{_UNFINISHED}")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        write_atomically(part / CONFIG, plan.text().encode())
-        write_converted(state, part / BEST)
-        write_json(part / RECORD, record)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        write_atomically(unfinished / CONFIG, plan.text().encode())
+        write_converted(state, unfinished / BEST)
+        write_json(unfinished / RECORD, record)
         if folder.exists():
             folder.rmdir()
-        os.replace(part, folder)
+        os.replace(unfinished, folder)
     except OSError as error:
         raise disk_error(folder, error) from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A plan made real: the splits read, the method built on its device."""
+"""Splits, device and method of a plan, read and built."""
 
 from __future__ import annotations
 

@@ -1,12 +1,8 @@
-"""Official checkpoints to runs: read without executing anything, every key accounted for."""
+"""Official checkpoints to runs: every key accounted for, no value that is not a number."""
 
 from __future__ import annotations
 
-import argparse
-import pickle
 import re
-import struct
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,85 +11,73 @@ from torch import Tensor
 
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
+from cir_plugins.runs.untrusted import Checkpoint
 from cir_plugins.training.checkpoint import save_state
 
 Official: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Method], dict[str, Tensor]]
 """Official checkpoints as they were loaded -> this project's state of the method."""
 
-# What torch's restricted unpickler raises on files that are cut off, altered or something else.
-_DAMAGE = (
-    *(RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError),
-    *(AssertionError, ArithmeticError, MemoryError, struct.error),
-)
-
-
-def load_untrusted(path: Path) -> Mapping[str, Any]:
-    """The content of an official checkpoint, tensors and plain values only.
-
-    Unpickling is restricted to tensors, plain containers and ``argparse.Namespace`` (which TIRG's
-    and ComposeAE's files hold): anything else in the file is refused and nothing in it is run.
-
-    Raises:
-        CIRError: If the file is missing, damaged, no table, or holds anything that could run code.
-    """
-    import torch
-
-    if not path.is_file():
-        raise CIRError(f"checkpoint {path} does not exist")
-    if path.suffix == ".safetensors":
-        return _load_safetensors(path)
-    try:
-        # A damaged file may look as if it were of another pickle protocol, which torch warns of.
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, *_DAMAGE) as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if named:
-            raise CIRError(
-                f"checkpoint {path} is refused: it names {named[1]}, which could run code; nothing "
-                "in it was run. Accepted: tensors, plain values and argparse.Namespace"
-            ) from error
-        reason = _reason(error)
-        raise CIRError(
-            f"checkpoint {path} is damaged or no checkpoint ({reason}); accepted: files that "
-            "torch.save wrote, or safetensors"
-        ) from error
-    if not isinstance(content, Mapping):
-        raise CIRError(f"checkpoint {path} holds a {type(content).__name__}, not a state")
-    return content
-
-
-def _reason(error: Exception) -> str:
-    text = re.split(r"WeightsUnpickler error:", str(error))[-1].strip()
-    first = text.splitlines()[0][:100] if text else ""
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def _load_safetensors(path: Path) -> Mapping[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state: dict[str, Tensor] = load_file(str(path))
-        return state
-    except (SafetensorError, OSError) as error:
-        raise CIRError(f"checkpoint {path} is damaged: {error}") from error
-
 
 def entry(checkpoints: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Tensor] | None:
-    """The state dict under ``name`` in the first checkpoint that has it, or None."""
-    for checkpoint in checkpoints:
-        if isinstance(checkpoint.get(name), Mapping):
-            found: Mapping[str, Tensor] = checkpoint[name]
-            return found
-    return None
+    """The state dict under ``name`` in the checkpoint that has it, or None.
+
+    Raises:
+        CIRError: If two of them have it; names both.
+    """
+    states = [(checkpoint, _state(checkpoint, name)) for checkpoint in checkpoints]
+    holders = [(checkpoint, state) for checkpoint, state in states if state is not None]
+    if len(holders) > 1:
+        numbers = [number for number, (_, state) in enumerate(states, 1) if state is not None]
+        raise _ambiguous(name, holders[0][0], holders[1][0], numbers)
+    return holders[0][1] if holders else None
+
+
+def _state(checkpoint: Mapping[str, Any], name: str) -> Mapping[str, Tensor] | None:
+    """The state dict under ``name``, which Lightning keeps as keys that begin so."""
+    if isinstance(checkpoint.get(name), Mapping):
+        state: Mapping[str, Tensor] = checkpoint[name]
+        return state
+    if not isinstance(checkpoint, Checkpoint) or not checkpoint.lightning:
+        return None
+    if checkpoint.wrapper == name:
+        return checkpoint
+    start = f"{name}."
+    return {k.removeprefix(start): v for k, v in checkpoint.items() if k.startswith(start)} or None
+
+
+def check_no_doubles(checkpoints: Sequence[Mapping[str, Any]]) -> None:
+    """Check that no tensor is in two checkpoints under one name.
+
+    Raises:
+        CIRError: If one is; names both files.
+    """
+    holder: dict[str, int] = {}
+    for number, checkpoint in enumerate(checkpoints):
+        for name, value in checkpoint.items():
+            if not isinstance(value, Tensor):
+                continue
+            first = holder.setdefault(name, number)
+            if first != number:
+                raise _ambiguous(name, checkpoints[first], checkpoint, [first + 1, number + 1])
+
+
+def _ambiguous(
+    name: str, first: Mapping[str, Any], second: Mapping[str, Any], numbers: Sequence[int]
+) -> CIRError:
+    files = [
+        str(each.file) if isinstance(each, Checkpoint) else f"checkpoint {number}"
+        for each, number in zip((first, second), numbers, strict=False)
+    ]
+    return CIRError(
+        f"entry '{name}' is in {files[0]} and in {files[1]}; accepted: the files of one model, "
+        "each entry in one of them"
+    )
 
 
 def need_entry(
     checkpoints: Sequence[Mapping[str, Any]], name: str, what: str
 ) -> Mapping[str, Tensor]:
-    """The state dict under ``name`` in the first checkpoint that has it.
+    """The state dict under ``name`` in the checkpoint that has it.
 
     Args:
         checkpoints: As they were loaded.
@@ -101,13 +85,13 @@ def need_entry(
         what: What the entry is and where it comes from, for the message.
 
     Raises:
-        CIRError: If none has it; lists what they hold.
+        CIRError: If none or more than one has it; lists what they hold.
     """
-    found = entry(checkpoints, name)
-    if found is None:
-        held = "; ".join(_some(checkpoint, 10) or "nothing" for checkpoint in checkpoints)
-        raise CIRError(f"no entry '{name}' ({what}) in the checkpoints; they hold: {held}")
-    return found
+    state = entry(checkpoints, name)
+    if state is None:
+        content = "; ".join(_some(checkpoint, 10) or "nothing" for checkpoint in checkpoints)
+        raise CIRError(f"no entry '{name}' ({what}) in the checkpoints; they hold: {content}")
+    return state
 
 
 def prefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -132,7 +116,7 @@ class Ledger:
         self._where = where
 
     def take(self, key: str) -> Tensor | None:
-        """The tensor of a key, which counts as used; None where it is missing (told by finish)."""
+        """The tensor of a key, which counts as used; None where it is missing (see ``finish``)."""
         if key not in self._left:
             self._missing.append(key)
             return None
@@ -141,9 +125,11 @@ class Ledger:
     def rename(self, pattern: str, replacement: str) -> dict[str, Tensor]:
         """All tensors whose key matches the whole pattern, under their new names."""
         rule = re.compile(pattern)
-        found = {key: rule.fullmatch(key) for key in self._left}
+        matches = {key: rule.fullmatch(key) for key in self._left}
         return {
-            match.expand(replacement): self._left.pop(key) for key, match in found.items() if match
+            match.expand(replacement): self._left.pop(key)
+            for key, match in matches.items()
+            if match
         }
 
     def drop(self, *patterns: str) -> None:
@@ -157,13 +143,13 @@ class Ledger:
         Raises:
             CIRError: With the unexpected and the missing keys.
         """
-        told = []
+        problems = []
         if self._left:
-            told.append(f"unexpected: {_some(self._left)}")
+            problems.append(f"unexpected: {_some(self._left)}")
         if self._missing:
-            told.append(f"missing: {_some(self._missing)}")
-        if told:
-            raise CIRError(f"{self._where} does not fit; {'; '.join(told)}")
+            problems.append(f"missing: {_some(self._missing)}")
+        if problems:
+            raise CIRError(f"{self._where} does not fit; {'; '.join(problems)}")
 
 
 def converted_state(
@@ -172,24 +158,30 @@ def converted_state(
     """The method's state from official checkpoints, complete, of its shapes and kinds of number.
 
     Raises:
-        CIRError: If anything is missing, left over, or of another shape; lists it.
+        CIRError: If anything is missing, left over, of another shape, or NaN; lists it.
     """
     state = official(checkpoints, method)
-    wanted = method.state_dict()
+    whole = method.state_dict()
     problems = []
-    missing = [key for key in wanted if key not in state]
-    unexpected = [key for key in state if key not in wanted]
+    missing = [key for key in whole if key not in state]
+    unexpected = [key for key in state if key not in whole]
     shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
+        f"{key} {tuple(state[key].shape)} instead of {tuple(whole[key].shape)}"
+        for key in whole
+        if key in state and state[key].shape != whole[key].shape
     ]
     for title, keys in (("missing", missing), ("unexpected", unexpected), ("shapes", shapes)):
         if keys:
             problems.append(f"{title}: {_some(keys)}")
     if problems:
         raise CIRError(f"the checkpoint does not fit the method; {'; '.join(problems)}")
-    return {key: state[key].to(value.dtype) for key, value in wanted.items()}
+    damaged = [key for key in whole if bool(state[key].isnan().any())]
+    if damaged:
+        raise CIRError(
+            f"the checkpoint holds NaN: {_some(damaged)}; it is of a training that diverged, or "
+            "damaged. Accepted: weights that are numbers"
+        )
+    return {key: state[key].to(value.dtype) for key, value in whole.items()}
 
 
 def write_converted(state: Mapping[str, Tensor], path: Path) -> None:

@@ -45,7 +45,7 @@ def plan_run(
     folder: Path | None = None,
     resume: bool = False,
 ) -> Plan:
-    """The plan of a run from layers of tables, the last one uppermost and the user's own.
+    """The plan of a run from layers of tables, the last one uppermost.
 
     Below them are the tables of the run that it starts from and, where a run is resumed, those
     that it was begun with: an option that is left out is the run's.

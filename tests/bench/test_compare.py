@@ -19,7 +19,7 @@ from cir_plugins.runs.evaluation import Evaluation
 
 
 def evaluated(*values: list[float], texts: int = 1, name: str = "val") -> Evaluation:
-    """An evaluation with recall@1 and recall@5 of each triplet, asked with one or two texts."""
+    """An evaluation with recall@1 and recall@5 of each triplet, with one or two texts each."""
     queries = tuple(
         Query(f"{row}-{text}", f"r{row}", ("a", "b"), f"text {text}", f"t{row}", (f"t{row}",))
         for row in range(len(values[0]))
@@ -68,7 +68,7 @@ def test_one_measure_is_compared_alone() -> None:
         compare({"low": LOW, "high": HIGH}, measure="recall@50")
 
 
-def test_p_values_are_corrected_for_the_number_of_methods() -> None:
+def test_p_values_are_corrected_for_several_methods() -> None:
     rng = np.random.default_rng(0)
     base = evaluated(list((rng.random(60) < 0.3).astype(float)))
     runs = {"base": base}
@@ -89,7 +89,7 @@ def test_seeds_are_averaged_before_the_test() -> None:
     assert table.rows[1].interval.difference == 0.25
 
 
-def test_two_texts_of_a_triplet_are_paired_with_one() -> None:
+def test_two_texts_of_a_triplet_are_paired() -> None:
     """A protocol with both orders has twice the queries of the same triplets."""
     twice = evaluated([0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0], texts=2)
     table = compare({"low": twice, "high": HIGH})
@@ -109,7 +109,7 @@ def test_other_queries_are_refused() -> None:
         ({"a": LOW}, {"baseline": "b"}, "unknown baseline 'b'"),
         ({"a": []}, {}, "a name has no runs to compare"),
         ({"a": [3]}, {}, "a int cannot be compared"),
-        ({"a": LOW}, {"data": "cirr"}, "an evaluation is what it is"),
+        ({"a": LOW}, {"data": "cirr"}, "an evaluation cannot be made again"),
         ({"a": replace(LOW, results=(), splits=())}, {}, "'a' has no evaluated split"),
     ):
         with pytest.raises(CIRError, match=message):

@@ -31,7 +31,10 @@ def test_a_healthy_sampler_raises_no_alarm() -> None:
     [
         ({"empty": 0.51}, "51.0 % of the queries have no negative"),
         ({"fallback": 0.6}, "60.0 % of the queries are filled from outside"),
-        ({"negative_pool": {"mean": 3.0, "quartiles": [0.0, 1.0, 9.0]}}, "at most 1 images where 2 are"),
+        (
+            {"negative_pool": {"mean": 3.0, "quartiles": [0.0, 1.0, 9.0]}},
+            "at most 1 images where 2 are",
+        ),
         ({"false_negatives": 0.25}, "25.0 % of the negative pools are known positives"),
     ],
 )

@@ -44,32 +44,32 @@ def test_over_seeds_refuses_other_queries() -> None:
 
 
 def test_a_constant_difference_has_no_width() -> None:
-    row = {"a": np.array([0.5, 1.0, 0.25])}
-    reference = {"a": np.array([0.25, 0.75, 0.0])}
-    found = paired_interval(row, reference, resamples=50)
-    assert (found.difference, found.low, found.high) == (0.25, 0.25, 0.25)
+    method = {"a": np.array([0.5, 1.0, 0.25])}
+    baseline = {"a": np.array([0.25, 0.75, 0.0])}
+    interval = paired_interval(method, baseline, resamples=50)
+    assert (interval.difference, interval.low, interval.high) == (0.25, 0.25, 0.25)
 
 
 def test_splits_count_the_same_whatever_their_size() -> None:
     # Split a differs by 1 in all of 4 queries, split b by 0 in one: the mean of the two is 1/2.
-    row = {"a": np.ones(4), "b": np.zeros(1)}
-    found = paired_interval(row, {"a": np.zeros(4), "b": np.zeros(1)}, resamples=20)
-    assert (found.difference, found.low, found.high) == (0.5, 0.5, 0.5)
+    method = {"a": np.ones(4), "b": np.zeros(1)}
+    interval = paired_interval(method, {"a": np.zeros(4), "b": np.zeros(1)}, resamples=20)
+    assert (interval.difference, interval.low, interval.high) == (0.5, 0.5, 0.5)
 
 
 def test_two_queries_by_hand() -> None:
     # Differences 0 and 1: a resample of two has mean 0, 1/2, 1 with chances 1/4, 1/2, 1/4.
-    found = paired_interval({"a": np.array([0.0, 1.0])}, {"a": np.zeros(2)}, level=0.95)
-    assert (found.difference, found.low, found.high) == (0.5, 0.0, 1.0)
+    interval = paired_interval({"a": np.array([0.0, 1.0])}, {"a": np.zeros(2)}, level=0.95)
+    assert (interval.difference, interval.low, interval.high) == (0.5, 0.0, 1.0)
     inner = paired_interval({"a": np.array([0.0, 1.0])}, {"a": np.zeros(2)}, level=0.4)
     assert (inner.low, inner.high) == (0.5, 0.5)
 
 
 def plain(gaps: list[list[float]], resamples: int) -> tuple[float, float]:
     """The bootstrap in plain Python."""
-    chance = random.Random(1)
+    rng = random.Random(1)
     means = sorted(
-        exact.fmean(exact.fmean(chance.choices(gap, k=len(gap))) for gap in gaps)
+        exact.fmean(exact.fmean(rng.choices(gap, k=len(gap))) for gap in gaps)
         for _ in range(resamples)
     )
     return means[int(0.025 * resamples)], means[int(0.975 * resamples)]
@@ -78,28 +78,28 @@ def plain(gaps: list[list[float]], resamples: int) -> tuple[float, float]:
 @pytest.mark.parametrize("sizes", [[40], [60, 25]])
 def test_bounds_agree_with_a_plain_bootstrap(sizes: list[int]) -> None:
     generator = np.random.default_rng(4)
-    row = {str(i): generator.random(size) for i, size in enumerate(sizes)}
-    reference = {split: generator.random(len(values)) for split, values in row.items()}
-    found = paired_interval(row, reference)
-    low, high = plain([(row[s] - reference[s]).tolist() for s in row], 4000)
-    assert found.low == pytest.approx(low, abs=0.008)
-    assert found.high == pytest.approx(high, abs=0.008)
-    assert found.low < found.difference < found.high
+    method = {str(i): generator.random(size) for i, size in enumerate(sizes)}
+    baseline = {split: generator.random(len(values)) for split, values in method.items()}
+    interval = paired_interval(method, baseline)
+    low, high = plain([(method[s] - baseline[s]).tolist() for s in method], 4000)
+    assert interval.low == pytest.approx(low, abs=0.008)
+    assert interval.high == pytest.approx(high, abs=0.008)
+    assert interval.low < interval.difference < interval.high
 
 
 def test_chunks_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(2)
-    row, reference = {"a": generator.random(30)}, {"a": generator.random(30)}
-    whole = paired_interval(row, reference, resamples=500)
-    assert whole == paired_interval(row, reference, resamples=500)
-    assert whole != paired_interval(row, reference, resamples=500, seed=1)
+    method, baseline = {"a": generator.random(30)}, {"a": generator.random(30)}
+    whole = paired_interval(method, baseline, resamples=500)
+    assert whole == paired_interval(method, baseline, resamples=500)
+    assert whole != paired_interval(method, baseline, resamples=500, seed=1)
     monkeypatch.setattr(statistics, "_DRAWN_AT_ONCE", 7 * 30)
     # The generator gives the same stream however the draws are cut.
-    assert paired_interval(row, reference, resamples=500) == whole
+    assert paired_interval(method, baseline, resamples=500) == whole
 
 
 def test_two_texts_of_a_triplet_count_as_one() -> None:
-    """VAL asks each caption alone; its queries cannot be paired with another row's one by one."""
+    """VAL has a query for each caption; its queries cannot be paired with another's one by one."""
     triplets = [("r1", "t1", ("a", "b")), ("r2", "t2", ("", "c")), ("r1", "t1", ("a", "b"))]
     queries = [
         Query(str(number), reference, captions, "text", target)

@@ -14,12 +14,13 @@ from cir_plugins import Registry
 from cir_plugins.builtin.clip import TinyClip
 from cir_plugins.config.resolve import make_plan
 from cir_plugins.config.toml import read_config
-from cir_plugins.runs.convert import load_untrusted
 from cir_plugins.runs.load import open_run
+from cir_plugins.runs.untrusted import load_untrusted
+from cir_plugins.training.checkpoint import load_state
 from tests.baselines import offered
 from tests.command import Call
 from tests.fakes import components
-from tests.runs.test_convert import RunsCode
+from tests.runs.test_untrusted import RunsCode
 from tests.runs.test_warm_start import loss_of_going_on
 
 SIZES = ("--set", "method.projection=16", "--set", "method.hidden=24")
@@ -50,7 +51,7 @@ def files(source: CLIP4Cir, tmp_path: Path) -> list[Path]:
     return [tmp_path / "tuned_clip_best.pt", tmp_path / "combiner.pt"]
 
 
-def test_a_converted_run_gives_the_official_numbers_and_is_evaluated(
+def test_a_converted_run_gives_the_official_numbers(
     cir: Call, files: list[Path], source: CLIP4Cir, garments_root: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "runs" / "converted"
@@ -111,7 +112,7 @@ def test_training_goes_on_from_a_converted_run(
     assert not (tmp_path / "x").exists()
 
 
-def test_recipe_official_settings_and_given_ones_lie_over_one_another(tmp_path: Path) -> None:
+def test_recipe_official_and_own_settings_are_layered(tmp_path: Path) -> None:
     from cir_plugins.cli.convert import plan_converted
 
     named: dict[str, Any] = {
@@ -148,7 +149,7 @@ def test_missing_cut_off_and_other_files_are_refused(
     assert refused(cir, tmp_path, "clip4cir", cut).complains("cut.pt is damaged or no checkpoint")
 
 
-def test_a_checkpoint_of_another_method_is_refused_with_its_keys(
+def test_a_checkpoint_of_another_method_is_an_error(
     cir: Call, files: list[Path], tmp_path: Path
 ) -> None:
     answer = refused(cir, tmp_path, "clip4cir", files[1])
@@ -168,9 +169,7 @@ def test_a_checkpoint_of_another_method_is_refused_with_its_keys(
     )
 
 
-def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(
-    cir: Call, files: list[Path], tmp_path: Path
-) -> None:
+def test_a_pickle_with_code_runs_nothing(cir: Call, files: list[Path], tmp_path: Path) -> None:
     made, hostile = tmp_path / "made", tmp_path / "hostile.pt"
     torch.save({"CLIP": load_untrusted(files[0])["CLIP"], "x": RunsCode(made)}, hostile)
     answer = refused(cir, tmp_path, "clip4cir", hostile, files[1])
@@ -178,7 +177,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(
     assert not made.exists()
 
 
-def test_methods_and_folders_that_cannot_be_used_are_told(
+def test_unusable_methods_and_folders_are_errors(
     cir: Call, files: list[Path], tmp_path: Path
 ) -> None:
     assert refused(cir, tmp_path, "contrastive", *files).complains(
@@ -211,3 +210,36 @@ def test_files_of_other_kinds_bring_options(tmp_path: Path) -> None:
     loaded, options = read_files([tmp_path / "words.pkl", tmp_path / "m.pt"], readers)
     assert options == {"backbone.vocabulary": ("red", "blue")}
     assert [list(content) for content in loaded] == [["model"]]
+
+
+def test_files_of_wrapped_models_are_converted(
+    cir: Call, files: list[Path], tmp_path: Path
+) -> None:
+    """Data parallelism, compilation and Lightning put prefixes before every name."""
+    assert cir("convert", "clip4cir", *files, "--out", tmp_path / "plain", *TINY).code == 0
+    clip = torch.load(files[0], weights_only=False)["CLIP"]
+    combiner = torch.load(files[1], weights_only=False)["Combiner"]
+    wrapped = [tmp_path / "a.pt", tmp_path / "b.pt"]
+    torch.save({"CLIP": {f"module.{k}": v for k, v in clip.items()}}, wrapped[0])
+    lightning = {f"Combiner._orig_mod.{k}": v for k, v in combiner.items()}
+    torch.save({"state_dict": lightning, "epoch": 3, "folder": tmp_path}, wrapped[1])
+    answer = cir("convert", "clip4cir", *wrapped, "--out", tmp_path / "wrapped", *TINY)
+    assert answer.code == 0, answer.err
+    plain, other = (
+        load_state(tmp_path / name / "best.safetensors")["method"] for name in ("plain", "wrapped")
+    )
+    assert plain.keys() == other.keys()
+    assert all(torch.equal(value, other[key]) for key, value in plain.items())
+
+
+def test_doubles_and_nan_are_errors(cir: Call, files: list[Path], tmp_path: Path) -> None:
+    again = tmp_path / "older.pt"
+    again.write_bytes(files[0].read_bytes())
+    answer = refused(cir, tmp_path, "clip4cir", *files, again)
+    assert answer.complains("entry 'CLIP' is in", "tuned_clip_best.pt and in", "older.pt")
+    combiner = torch.load(files[1], weights_only=False)
+    next(iter(combiner["Combiner"].values())).flatten()[0] = torch.nan
+    torch.save(combiner, files[1])
+    assert refused(cir, tmp_path, "clip4cir", *files).complains(
+        "the checkpoint holds NaN: composer."
+    )

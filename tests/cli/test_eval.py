@@ -31,7 +31,7 @@ def run(garments_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_eval_prints_and_writes_the_report_of_the_protocol(
+def test_eval_prints_and_writes_the_report(
     cir: Call, run: Path, garments_root: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "new folder" / "report.json"
@@ -81,7 +81,7 @@ def test_eval_of_what_is_no_run_is_refused(cir: Call, tmp_path: Path, garments_r
     assert cir("eval", tmp_path / "gone", *arguments).complains("is no run folder")
 
 
-def test_a_submission_holds_every_query_of_the_blind_split(
+def test_a_submission_holds_every_blind_query(
     cir: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = small_cirr(tmp_path / "cirr")
@@ -103,7 +103,7 @@ def test_a_submission_holds_every_query_of_the_blind_split(
     assert "test1-0" not in recall["40"]  # its reference
 
 
-def test_bench_hands_its_arguments_on_and_ends_with_code_1_if_a_row_failed(
+def test_bench_with_a_failed_entry_ends_with_1(
     cir: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen: dict[str, Any] = {}
@@ -125,7 +125,7 @@ def test_bench_hands_its_arguments_on_and_ends_with_code_1_if_a_row_failed(
     assert "index.html" in answer.out
 
 
-def test_eval_with_a_feature_cache_gives_the_same_report_twice(
+def test_eval_with_a_feature_cache_is_the_same(
     cir: Call, run: Path, garments_root: Path, tmp_path: Path
 ) -> None:
     arguments = ("eval", run, "--data", "fashioniq", "--root", garments_root)

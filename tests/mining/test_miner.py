@@ -159,7 +159,7 @@ def test_never_the_target_the_excluded_or_another_splits_image(tmp_path: Path) -
             forbidden = {row.target, row.reference, *row.positives}
             assert not forbidden & set(drawn)
             assert set(drawn) == set(table.negative_images[row.split].tolist()) - forbidden
-        assert ("drop" in mined.report) == with_model
+        assert ("score_gap" in mined.report) == with_model
 
 
 @pytest.mark.parametrize("with_model", [True, False])

@@ -39,32 +39,32 @@ FILES = {
 @pytest.fixture(scope="module")
 def registry() -> Registry:
     fakes = SimpleNamespace(cir_backbones=hookimpl(cir_backbones))
-    made = Registry.load({"dqe": hooks, "fakes": fakes})
-    assert not made.failures
-    return made
+    loaded = Registry.load({"dqe": hooks, "fakes": fakes})
+    assert not loaded.failures
+    return loaded
 
 
 def cir_backbones() -> dict[str, Any]:
     return {"fake": FakeBackbone}
 
 
-def plan_of(registry: Registry, root: Path, named: str = "contrastive", **tables: Any) -> Plan:
+def plan_of(registry: Registry, root: Path, name: str = "contrastive", **tables: Any) -> Plan:
     whole: Config = {
-        "method": {"name": named},
+        "method": {"name": name},
         "backbone": {"name": "fake"},
         "data": {"name": "fashioniq", "root": str(root), "gallery": "merged"},
         "train": {"lr": 0.01, "epochs": 2},
         "run": {"device": "cpu", "workers": 0},
     }
-    if named not in ("contrastive", "dqe"):
+    if name not in ("contrastive", "dqe"):
         del whole["train"]
-    for name, table in tables.items():
-        whole[name] = {**whole.get(name, {}), **table}
+    for key, table in tables.items():
+        whole[key] = {**whole.get(key, {}), **table}
     return make_plan(registry, whole)
 
 
 @pytest.fixture(scope="module")
-def done(
+def finished(
     registry: Registry, garments_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Any]:
     """A finished run of DQE and its outcome."""
@@ -72,8 +72,8 @@ def done(
     return folder, execute(plan_of(registry, garments_root, "dqe"), folder, progress=False)
 
 
-def test_a_run_leaves_what_it_was_and_what_it_reached(done: tuple[Path, Any]) -> None:
-    folder, outcome = done
+def test_a_run_leaves_its_files_and_results(finished: tuple[Path, Any]) -> None:
+    folder, outcome = finished
     assert {file.name for file in folder.iterdir()} == FILES
     assert json.loads((folder / "run.json").read_text()) == {"format": FORMAT, "method": "dqe"}
     results = json.loads((folder / "results.json").read_text())
@@ -93,9 +93,9 @@ def test_a_run_leaves_what_it_was_and_what_it_reached(done: tuple[Path, Any]) ->
 
 
 def test_the_resolved_configuration_is_a_valid_input(
-    registry: Registry, done: tuple[Path, Any], tmp_path: Path
+    registry: Registry, finished: tuple[Path, Any], tmp_path: Path
 ) -> None:
-    folder, outcome = done
+    folder, outcome = finished
     plan = make_plan(registry, read_config(folder / "config.toml"))
     assert plan.text() == outcome.plan.text() == (folder / "config.toml").read_text()
     again = execute(plan, tmp_path / "again", progress=False)
@@ -105,9 +105,9 @@ def test_the_resolved_configuration_is_a_valid_input(
 
 
 def test_a_run_is_opened_with_its_chosen_weights(
-    registry: Registry, done: tuple[Path, Any], garments_root: Path
+    registry: Registry, finished: tuple[Path, Any], garments_root: Path
 ) -> None:
-    folder, outcome = done
+    folder, outcome = finished
     plan, method, _ = open_run(folder, registry, progress=False)
     assert plan.text() == outcome.plan.text()
     assert not method.training
@@ -118,9 +118,9 @@ def test_a_run_is_opened_with_its_chosen_weights(
 
 
 def test_a_run_is_evaluated_under_another_protocol(
-    registry: Registry, done: tuple[Path, Any], garments_root: Path
+    registry: Registry, finished: tuple[Path, Any], garments_root: Path
 ) -> None:
-    folder, _ = done
+    folder, _ = finished
 
     retriever = load(folder, registry=registry, progress=False)
     assert retriever.evaluate().report["protocol"] == "merged"
@@ -140,9 +140,9 @@ def test_a_run_is_evaluated_under_another_protocol(
 
 
 def test_rankings_of_a_run_name_gallery_images(
-    registry: Registry, done: tuple[Path, Any], garments_root: Path
+    registry: Registry, finished: tuple[Path, Any], garments_root: Path
 ) -> None:
-    folder, _ = done
+    folder, _ = finished
     retriever = load(folder, registry=registry, progress=False)
     ((split, ranked),) = retriever.rank(split="val", k=7)
     assert len(ranked) == len(split.queries)
@@ -168,9 +168,9 @@ def test_untrained_methods_are_evaluated_as_they_are(
 
 
 def test_a_folder_in_use_is_refused(
-    registry: Registry, done: tuple[Path, Any], garments_root: Path, tmp_path: Path
+    registry: Registry, finished: tuple[Path, Any], garments_root: Path, tmp_path: Path
 ) -> None:
-    folder, _ = done
+    folder, _ = finished
     plan = plan_of(registry, garments_root, "dqe")
     with pytest.raises(CIRError, match=r"is not empty; accepted: a new folder, or --resume"):
         execute(plan, folder, progress=False)
@@ -236,21 +236,21 @@ def test_what_cannot_be_trained_leaves_no_folder(
     assert not folder.exists()
 
 
-def test_a_run_goes_on_with_its_features_kept_elsewhere(
-    registry: Registry, done: tuple[Path, Any], garments_root: Path, tmp_path: Path
+def test_a_run_resumes_with_another_feature_cache(
+    registry: Registry, finished: tuple[Path, Any], garments_root: Path, tmp_path: Path
 ) -> None:
-    folder, outcome = done
-    kept = {"feature_cache": str(tmp_path / "c")}
+    folder, outcome = finished
+    cache = {"feature_cache": str(tmp_path / "c")}
     memory = {"feature_cache_mb": 1}
-    plan = plan_of(registry, garments_root, "dqe", run=kept, memory=memory)
+    plan = plan_of(registry, garments_root, "dqe", run=cache, memory=memory)
     assert execute(plan, folder, resume=True, progress=False).report == outcome.report
-    rounded = {**kept, "feature_cache_dtype": "fp16"}
+    rounded = {**cache, "feature_cache_dtype": "fp16"}
     plan = plan_of(registry, garments_root, "dqe", run=rounded)
     with pytest.raises(CIRError, match="started with another configuration"):
         execute(plan, folder, resume=True, progress=False)
 
 
-def test_a_folder_half_made_when_its_run_was_killed_is_taken_up(
+def test_a_folder_half_made_is_used_again(
     registry: Registry, garments_root: Path, tmp_path: Path
 ) -> None:
     plan = plan_of(registry, garments_root, "image_only")
@@ -263,25 +263,25 @@ def test_a_folder_half_made_when_its_run_was_killed_is_taken_up(
 
 
 def test_resume_of_a_finished_run_reports_the_same(
-    registry: Registry, done: tuple[Path, Any], garments_root: Path
+    registry: Registry, finished: tuple[Path, Any], garments_root: Path
 ) -> None:
     """Whatever the number of loader processes."""
-    folder, outcome = done
+    folder, outcome = finished
     plan = plan_of(registry, garments_root, "dqe", run={"workers": 1})
     again = execute(plan, folder, resume=True, progress=False)
     assert again.report == outcome.report
     assert again.updates == outcome.updates
 
 
-def test_an_unfinished_run_is_told(registry: Registry, done: tuple[Path, Any]) -> None:
-    folder, _ = done
-    kept = (folder / BEST).read_bytes()
+def test_an_unfinished_run_is_an_error(registry: Registry, finished: tuple[Path, Any]) -> None:
+    folder, _ = finished
+    weights = (folder / BEST).read_bytes()
     (folder / BEST).unlink()
     try:
         with pytest.raises(CIRError, match=r"has no best\.safetensors: its training has not"):
             open_run(folder, registry)
     finally:
-        (folder / BEST).write_bytes(kept)
+        (folder / BEST).write_bytes(weights)
 
 
 def test_building_is_the_same_for_the_same_seed(registry: Registry, garments_root: Path) -> None:
@@ -296,7 +296,7 @@ def test_building_is_the_same_for_the_same_seed(registry: Registry, garments_roo
     assert not torch.equal(first["weighting.key.weight"], other["weighting.key.weight"])
 
 
-def test_a_value_that_a_method_refuses_is_told(registry: Registry, garments_root: Path) -> None:
+def test_a_value_out_of_range_is_an_error(registry: Registry, garments_root: Path) -> None:
     plan = plan_of(registry, garments_root, "dqe", method={"gate": 2.0})
     with pytest.raises(CIRError, match=r"method 'dqe': gate must lie in \(0, 1\), not 2.0"):
         build(plan, make_encoding(plan, progress=False))

@@ -49,7 +49,7 @@ def test_options_of_evaluation_follow_the_data_set(
         ("fashioniq", "original", False),
     ],
 )
-def test_a_protocol_sets_the_text_where_it_is_about_texts(
+def test_a_protocol_sets_only_the_text_it_names(
     registry: Registry, data: str, protocol: str, lower: bool
 ) -> None:
     assert aimed(registry, data, data, protocol)["data"]["lower"] is lower
@@ -77,7 +77,7 @@ def test_a_protocol_leaves_which_data_is_read(registry: Registry) -> None:
         "method": {"name": "dqe"},
     }
     tables = retarget(registry, config, "fashioniq", "here", "original", {})["data"]
-    kept = ("categories", "missing", "images")
-    assert [tables[name] for name in kept] == [["dress"], "drop", "pictures"]
+    names = ("categories", "missing", "images")
+    assert [tables[name] for name in names] == [["dress"], "drop", "pictures"]
     assert (tables["gallery"], tables["drop_reference"]) == ("original", False)
     assert aimed(registry, "cirr", "cirr", "default")["data"]["missing"] == "drop"

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 CASES: dict[str, dict[str, Any]] = {
     "contrastive": {},
     "dqe": {"method": "dqe", "mining": {"every": 3, "start": 1}},
-    "chunks": {"method": "dqe", "micro_batch": 4},
+    "micro-batches": {"method": "dqe", "micro_batch": 4},
     "average": {"ema": 0.8, "schedule": {"name": "one_cycle", "warmup": 0.3}, "clip": 1.0},
     "workers": {"workers": 2, "augment": "photo"},
     "momentum": {
@@ -74,11 +74,11 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_two_and_two_epochs_are_four_to_the_bit(tmp_path: Path, case: str) -> None:
+def test_two_and_two_epochs_equal_four_exactly(tmp_path: Path, case: str) -> None:
     """With dropout, validation in between, mined negatives, averages and workers."""
     whole = make_trainer(tmp_path / "whole", tmp_path / "data", **CASES[case])
     whole.fit()
-    first = make_trainer(tmp_path / "parts", tmp_path / "data", **CASES[case])
+    first = make_trainer(tmp_path / "halves", tmp_path / "data", **CASES[case])
 
     def stop(epoch: int, epochs: int) -> None:
         if epoch == 2:
@@ -87,13 +87,13 @@ def test_two_and_two_epochs_are_four_to_the_bit(tmp_path: Path, case: str) -> No
     first.method.on_epoch = stop  # type: ignore[method-assign]
     with pytest.raises(Stop):
         first.fit()
-    assert len((tmp_path / "parts" / METRICS).read_text().splitlines()) == 2
+    assert len((tmp_path / "halves" / METRICS).read_text().splitlines()) == 2
     torch.manual_seed(1234)  # a new process starts with another state
-    second = make_trainer(tmp_path / "parts", tmp_path / "data", **CASES[case])
+    second = make_trainer(tmp_path / "halves", tmp_path / "data", **CASES[case])
     with torch.no_grad():
         second.method.backbone.words.zero_()
     second.fit(resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "halves")
     if case == "dqe":
         assert whole.progress.mined is not None
         assert second.progress.mined is not None
@@ -160,7 +160,7 @@ SURVIVED = dict(zip(HARM, (2, 2, 1, 4), strict=True))  # epochs in the checkpoin
 
 
 @pytest.mark.parametrize("where", list(HARM))
-def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, where: str) -> None:
+def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, where: str) -> None:
     """Kill -9: no handler runs, no buffer is flushed."""
     settings = CASES["dqe" if "epoch" in where else "average"]
     make_trainer(tmp_path / "whole", tmp_path / "data", **settings).fit()
@@ -171,8 +171,10 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, where: str) -> 
         settings=settings,
         harm=HARM[where],
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
     assert load_state(tmp_path / "killed" / LATEST)["epoch"] == SURVIVED[where]
     make_trainer(tmp_path / "killed", tmp_path / "data", **settings).fit(resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
@@ -193,15 +195,15 @@ def test_resuming_without_a_checkpoint_starts_anew(tmp_path: Path) -> None:
     assert progress.epoch == 4
 
 
-def test_a_best_value_of_before_is_not_beaten_by_a_lower_one(tmp_path: Path) -> None:
+def test_a_resumed_best_value_beats_lower_ones(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=2)
     trainer.fit()
     path = tmp_path / "run" / LATEST
     save_state(path, {**load_state(path), "best": 5.0})
-    kept = (tmp_path / "run" / BEST).read_bytes()
+    weights = (tmp_path / "run" / BEST).read_bytes()
     longer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=4)
     assert longer.fit(resume=True).best == 5.0
-    assert (tmp_path / "run" / BEST).read_bytes() == kept
+    assert (tmp_path / "run" / BEST).read_bytes() == weights
     assert longer.progress.epoch == 4
 
 

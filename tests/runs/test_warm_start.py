@@ -54,8 +54,8 @@ def tables_of(root: Path, **tables: Any) -> Config:
 
 
 def plan_of(registry: Registry, root: Path, **tables: Any) -> Plan:
-    given = tables_of(root, **tables)
-    return make_plan(registry, *warm_start_layer([given]), given)
+    layer = tables_of(root, **tables)
+    return make_plan(registry, *warm_start_layer([layer]), layer)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_training_starts_from_the_chosen_weights(
     assert "warm_start" not in read_config(tmp_path / "new" / "config.toml")["run"]
 
 
-def test_a_run_that_goes_on_keeps_its_checkpoint_and_needs_the_other_no_more(
+def test_a_resumed_run_needs_its_source_no_more(
     registry: Registry, first: Path, garments_root: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
@@ -122,7 +122,7 @@ def test_a_run_that_goes_on_keeps_its_checkpoint_and_needs_the_other_no_more(
         execute(plan, tmp_path / "run", resume=True, progress=False)
 
 
-def test_another_method_or_backbone_is_refused_with_all_that_does_not_fit(
+def test_another_method_or_backbone_is_an_error(
     registry: Registry, first: Path, garments_root: Path, tmp_path: Path
 ) -> None:
     start = {"warm_start": str(first)}
@@ -135,7 +135,7 @@ def test_another_method_or_backbone_is_refused_with_all_that_does_not_fit(
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_of_other_shapes_are_refused_and_leave_no_folder(
+def test_weights_of_other_shapes_leave_no_folder(
     registry: Registry, garments_root: Path, tmp_path: Path
 ) -> None:
     one = {"name": "dqe", "attributes": ["colour"]}
@@ -166,7 +166,7 @@ def test_what_is_not_trained_has_no_start(registry: Registry, garments_root: Pat
         plan_of(registry, garments_root, train={"epochs": 0}, run={"warm_start": "x"})
 
 
-def test_options_of_the_run_hold_unless_others_are_given(
+def test_options_of_the_source_are_defaults(
     registry: Registry, garments_root: Path, tmp_path: Path
 ) -> None:
     text = '[method]\nname = "dqe"\nmargin = 0.3\ngate = 0.1\n[backbone]\nname = "fake"\n'
@@ -185,7 +185,7 @@ def test_options_of_the_run_hold_unless_others_are_given(
     )
 
 
-def test_frozen_weights_of_the_other_run_are_kept_in_the_new_one(
+def test_frozen_weights_of_the_source_are_kept(
     registry: Registry, garments_root: Path, tmp_path: Path
 ) -> None:
     """Checkpoints hold trained weights alone, and the backbone would bring others of its own."""
@@ -203,10 +203,10 @@ def test_frozen_weights_of_the_other_run_are_kept_in_the_new_one(
     shutil.rmtree(tmp_path / "one")
     _, again, _ = open_run(tmp_path / "two", registry, progress=False)
     assert_same(again.state_dict(), outcome.method.state_dict())
-    kept = (tmp_path / "two" / LATEST).read_bytes()
+    checkpoint = (tmp_path / "two" / LATEST).read_bytes()
     resumed = execute(plan("frozen", seed=2, **start), tmp_path / "two", resume=True)
     assert_same(resumed.method.state_dict(), outcome.method.state_dict())
-    assert (tmp_path / "two" / LATEST).read_bytes() == kept
+    assert (tmp_path / "two" / LATEST).read_bytes() == checkpoint
     # And on: what was frozen is trained, from where it was.
     start = {"warm_start": str(tmp_path / "two")}
     third = plan("trained", seed=3, **start)

@@ -156,7 +156,9 @@ def test_mining_comes_when_it_is_due(
     trainer.fit()
     log = lines(tmp_path / "run")
     assert [line["epoch"] for line in log if "mining" in line] == mined
-    at_random = [line["epoch"] for line in log if "mining" in line and "score_gap" not in line["mining"]]
+    at_random = [
+        line["epoch"] for line in log if "mining" in line and "score_gap" not in line["mining"]
+    ]
     assert at_random == random
     assert set(log[0]["loss_terms"]) == {"kl", "margin", "attribute"}
 
