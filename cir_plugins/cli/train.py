@@ -123,10 +123,10 @@ def together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezvous)
 
 
 def tell_once(error: SharedError, rendezvous: Rendezvous) -> NoReturn:
-    """End all processes with an error that all have, once the first one has told it.
+    """End all processes with an error that all have, once the first one has printed it.
 
     torchrun ends the others as soon as one has ended. One that has waited for them in vain was
-    alone with the error, and tells it.
+    alone with the error, and prints it.
     """
     from cir_plugins.distributed.rendezvous import EXIT_TIMEOUT
 

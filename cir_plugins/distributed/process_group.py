@@ -190,7 +190,8 @@ class ProcessGroup:
             text = str(error)
             if not (isinstance(error, dist.DistError) or any(word in text for word in _LOST)):
                 raise
-            raise SharedError(
+            # Not shared: each process that is left prints it, as the first may be the lost one.
+            raise CIRError(
                 f"process {self.rank} of {self.size} lost another one, which was killed or did not "
                 f"answer in {_minutes()} minutes ({TIMEOUT}); the run goes on with --resume"
             ) from error

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 CODE = """
 import os, sys, time, torch
 from cir_plugins.distributed.process_group import open_process_group
-from cir_plugins.errors import SharedError
+from cir_plugins.errors import CIRError
 rank, end = int(sys.argv[1]), sys.argv[2]
 try:
     with open_process_group(rank, 2, torch.device("cpu")) as processes:
@@ -32,7 +32,7 @@ try:
                 os.kill(os.getpid(), 9)
             time.sleep(20)
         processes.all_gather_object(rank)
-except SharedError as error:
+except CIRError as error:
     sys.exit(f"error: {error}")
 """
 
