@@ -35,6 +35,7 @@ from cir_plugins.config.settings import (
     ScheduleSettings,
     TrainSettings,
 )
+from cir_plugins.errors import CIRError
 from cir_plugins.features import select
 from cir_plugins.types import Batch, Features, Tokens
 
@@ -208,13 +209,15 @@ class Method(nn.Module):
         """Negatives (B, C) bool of the batch: mined, from the sampler, or both."""
         if batch.mined is not None and self.source_of_negatives == "mined":
             return batch.mined
-        sampled: Tensor = self.sampler(scores.detach(), batch.target, batch.excluded)
-        return sampled if batch.mined is None else sampled | batch.mined
+        mask: Tensor = self.sampler(scores.detach(), batch.target, batch.excluded)
+        _check_result("sampler", self.sampler, mask, torch.bool, scores.shape, "(B, C)")
+        return mask if batch.mined is None else mask | batch.mined
 
     def reduce_loss(self, loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
         """Mean of a per-query loss, on scores over the temperature if ``loss.scaled``."""
         scaled = scores / self.temperature if loss.scaled else scores
         values: Tensor = loss(scaled, target, negatives)
+        _check_result("loss", loss, values, None, scores.shape[:1], "(B,)")
         return values.mean()
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
@@ -223,6 +226,32 @@ class Method(nn.Module):
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Parameter groups for the optimiser, each with its ``lr``; all at one rate by default."""
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]
+
+
+def _check_result(
+    kind: str,
+    component: Any,
+    result: Any,
+    dtype: torch.dtype | None,
+    shape: torch.Size,
+    letters: str,
+) -> None:
+    """Check what a loss or sampler returned: another shape would be broadcast without an error.
+
+    Raises:
+        CIRError: If the result has another type or shape.
+    """
+    if isinstance(result, Tensor) and result.shape == shape and dtype in (None, result.dtype):
+        return
+    owner = type(component)
+    found = type(result).__name__
+    if isinstance(result, Tensor):
+        found = f"{str(result.dtype).removeprefix('torch.')} of shape {tuple(result.shape)}"
+    word = "floats" if dtype is None else "bool"
+    raise CIRError(
+        f"{kind} {owner.__qualname__} of {owner.__module__} returned {found}; "
+        f"accepted: {word} of shape {letters}, here {tuple(shape)}"
+    )
 
 
 __all__ = ["TEMPERATURE", "Component", "Components", "Fused", "Method", "Recipe", "TrainSettings"]

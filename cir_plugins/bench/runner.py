@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from cir_plugins.bench import environment, grids
 from cir_plugins.bench.changes import changed_options, changed_suite
+from cir_plugins.bench.checks import checked_jobs
 from cir_plugins.bench.jobs import Job, jobs
 from cir_plugins.bench.records import (
     RunRecord,
@@ -62,7 +63,8 @@ def run_suite(
 ) -> SuiteResult:
     """Result of a suite: all entries with all seeds, the files in ``out`` whole after each.
 
-    A run that fails, for whatever reason, is recorded with it and the suite goes on.
+    All entries are planned and built before the first trains. A run that fails, for whatever
+    reason, is recorded with it and the suite goes on.
 
     Args:
         suite: The suite.
@@ -110,11 +112,13 @@ def _run_suite(
             "or another --out"
         )
     suite = suite.pointed_at(None, _data_folder(suite, registry, out, progress))
-    todo = list(jobs(suite, registry, run, runs))
+    todo = checked_jobs(list(jobs(suite, registry, run, runs)), out, resume=resume)
     if all(job.plan is None for job in todo):
         raise CIRError(f"no row of suite '{suite.name}' can run; the first: {todo[0].reason}")
     if progress:
         _print_notes(todo)
+        for reason in dict.fromkeys(f"{j.entry.label}: {j.reason}" for j in todo if not j.plan):
+            tqdm.write(f"cannot run, {reason}", file=sys.stderr)
     conditions = {
         "hardware": environment.hardware(),
         "versions": environment.versions(),

@@ -6,6 +6,7 @@ the others, so that all compute the same loss. One process alone exchanges nothi
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -23,8 +24,11 @@ from cir_plugins.errors import CIRError, SharedError
 from cir_plugins.features import each
 
 GRADIENT_BUCKET = 2**24  # gradient entries summed over the processes at a time
-# How long a collective waits for another process, such as the first one while it validates.
-COLLECTIVE_TIMEOUT = timedelta(hours=12)
+# Minutes that a collective waits for another process, such as the first one while it validates.
+TIMEOUT = "CIR_TIMEOUT_MINUTES"
+_TIMEOUT_MINUTES = "120"
+# Words in the errors of backends (RuntimeErrors without a class of their own) on a lost process.
+_LOST = ("Connection closed", "Connection reset", "Broken pipe", "Timed out", "NCCL", "gloo")
 V = TypeVar("V")
 
 
@@ -98,7 +102,8 @@ class ProcessGroup:
         padded[: len(tensor)] = tensor
         message = padded.reshape(max(sizes), -1).view(torch.uint8)
         messages = [torch.empty_like(message) for _ in sizes]
-        dist.all_gather(messages, message)
+        with self._collective():
+            dist.all_gather(messages, message)
         shards = [
             shard.view(dtype)[:size].view(size, *shape)
             for shard, size in zip(messages, sizes, strict=True)
@@ -110,7 +115,8 @@ class ProcessGroup:
         if self.size == 1:
             return values
         maximum = values.to(self.device)
-        dist.all_reduce(maximum, op=dist.ReduceOp.MAX)
+        with self._collective():
+            dist.all_reduce(maximum, op=dist.ReduceOp.MAX)
         return maximum.cpu()
 
     def broadcast(self, make: Callable[[], V], source: int = 0) -> V:
@@ -127,7 +133,8 @@ class ProcessGroup:
                 message[0] = make()
             except CIRError as error:
                 message[1] = str(error)
-        dist.broadcast_object_list(message, src=source, device=self.device)
+        with self._collective():
+            dist.broadcast_object_list(message, src=source, device=self.device)
         if message[1] is not None:
             raise SharedError(message[1])
         value: V = message[0]
@@ -149,7 +156,8 @@ class ProcessGroup:
     def _gather_messages(self, message: str) -> list[str]:
         """The message of each process, in order of rank; none where all of them are empty."""
         failure = torch.tensor([int(bool(message))], device=self.device)
-        dist.all_reduce(failure, op=dist.ReduceOp.MAX)
+        with self._collective():
+            dist.all_reduce(failure, op=dist.ReduceOp.MAX)
         return self.all_gather_object(message) if int(failure) else []
 
     def synchronise_items(self, items: Iterator[V]) -> Iterator[V]:
@@ -170,8 +178,23 @@ class ProcessGroup:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with self._collective():
+            dist.all_gather_object(values, value)
         return values
+
+    @contextmanager
+    def _collective(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            text = str(error)
+            if not (isinstance(error, dist.DistError) or any(word in text for word in _LOST)):
+                raise
+            # Not shared: each process that is left prints it, as the first may be the lost one.
+            raise CIRError(
+                f"process {self.rank} of {self.size} lost another one, which was killed or did not "
+                f"answer in {_minutes()} minutes ({TIMEOUT}); the run goes on with --resume"
+            ) from error
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over the processes; None where no process has one."""
@@ -179,14 +202,16 @@ class ProcessGroup:
             return
         trained = list(parameters)
         mask = torch.tensor([int(p.grad is not None) for p in trained], device=self.device)
-        dist.all_reduce(mask, op=dist.ReduceOp.MAX)
+        with self._collective():
+            dist.all_reduce(mask, op=dist.ReduceOp.MAX)
         reduced = [p for p, there in zip(trained, mask.tolist(), strict=True) if there]
         for parameter in reduced:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         for bucket in _buckets([p.grad for p in reduced if p.grad is not None]):
             flat = torch.cat([gradient.flatten() for gradient in bucket])
-            dist.all_reduce(flat)
+            with self._collective():
+                dist.all_reduce(flat)
             sums = torch.split(flat, [gradient.numel() for gradient in bucket])
             for gradient, total in zip(bucket, sums, strict=True):
                 gradient.copy_(total.view_as(gradient))
@@ -213,15 +238,30 @@ def open_process_group(
         return
     with nullcontext() if rendezvous is None else rendezvous.synchronise_errors():
         _set_device(rank, device)
+    timeout = timedelta(minutes=_minutes())
     store = (rendezvous or Rendezvous.of(rank, size)).store
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(
-        backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT
-    )
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     try:
         yield ProcessGroup(rank, size, torch.device(device.type))
     finally:
         dist.destroy_process_group()
+
+
+def _minutes() -> float:
+    """Minutes of ``CIR_TIMEOUT_MINUTES``.
+
+    Raises:
+        CIRError: If it is not a number above 0.
+    """
+    text = os.environ.get(TIMEOUT, _TIMEOUT_MINUTES)
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < math.inf:
+        raise CIRError(f"{TIMEOUT} cannot be '{text}'; accepted: minutes, a number above 0")
+    return round(minutes, 2)
 
 
 def _set_device(rank: int, device: torch.device) -> None:

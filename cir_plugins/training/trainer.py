@@ -14,8 +14,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from cir_plugins.data.batches import BatchSource, epoch_plans
 from cir_plugins.data.table import TrainingTable
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding, TrainingFeatures, training_features
+from cir_plugins.errors import CIRError
 from cir_plugins.files import remove_stale, write_atomically
 from cir_plugins.method import Method
 from cir_plugins.mining.miner import Mined, mine
@@ -129,7 +130,8 @@ class Trainer:
             self.processes.broadcast(self._write_log)
         loader = self._loader()
         for epoch in range(self.progress.epoch, self.settings.train.epochs):
-            self._train_epoch(epoch, loader)
+            with _worker_errors(self.encoding.workers):
+                self._train_epoch(epoch, loader)
         return self.progress
 
     def _store(self, limit_mb: int) -> TrainingFeatures | None:
@@ -293,6 +295,24 @@ class Trainer:
             mined=None if mined is None else Mined(mined["images"], mined["since"], {}),
             lines=json.loads(state["lines"]),
         )
+
+
+@contextmanager
+def _worker_errors(workers: int) -> Iterator[None]:
+    """A context in which the death of a loader worker is an error that names the way on.
+
+    Raises:
+        CIRError: If a worker process was killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch raises it wherever the main process is
+        if "DataLoader worker" not in str(error):
+            raise
+        raise CIRError(
+            f"one of {workers} loader processes was killed, as the system does when memory is "
+            "short; the run goes on with --resume (fewer processes: --set run.workers=N)"
+        ) from error
 
 
 def _with_tuples(state: dict[str, Any]) -> dict[str, Any]:

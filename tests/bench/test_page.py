@@ -88,6 +88,7 @@ def test_page_shows_table_failures_and_conditions(tmp_path: Path) -> None:
         "A &lt;made-up&gt; comparison.",
         "first &lt;row&gt;",
         "failed: second, seed 0: went &lt;wrong&gt;",
+        "Mean ± standard deviation over the seeds.\nBrackets after Δ: 95 % interval.",
         "25.0 ± 35.4",
         "random ranking",
         "A CPU, 2 usable cores, 2 threads",
@@ -168,3 +169,14 @@ def test_page_is_written_without_a_picture_that_fails(
     curve = [{"epoch": 0, "loss": 1.0, "mining": MINING}]
     write_run_page(tmp_path / "report.html", "a", curve, sampler_report(curve))
     assert "cannot be drawn" in (tmp_path / "report.html").read_text()
+
+
+def test_cut_off_tables_have_a_shadow(tmp_path: Path) -> None:
+    """On a narrow screen a wide table ended without a sign that it goes on."""
+    _, file = runs(tmp_path)
+    text = file.read_text()
+    rule = re.search(r"\.scroll \{(.*?)\}", text, re.DOTALL)
+    assert rule is not None
+    assert "overflow-x: auto" in rule[1]
+    assert rule[1].count("no-repeat local") == rule[1].count("no-repeat scroll") == 2
+    assert text.count("<table") == text.count('<div class="scroll"><table')
