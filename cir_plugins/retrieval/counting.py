@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 # Words of eight bytes that are added up before a byte of the sum could overflow.
 _RUN = 255
 

@@ -1,6 +1,7 @@
 """Ranks of some columns, and the first columns of a ranking, without sorting all scores.
 
-In a ranking the higher score comes first, and of equal scores the lower column."""
+In a ranking the higher score comes first, and of equal scores the lower column.
+"""
 
 from __future__ import annotations
 
