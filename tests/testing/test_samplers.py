@@ -118,6 +118,7 @@ class Fallen(InBatch):
     def negatives_and_fallback(
         self, scores: Tensor, target: Tensor, excluded: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Negatives, and no query that fell back."""
         mask = self(scores, target, excluded)
         return mask & (not self.other), torch.zeros(len(mask), dtype=self.dtype)
 
