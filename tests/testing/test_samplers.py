@@ -107,3 +107,26 @@ def goes_through_numpy(scores: Tensor, target: Tensor, excluded: Tensor) -> Tens
 def test_a_sampler_that_breaks_the_contract_is_told(sampler: Any, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         check_sampler(sampler)
+
+
+class Fallen(InBatch):
+    """A sampler with fallback, right or with one error."""
+
+    def __init__(self, *, other: bool = False, dtype: torch.dtype = torch.bool) -> None:
+        self.other, self.dtype = other, dtype
+
+    def negatives_and_fallback(
+        self, scores: Tensor, target: Tensor, excluded: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Negatives, and no query that fell back."""
+        mask = self(scores, target, excluded)
+        return mask & (not self.other), torch.zeros(len(mask), dtype=self.dtype)
+
+
+def test_the_negatives_with_fallback_are_those_of_a_call() -> None:
+    """Mining calls the one, training in the batch the other."""
+    check_sampler(Fallen())
+    with pytest.raises(ContractError, match="gives other negatives than a call of the sampler"):
+        check_sampler(Fallen(other=True))
+    with pytest.raises(ContractError, match=r"the queries that fell back are torch\.int64"):
+        check_sampler(Fallen(dtype=torch.long))
