@@ -47,7 +47,7 @@ def with_average(folder: Path, value: str, digits: int = 2) -> tuple[Published, 
     return read_published(written(folder, head, average, COLUMNS))
 
 
-def test_the_shipped_file_is_right_and_its_misprints_are_found() -> None:
+def test_the_shipped_file_has_two_known_misprints() -> None:
     """By hand: (71.09 + 74.62 + 79.12) / 3 = 74.943 and (49.18 + 55.64 + 59.35) / 3 = 54.723."""
     entries = read_published(FILE)
     found = {(wrong.entry.id, wrong.average.name): wrong for wrong in mismatches(entries)}
@@ -63,7 +63,7 @@ def test_the_shipped_file_is_right_and_its_misprints_are_found() -> None:
     )
 
 
-def test_the_shipped_file_covers_the_methods_that_printed_numbers() -> None:
+def test_the_shipped_file_covers_the_published_methods() -> None:
     entries = read_published(FILE)
     names = "bi_blip4cir clip4cir composeae cosmo covr covr2 dqe mgur qure sprc val"
     assert sorted({entry.method for entry in entries}) == names.split()
@@ -95,19 +95,19 @@ def test_the_shipped_file_covers_the_methods_that_printed_numbers() -> None:
         ("20.2", 1, False),
     ],
 )
-def test_an_average_may_be_off_by_rounding_and_no_more(
+def test_an_average_may_be_off_by_rounding(
     tmp_path: Path, value: str, digits: int, follows: bool
 ) -> None:
     assert (mismatches(with_average(tmp_path, value, digits)) == ()) is follows
 
 
-def test_a_mismatch_says_what_is_printed_and_what_follows(tmp_path: Path) -> None:
+def test_a_mismatch_shows_printed_and_expected(tmp_path: Path) -> None:
     (wrong,) = mismatches(with_average(tmp_path, "21.01"))
     text = "a: recall@10 is printed as 21.01, its 3 columns average 20.01 (+1.00)"
     assert str(wrong) == text
 
 
-def test_columns_of_another_entry_are_looked_up_after_its_own(tmp_path: Path) -> None:
+def test_own_columns_come_before_another_entrys(tmp_path: Path) -> None:
     link = (
         'columns_of = "a"\naverages = [{ name = "overall", value = 15.0, '
         'of = ["dress.recall@10", "shirt.recall@10"] }]\n'
@@ -204,7 +204,7 @@ def test_bad_entries_are_named(tmp_path: Path, before: str, after: str, message:
         read_published(written(tmp_path, text))
 
 
-def test_names_are_unique_and_links_stay_within_a_comparison(tmp_path: Path) -> None:
+def test_ids_are_unique_and_links_stay_comparable(tmp_path: Path) -> None:
     twice = (HEAD.format(id="a") + COLUMNS) * 2
     with pytest.raises(CIRError, match="several entries are called a"):
         read_published(written(tmp_path, twice))

@@ -56,7 +56,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def refused(path: Path, old: str, new: str, message: str) -> None:
+def assert_error(path: Path, old: str, new: str, message: str) -> None:
     assert old in SUITE
     path.write_text(SUITE.replace(old, new, 1))
     with pytest.raises(CIRError, match=message) as found:
@@ -64,7 +64,7 @@ def refused(path: Path, old: str, new: str, message: str) -> None:
     assert str(path) in str(found.value)
 
 
-def test_rows_take_the_defaults_under_their_own_settings(file: Path) -> None:
+def test_entries_take_the_defaults_under_their_own_settings(file: Path) -> None:
     suite = read_suite(file)
     assert (suite.name, suite.seeds, suite.show) == ("pair", (3, 1), ("recall@10",))
     first, second, third = suite.rows
@@ -81,14 +81,14 @@ def test_rows_take_the_defaults_under_their_own_settings(file: Path) -> None:
     assert [row.slug for row in suite.rows] == ["contrastive", "dqe-no-margin", "third"]
 
 
-def test_tables_of_a_row_hold_data_and_seed(file: Path) -> None:
+def test_an_entrys_config_has_data_and_seed(file: Path) -> None:
     suite = read_suite(file)
     tables = suite.config(suite.rows[0], 1)
     assert tables["data"] == {"name": "fashioniq", "gallery": "merged"}
     assert tables["run"] == {"seed": 1}
 
 
-def test_rows_are_compared_with_the_first_or_the_one_they_name(file: Path) -> None:
+def test_an_entry_is_compared_with_its_reference(file: Path) -> None:
     suite = read_suite(file)
     assert [suite.reference(row).label for row in suite.rows] == [
         "contrastive",
@@ -100,7 +100,7 @@ def test_rows_are_compared_with_the_first_or_the_one_they_name(file: Path) -> No
     assert without.reference(without.rows[0]).label == "DQE, no margin"
 
 
-def test_root_alone_keeps_the_reader_options_and_draws_nothing(file: Path) -> None:
+def test_root_alone_keeps_the_reader_options(file: Path) -> None:
     suite = read_suite(file).pointed_at(None, "some/where")
     assert suite.data == {"name": "fashioniq", "gallery": "merged", "root": "some/where"}
     assert suite.make == {}
@@ -116,7 +116,7 @@ def test_another_reader_drops_the_options(file: Path) -> None:
     assert suite.pointed_at(None, None) is suite
 
 
-def test_only_filters_by_label_or_method_and_takes_seeds(file: Path) -> None:
+def test_only_filters_by_label_or_method(file: Path) -> None:
     suite = read_suite(file)
     assert [row.label for row in suite.only(["contrastive"]).rows] == ["contrastive", "third"]
     assert [row.label for row in suite.only(["third", "dqe"]).rows] == ["DQE, no margin", "third"]
@@ -188,17 +188,17 @@ def test_only_filters_by_label_or_method_and_takes_seeds(file: Path) -> None:
         ),
     ],
 )
-def test_mistakes_name_file_row_and_key(file: Path, old: str, new: str, message: str) -> None:
-    refused(file, old, new, message)
+def test_mistakes_name_file_entry_and_key(file: Path, old: str, new: str, message: str) -> None:
+    assert_error(file, old, new, message)
 
 
-def test_a_suite_without_rows_is_refused(file: Path) -> None:
+def test_a_suite_without_entries_is_an_error(file: Path) -> None:
     file.write_text('data = "fashioniq"\n')
     with pytest.raises(CIRError, match=r"has no entries; accepted: one table \[\[rows\]\] or more"):
         read_suite(file)
 
 
-def test_an_unknown_name_answers_with_the_shipped_ones(tmp_path: Path) -> None:
+def test_an_unknown_name_lists_the_shipped_suites(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match="unknown suite 'quikstart'; nearest: quickstart"):
         read_suite("quikstart")
     with pytest.raises(CIRError, match="cannot be read"):
@@ -225,7 +225,7 @@ ELEVEN = "dqe tirg val composeae cosmo mgur clip4cir bi_blip4cir covr covr2 sprc
 
 
 @pytest.mark.parametrize("name", ["fashioniq", "cirr", "all"])
-def test_every_row_of_the_large_suites_can_be_planned(name: str) -> None:
+def test_every_entry_of_large_suites_can_be_planned(name: str) -> None:
     """Eleven methods, CoVR in both forms; one rule for gallery and reference in every row."""
     suite = read_suite(name).pointed_at(None, "somewhere")
     registry = Registry.load()
@@ -238,7 +238,7 @@ def protocol_switched(plan: Plan) -> tuple[Any, ...]:
     return plan.data.options.get("gallery"), plan.data.options["drop_reference"]
 
 
-def test_circo_asks_for_the_rows_that_cirr_trains() -> None:
+def test_circo_has_the_entries_of_cirr() -> None:
     assert [row.label for row in read_suite("circo").rows] == [
         row.label for row in read_suite("cirr").rows
     ]

@@ -94,7 +94,7 @@ def test_the_recipe_gives_what_is_left_open(registry: Registry) -> None:
     assert plan.root == Path("/data")
 
 
-def test_the_recipes_differences_for_a_data_set_lie_below_what_is_given(registry: Registry) -> None:
+def test_options_lie_over_the_recipes_differences(registry: Registry) -> None:
     plan = make_plan(registry, base(data="cirr"))
     assert (plan.train.epochs, plan.data.options["lower"]) == (9, True)
     assert plan.sampler.options == {"margin": 0.3}
@@ -104,9 +104,7 @@ def test_the_recipes_differences_for_a_data_set_lie_below_what_is_given(registry
     assert (given.train.epochs, given.data.options["lower"]) == (2, False)
 
 
-def test_the_resolved_config_is_a_valid_input_and_gives_the_same_plan(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_the_resolved_config_gives_the_same_plan(registry: Registry, tmp_path: Path) -> None:
     sets = ["train.betas=[0.8, 0.9]", "sampler=hardest", "sampler.count=3", "data.splits=['val']"]
     for data in ("fashioniq", "cirr"):
         plan = make_plan(registry, base(data=data), parse_set(sets))
@@ -117,7 +115,7 @@ def test_the_resolved_config_is_a_valid_input_and_gives_the_same_plan(
         assert again.text() == plan.text()
 
 
-def test_a_renamed_part_drops_the_old_options(registry: Registry) -> None:
+def test_another_component_leaves_the_old_options_out(registry: Registry) -> None:
     plan = make_plan(registry, base(), {"sampler": {"name": "hardest"}})
     assert plan.sampler.options == {"count": 1}
     back = make_plan(
@@ -126,7 +124,7 @@ def test_a_renamed_part_drops_the_old_options(registry: Registry) -> None:
     assert back.sampler.options == {"margin": 0.1}
 
 
-def test_a_data_set_named_in_a_lower_layer_does_not_cost_the_recipes_differences(
+def test_a_lower_layers_data_set_keeps_recipe_differences(
     registry: Registry,
 ) -> None:
     file: Config = {"data": {"name": "circo", "root": "/old", "drop_reference": False}}
@@ -156,7 +154,7 @@ def test_all_errors_come_at_once(registry: Registry) -> None:
         assert part in message
 
 
-def test_an_unknown_method_does_not_hide_the_other_errors(registry: Registry) -> None:
+def test_an_unknown_method_hides_no_other_error(registry: Registry) -> None:
     with pytest.raises(CIRError) as raised:
         make_plan(registry, {"method": {"name": "smal"}, "data": {"name": "cir"}})
     message = str(raised.value)
@@ -177,7 +175,7 @@ def test_an_unknown_method_does_not_hide_the_other_errors(registry: Registry) ->
         ({"sampler": {"name": "faulty"}}, "sampler 'faulty' of plugin 'mine' is faulty: "),
     ],
 )
-def test_bad_tables_are_refused(registry: Registry, tables: Config, message: str) -> None:
+def test_bad_tables_are_errors(registry: Registry, tables: Config, message: str) -> None:
     layers = (tables,) if not tables else (base(), tables)
     with pytest.raises(CIRError, match=re.escape(message)):
         make_plan(registry, *layers)
@@ -201,7 +199,7 @@ def test_bad_tables_are_refused(registry: Registry, tables: Config, message: str
         ("run.workers=-2", "an integer from -1 to 256"),
     ],
 )
-def test_settings_out_of_range_are_refused(
+def test_settings_out_of_range_are_errors(
     registry: Registry, assignment: str, accepted: str
 ) -> None:
     key, _, value = assignment.partition("=")
@@ -230,14 +228,14 @@ def test_settings_out_of_range_are_refused(
         ),
     ],
 )
-def test_nonsense_is_refused(
+def test_plans_that_cannot_work_are_errors(
     registry: Registry, method: str, sets: list[str], message: str
 ) -> None:
     with pytest.raises(CIRError, match=re.escape(message)):
         make_plan(registry, base(method), parse_set(sets))
 
 
-def test_what_is_nonsense_in_one_plan_is_fine_in_another(registry: Registry) -> None:
+def test_the_same_settings_may_work_elsewhere(registry: Registry) -> None:
     mined = parse_set(["mining.negatives=mined", "train.batch_size=1", "sampler=random"])
     assert make_plan(registry, base(), mined).sampler.name == "random"
     assert make_plan(registry, base("picky")).loss.name == "info_nce"
@@ -246,7 +244,7 @@ def test_what_is_nonsense_in_one_plan_is_fine_in_another(registry: Registry) -> 
     assert make_plan(registry, base("needs_tokens"), parse_set(["backbone=blip2"]))
 
 
-def test_what_a_factory_refuses_is_named(registry: Registry) -> None:
+def test_a_factorys_value_error_names_the_component(registry: Registry) -> None:
     with pytest.raises(CIRError, match="sampler 'strict': size must be even, not 3"):
         plan_component(registry, "sampler", "strict", {}).build()
 

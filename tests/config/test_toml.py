@@ -33,7 +33,7 @@ def test_set_reads_toml_values_and_plain_text() -> None:
     }
 
 
-def test_set_takes_a_name_and_its_options_in_any_order() -> None:
+def test_set_takes_options_before_the_name() -> None:
     """An option given before the name of its part must not be dropped."""
     forward = parse_set(["sampler=hardest", "sampler.count=2"])
     assert forward == {"sampler": {"name": "hardest", "count": 2}}
@@ -52,13 +52,13 @@ def test_set_takes_a_name_and_its_options_in_any_order() -> None:
         ("trian.epochs=3", "unknown table in --set 'trian'; nearest: train"),
     ],
 )
-def test_set_refuses_what_it_cannot_place(text: str, message: str) -> None:
+def test_set_names_what_it_cannot_place(text: str, message: str) -> None:
     with pytest.raises(CIRError) as raised:
         parse_set([text])
     assert message in str(raised.value)
 
 
-def test_the_upper_table_counts_and_a_renamed_part_drops_the_options_below() -> None:
+def test_the_upper_table_counts_when_merging() -> None:
     lower: Config = {
         "sampler": {"name": "semi_hard", "margin": 0.1},
         "train": {"epochs": 3, "lr": 1.0},
@@ -82,7 +82,7 @@ def test_the_upper_table_counts_and_a_renamed_part_drops_the_options_below() -> 
     assert same["sampler"] == {"name": "semi_hard", "margin": 0.3}
 
 
-def test_layers_that_come_back_to_the_recipes_part_get_its_options_back() -> None:
+def test_the_recipes_component_gets_its_options_back() -> None:
     recipe: Config = {"sampler": {"name": "semi_hard", "margin": 0.1}}
     away: Config = {"sampler": {"name": "hardest", "count": 3}}
     back: Config = {"sampler": {"name": "semi_hard"}}
@@ -116,14 +116,14 @@ def test_written_text_reads_back(tmp_path: Path) -> None:
         ("train = 3", "'train' in .*config.toml must be a table, not 3"),
     ],
 )
-def test_a_bad_file_is_refused_with_its_name(tmp_path: Path, text: str, message: str) -> None:
+def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "config.toml"
     file.write_text(text)
     with pytest.raises(CIRError, match=message):
         read_config(file)
 
 
-def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match=r"config file .*gone.toml cannot be read"):
         read_config(tmp_path / "gone.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
@@ -131,11 +131,11 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
         read_config(tmp_path / "bytes.toml")
 
 
-def test_a_parts_name_alone_is_short_for_its_table() -> None:
+def test_a_name_alone_is_short_for_a_table() -> None:
     assert as_config({"sampler": "hardest"}, "here") == {"sampler": {"name": "hardest"}}
 
 
-def test_where_features_are_kept_changes_no_number_unless_they_are_rounded() -> None:
+def test_the_feature_cache_changes_no_number_unless_rounded() -> None:
     """--resume was refused when a cache was added, moved or given more memory."""
 
     def run(memory: dict[str, Any] | None = None, **settings: Any) -> Any:

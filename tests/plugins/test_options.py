@@ -33,7 +33,7 @@ class Below(Above):
     """
 
 
-def test_options_are_the_parameters_with_defaults_and_their_texts() -> None:
+def test_options_are_the_parameters_with_defaults() -> None:
     options = described_options(Above)
     assert list(options) == ["width", "name", "when"]
     assert options["width"].default == 3
@@ -42,7 +42,7 @@ def test_options_are_the_parameters_with_defaults_and_their_texts() -> None:
     assert options["when"].accepted == "a number or none"
 
 
-def test_texts_that_a_class_does_not_repeat_come_from_above() -> None:
+def test_texts_come_from_the_classes_above() -> None:
     options = described_options(Below)
     assert options["width"].text == "How wide, in pixels."
     assert options["name"].text == "Said here."
@@ -78,7 +78,7 @@ def test_classes_without_a_constructor_have_no_options() -> None:
     assert options_of(Module) == {}
 
 
-def test_a_factory_with_free_keywords_or_untyped_options_is_refused() -> None:
+def test_free_keywords_and_untyped_options_are_errors() -> None:
     def free(**rest: int) -> None:
         del rest
 
@@ -130,13 +130,13 @@ def test_values_are_converted(annotation: Any, value: Any, converted: Any) -> No
         (tuple[int, ...], 3, "a list, each an integer"),
     ],
 )
-def test_values_that_do_not_fit_are_refused(annotation: Any, value: Any, accepted: str) -> None:
+def test_values_that_do_not_fit_are_errors(annotation: Any, value: Any, accepted: str) -> None:
     with pytest.raises(CIRError) as raised:
         convert("option 'x' of y", annotation, value)
     assert str(raised.value) == f"option 'x' of y cannot be {value!r}; accepted: {accepted}"
 
 
-def test_every_wrong_option_is_said_at_once() -> None:
+def test_all_wrong_options_come_at_once() -> None:
     options = options_of(Above)
     with pytest.raises(CIRError) as raised:
         check_options("part 'p'", options, {"widht": 1, "name": 3, "width": 5})

@@ -38,7 +38,7 @@ def offering(**parts: Any) -> SimpleNamespace:
     return SimpleNamespace(cir_samplers=cir_samplers)
 
 
-def test_the_hosts_own_parts_are_there_and_each_leads_to_its_factory() -> None:
+def test_the_hosts_components_lead_to_their_factories() -> None:
     registry = Registry.load({})
     assert registry.failures == ()
     for kind in KINDS:
@@ -48,7 +48,7 @@ def test_the_hosts_own_parts_are_there_and_each_leads_to_its_factory() -> None:
         assert offer.plugin == "builtin"
 
 
-def test_broken_plugins_harm_only_themselves_and_list_names_them(tmp_path: Path) -> None:
+def test_broken_plugins_harm_only_themselves(tmp_path: Path) -> None:
     """One plugin that fails must not take every command down, nor fail in silence."""
     sources = {
         "a_good": GOOD,
@@ -80,7 +80,7 @@ def test_broken_plugins_harm_only_themselves_and_list_names_them(tmp_path: Path)
     assert reasons[6] == "g_no_mapping: cir_samplers must return a mapping, not list"
 
 
-def test_a_folder_that_hides_a_plugins_package_is_named(tmp_path: Path) -> None:
+def test_a_folder_hiding_a_package_is_named(tmp_path: Path) -> None:
     """Beside a project its folder is found first: "no hook" would send people to their hooks."""
     site = write_plugins(tmp_path / "site", {"whole": GOOD})
     for name in ("bare", "deep", "named"):
@@ -106,14 +106,14 @@ def test_a_syntax_error_is_reported_where_it_is(tmp_path: Path) -> None:
     assert f"typo: SyntaxError: invalid syntax ({site / 'plugin_typo.py'}:3)" in failed
 
 
-def test_a_sampler_that_is_built_already_is_no_factory() -> None:
+def test_a_built_sampler_is_no_factory() -> None:
     """Its options could not be read, and ``cir show`` would end in a traceback."""
     (failure,) = Registry.load({"mine": offering(x=InBatch())}).failures
     assert "'x' must be a factory or a string, not <" in failure.reason
     assert "a factory is a class or a function" in failure.reason
 
 
-def test_an_unknown_name_comes_with_the_plugins_that_did_not_load() -> None:
+def test_an_unknown_name_lists_plugins_not_loaded() -> None:
     registry = Registry.load({"mine": offering(Bad="a:b")})
     with pytest.raises(CIRError, match=r"unknown sampler 'hardst'; nearest: hardest"):
         registry.offer("sampler", "hardst")
@@ -130,7 +130,7 @@ def test_an_unknown_name_comes_with_the_plugins_that_did_not_load() -> None:
         (SimpleNamespace(), "it implements no hook; accepted: cir_backbones, cir_samplers"),
     ],
 )
-def test_a_plugin_with_a_bad_mapping_is_left_out(plugin: Any, reason: str) -> None:
+def test_a_bad_mapping_leaves_the_plugin_out(plugin: Any, reason: str) -> None:
     registry = Registry.load({"bad": plugin})
     (failure,) = registry.failures
     assert failure.plugin == "bad"
@@ -138,7 +138,7 @@ def test_a_plugin_with_a_bad_mapping_is_left_out(plugin: Any, reason: str) -> No
     assert {offer.plugin for offer in registry.offers()} == {"builtin"}
 
 
-def test_a_hook_that_raises_leaves_nothing_of_its_plugin() -> None:
+def test_a_raising_hook_leaves_nothing_behind() -> None:
     """A plugin is in whole or not at all: its earlier hooks must not stay."""
     good = offering(early="cir_plugins.builtin.samplers:InBatch")
 
@@ -155,7 +155,7 @@ def test_a_hook_that_raises_leaves_nothing_of_its_plugin() -> None:
     assert "late" in names
 
 
-def test_two_plugins_of_one_name_leave_the_first_in() -> None:
+def test_of_two_namesakes_the_first_stays() -> None:
     registry = Registry.load({"builtin": offering(x="a:b")})
     (failure,) = registry.failures
     assert "another plugin is called 'builtin' too" in failure.reason
@@ -180,7 +180,7 @@ def test_a_hook_under_another_function_name_counts() -> None:
         ("cir_plugins.config.toml:VERSION", "is int, not a factory"),
     ],
 )
-def test_a_part_that_cannot_be_imported_names_its_plugin(target: str, reason: str) -> None:
+def test_a_failed_import_names_the_plugin(target: str, reason: str) -> None:
     registry = Registry.load({"mine": offering(broken=target)})
     with pytest.raises(CIRError, match="sampler 'broken' of plugin 'mine'") as raised:
         registry.factory("sampler", "broken")

@@ -45,7 +45,7 @@ def own_tests(project: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_project_is_listed_and_passes_its_own_tests(tmp_path: Path) -> None:
+def test_the_project_passes_its_own_tests(tmp_path: Path) -> None:
     """A template that drifts from the host would greet every author with a failure."""
     made = run_cir("new-plugin", "acme", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
@@ -79,7 +79,7 @@ def without(project: Path, name: str, kinds: tuple[str, ...]) -> None:
         suite.write_text("[[rows]]".join(kept))
 
 
-def test_a_project_of_one_kind_passes_its_tests_and_is_benched(tmp_path: Path) -> None:
+def test_a_project_of_one_kind_is_whole(tmp_path: Path) -> None:
     """The last command must work for whoever brings a loss and deletes the rest, as told to."""
     project = tmp_path / "acme"
     write_plugin("acme", project, Registry.load({}))
@@ -95,7 +95,7 @@ def test_a_project_of_one_kind_passes_its_tests_and_is_benched(tmp_path: Path) -
     assert [row["label"] for row in rows] == ["contrastive", "acme_loss"]
 
 
-def test_every_kind_has_its_row_or_a_word_on_how_it_comes_in() -> None:
+def test_every_kind_is_in_suite_or_readme() -> None:
     suite = tomllib.loads(render("acme")["suite.toml"])
     rows = suite["rows"][1:]
     assert [row["label"] for row in rows] == [f"acme_{kind}" for kind in KINDS[:-1]]
@@ -106,7 +106,7 @@ def test_every_kind_has_its_row_or_a_word_on_how_it_comes_in() -> None:
         assert "cir bench suite.toml --data acme_dataset --root DIR" in text
 
 
-def test_methods_that_teach_can_be_embedded_by_parts(tmp_path: Path) -> None:
+def test_methods_that_teach_allow_micro_batches(tmp_path: Path) -> None:
     """Whoever copies a method that overrides ``loss_terms`` is refused under torchrun."""
     root = Path(__file__).parents[2]
     guide = (root / "docs" / "plugins.md").read_text(encoding="utf-8")
@@ -116,7 +116,7 @@ def test_methods_that_teach_can_be_embedded_by_parts(tmp_path: Path) -> None:
         assert "def loss_terms(" not in text
 
 
-def test_the_parts_of_the_guide_keep_the_contract() -> None:
+def test_the_guides_components_keep_the_contract() -> None:
     """Code in a page is copied before it is read: it has to work as it stands."""
     guide = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
     module = ModuleType("my_plugin")
@@ -165,26 +165,26 @@ def test_every_template_is_written() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "My", "my-plugin", "1st", "class", "_x", "é", "a b", "../x"])
-def test_a_name_that_cannot_be_a_package_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_name_must_be_a_packages(name: str, tmp_path: Path) -> None:
     with pytest.raises(CIRError, match="accepted: a Python name in lower case"):
         write_plugin(name, tmp_path / "made", Registry.load({}))
     assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("name", ["builtin", "json", "torch"])
-def test_a_name_that_is_taken_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_name_must_be_free(name: str, tmp_path: Path) -> None:
     with pytest.raises(CIRError, match=f"the name '{name}' is taken by an installed"):
         write_plugin(name, tmp_path / "made", Registry.load({}))
 
 
 @pytest.mark.parametrize("folder", ["/proc/x", "/dev/null/x", "/" + "x" * 300])
-def test_a_folder_that_cannot_be_written_is_refused(folder: str) -> None:
+def test_a_folder_must_be_writable(folder: str) -> None:
     """What the system positives differs by place (/proc has no such file): never a traceback."""
     with pytest.raises(CIRError, match=f"{folder} cannot be written: "):
         write_plugin("acme", Path(folder), Registry.load({}))
 
 
-def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match="exists; accepted: a folder that does not exist yet"):
         write_plugin("acme", tmp_path, Registry.load({}))
     assert not list(tmp_path.iterdir())

@@ -75,7 +75,7 @@ def centred(features: Tensor) -> Tensor:
         (changed(text=lambda t: 2 * torch.ones(3, 8)), "text must have unit length"),
     ],
 )
-def test_a_backbone_that_breaks_the_contract_is_told(backbone: Any, message: str) -> None:
+def test_a_broken_backbone_contract_is_named(backbone: Any, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         check_backbone(backbone)
 

@@ -106,6 +106,6 @@ def another_error(scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
         (_FromFunction(lambda s, t, n: good(s, t, n) / 0), "holds NaN or infinite numbers"),
     ],
 )
-def test_a_loss_that_breaks_the_contract_is_told(loss: Any, message: str) -> None:
+def test_a_broken_loss_contract_is_named(loss: Any, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         check_loss(loss)

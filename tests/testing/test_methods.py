@@ -153,11 +153,11 @@ def test_settings_out_of_range_cannot_be_made() -> None:
         (_BadDifference, "'epochs' must be 'table.option'"),
     ],
 )
-def test_a_method_that_breaks_the_contract_is_told(method: Any, message: str) -> None:
+def test_a_broken_method_contract_is_named(method: Any, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         check_method(method, Toy())
 
 
-def test_a_backbone_that_is_not_built_is_told() -> None:
+def test_an_unbuilt_backbone_is_named() -> None:
     with pytest.raises(ContractError, match=r"the backbone must be built: give the check Toy\(\)"):
         check_method(Method, Toy)

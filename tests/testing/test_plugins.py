@@ -31,7 +31,7 @@ def silent(*, size: int = 3) -> int:
         (InBatch.__call__, "parameter 'self' of .* needs a default"),
     ],
 )
-def test_a_plugin_that_breaks_the_contract_is_told(target: Any, message: str) -> None:
+def test_a_broken_plugin_contract_is_named(target: Any, message: str) -> None:
     @hookimpl
     def cir_samplers() -> Any:
         return {"mine": target}
@@ -40,12 +40,12 @@ def test_a_plugin_that_breaks_the_contract_is_told(target: Any, message: str) ->
         check_plugin(SimpleNamespace(cir_samplers=cir_samplers))
 
 
-def test_a_plugin_that_does_not_load_is_told() -> None:
+def test_a_plugin_that_does_not_load_is_named() -> None:
     with pytest.raises(ContractError, match="the plugin does not load: backbone 'clip' is taken"):
         check_plugin(SimpleNamespace(cir_backbones=cir_plugins.builtin.cir_backbones))
 
 
-def test_a_name_and_a_folder_in_the_way_are_told(
+def test_a_string_and_a_hiding_folder_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside a project the folder of its name is found first, and has no hook."""
@@ -119,19 +119,19 @@ def with_method(recipe: Recipe, **members: Any) -> SimpleNamespace:
         ),
     ],
 )
-def test_a_recipe_that_cannot_be_planned_is_told(plugin: Any, message: str) -> None:
+def test_a_recipe_that_cannot_be_planned_is_named(plugin: Any, message: str) -> None:
     """A misspelt name in a recipe would meet the author's first user, not the author."""
     with pytest.raises(ContractError, match=message):
         check_plugin(plugin)
 
 
-def test_a_recipe_may_name_parts_of_other_plugins_and_data_sets_that_are_not_here() -> None:
+def test_a_recipe_may_name_what_is_not_here() -> None:
     sampler = Component("target_relative", {"upper": 0.3})
     differences = {"not_installed": {"train.epochs": 3, "data.whole": True}, "cirr": {}}
     check_plugin(with_method(Recipe("nobody", sampler=sampler, datasets=differences)))
 
 
-def test_a_built_part_and_a_misspelt_offer_are_told() -> None:
+def test_built_components_and_misspelt_offers_are_named() -> None:
     class Offering:
         """A backbone."""
 

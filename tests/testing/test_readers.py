@@ -56,14 +56,14 @@ def first_query(**values: Any) -> Callable[[Split], Split]:
         (lambda s: replace(s, name=str(random.random())), "a second reading gives other splits"),
     ],
 )
-def test_a_reader_that_breaks_the_contract_is_told(
+def test_a_broken_reader_contract_is_named(
     change: Callable[[Split], Split], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ContractError, match=message):
         check_reader(_Altered(change), small_cirr(tmp_path / "set"))
 
 
-def test_a_reader_without_an_error_for_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_reader_must_report_a_missing_folder(tmp_path: Path) -> None:
     whole = small_cirr(tmp_path / "set")
 
     def forgiving(root: Path) -> list[Split]:

@@ -104,7 +104,7 @@ def goes_through_numpy(scores: Tensor, target: Tensor, excluded: Tensor) -> Tens
         (lambda *_: None, r"must be a tensor \(8, 15\), not NoneType"),
     ],
 )
-def test_a_sampler_that_breaks_the_contract_is_told(sampler: Any, message: str) -> None:
+def test_a_broken_sampler_contract_is_named(sampler: Any, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         check_sampler(sampler)
 

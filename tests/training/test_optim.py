@@ -111,20 +111,20 @@ def test_no_schedule_exceeds_its_peak(schedule: Any, warmup: float, steps: int) 
     assert all(0 <= factor <= 1 for factor in rates(settings, steps))
 
 
-def test_step_rises_from_the_start_factor_and_drops_at_milestones() -> None:
+def test_step_rises_and_falls_at_milestones() -> None:
     settings = laid_out(10, name="step", milestones=(5, 8), gamma=0.1, warmup=0.4, start_factor=0.2)
     found = [rate_factor(settings, 3 * epoch, 3) for epoch in range(10)]
     # four epochs from 0.2 by a quarter of 0.8 each
     assert found == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
 
 
-def test_a_schedule_laid_out_over_more_epochs_than_are_trained() -> None:
+def test_a_schedule_may_be_longer_than_training() -> None:
     short = laid_out(3, epochs=6)
     long = laid_out(6)
     assert rates(short, 2) == rates(long, 2)[:6]
 
 
-def test_one_cycle_stays_at_its_end_beyond_its_length() -> None:
+def test_one_cycle_stays_at_its_end() -> None:
     settings = laid_out(4, epochs=2, name="one_cycle", warmup=0.25)
     assert rates(settings, 4)[8:] == [pytest.approx(0.04e-4)] * 8
     assert cycled_momentum(settings, 12, 4) == pytest.approx(0.95)
@@ -176,7 +176,7 @@ def test_optimisers_get_their_settings(name: Any, kind: type) -> None:
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam"])
-def test_a_fused_update_is_the_plain_one_to_rounding(name: Any) -> None:
+def test_a_fused_update_equals_the_plain_one(name: Any) -> None:
     found = []
     for fused in (False, True):
         method = Method(components(FakeBackbone()))
@@ -185,8 +185,8 @@ def test_a_fused_update_is_the_plain_one_to_rounding(name: Any) -> None:
         assert optimizer.param_groups[0]["fused"] is fused
         for step in range(3):
             for place, parameter in enumerate(method.parameters()):
-                chance = torch.Generator().manual_seed(10 * step + place)
-                parameter.grad = torch.randn(parameter.shape, generator=chance)
+                rng = torch.Generator().manual_seed(10 * step + place)
+                parameter.grad = torch.randn(parameter.shape, generator=rng)
             optimizer.step()
         found.append([parameter.detach().clone() for parameter in method.parameters()])
     start = list(Method(components(FakeBackbone())).parameters())
@@ -195,7 +195,7 @@ def test_a_fused_update_is_the_plain_one_to_rounding(name: Any) -> None:
         assert not torch.allclose(one, before, atol=1e-2)
 
 
-def test_a_method_without_anything_to_train_is_refused() -> None:
+def test_a_method_without_trained_weights_is_an_error() -> None:
     method = Method(components())
     method.requires_grad_(False)
     with pytest.raises(CIRError, match="nothing of the method is trained"):
@@ -254,7 +254,7 @@ def test_average_moves_by_the_rest_of_its_decay() -> None:
     assert "backbone.tower" not in average.weights
 
 
-def test_applied_weights_are_taken_back_even_after_an_error() -> None:
+def test_applied_weights_are_taken_back() -> None:
     method = with_batch_norm()
     average = Average(method, 0.5)
     with torch.no_grad():
