@@ -258,8 +258,8 @@ def _evaluation(run: Any, target: Mapping[str, Any]) -> Evaluation:
     if isinstance(run, Evaluation):
         if not defaults:
             raise CIRError(
-                "an evaluation cannot be made again: data, root, protocol, split and options are of no "
-                "use with it; accepted: run folders, runs or retrievers"
+                "an evaluation cannot be made again: data, root, protocol, split and options are "
+                "of no use with it; accepted: run folders, runs or retrievers"
             )
         return run
     if isinstance(run, Run):

@@ -74,8 +74,7 @@ def check_device(plan: Plan) -> None:
         CIRError: If it cannot.
     """
     device = resolve_device(plan.run.device)
-    dtype = resolve_precision(plan.train.precision, device)
-    if plan.train.epochs and dtype == torch.float16 and device.type == "cpu":
+    if plan.train.epochs and plan.train.precision == "fp16" and device.type == "cpu":
         raise CIRError(
             "train.precision 'fp16' cannot be trained on the CPU (gradients underflow); accepted: "
             "--set train.precision=fp32 or bf16, or --device cuda"

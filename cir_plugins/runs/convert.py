@@ -175,7 +175,7 @@ def converted_state(
             problems.append(f"{title}: {_some(keys)}")
     if problems:
         raise CIRError(f"the checkpoint does not fit the method; {'; '.join(problems)}")
-    damaged = [key for key in whole if bool(state[key].isnan().any())]
+    damaged = [k for k in whole if not state[k].is_meta and bool(state[k].isnan().any())]
     if damaged:
         raise CIRError(
             f"the checkpoint holds NaN: {_some(damaged)}; it is of a training that diverged, or "
