@@ -17,6 +17,8 @@ class Answer:
     def complains(self, *parts: str) -> bool:
         """Whether it ended as on wrong input, with all these parts and without a traceback."""
         last = self.err.rpartition("\r")[2]  # after any progress bar
+        while last.startswith("note: "):
+            last = last.partition("\n")[2]
         one_message = last.startswith("error: ") and "Traceback" not in self.err
         return self.code == 2 and one_message and all(part in self.err for part in parts)
 
