@@ -27,7 +27,9 @@ backbone = "tiny_blip2"
 epochs = 2
 batch_size = 32
 lr = 5e-4
-schedule = "cosine_steps"
+
+[defaults.schedule]
+name = "cosine_steps"
 warmup = 0.1
 
 [[rows]]

@@ -14,7 +14,7 @@ from cir_plugins.bench.records import one_line
 from cir_plugins.config.plan import Plan
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
-from cir_plugins.runs.execute import build
+from cir_plugins.runs.build import build
 from cir_plugins.runs.warm_start import check_warm_start
 
 

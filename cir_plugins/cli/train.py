@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -61,20 +60,16 @@ def train(
     """
     from cir_plugins.config.toml import parse_set, read_config
     from cir_plugins.distributed.rendezvous import Rendezvous, rank_and_world_size
-    from cir_plugins.runs.folder import CONFIG
 
     rendezvous = Rendezvous.of(*rank_and_world_size())
     try:
         with rendezvous.synchronise_errors():
+            flags = arguments_as_tables(method, data, root, seed, device, warm_start, feature_cache)
             file: Config = read_config(config) if config else {}
-            arguments = arguments_as_tables(
-                method, data, root, seed, device, warm_start, feature_cache
-            )
-            plan = checked_plan((file, arguments, parse_set(sets or [])), out, resume)
+            plan = checked_plan((file, flags, parse_set(sets or [])), out, resume)
         print_notes(plan, rendezvous)
         if not dry_run:
-            with resumable(f"cir train --out {quote(str(out))} --resume", Path(out or "") / CONFIG):
-                run_together(plan, out, resume, rendezvous)
+            run_together(plan, out, resume, rendezvous)
         elif rendezvous.rank == 0:
             typer.echo(plan.text(), nl=False)
     except SharedError as error:
@@ -107,18 +102,17 @@ def run_together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezv
     from cir_plugins.distributed.process_group import open_process_group
     from cir_plugins.encoding.device import resolve_device
     from cir_plugins.runs.execute import execute
-    from cir_plugins.runs.lock import run_lock
+    from cir_plugins.runs.folder import CONFIG
 
     with rendezvous.synchronise_errors():
-        folder = need(out, "--out RUN")
+        folder: Path = need(out, "--out RUN")
         if rendezvous.size > 1:
             check_whole_batches(plan, f"{rendezvous.size} processes share it")
         device = resolve_device(plan.run.device)
     with (
+        resumable(f"cir train --out {quote(str(folder))} --resume", folder / CONFIG),
         open_process_group(rendezvous.rank, rendezvous.size, device, rendezvous) as processes,
-        ExitStack() as stack,
     ):
-        processes.broadcast(lambda: stack.enter_context(run_lock(folder)))
         outcome = execute(plan, folder, resume=resume, processes=processes)
         if processes.is_main:
             show_report(outcome.report, outcome.evaluation.main_measures)

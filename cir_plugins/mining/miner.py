@@ -116,8 +116,8 @@ def mine(
     images = processes.all_reduce_max(images)
     if bool((images < 0).all()):
         raise SharedError(
-            f"sampler left no negative for any of the {len(table.triplets)} training triplets at epoch "
-            f"{epoch}: widen its bounds"
+            f"the sampler left no negative for any of the {len(table.triplets)} training triplets "
+            f"at epoch {epoch}: widen its bounds"
         )
     whole = PoolStatistics.joined(processes.all_gather_object(statistics))
     return Mined(images, epoch, whole.report())

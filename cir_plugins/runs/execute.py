@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from cir_plugins.runs.build import (
 )
 from cir_plugins.runs.evaluation import Evaluation, Outcome
 from cir_plugins.runs.folder import CONFIG, RECORD, check_folder, make_folder
+from cir_plugins.runs.lock import run_lock
 from cir_plugins.runs.protocol import protocol_of
 from cir_plugins.runs.warm_start import check_warm_start, load_warm_start, warm_start_layer
 from cir_plugins.runs.weights import load_best, save_frozen
@@ -94,8 +96,17 @@ def execute(
     Raises:
         CIRError: For what a user can fix, in all processes.
     """
-    began = time.perf_counter()
     processes = processes or ProcessGroup()
+    with ExitStack() as stack:
+        processes.broadcast(lambda: stack.enter_context(run_lock(folder)))
+        return _execute(plan, folder, resume, progress, processes)
+
+
+def _execute(
+    plan: Plan, folder: Path, resume: bool, progress: bool, processes: ProcessGroup
+) -> Outcome:
+    """The outcome of a run whose folder is locked."""
+    began = time.perf_counter()
     run = _prepare(plan, folder, resume, progress, processes)
     # Only now: what cannot be read or trained must not leave a folder that the next try trips over.
     processes.broadcast(lambda: _make_folder(folder, run.plan, run.frozen))

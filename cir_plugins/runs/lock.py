@@ -18,7 +18,7 @@ LOCK = ".lock"
 def run_lock(folder: Path) -> Iterator[None]:
     """A context that holds the lock of a folder, which the system frees however a process ends.
 
-    The folder is made where it is missing, and removed at the end if it is still empty.
+    The folder is made where it is missing. Where nothing was written, it is left as it was.
 
     Args:
         folder: Folder of a run or of a suite's results.
@@ -26,12 +26,14 @@ def run_lock(folder: Path) -> Iterator[None]:
     Raises:
         CIRError: If another process holds the lock, or the folder cannot be made.
     """
+    if folder.is_file():
+        raise CIRError(f"run folder {folder} is a file; accepted: a new or empty folder")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(folder, error) from error
-    file = folder / LOCK
+    file, before = folder / LOCK, {path.name for path in folder.iterdir()}
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)
@@ -45,9 +47,9 @@ def run_lock(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # A folder that is in use keeps the file: one that vanishes under a process that waits for
-        # it would let two of them in.
-        if missing and [path.name for path in folder.iterdir()] == [LOCK]:
+        # A folder that was written in keeps the file: one that vanishes under a process that waits
+        # for it would let two of them in.
+        if {path.name for path in folder.iterdir()} - before == {LOCK}:
             file.unlink()
         lock.release()
         with suppress(OSError):  # a folder that is not empty stays

@@ -22,7 +22,7 @@ def notes_on(method: str, *sets: str) -> list[str]:
         (("train.epochs=6",), ""),
         (("train.epochs=1", "mining.start=0"), ""),
         (("train.epochs=1", "sampler=random"), ""),
-        (("train.epochs=1", "train.negatives=both"), ""),
+        (("train.epochs=1", "mining.negatives=both"), ""),
     ],
 )
 def test_sampler_that_is_never_used_is_noted(sets: tuple[str, ...], text: str) -> None:

@@ -20,6 +20,7 @@ from cir_plugins.runs import execute as run_module
 from cir_plugins.runs.build import build, make_encoding, read_splits
 from cir_plugins.runs.execute import execute
 from cir_plugins.runs.load import evaluate_run, open_run
+from cir_plugins.runs.lock import LOCK
 from cir_plugins.runs.protocol import protocol_of
 from cir_plugins.training.checkpoint import FORMAT, load_state
 from cir_plugins.training.trainer import BEST
@@ -74,7 +75,7 @@ def finished(
 
 def test_a_run_leaves_its_files_and_results(finished: tuple[Path, Any]) -> None:
     folder, outcome = finished
-    assert {file.name for file in folder.iterdir()} == FILES
+    assert {file.name for file in folder.iterdir()} == FILES | {LOCK}
     assert json.loads((folder / "run.json").read_text()) == {"format": FORMAT, "method": "dqe"}
     results = json.loads((folder / "results.json").read_text())
     assert {key: results[key] for key in outcome.report} == outcome.report
@@ -156,7 +157,7 @@ def test_untrained_methods_are_evaluated_as_they_are(
     registry: Registry, garments_root: Path, tmp_path: Path, method: str
 ) -> None:
     outcome = execute(plan_of(registry, garments_root, method), tmp_path / "run", progress=False)
-    assert {file.name for file in (tmp_path / "run").iterdir()} == FILES - {
+    assert {file.name for file in (tmp_path / "run").iterdir()} - {LOCK} == FILES - {
         "best.safetensors",
         "checkpoint.safetensors",
         "metrics.jsonl",
@@ -182,8 +183,9 @@ def test_a_folder_in_use_is_refused(
     for resume in (False, True):
         with pytest.raises(CIRError, match="is not empty"):
             execute(plan, tmp_path / "notes", resume=resume, progress=False)
-    with pytest.raises(CIRError, match="is not empty"):
+    with pytest.raises(CIRError, match="is a file; accepted: a new or empty folder"):
         execute(plan, tmp_path / "notes" / "todo.txt", progress=False)
+    assert [file.name for file in (tmp_path / "notes").iterdir()] == ["todo.txt"]
     assert (tmp_path / "notes" / "todo.txt").read_text() == "mine"
 
 

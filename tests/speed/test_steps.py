@@ -61,9 +61,9 @@ def test_cached_step_counts_omitted_operations(
         flops = line["flops"]
         assert flops["plain"] > flops["cached"] > 0
         assert line["ratio_of_flops"] == pytest.approx(flops["plain"] / flops["cached"], abs=0.01)
-        parts = ["read", "features", "queries", "targets", "backward", "update"]
-        assert list(line["cached_parts_s"]) == parts
-        assert sum(line["cached_parts_s"].values()) <= line["cached_s"] * 1.001
+        stages = ["read", "features", "queries", "targets", "backward", "update"]
+        assert list(line["cached_stages_s"]) == stages
+        assert sum(line["cached_stages_s"].values()) <= line["cached_s"] * 1.001
     # The tower's operations grow with the images, the others with the rows.
     per_row = [(line["flops"]["plain"] - line["flops"]["cached"]) / line["batch"] for line in lines]
     assert per_row[0] == per_row[1]
