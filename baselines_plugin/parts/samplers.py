@@ -10,7 +10,7 @@ from torch import Tensor
 from cir_plugins import eligible
 
 
-class TwoDrops:
+class TwoGaps:
     """Negatives between two large score gaps below the target: QuRe's sampler.
 
     The candidates below the target are ranked by score, x_0 >= x_1 >= ...; the gaps
