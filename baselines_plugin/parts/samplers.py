@@ -21,7 +21,7 @@ class TwoGaps:
 
     Candidates with the target's own score count as below it. Equal scores are ordered by column,
     equal gaps by rank. Excluded candidates are left out of the ranking. A candidate that is
-    listed twice counts twice, with a gap of 0 between.
+    there twice counts twice, with a gap of 0 between.
 
     Args:
         apart: The ranks of the two gaps differ by more than this; at least 0.

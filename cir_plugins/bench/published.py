@@ -83,7 +83,7 @@ class Published(Record):
     digits: Annotated[int, Field(ge=0)] = 2
     """Digits behind the point."""
     note: str = ""
-    """What a reader should know."""
+    """What a reader should see."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -125,11 +125,11 @@ def read_published(path: Path = DEFAULT) -> tuple[Published, ...]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CIRError(f"published numbers {path} cannot be read: {error}") from error
-    tables = content.pop("entry", None)
-    if content or not isinstance(tables, list) or not tables:
+    rows = content.pop("entry", None)
+    if content or not isinstance(rows, list) or not rows:
         others = ", ".join(content) or "none"
         raise CIRError(f"{path} must hold tables [[entry]] and nothing else; found: {others}")
-    entries = [_entry(path, number, table) for number, table in enumerate(tables, 1)]
+    entries = [_entry(path, number, table) for number, table in enumerate(rows, 1)]
     by_id = {entry.id: entry for entry in entries}
     if len(by_id) != len(entries):
         ids = [entry.id for entry in entries]

@@ -111,7 +111,7 @@ def _run_suite(
             f"{out} holds the results of an earlier suite; accepted: --resume to go on with it, "
             "or another --out"
         )
-    suite = suite.pointed_at(None, _data_folder(suite, registry, out, progress))
+    suite = suite.on_data(None, _data_folder(suite, registry, out, progress))
     todo = checked_jobs(list(jobs(suite, registry, run, runs)), out, resume=resume)
     if all(job.plan is None for job in todo):
         raise CIRError(f"no row of suite '{suite.name}' can run; the first: {todo[0].reason}")
@@ -157,7 +157,7 @@ def _print_notes(todo: Sequence[Job]) -> None:
 
 
 def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) -> Path:
-    """The data folder; drawn in ``out`` where the suite says so and none is given."""
+    """The data folder; drawn in ``out`` where the suite has none and a table [make]."""
     root = suite.data.get("root")
     if root:
         if not Path(root).is_dir():

@@ -68,7 +68,7 @@ def bench(
     from cir_plugins.bench.suite import read_suite
     from cir_plugins.config.toml import parse_set
 
-    entries = read_suite(suite).pointed_at(data or None, root)
+    entries = read_suite(suite).on_data(data or None, root)
     selection = entries.only(_names(methods), _seeds(seeds))
     changes = parse_set(sets or [])
     run = _run_settings(device, workers, feature_cache)

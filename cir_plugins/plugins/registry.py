@@ -111,8 +111,8 @@ class Registry:
 
     def offers(self, kind: Kind | None = None) -> list[Offer]:
         """The components of one kind, or all, by kind and name."""
-        chosen = [offer for offer in self._offers.values() if kind in (None, offer.kind)]
-        return sorted(chosen, key=lambda offer: (KINDS.index(offer.kind), offer.name))
+        offers = [offer for offer in self._offers.values() if kind in (None, offer.kind)]
+        return sorted(offers, key=lambda offer: (KINDS.index(offer.kind), offer.name))
 
     def offer(self, kind: Kind, name: str) -> Offer:
         """The component of this kind and name.

@@ -148,5 +148,5 @@ def _check_images(form: Form, query: Query, images: Sequence[str], gallery: froz
     allowed = frozenset(query.group) if form.in_group else gallery
     strange = [image for image in images if image not in allowed]
     if strange:
-        place = "the query's group" if form.in_group else "the gallery"
-        raise CIRError(f"{where} names '{strange[0]}', which is not in {place}")
+        images = "the query's group" if form.in_group else "the gallery"
+        raise CIRError(f"{where} names '{strange[0]}', which is not in {images}")

@@ -48,9 +48,9 @@ def check_plugin(plugin: Any) -> None:
 
 
 def _beside_installed(registry: Registry) -> Registry:
-    """The registry's components and, for recipes that name them, those of the installed plugins."""
-    own = {(offer.kind, offer.name) for offer in registry.offers()}
-    others = [o for o in Registry.load().offers() if (o.kind, o.name) not in own]
+    """The registry's components and, for recipes that use them, those of the installed plugins."""
+    names = {(offer.kind, offer.name) for offer in registry.offers()}
+    others = [o for o in Registry.load().offers() if (o.kind, o.name) not in names]
     return Registry([*registry.offers(), *others])
 
 
@@ -90,12 +90,12 @@ def _check_plans(registry: Registry, name: str, factory: Any) -> None:
             _plan(what, registry, name, data)
             continue
         # Its reader is not installed, so that the reader's options cannot be checked.
-        tables: Config = {}
+        config: Config = {}
         for key, value in differences.items():
             table, _, option = key.partition(".")
             if table != "data":
-                tables.setdefault(table, {})[option] = value
-        _plan(what, registry, name, silent, tables)
+                config.setdefault(table, {})[option] = value
+        _plan(what, registry, name, silent, config)
 
 
 def _plan(what: str, registry: Registry, name: str, data: str, *layers: Config) -> None:
