@@ -77,7 +77,7 @@ def mine(
         epochs: Epochs until the next one.
         count: Negatives per triplet and epoch (K).
         seed: Seed of the run.
-        known_positives: Which known images never are negatives.
+        known_positives: Which positives never are negatives: ``all`` or ``target``.
         with_model: False to draw at random, while the model's scores mean nothing yet.
         store: Cached features, or None to encode the images.
         previous: The previous refresh, for the overlap.
@@ -90,13 +90,13 @@ def mine(
     images = torch.full((len(table.triplets), epochs * count), -1)
     statistics = PoolStatistics(len(table.triplets))
     for split in range(len(table.splits)):
-        known = _known(table, split, known_positives)
+        labels = _labels(table, split, known_positives)
         embedded: tuple[Tensor, Tensor] | None = None
         if with_model:
             embedded = _embed(method, table, split, encoding, store, processes)
-        shard = processes.shard(len(known.rows))
-        for block in _blocks(method, table, split, known, embedded, encoding, shard):
-            rows, device = known.rows[block.rows], block.mask.device
+        shard = processes.shard(len(labels.rows))
+        for block in _blocks(method, table, split, labels, embedded, encoding, shard):
+            rows, device = labels.rows[block.rows], block.mask.device
             drawn = draw(
                 block.mask,
                 epochs * count,
@@ -108,8 +108,8 @@ def mine(
             images[rows] = torch.where(
                 drawn >= 0, table.negative_images[split][drawn.clamp(min=0)], -1
             )
-            row, column = known.positives.block(block.rows.start, block.rows.stop)
-            before = None if previous is None else known.column[previous.images[rows]].to(device)
+            row, column = labels.positives.block(block.rows.start, block.rows.stop)
+            before = None if previous is None else labels.column[previous.images[rows]].to(device)
             statistics.add_block(
                 block, positives=(row.to(device), column.to(device)), previous=before
             )
@@ -127,7 +127,7 @@ def _blocks(
     method: Method,
     table: TrainingTable,
     split: int,
-    known: _Known,
+    labels: _Labels,
     embedded: tuple[Tensor, Tensor] | None,
     encoding: Encoding,
     shard: range,
@@ -142,7 +142,7 @@ def _blocks(
     bar: Iterable[Block] = tqdm(
         blocks(
             scores,
-            relevance_of_columns(known.target, known.excluded, candidates, device),
+            relevance_of_columns(labels.target, labels.excluded, candidates, device),
             method.sampler,
             rows=shard,
             candidates=candidates,
@@ -157,7 +157,7 @@ def _blocks(
 
 
 @dataclass(frozen=True)
-class _Known:
+class _Labels:
     """Positives and exclusions of a split's R triplets, in columns of its N candidates.
 
     Attributes:
@@ -176,7 +176,7 @@ class _Known:
     positives: Columns
 
 
-def _known(table: TrainingTable, split: int, known_positives: str) -> _Known:
+def _labels(table: TrainingTable, split: int, known_positives: str) -> _Labels:
     """The exclusions and positives of a split's triplets, in columns."""
     images, arrays = table.negative_images[split], table.arrays
     column = torch.full((len(table.images) + 1,), -1)
@@ -191,7 +191,7 @@ def _known(table: TrainingTable, split: int, known_positives: str) -> _Known:
 
     excluded = columns(table.excluded_images(known_positives))
     target = column[arrays.target[triplets]]
-    return _Known(triplets, column, target, excluded, columns(arrays.positives))
+    return _Labels(triplets, column, target, excluded, columns(arrays.positives))
 
 
 def _embed(

@@ -128,19 +128,19 @@ def evaluate_encoded(method: Method, encoded: Encoded) -> SplitResult:
         if arrays.group is not None:
             subset.append(_subset_ranks(scores, arrays, rows).cpu())
         del scores
-    seen = ~arrays.blind
-    all_ranks = torch.cat(ranks)[seen]
-    subset_ranks = torch.cat(subset)[seen] if subset else None
+    labelled = ~arrays.blind
+    all_ranks = torch.cat(ranks)[labelled]
+    subset_ranks = torch.cat(subset)[labelled] if subset else None
     values = {
-        name: per_query(name, all_ranks, subset_ranks, arrays.counts[seen])
+        name: per_query(name, all_ranks, subset_ranks, arrays.counts[labelled])
         for name in split.measures
     }
-    removed = (arrays.reference == arrays.target) & seen & split.drop_reference
+    removed = (arrays.reference == arrays.target) & labelled & split.drop_reference
     return SplitResult(
         split.name,
         measures={name: float(value.mean()) for name, value in values.items()},
         values=values,
-        queries=int(seen.sum()),
+        queries=int(labelled.sum()),
         gallery=len(split.gallery),
         blind=int(arrays.blind.sum()),
         unreachable=int(removed.sum()),

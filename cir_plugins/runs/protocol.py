@@ -69,10 +69,10 @@ def retarget(
     presets = PROTOCOLS.of(factory)
     if protocol and protocol not in presets:
         raise unknown_name(f"protocol of data set '{data}'", protocol, presets)
-    known = options_of(factory)
+    accepted = options_of(factory)
     switches = protocol_switches(factory) if protocol else ()
-    preset = {key: known[key].default for key in switches} | dict(presets.get(protocol, {}))
-    check_options(f"dataset '{data}'", known, options)
+    preset = {key: accepted[key].default for key in switches} | dict(presets.get(protocol, {}))
+    check_options(f"dataset '{data}'", accepted, options)
     before = config.get("data", {})
     changes: Config = {"data": {**preset, **options, "name": data, "root": str(root)}}
     if before.get("name") == data:

@@ -80,8 +80,8 @@ def load_untrusted(path: Path) -> Mapping[str, Any]:
         if name:
             raise CIRError(
                 f"checkpoint {path} was not loaded: it uses {name[1]}, which could run code; "
-                "nothing in it was run. Accepted: tensors and plain values. Where it was written, save "
-                "the weights alone: torch.save({'model': model.state_dict()}, 'weights.pt')"
+                "nothing in it was run. Accepted: tensors and plain values. Where it was written, "
+                "save the weights alone: torch.save({'model': model.state_dict()}, 'weights.pt')"
             ) from error
         reason = _reason(error)
         raise CIRError(

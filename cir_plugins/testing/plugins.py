@@ -79,14 +79,14 @@ def _check_offer(registry: Registry, offer: Offer) -> None:
 def _check_plans(registry: Registry, name: str, factory: Any) -> None:
     """Nothing, if the recipe can be planned: at large, and on each data set it differs for."""
     recipe = recipe_of(factory)
-    known = [offer.name for offer in registry.offers("dataset")]
-    silent = next((data for data in known if data not in recipe.datasets), known[0])
+    readers = [offer.name for offer in registry.offers("dataset")]
+    silent = next((data for data in readers if data not in recipe.datasets), readers[0])
     _plan("the recipe", registry, name, silent)
     for data, differences in recipe.datasets.items():
-        near = get_close_matches(data, known, n=1, cutoff=_ALIKE) if data not in known else []
+        near = get_close_matches(data, readers, n=1, cutoff=_ALIKE) if data not in readers else []
         require(not near, f"the recipe is for data set '{data}'; did you mean '{''.join(near)}'?")
         what = f"the recipe for {data}"
-        if data in known:
+        if data in readers:
             _plan(what, registry, name, data)
             continue
         # Its reader is not installed, so that the reader's options cannot be checked.

@@ -1,8 +1,8 @@
 """sentence-transformers: its mined negatives against target-relative ones, refreshed or not.
 
-Questions use other words than positives, and every word of a positive has a synonym. Ten positives say the
-same and one of them is marked: the other nine are false negatives. All ways start from the same
-model, which has learned from the batch alone.
+Questions use other words than positives, and every word of a positive has a synonym. Ten
+positives mean the same and one of them is marked: the other nine are false negatives. All ways
+start from the same model, which has learned from the batch alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dqe_plugin.sampler import TargetRelative
 
 TOPICS, DETAILS, FILLERS = 40, 12, 60
 COPIES, COUNT = 10, 4
-# Of 480 positives 9 are right and unmarked: the mid-zone begins behind the nearest 10 and ends at 29.
+# Of 480 positives 9 are right and unmarked: the mid-zone is behind the nearest 10, up to 29.
 SAMPLER = TargetRelative(lower=0.02, upper=0.06)
 
 

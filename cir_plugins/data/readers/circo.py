@@ -88,12 +88,12 @@ class CIRCO(CaptionSwitches):
                 "evaluate that run: cir eval RUN --data circo --root DIR"
             )
         files = {name: root / "annotations" / f"{name}.json" for name in self.splits or NAMES}
-        there: dict[Name, Path] = {name: file for name, file in files.items() if file.exists()}
-        if not there:
+        present: dict[Name, Path] = {name: file for name, file in files.items() if file.exists()}
+        if not present:
             tried = f"looked for: {_either(files.values())}{layout_hint(root, 'circo')}"
             raise CIRError(f"nothing to read in {root}\n{tried}")
         rules = self.caption_rules()
-        queries = {name: tuple(_queries(file, name, rules)) for name, file in there.items()}
+        queries = {name: tuple(_queries(file, name, rules)) for name, file in present.items()}
         pictures = _pictures(root)
         images = {image for of in queries.values() for query in of for image in _images(query)}
         gallery = _gallery(root, pictures) or tuple(sorted(images, key=int))
