@@ -45,9 +45,9 @@ def changed_suite(suite: Suite, changes: Config, *, trains: bool = True) -> Suit
             "methods; accepted: a suite file with its own entries (--help)"
         )
     shared = {name: table for name, table in changes.items() if name != "data"}
-    entries = tuple(replace(entry, config=merge(entry.config, shared)) for entry in suite.rows)
+    entries = tuple(replace(entry, config=merge(entry.config, shared)) for entry in suite.entries)
     data = {**suite.data, **changes.get("data", {})}
-    return replace(suite, rows=entries, data=data)
+    return replace(suite, entries=entries, data=data)
 
 
 def changed_options(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

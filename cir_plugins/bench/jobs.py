@@ -72,7 +72,7 @@ def jobs(
         runs: Results of an earlier suite whose runs replace the training of these entries; None
             to train.
     """
-    for entry in suite.rows:
+    for entry in suite.entries:
         for seed in suite.seeds:
             try:
                 trains = TRAINED.of(registry.factory("method", entry.method))

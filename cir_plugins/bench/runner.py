@@ -147,7 +147,7 @@ def _run_suite(
 
 
 def _print_notes(todo: Sequence[Job]) -> None:
-    """Print the notes on the plans, each once for the rows that have it."""
+    """Print the notes on the plans, each once for the entries that have it."""
     labels: dict[str, dict[str, None]] = {}
     for job in todo:
         for note in notes(job.plan) if job.plan is not None and job.trained is None else ():
@@ -210,7 +210,7 @@ def _run(
         return _record(job, outcome, with_rankings=with_rankings), outcome.splits
     except Exception as error:
         # A suite compares components of many authors: what one of them raises (out of memory, a
-        # bug in a plugin) must not cost the other rows. The traceback is kept for its author.
+        # bug in a plugin) must not cost the other runs. The traceback is stored for its author.
         if not isinstance(error, CIRError):
             write_text(traces, traceback.format_exc())
         return replace(failed, error=one_line(error)), ()

@@ -112,7 +112,7 @@ class Suite:
     Attributes:
         name: Name of the suite.
         source: The file it was read from, for messages.
-        rows: The entries; the others are compared with the first.
+        entries: The entries; the others are compared with the first.
         data: The reader's name and options, and ``root`` where the suite names a folder.
         description: What the comparison is about, for the page and the README.
         seeds: Each entry is run once with each.
@@ -122,7 +122,7 @@ class Suite:
 
     name: str
     source: str
-    rows: tuple[SuiteEntry, ...]
+    entries: tuple[SuiteEntry, ...]
     data: Mapping[str, Any]
     description: str = ""
     seeds: tuple[int, ...] = (0,)
@@ -151,13 +151,13 @@ class Suite:
         Raises:
             CIRError: If a name is neither a label nor a method of the suite, or a seed is bad.
         """
-        names = {name for entry in self.rows for name in (entry.label, entry.method)}
+        names = {name for entry in self.entries for name in (entry.label, entry.method)}
         for name in methods:
-            if name not in names | {entry.slug for entry in self.rows}:
+            if name not in names | {entry.slug for entry in self.entries}:
                 raise unknown_name(f"entry or method in suite '{self.name}'", name, names)
         entries = tuple(
             entry
-            for entry in self.rows
+            for entry in self.entries
             if not methods or {entry.label, entry.method, entry.slug} & set(methods)
         )
         try:
@@ -166,7 +166,7 @@ class Suite:
             raise CIRError(
                 f"--seeds cannot be {list(seeds)}; accepted: {accepted_by(Seeds)}"
             ) from error
-        return replace(self, rows=entries, seeds=numbers)
+        return replace(self, entries=entries, seeds=numbers)
 
     def config(self, entry: SuiteEntry, seed: int) -> Config:
         """The whole configuration of an entry with a seed."""
@@ -174,8 +174,8 @@ class Suite:
 
     def reference(self, entry: SuiteEntry) -> SuiteEntry:
         """The entry that an entry is compared with: the one it names, or else the first."""
-        same = [other for other in self.rows if entry.compare and other.label == entry.compare]
-        return same[0] if same else self.rows[0]
+        same = [other for other in self.entries if entry.compare and other.label == entry.compare]
+        return same[0] if same else self.entries[0]
 
 
 def slug(label: str) -> str:
@@ -228,7 +228,7 @@ def _suite(content: Mapping[str, Any], path: Path) -> Suite:
     return Suite(
         name=file.name or path.stem,
         source=str(path),
-        rows=entries,
+        entries=entries,
         data=_data(file.data, where),
         description=file.description,
         seeds=file.seeds,

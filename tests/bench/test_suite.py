@@ -67,7 +67,7 @@ def assert_error(path: Path, old: str, new: str, message: str) -> None:
 def test_entries_take_the_defaults_under_their_own_settings(file: Path) -> None:
     suite = read_suite(file)
     assert (suite.name, suite.seeds, suite.show) == ("pair", (3, 1), ("recall@10",))
-    first, second, third = suite.rows
+    first, second, third = suite.entries
     assert first.config == {
         "backbone": {"name": "tiny_blip2", "start": "random"},
         "train": {"epochs": 2, "lr": 1e-3},
@@ -78,26 +78,26 @@ def test_entries_take_the_defaults_under_their_own_settings(file: Path) -> None:
     assert second.config["method"] == {"name": "dqe", "margin_weight": 0.0}
     # Options of the default backbone are not those of another one.
     assert third.config["backbone"] == {"name": "tiny_clip"}
-    assert [row.slug for row in suite.rows] == ["contrastive", "dqe-no-margin", "third"]
+    assert [row.slug for row in suite.entries] == ["contrastive", "dqe-no-margin", "third"]
 
 
 def test_an_entrys_config_has_data_and_seed(file: Path) -> None:
     suite = read_suite(file)
-    tables = suite.config(suite.rows[0], 1)
+    tables = suite.config(suite.entries[0], 1)
     assert tables["data"] == {"name": "fashioniq", "gallery": "merged"}
     assert tables["run"] == {"seed": 1}
 
 
 def test_an_entry_is_compared_with_its_reference(file: Path) -> None:
     suite = read_suite(file)
-    assert [suite.reference(row).label for row in suite.rows] == [
+    assert [suite.reference(row).label for row in suite.entries] == [
         "contrastive",
         "third",
         "contrastive",
     ]
     without = suite.only(["dqe", "contrastive"])
     without = without.only(["DQE, no margin"])
-    assert without.reference(without.rows[0]).label == "DQE, no margin"
+    assert without.reference(without.entries[0]).label == "DQE, no margin"
 
 
 def test_root_alone_keeps_the_reader_options(file: Path) -> None:
@@ -118,9 +118,12 @@ def test_another_reader_drops_the_options(file: Path) -> None:
 
 def test_only_filters_by_label_or_method(file: Path) -> None:
     suite = read_suite(file)
-    assert [row.label for row in suite.only(["contrastive"]).rows] == ["contrastive", "third"]
-    assert [row.label for row in suite.only(["third", "dqe"]).rows] == ["DQE, no margin", "third"]
-    assert [row.label for row in suite.only(["dqe-no-margin"]).rows] == ["DQE, no margin"]
+    assert [row.label for row in suite.only(["contrastive"]).entries] == ["contrastive", "third"]
+    assert [row.label for row in suite.only(["third", "dqe"]).entries] == [
+        "DQE, no margin",
+        "third",
+    ]
+    assert [row.label for row in suite.only(["dqe-no-margin"]).entries] == ["DQE, no margin"]
     assert suite.only((), [7]).seeds == (7,)
     assert suite.only() == suite
     with pytest.raises(CIRError, match="unknown entry or method in suite 'pair' 'thrid'; nearest"):
@@ -210,9 +213,9 @@ def test_shipped_suites_are_whole(name: str) -> None:
     suite = read_suite(name)
     assert suite.name == name
     assert suite.description
-    assert {table for row in suite.rows for table in row.config} <= set(TABLES)
+    assert {table for row in suite.entries for table in row.config} <= set(TABLES)
     assert "root" not in suite.data
-    assert not any("," in row.label for row in suite.rows)  # --methods is split at commas
+    assert not any("," in row.label for row in suite.entries)  # --methods is split at commas
     assert bool(suite.make) == (name in ("all", "quickstart"))
 
 
@@ -229,7 +232,7 @@ def test_every_entry_of_large_suites_can_be_planned(name: str) -> None:
     """Eleven methods, CoVR in both forms; one rule for gallery and reference in every row."""
     suite = read_suite(name).on_data(None, "somewhere")
     registry = Registry.load()
-    plans = [make_plan(registry, suite.config(row, 0)) for row in suite.rows]
+    plans = [make_plan(registry, suite.config(row, 0)) for row in suite.entries]
     assert {plan.method.name for plan in plans} >= set(ELEVEN)
     assert len({protocol_switched(plan) for plan in plans}) == 1
 
@@ -239,8 +242,8 @@ def protocol_switched(plan: Plan) -> tuple[Any, ...]:
 
 
 def test_circo_has_the_entries_of_cirr() -> None:
-    assert [row.label for row in read_suite("circo").rows] == [
-        row.label for row in read_suite("cirr").rows
+    assert [row.label for row in read_suite("circo").entries] == [
+        row.label for row in read_suite("cirr").entries
     ]
 
 
