@@ -14,7 +14,7 @@ class CIRError(Exception):
 
 
 class SharedError(CIRError):
-    """An error that all processes of a run have; the first of them tells the user."""
+    """An error that all processes of a run have; the first of them prints it."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, hint: str = "") -> CIRError:

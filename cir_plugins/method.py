@@ -244,12 +244,12 @@ def _check_result(
     if isinstance(result, Tensor) and result.shape == shape and dtype in (None, result.dtype):
         return
     owner = type(component)
-    found = type(result).__name__
+    shown = type(result).__name__
     if isinstance(result, Tensor):
-        found = f"{str(result.dtype).removeprefix('torch.')} of shape {tuple(result.shape)}"
+        shown = f"{str(result.dtype).removeprefix('torch.')} of shape {tuple(result.shape)}"
     word = "floats" if dtype is None else "bool"
     raise CIRError(
-        f"{kind} {owner.__qualname__} of {owner.__module__} returned {found}; "
+        f"{kind} {owner.__qualname__} of {owner.__module__} returned {shown}; "
         f"accepted: {word} of shape {letters}, here {tuple(shape)}"
     )
 

@@ -39,7 +39,7 @@ FLOORS = (
     ("mining",),
     ("training", "testing"),
     ("runs",),
-    ("retriever", "integrations"),
+    ("retriever", "training_run", "integrations"),
     ("bench", "search"),
     ("cli",),
     ("__main__",),

@@ -207,7 +207,7 @@ def test_eval_only_options_follow_the_recipe(
     """On another data set the recipe's value counts, and the weights stay those of the run."""
     recipe = replace(Tagged.recipe, datasets={"circo": {"method.flip": True}})
     monkeypatch.setattr(Tagged, "recipe", recipe)
-    plan, method = retriever._aimed("circo", garments_root, "", {})
+    plan, method = retriever._retarget("circo", garments_root, "", {})
     assert plan.method.options["flip"] is True
     assert method.flip
     assert not retriever.method.flip
@@ -326,16 +326,16 @@ def test_a_built_method_is_that_of_its_run(garments_root: Path, tmp_path: Path) 
 
 
 def test_settings_go_to_their_tables() -> None:
-    from cir_plugins.runs.tables import settings_tables
+    from cir_plugins.runs.arguments import settings_config
 
     settings = {"sampler": {"upper": 0.3}, "backbone": "tiny_clip", "epochs": 3, "seed": 1}
-    assert settings_tables(settings) == {
+    assert settings_config(settings) == {
         "sampler": {"upper": 0.3},
         "backbone": {"name": "tiny_clip"},
         "train": {"epochs": 3},
         "run": {"seed": 1},
     }
-    assert settings_tables({"train": {"lr": 0.1}, "epochs": 2}) == {
+    assert settings_config({"train": {"lr": 0.1}, "epochs": 2}) == {
         "train": {"lr": 0.1, "epochs": 2}
     }
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from cir_plugins import eligible
 
 
-class TwoDrops:
+class TwoGaps:
     """Negatives between two large score gaps below the target: QuRe's sampler.
 
     The candidates below the target are ranked by score, x_0 >= x_1 >= ...; the gaps
@@ -21,7 +21,7 @@ class TwoDrops:
 
     Candidates with the target's own score count as below it. Equal scores are ordered by column,
     equal gaps by rank. Excluded candidates are left out of the ranking. A candidate that is
-    listed twice counts twice, with a gap of 0 between.
+    there twice counts twice, with a gap of 0 between.
 
     Args:
         apart: The ranks of the two gaps differ by more than this; at least 0.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REPORT = ("dataset", "protocol", "splits", "average", "queries", "gallery")
 OPTIONAL = ("left_out", "blind", "unreachable")  # in a report where there is something to count
-# The folders of an absolute path, the last name left out; not the parts of a web address, except
+# The folders of an absolute path, the last name left out; not those of a web address, except
 # for a path that was put after its host with a second slash.
 _FOLDERS = re.compile(
     r"(?:(?<![\w.:/\\])|(?<=\w/))(?:[A-Za-z]:)?[\\/]"

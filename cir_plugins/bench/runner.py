@@ -111,7 +111,7 @@ def _run_suite(
             f"{out} holds the results of an earlier suite; accepted: --resume to go on with it, "
             "or another --out"
         )
-    suite = suite.pointed_at(None, _data_folder(suite, registry, out, progress))
+    suite = suite.on_data(None, _data_folder(suite, registry, out, progress))
     todo = checked_jobs(list(jobs(suite, registry, run, runs)), out, resume=resume)
     if all(job.plan is None for job in todo):
         raise CIRError(f"no row of suite '{suite.name}' can run; the first: {todo[0].reason}")
@@ -147,7 +147,7 @@ def _run_suite(
 
 
 def _print_notes(todo: Sequence[Job]) -> None:
-    """Print the notes on the plans, each once for the rows that have it."""
+    """Print the notes on the plans, each once for the entries that have it."""
     labels: dict[str, dict[str, None]] = {}
     for job in todo:
         for note in notes(job.plan) if job.plan is not None and job.trained is None else ():
@@ -157,7 +157,7 @@ def _print_notes(todo: Sequence[Job]) -> None:
 
 
 def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) -> Path:
-    """The data folder; drawn in ``out`` where the suite says so and none is given."""
+    """The data folder; drawn in ``out`` where the suite has none and a table [make]."""
     root = suite.data.get("root")
     if root:
         if not Path(root).is_dir():
@@ -210,7 +210,7 @@ def _run(
         return _record(job, outcome, with_rankings=with_rankings), outcome.splits
     except Exception as error:
         # A suite compares components of many authors: what one of them raises (out of memory, a
-        # bug in a plugin) must not cost the other rows. The traceback is kept for its author.
+        # bug in a plugin) must not cost the other runs. The traceback is stored for its author.
         if not isinstance(error, CIRError):
             write_text(traces, traceback.format_exc())
         return replace(failed, error=one_line(error)), ()

@@ -195,8 +195,8 @@ def print_table(table: Table, console: Console) -> None:
     from rich.text import Text
 
     grid = Grid()
-    for place, head in enumerate(table.header):
-        grid.add_column(Text(head), justify="right" if place else "left")
+    for number, head in enumerate(table.header):
+        grid.add_column(Text(head), justify="right" if number else "left")
     for row in table.rows:
         grid.add_row(*(Text(cell) for cell in row))
     console.print(grid)
@@ -233,10 +233,10 @@ def conditions(document: Mapping[str, Any]) -> str:
     counts = [f"{runs[0]['queries']:,} queries", f"{runs[0]['gallery']:,} images"] if runs else []
     seeds = ", ".join(str(seed) for seed in document["seeds"])
     where = facts["gpu"] or f"{facts['cpu']}, {facts['threads']} threads"
-    parts = [data, *counts, f"seeds {seeds}", where, f"torch {versions['torch']}"]
+    items = [data, *counts, f"seeds {seeds}", where, f"torch {versions['torch']}"]
     if document["commit"]:
-        parts.append(f"commit {document['commit']}")
-    return "; ".join([*parts, document["created"][:10]])
+        items.append(f"commit {document['commit']}")
+    return "; ".join([*items, document["created"][:10]])
 
 
 def tables_of(folder: Path, result: str = "", labels: Sequence[str] = ()) -> str:
@@ -252,9 +252,9 @@ def tables_of(folder: Path, result: str = "", labels: Sequence[str] = ()) -> str
     for file in sorted(folder.rglob("results.json")):
         document = _read(file)
         name = file.parent.relative_to(folder).as_posix()
-        place = "" if document["suite"] == file.parent.name else f" ({name})"
+        source = "" if document["suite"] == file.parent.name else f" ({name})"
         description = [document["description"]] if document["description"] else []
-        sections += [f"### `{document['suite']}`{place}", *description, _section(document)]
+        sections += [f"### `{document['suite']}`{source}", *description, _section(document)]
     return "\n\n".join(sections) if sections else "No results yet."
 
 

@@ -1,4 +1,4 @@
-"""Samplers of the literature. Each tells, for every query, which candidates are its negatives.
+"""Samplers of the literature: which candidates are the negatives of each query.
 
 All take scores (Q, N) float, target columns (Q,) int64 and exclusions (Q, N) bool, and give (Q, N)
 bool in which neither the target nor anything excluded is ever True.

@@ -51,7 +51,7 @@ class PlannedComponent:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run needs to know.
+    """All settings and components of a run.
 
     Attributes:
         method: The method; its factory takes ``Components`` beside the options.
@@ -81,12 +81,12 @@ class Plan:
 
     @property
     def training(self) -> TrainingSettings:
-        """The tables that a trainer reads."""
+        """The settings of a trainer."""
         return TrainingSettings(self.train, self.schedule, self.mining, self.memory)
 
     @property
     def settings(self) -> tuple[Settings, ...]:
-        """The tables of settings."""
+        """The settings of all tables."""
         return self.train, self.schedule, self.mining, self.memory, self.run
 
     def config(self) -> Config:

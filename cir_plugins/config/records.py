@@ -77,15 +77,15 @@ def _problems(
     errors = error.errors(include_url=False)
     # An unknown key first: it is often the misspelt one that is missing.
     for detail in sorted(errors, key=lambda detail: detail["type"] == "missing"):
-        place = _Place(kind, values)
+        cursor = _Cursor(kind, values)
         for step in detail["loc"]:
-            if not place.enter(step):
+            if not cursor.enter(step):
                 break
-        yield place.problem(detail, where)
+        yield cursor.problem(detail, where)
 
 
-class _Place:
-    """A place in a table of values: what stands there, and what its type accepts.
+class _Cursor:
+    """A position in a table of values: the value there, and what its type accepts.
 
     It goes into records, tables and lists of records, not into lists of plain values.
     """
@@ -95,10 +95,10 @@ class _Place:
         self.bounds: tuple[Any, ...] = ()
         self.value: Any = values
         self.path = ""
-        self.key: Any = None  # type of the keys of the table that holds this place
+        self.key: Any = None  # type of the keys of the table around it
 
     def enter(self, step: str | int) -> bool:
-        """Whether there was a further place of that name or number to go to."""
+        """Whether there was a further value of that name or number to go to."""
         arguments = get_args(self.annotation)
         if _is_record(self.annotation):
             option = self.annotation.options().get(step)
@@ -121,7 +121,7 @@ class _Place:
         return True
 
     def problem(self, detail: ErrorDetails, where: str) -> str:
-        """The message for an error at this place."""
+        """The message for an error at this position."""
         accepted = accepted_by(self.annotation, self.bounds)
         if detail["type"] == "missing":
             return f"{where} lacks: {self.path}; accepted: {accepted}"

@@ -64,10 +64,10 @@ CAPTION_SWITCHES = tuple(field.name for field in fields(CaptionSwitches))
 
 def _check_prefix(prefix: str) -> None:
     try:
-        places = [place[1:] for place in Formatter().parse(prefix) if place[1] is not None]
+        fields_of_prefix = [each[1:] for each in Formatter().parse(prefix) if each[1] is not None]
     except ValueError:
-        places = []
-    if places != [("", "", None)]:
+        fields_of_prefix = []
+    if fields_of_prefix != [("", "", None)]:
         accepted = "accepted: one {} for the text, such as 'a photo of $ that {}'"
         raise CIRError(f"prefix is '{prefix}'\n{accepted}")
 
@@ -117,7 +117,7 @@ class Captions(CaptionSwitches):
         rng: random.Random,
         caption_edit: Callable[[str], str] | None = None,
     ) -> str:
-        """The text of a training triplet; ``order`` is its place among the query's texts."""
+        """The text of a training triplet; ``order`` is its position among the query's texts."""
         cleaned = self._cleaned(captions, caption_edit)
         if self.mode != "four_way" or len(cleaned) < 2:
             texts = self.texts(captions, category, caption_edit)

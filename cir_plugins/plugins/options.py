@@ -144,7 +144,7 @@ def convert(where: str, annotation: Any, value: Any) -> Any:
     """The value as the annotated type; lists become tuples, integers floats, nothing else changes.
 
     Raises:
-        CIRError: If the value does not fit; names the place and what is accepted.
+        CIRError: If the value does not fit; with what is accepted.
     """
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 

@@ -111,8 +111,8 @@ class Registry:
 
     def offers(self, kind: Kind | None = None) -> list[Offer]:
         """The components of one kind, or all, by kind and name."""
-        chosen = [offer for offer in self._offers.values() if kind in (None, offer.kind)]
-        return sorted(chosen, key=lambda offer: (KINDS.index(offer.kind), offer.name))
+        offers = [offer for offer in self._offers.values() if kind in (None, offer.kind)]
+        return sorted(offers, key=lambda offer: (KINDS.index(offer.kind), offer.name))
 
     def offer(self, kind: Kind, name: str) -> Offer:
         """The component of this kind and name.
@@ -191,7 +191,7 @@ class _Collected:
                 manager.unregister(name=name)
 
     def _offers_of(self, manager: pluggy.PluginManager, name: str, plugin: object) -> list[Offer]:
-        taken = {(offer.kind, offer.name): offer for offer in self.offers}
+        owners = {(offer.kind, offer.name): offer for offer in self.offers}
         offers: list[Offer] = []
         hooks = 0
         for kind, hook in _HOOKS.items():
@@ -200,8 +200,8 @@ class _Collected:
                     continue
                 hooks += 1
                 for component, target in _factories(hook, implementation.function()).items():
-                    if (kind, component) in taken:
-                        owner = taken[kind, component]
+                    if (kind, component) in owners:
+                        owner = owners[kind, component]
                         raise CIRError(
                             f"{kind} '{component}' is taken by plugin '{owner.plugin}' "
                             f"({owner.where})"

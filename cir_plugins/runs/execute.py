@@ -47,10 +47,10 @@ def plan_run(
     folder: Path | None = None,
     resume: bool = False,
 ) -> Plan:
-    """The plan of a run from layers of tables, the last one uppermost.
+    """The plan of a run from layers of configs, the last one uppermost.
 
-    Below them are the tables of the run that it starts from and, where a run is resumed, those
-    that it was begun with: an option that is left out is the run's.
+    Below them is the config of the run that it starts from and, where a run is resumed, its first
+    one: an option that is left out is the run's.
 
     Raises:
         CIRError: If the layers make no plan, or name a component that is never used.

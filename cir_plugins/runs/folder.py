@@ -66,8 +66,8 @@ def differences(folder: Path, plan: Plan) -> list[str]:
         CIRError: If the configuration cannot be read.
     """
     before, after = (
-        tomllib.loads(write_config(computed(tables)))
-        for tables in (read_config(folder / CONFIG), plan.config())
+        tomllib.loads(write_config(computed(config)))
+        for config in (read_config(folder / CONFIG), plan.config())
     )
     lines = []
     for name in dict.fromkeys([*before, *after]):

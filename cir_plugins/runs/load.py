@@ -23,10 +23,10 @@ from cir_plugins.training.trainer import METRICS
 
 
 def plan_of_run(folder: Path, registry: Registry, overrides: Config) -> Plan:
-    """The plan of a finished run, with some tables over its own.
+    """The plan of a finished run with changes to its config.
 
     Raises:
-        CIRError: If the folder is no run of this version, or the tables do not fit.
+        CIRError: If the folder is no run of this version, or the changes do not fit.
     """
     check_record(folder)
     return make_plan(registry, merge(read_config(folder / CONFIG), overrides))

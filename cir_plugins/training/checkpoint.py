@@ -105,7 +105,7 @@ def load_state(path: Path) -> Any:
     """
     from safetensors import SafetensorError
 
-    refuse_pickle(path)
+    require_no_pickle(path)
     try:
         metadata, tensors = _read(path)
         state = _put_tensors(json.loads(metadata["state"]), tensors)
@@ -148,7 +148,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return metadata, tensors
 
 
-def refuse_pickle(path: Path) -> None:
+def require_no_pickle(path: Path) -> None:
     """Check that a file is there and no pickle, which could run code when loaded.
 
     Raises:

@@ -121,8 +121,8 @@ class Trainer:
         """
         path = self.folder / LATEST
         self.processes.broadcast(lambda: remove_stale(self.folder, seconds=0))
-        there = resume and self.processes.broadcast(path.is_file)
-        if there:
+        has_checkpoint = resume and self.processes.broadcast(path.is_file)
+        if has_checkpoint:
             state = self.processes.broadcast(lambda: load_state(path))
             with self.processes.synchronise_errors():
                 self._load(state)

@@ -173,7 +173,7 @@ def test_a_pickle_with_code_runs_nothing(cir: Call, files: list[Path], tmp_path:
     made, hostile = tmp_path / "made", tmp_path / "hostile.pt"
     torch.save({"CLIP": load_untrusted(files[0])["CLIP"], "x": RunsCode(made)}, hostile)
     answer = refused(cir, tmp_path, "clip4cir", hostile, files[1])
-    assert answer.complains("hostile.pt is refused: it names posix.system")
+    assert answer.complains("hostile.pt was not loaded: it uses posix.system")
     assert not made.exists()
 
 

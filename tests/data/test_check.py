@@ -187,7 +187,7 @@ def test_circo_annotations_without_pictures() -> None:
         ("val", 220, 220),
         ("test", 800, 800),
     ]
-    assert "the gallery is what the annotations name" in report.notes[0]
+    assert "the gallery is every image of the annotations" in report.notes[0]
 
 
 def test_real_photographs_are_whole() -> None:

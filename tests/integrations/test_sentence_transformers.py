@@ -118,7 +118,7 @@ def test_the_trainer_sees_negatives_of_its_current_weights(
         loss=MultipleNegativesRankingLoss(model),
         callbacks=[callback],
     ).train()
-    assert len(callback.kept) == times
+    assert len(callback.overlaps) == times
     assert mined.table.version == times
     assert {batch["version"] for batch in seen} == set(range(times + 1))
     stages = [torch.tensor(before), *versions, torch.tensor(model.encode("w0"))]

@@ -234,7 +234,7 @@ def test_wrong_shapes_are_named() -> None:
         negatives_of_scores(scores, target, ZONE, count=1, excluded=torch.zeros(4, 3).bool())
     with pytest.raises(ValueError, match=r"expected positives \(3,\) of columns"):
         negatives_of_scores(scores, target[:2], ZONE, count=1)
-    with pytest.raises(ValueError, match="give positives or labels"):
+    with pytest.raises(ValueError, match="positives and labels are missing"):
         negatives_of_embeddings(units(0, 3), units(1, 4), sampler=ZONE, count=1)
     with pytest.raises(ValueError, match="count must be at least 1, not 0"):
         negatives_of_scores(scores, target, ZONE, count=0)

@@ -106,7 +106,7 @@ def gpu(*arguments: str) -> list[dict[str, Any]]:
 
 
 def test_gpu_variant_reports_samples_and_share_of_peak() -> None:
-    lines = gpu("--parts", "mining", "step", "--peak-bf16", "2", "--peak-fp32", "3")
+    lines = gpu("--cases", "mining", "step", "--peak-bf16", "2", "--peak-fp32", "3")
     assert [line["case"] for line in lines] == ["mining"] * 2 + ["cached_step tiny"] * 2
     assert [line.get("step") for line in lines[2:]] == ["plain", "cached"]
     for line, peak in zip(lines, (3, 3, 2, 2), strict=True):
@@ -121,7 +121,7 @@ def test_gpu_variant_reports_samples_and_share_of_peak() -> None:
 
 
 def test_gpu_variant_evaluates() -> None:
-    (line,) = gpu("--parts", "evaluation")
+    (line,) = gpu("--cases", "evaluation")
     assert line["case"] == "evaluation"
     assert line["peak_tflops"] is None
     assert line["share_of_peak"] is None

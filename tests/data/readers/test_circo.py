@@ -74,7 +74,7 @@ def test_without_pictures_annotations_make_the_gallery(tmp_path: Path) -> None:
     root = small_circo(tmp_path, pictures=False)
     val = CIRCO().annotations(root)[0]
     assert (val.gallery, val.paths) == (("1", "2", "3", "4", "5"), {})
-    assert CIRCO().notes(root)[0].endswith("the gallery is what the annotations name")
+    assert CIRCO().notes(root)[0].endswith("the gallery is every image of the annotations")
     with pytest.raises(CIRError, match=r"not one picture was found, not even .*000000000001\.jpg"):
         CIRCO()(root)
 

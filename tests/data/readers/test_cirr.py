@@ -138,7 +138,7 @@ def test_a_missing_picture_is_an_error_or_dropped(tmp_path: Path) -> None:
         ({"target_hard": 4}, "entry 0 has 'target_hard' = 4"),
         ({"img_set": []}, r"entry 0 has 'img_set' = \[\]\naccepted: an object"),
         ({"img_set": {"id": 3}}, "entry 0, 'img_set' has no 'members'"),
-        ({"img_set": {"members": [*MEMBERS, "dev-1"]}}, "entry 0: 'members' names an image twice"),
+        ({"img_set": {"members": [*MEMBERS, "dev-1"]}}, "entry 0: 'members' has an image twice"),
         ({"img_set": {"members": MEMBERS[1:]}}, "entry 0: 'dev-0' is not among its 'members'"),
         ({"img_set": {"members": MEMBERS[:1]}}, "entry 0: 'dev-1' is not among its 'members'"),
         (
