@@ -34,7 +34,7 @@ def test_over_seeds_averages_each_query() -> None:
     assert merged["b"].tolist() == [1.0]
 
 
-def test_over_seeds_refuses_other_queries() -> None:
+def test_other_queries_over_seeds_are_errors() -> None:
     with pytest.raises(ValueError, match="same splits and queries"):
         over_seeds([{"a": np.zeros(2)}, {"a": np.zeros(3)}])
     with pytest.raises(ValueError, match="same splits and queries"):
@@ -87,7 +87,7 @@ def test_bounds_agree_with_a_plain_bootstrap(sizes: list[int]) -> None:
     assert interval.low < interval.difference < interval.high
 
 
-def test_chunks_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(2)
     method, baseline = {"a": generator.random(30)}, {"a": generator.random(30)}
     whole = paired_interval(method, baseline, resamples=500)

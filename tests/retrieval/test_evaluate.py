@@ -18,7 +18,7 @@ from cir_plugins.data.split import Query, Split
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
-from cir_plugins.retrieval import scores as pools
+from cir_plugins.retrieval import scores as scores_module
 from cir_plugins.retrieval.embed import query_text
 from cir_plugins.retrieval.evaluate import (
     SplitResult,
@@ -172,8 +172,8 @@ def test_equal_scores_rank_by_gallery_order(tmp_path: Path) -> None:
     split = made_up(tmp_path, groups=False, measures=("recall@1", "recall@3"))
     method = Indifferent(components())
     result = evaluate(method, split, CPU)
-    places = [split.gallery.index(query.target or "") for query in split.queries]
-    assert result.values["recall@3"].tolist() == [float(place < 3) for place in places]
+    indices = [split.gallery.index(query.target or "") for query in split.queries]
+    assert result.values["recall@3"].tolist() == [float(place < 3) for place in indices]
     assert rankings(method, encode_split(method, split, CPU), 4)[5] == list(split.gallery[:4])
 
 
@@ -208,7 +208,7 @@ def test_several_tokens_are_scored_by_gallery_slices(
     whole = torch.cat([scores for _, scores in score_blocks(method, encoded)])
     assert set(widths) == {13}
     widths.clear()
-    monkeypatch.setattr(pools, "CELLS", 40 * 3 * 5)  # of 40 queries, 3 tokens and 5 images
+    monkeypatch.setattr(scores_module, "CELLS", 40 * 3 * 5)  # of 40 queries, 3 tokens and 5 images
     micro_batched = torch.cat([scores for _, scores in score_blocks(method, encoded)])
     assert max(widths) == 5
     assert torch.allclose(micro_batched, whole, atol=1e-6)

@@ -50,13 +50,13 @@ def test_ranks_are_those_of_a_plain_ranking(
     columns = torch.rand(9, 37, generator=rng).argsort(dim=1)[:, :positives]
     columns[torch.rand(columns.shape, generator=rng) < 0.2] = -1
     columns[4] = -1
-    found, broken = ranks_of(scores, columns)
+    computed, broken = ranks_of(scores, columns)
     assert not broken.any()
     for row, row_columns in enumerate(columns.tolist()):
         there = [place for place, column in enumerate(row_columns) if column >= 0]
         # A plain ranking leaves -inf out: places behind it are those of its order.
         plain = reference.ranks([max(s, -1e300) for s in scores[row].tolist()], row_columns)
-        assert [int(found[row, place]) for place in there] == [plain[place] for place in there]
+        assert [int(computed[row, place]) for place in there] == [plain[place] for place in there]
 
 
 def test_long_rows_are_counted_exactly() -> None:
@@ -122,7 +122,7 @@ def test_the_first_of_a_long_ranking_without_ties() -> None:
         assert torch.equal(values, scores.gather(1, columns))
 
 
-def test_ties_across_the_end_go_to_the_lower_column() -> None:
+def test_ties_at_the_end_take_lower_columns() -> None:
     scores = torch.tensor([[0.0, 2.0, 2.0, 2.0, 3.0]])
     assert top_k(scores, 2)[1].tolist() == [[4, 1]]
     assert top_k(scores, 3)[1].tolist() == [[4, 1, 2]]
