@@ -248,13 +248,12 @@ def test_excluded_images_leave_the_hits() -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 4])
-def test_search_by_blocks_is_a_plain_sort(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cir_plugins.retrieval.scores.CELLS", 100)
-    monkeypatch.setattr("cir_plugins.retrieval.scores._LEAST_ROWS", 1)
+def test_search_by_blocks_is_a_plain_sort(tokens: int) -> None:
+    """Of 200,000 images a block holds 16 queries, and several tokens come in slices."""
     torch.manual_seed(0)
     queries = Embeddings(tuple(map(str, range(23))), torch.randn(23, 8))
-    vectors = torch.randn(40, tokens, 8).squeeze(1)
-    gallery = Embeddings(tuple(map(str, range(40))), vectors)
+    vectors = torch.randn(200_000, tokens, 8).squeeze(1)
+    gallery = Embeddings(tuple(map(str, range(200_000))), vectors)
 
     def similarity(q: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return (q @ t.flatten(0, -2).T).view(len(q), len(t), -1).amax(-1)

@@ -7,8 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import cir_plugins.mining.blocks as blocks_module
-import cir_plugins.retrieval.scores as scores_module
 from cir_plugins.builtin.samplers import Hardest, InBatch
 from cir_plugins.builtin.similarity import best_token, unit
 from cir_plugins.mining.blocks import Block, blocks
@@ -27,6 +25,7 @@ def blocks_of(
     excluded_columns: list[list[int]],
     sampler: Any,
     rows: range | None = None,
+    size: int | None = None,
 ) -> list[Block]:
     """Blocks as training makes them, of 30 or so candidates."""
     candidates = 30 if targets is None else len(targets)
@@ -40,6 +39,7 @@ def blocks_of(
             rows=rows or range(len(target)),
             candidates=candidates,
             device=CPU,
+            size=size,
         )
     )
 
@@ -76,24 +76,29 @@ def test_gathered_columns_by_hand() -> None:
 
 
 @pytest.mark.parametrize("tokens", [0, 3])
-def test_blocks_are_the_sampler_on_the_whole(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
-    queries, targets, target, excluded_columns = made_up(23, 40, tokens)
-    scores = best_token(queries, targets)
-    excluded = torch.zeros(23, 40, dtype=torch.bool)
+@pytest.mark.parametrize(
+    ("candidates", "size"),
+    # Of 200,000 candidates the sampler gets slices of six queries, and tokens come in slices too.
+    [(40, 1), (40, 7), (40, 100), (40, None), (200_000, None)],
+)
+def test_blocks_are_the_sampler_on_the_whole(
+    tokens: int, candidates: int, size: int | None
+) -> None:
+    queries, targets, target, excluded_columns = made_up(23, candidates, tokens)
+    excluded = torch.zeros(23, candidates, dtype=torch.bool)
     for row, columns in enumerate(excluded_columns):
         excluded[row, columns] = True
     excluded.scatter_(1, target[:, None], False)
     sampler = TargetRelative(lower=0.1, upper=0.6)
+    pieces = blocks_of(queries, targets, target, excluded_columns, sampler, size=size)
+    assert all(one.rows.stop == two.rows.start for one, two in pairwise(pieces))
+    assert len(pieces) == (-(-23 // size) if size else 1 if candidates == 40 else 2)
+    scores = torch.cat([block.scores for block in pieces if block.scores is not None])
+    torch.testing.assert_close(scores, best_token(queries, targets))
     expected, fallback = sampler.negatives_and_fallback(scores, target, excluded)
-    for cells in (1, 40, 40 * 7, 40 * 100):
-        monkeypatch.setattr(scores_module, "CELLS", cells)
-        monkeypatch.setattr(scores_module, "_MOST_CELLS", cells)
-        monkeypatch.setattr(blocks_module, "SLICE_CELLS", max(40, cells // 3))
-        pieces = blocks_of(queries, targets, target, excluded_columns, sampler)
-        assert all(one.rows.stop == two.rows.start for one, two in pairwise(pieces))
-        assert torch.equal(torch.cat([block.mask for block in pieces]), expected)
-        assert torch.equal(torch.cat([block.fallback for block in pieces]), fallback)
-        torch.testing.assert_close(torch.cat([block.scores for block in pieces]), scores)
+    assert torch.equal(torch.cat([block.mask for block in pieces]), expected)
+    marks = [block.fallback for block in pieces if block.fallback is not None]
+    assert torch.equal(torch.cat(marks), fallback)
 
 
 def test_some_rows_equal_those_of_the_whole() -> None:

@@ -153,14 +153,12 @@ def test_first_column_survives_without_a_positive() -> None:
     assert drawn.tolist() == [[0], [1]]
 
 
-def test_slices_of_rows_give_the_same_negatives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_of_rows_give_the_same_negatives() -> None:
     queries, items = units(0, 40), units(1, 30)
     target = torch.arange(40) % 30
     whole = negatives_of_embeddings(queries, items, target, sampler=ZONE, count=4, seed=5)
-    monkeypatch.setattr("cir_plugins.mining.blocks.rows_per_block", lambda *_: 7)
-    assert torch.equal(
-        whole, negatives_of_embeddings(queries, items, target, sampler=ZONE, count=4, seed=5)
-    )
+    sliced = negatives_of_embeddings(queries, items, target, sampler=ZONE, count=4, seed=5, block=7)
+    assert torch.equal(whole, sliced)
     scores = queries @ items.T
     assert torch.equal(whole, negatives_of_scores(scores, target, sampler=ZONE, count=4, seed=5))
     barred = torch.rand(40, 30, generator=torch.Generator().manual_seed(2)) < 0.3

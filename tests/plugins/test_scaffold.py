@@ -81,7 +81,7 @@ def without(project: Path, name: str, kinds: tuple[str, ...]) -> None:
 
 
 def test_a_project_of_one_kind_is_whole(tmp_path: Path) -> None:
-    """The last command must work for whoever brings a loss and deletes the rest after the README."""
+    """The last command must work for whoever brings a loss and deletes the rest after reading."""
     project = tmp_path / "acme"
     write_plugin("acme", project, Registry.load({}))
     without(project, "acme", ("backbone", "sampler", "method", "dataset"))
