@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Answer, Call
+from tests.command import Call, Output
 from tests.places import SHARED_DATA
 
 # Set before any test imports a library that would look for a hub.
@@ -52,11 +52,11 @@ def cir(capsys: pytest.CaptureFixture[str]) -> Call:
     """A function that runs a command in this process."""
     from cir_plugins import cli
 
-    def call(*arguments: str | Path) -> Answer:
+    def call(*arguments: str | Path) -> Output:
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
             cli.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
-        return Answer(caught.value.code or 0, out, err)  # type: ignore[arg-type]
+        return Output(caught.value.code or 0, out, err)  # type: ignore[arg-type]
 
     return call

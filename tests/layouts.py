@@ -89,8 +89,8 @@ def small_cirr(root: Path, pictures: bool = True, folder: str = "") -> Path:
             cirr_entry(41, names[2], None if blind else names[0], names[:6], "two dogs"),
         ]
         write_json(root / "captions" / f"cap.rc2.{name}.json", entries)
-        places = {image: f"./{where}/{image}.png" for image in names}
-        write_json(root / "image_splits" / f"split.rc2.{name}.json", places)
+        paths = {image: f"./{where}/{image}.png" for image in names}
+        write_json(root / "image_splits" / f"split.rc2.{name}.json", paths)
         for image in names if pictures else ():
             write_picture(root / folder / where / f"{image}.png")
     return root

@@ -258,7 +258,7 @@ def test_interrupt_passes_and_earlier_rows_are_written(suite: Suite, tmp_path: P
     assert [row["label"] for row in rows] == ["contrastive", "contrastive"]
 
 
-def test_changed_suite_says_so_in_its_results(suite: Suite, tmp_path: Path) -> None:
+def test_changed_suite_is_noted_in_its_results(suite: Suite, tmp_path: Path) -> None:
     small = suite.only(["contrastive"], [0])
     changes = {"train": {"epochs": 1}, "run": {"feature_cache": str(tmp_path / "cache")}}
     result = run_suite(
@@ -299,7 +299,7 @@ def test_suite_without_data_is_an_error(suite: Suite, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_suite_in_which_nothing_can_run_is_an_error(suite: Suite, tmp_path: Path) -> None:
+def test_suite_without_runnable_entry_is_error(suite: Suite, tmp_path: Path) -> None:
     hopeless = suite.only(["no such option"])
     with pytest.raises(CIRError, match=r"no row of suite 'small' can run; the first: .*'epoch'"):
         run_suite(hopeless, registry(), tmp_path / "out", progress=False)

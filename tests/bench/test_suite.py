@@ -59,9 +59,9 @@ def file(tmp_path: Path) -> Path:
 def assert_error(path: Path, old: str, new: str, message: str) -> None:
     assert old in SUITE
     path.write_text(SUITE.replace(old, new, 1))
-    with pytest.raises(CIRError, match=message) as found:
+    with pytest.raises(CIRError, match=message) as caught:
         read_suite(path)
-    assert str(path) in str(found.value)
+    assert str(path) in str(caught.value)
 
 
 def test_entries_take_the_defaults_under_their_own_settings(file: Path) -> None:
@@ -83,9 +83,9 @@ def test_entries_take_the_defaults_under_their_own_settings(file: Path) -> None:
 
 def test_an_entrys_config_has_data_and_seed(file: Path) -> None:
     suite = read_suite(file)
-    tables = suite.config(suite.entries[0], 1)
-    assert tables["data"] == {"name": "fashioniq", "gallery": "merged"}
-    assert tables["run"] == {"seed": 1}
+    config = suite.config(suite.entries[0], 1)
+    assert config["data"] == {"name": "fashioniq", "gallery": "merged"}
+    assert config["run"] == {"seed": 1}
 
 
 def test_an_entry_is_compared_with_its_reference(file: Path) -> None:
@@ -220,8 +220,8 @@ def test_shipped_suites_are_whole(name: str) -> None:
 
 
 def test_all_suites_of_the_documentation_are_shipped() -> None:
-    wanted = {"quickstart", "photos", "catalogue", "fashioniq", "cirr", "dqe_ablation"}
-    assert wanted <= set(suite_names())
+    names = {"quickstart", "photos", "catalogue", "fashioniq", "cirr", "dqe_ablation"}
+    assert names <= set(suite_names())
 
 
 ELEVEN = "dqe tirg val composeae cosmo mgur clip4cir bi_blip4cir covr covr2 sprc qure".split()

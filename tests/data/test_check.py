@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cir_plugins.data import check as module
 from cir_plugins.data.check import check
 from cir_plugins.data.readers.circo import CIRCO
 from cir_plugins.data.readers.cirr import CIRR
@@ -151,14 +150,20 @@ def test_readers_that_are_plain_functions_are_checked_too(tmp_path: Path) -> Non
     assert check(lambda _: [], tmp_path).errors == [f"no split was found in {tmp_path}"]
 
 
-def test_worker_processes_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = small_cirr(tmp_path)
-    (root / "dev" / "dev-2.png").write_bytes(b"not an image")
-    alone = check(CIRR(), root, workers=1)
-    monkeypatch.setattr(module, "_WORTH_WORKERS", 0)
-    together = check(CIRR(), root, workers=2)
-    assert together == alone
-    assert list(alone.splits[0].broken) == ["dev-2"]
+def test_worker_processes_find_the_same(tmp_path: Path) -> None:
+    """Four hundred pictures are enough for processes of their own."""
+    names = tuple(f"{number}.png" for number in range(400))
+    for name in names:
+        write_picture(tmp_path / name)
+    (tmp_path / "2.png").write_bytes(b"not an image")
+
+    def read(root: Path) -> list[Split]:
+        query = Query("0", names[0], ("x",), "x", names[1], (names[1],))
+        return [Split("val", "val", (query,), names, {name: root / name for name in names})]
+
+    alone = check(read, tmp_path, workers=1)
+    assert check(read, tmp_path, workers=2) == alone
+    assert list(alone.splits[0].broken) == ["2.png"]
 
 
 def test_fashioniq_annotations_without_pictures() -> None:

@@ -121,9 +121,9 @@ def test_bad_rankings_are_errors() -> None:
 
 def test_circo_needs_all_queries_in_order() -> None:
     split = circo(3)
-    part = replace(split, queries=split.queries[1:])
+    shorter = replace(split, queries=split.queries[1:])
     with pytest.raises(CIRError, match=r"query ids of split 'test' are not 0, 1, 2"):
-        submission(CIRCO_RANKING, shuffled(part), part)
+        submission(CIRCO_RANKING, shuffled(shorter), shorter)
 
 
 def test_bad_files_are_errors(tmp_path: Path) -> None:

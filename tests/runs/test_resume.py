@@ -18,10 +18,9 @@ from cir_plugins.errors import CIRError
 from cir_plugins.training.checkpoint import load_state, save_state
 from cir_plugins.training.trainer import BEST, LATEST, METRICS
 from tests.fakes import make_trainer
+from tests.places import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-ROOT = Path(__file__).parent.parent
 
 CASES: dict[str, dict[str, Any]] = {
     "contrastive": {},
@@ -113,6 +112,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads({threads})
 from tests.fakes import make_trainer
+from tests.places import ROOT
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -121,7 +121,7 @@ trainer = make_trainer(Path({folder!r}), Path({data!r}), **{settings!r})
 {harm}
 trainer.fit()
 """
-# Each says where the process dies; four steps an epoch.
+# Each states where the process dies; four steps an epoch.
 HARM = {
     "in the middle of an epoch": """
 terms = trainer.method.loss_terms
@@ -207,7 +207,7 @@ def test_a_resumed_best_value_beats_lower_ones(tmp_path: Path) -> None:
     assert longer.progress.epoch == 4
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_model_is_an_error(tmp_path: Path) -> None:
     make_trainer(tmp_path / "run", tmp_path / "data", epochs=1).fit()
     other = make_trainer(tmp_path / "run", tmp_path / "data", method="dqe", epochs=2)
     with pytest.raises(CIRError, match=r"checkpoint .* does not fit the model: missing: weighting"):

@@ -75,13 +75,13 @@ def test_a_pickle_with_code_runs_nothing(tmp_path: Path, how: str) -> None:
         assert file_made.exists()
 
 
-def test_objects_of_other_libraries_are_refused_by_name(tmp_path: Path) -> None:
+def test_objects_of_other_libraries_are_named_errors(tmp_path: Path) -> None:
     torch.save({"share": Fraction(1, 3)}, tmp_path / "c.pt")
     with pytest.raises(CIRError, match=r"it names fractions\.Fraction, which could .* save the w"):
         load_untrusted(tmp_path / "c.pt")
 
 
-def test_a_namespace_that_holds_code_is_refused(tmp_path: Path) -> None:
+def test_a_namespace_that_holds_code_is_an_error(tmp_path: Path) -> None:
     file_made = tmp_path / "file_made"
     torch.save({"options": argparse.Namespace(x=RunsCode(file_made))}, tmp_path / "c.pt")
     with pytest.raises(CIRError, match=r"it names posix\.system"):

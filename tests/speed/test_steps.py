@@ -1,4 +1,4 @@
-"""The benchmarks of steps, start-up and the GPU, at a size that says nothing about speed."""
+"""The benchmarks of steps, start-up and the GPU, at a size without meaning for speed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import importlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-SPEED = Path(__file__).parents[2] / "benchmarks" / "speed"
+from tests.places import ROOT
+
+SPEED = ROOT / "benchmarks" / "speed"
 
 
 def lines_of(

@@ -17,8 +17,8 @@ MEMBERS = [f"dev-{number}" for number in range(6)]
 
 def write_val(root: Path, *entries: dict[str, Any]) -> Path:
     write_json(root / "captions" / "cap.rc2.val.json", list(entries))
-    places = {name: f"./dev/{name}.png" for name in MEMBERS}
-    write_json(root / "image_splits" / "split.rc2.val.json", places)
+    files = {name: f"./dev/{name}.png" for name in MEMBERS}
+    write_json(root / "image_splits" / "split.rc2.val.json", files)
     for name in MEMBERS:
         write_picture(root / "dev" / f"{name}.png")
     return root
@@ -103,8 +103,8 @@ def test_training_captions_make_a_training_split(tmp_path: Path) -> None:
     names = [f"train-{number}" for number in range(7)]
     entry = cirr_entry(1, names[0], names[1], names[:6], "a")
     write_json(root / "captions" / "cap.rc2.train.json", [entry])
-    places = {name: f"./train/34/{name}.png" for name in names}
-    write_json(root / "image_splits" / "split.rc2.train.json", places)
+    files = {name: f"./train/34/{name}.png" for name in names}
+    write_json(root / "image_splits" / "split.rc2.train.json", files)
     for name in names:
         write_picture(root / "train" / "34" / f"{name}.png")
     train = CIRR()(root)[0]

@@ -168,7 +168,7 @@ def test_the_reference_is_never_a_positive(tmp_path: Path) -> None:
     assert val.queries[0].positives == ("d2", "d3")
 
 
-def test_kinds_say_what_changes(tmp_path: Path) -> None:
+def test_kinds_state_what_changes(tmp_path: Path) -> None:
     root = small_fashioniq(tmp_path)
     red, blue = {"colour": "red", "kind": "a"}, {"colour": "blue", "kind": "b"}
     write_json(root / "attributes.json", {"d1": red, "d2": blue, "d3": blue})
