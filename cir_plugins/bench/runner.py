@@ -164,7 +164,7 @@ def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) ->
             raise CIRError(f"data folder {root} of suite '{suite.name}' is not there")
         return Path(root)
     if not suite.make:
-        raise CIRError(f"suite '{suite.name}' names no data folder; accepted: --root DIR")
+        raise CIRError(f"suite '{suite.name}' has no data folder; accepted: --root DIR")
     folder, note = out / "data", out / "data.json"
     settings = {name: dict(options) for name, options in suite.make.items()}
     if folder.exists():

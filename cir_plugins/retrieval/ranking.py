@@ -28,7 +28,7 @@ def ranks_of(scores: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         scores: (q, N).
-        columns: (q, A) int64 in [0, N), or negative for a rank that nobody needs: any comes back.
+        columns: (q, A) int64 in [0, N), or negative for a rank that is not needed: any comes back.
     """
     if not columns.numel() or not scores.numel():
         return torch.zeros_like(columns), scores.isnan().any(dim=1)

@@ -292,7 +292,7 @@ def test_drawn_data_is_made_once(suite: Suite, tmp_path: Path) -> None:
 def test_suite_without_data_is_an_error(suite: Suite, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(TEXT)
     bare = read_suite(tmp_path / "s.toml")
-    with pytest.raises(CIRError, match="'s' names no data folder; accepted: --root DIR"):
+    with pytest.raises(CIRError, match="'s' has no data folder; accepted: --root DIR"):
         run_suite(bare, registry(), tmp_path / "out", progress=False)
     with pytest.raises(CIRError, match=r"data folder .*nothing of suite 's' is not there"):
         run_suite(bare.on_data(None, tmp_path / "nothing"), registry(), tmp_path / "out")

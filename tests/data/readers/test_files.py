@@ -135,7 +135,7 @@ def test_getters_give_what_is_there() -> None:
         ("numbers", [], "a list of one or more different whole numbers"),
         ("numbers", [True], "a list of one or more different whole numbers"),
         ("numbers", [-1], "a list of one or more different whole numbers"),
-        ("part", [], "an object"),
+        ("child", [], "an object"),
     ],
 )
 def test_getters_name_file_entry_and_key(getter: str, value: object, accepted: str) -> None:
