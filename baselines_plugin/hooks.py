@@ -21,7 +21,7 @@ def cir_backbones() -> Mapping[str, str]:
 @hookimpl
 def cir_samplers() -> Mapping[str, str]:
     """QuRe's sampler: candidates between two score gaps."""
-    return {"two_gaps": "baselines_plugin.parts.samplers:TwoGaps"}
+    return {"two_drops": "baselines_plugin.parts.samplers:TwoDrops"}
 
 
 @hookimpl

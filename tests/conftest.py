@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.command import Call, Output
-from tests.places import SHARED_DATA
+from tests.places import SHARED_DATA, SharedData
 
 # Set before any test imports a library that would look for a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -15,7 +15,7 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Callable[[str], Path]:
+def shared_data() -> SharedData:
     """Folder of a shared data set beside the repository; skips where it is missing."""
 
     def folder(name: str) -> Path:

@@ -59,7 +59,7 @@ class QuRe(Method):
     Source: Kwak, Inhar, Yun, Lee, QuRe, ICML 2025, arXiv 2507.12416. Negatives are random until
     epoch E // 6 (of E), and from there on drawn with replacement across epochs from a set that is
     computed again every E // 6 epochs.
-    Differs: where no pair of gaps qualifies (see ``two_gaps``). Between two computations of the
+    Differs: where no pair of gaps qualifies (see ``two_drops``). Between two computations of the
     set, negatives are drawn without replacement, as in the paper; the released code loses its
     history in every epoch.
     """
@@ -68,7 +68,7 @@ class QuRe(Method):
         source="Kwak, Inhar, Yun, Lee, QuRe, ICML 2025, arXiv 2507.12416",
         backbone=Component("blip2", {"model": "vit_l"}),
         loss=Component("pairwise"),
-        sampler=Component("two_gaps"),
+        sampler=Component("two_drops"),
         train=TrainSettings(
             epochs=50,
             batch_size=32,

@@ -10,7 +10,7 @@ from torch import Tensor
 from cir_plugins import eligible
 
 
-class TwoGaps:
+class TwoDrops:
     """Negatives between two large score gaps below the target: QuRe's sampler.
 
     The candidates below the target are ranked by score, x_0 >= x_1 >= ...; the gaps

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baselines_plugin.methods.qure import QuRe, official_state
-from baselines_plugin.parts.samplers import TwoGaps
+from baselines_plugin.parts.samplers import TwoDrops
 from cir_plugins import CIRError, Components
 from cir_plugins.builtin.blip2 import Blip2, TinyBlip2
 from cir_plugins.builtin.losses import Pairwise
@@ -21,13 +21,13 @@ from tests.baselines.tiny_runs import plan_of
 
 def test_keeps_the_contract_of_methods() -> None:
     backbone = TinyBlip2(start="random", vision="frozen")
-    check_method(QuRe, backbone, loss=Pairwise(), sampler=TwoGaps())
+    check_method(QuRe, backbone, loss=Pairwise(), sampler=TwoDrops())
 
 
 def test_the_query_is_the_mean_token() -> None:
     """The query is the mean of the projected tokens at unit length."""
     backbone = TinyBlip2(start="random", vision="frozen").eval()
-    method = QuRe(Components(backbone, Pairwise(), TwoGaps(), "mined")).eval()
+    method = QuRe(Components(backbone, Pairwise(), TwoDrops(), "mined")).eval()
     features = backbone.features(torch.randn(2, 3, 64, 64))
     tokens = backbone.tokenize(["red", "longer sleeves"])
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_it_trains_and_evaluates_on_drawn_garments(garments_root: Path, tmp_path
         train={"epochs": 2},
         mining={"every": 1},
     )
-    assert (plan.sampler.name, plan.loss.name) == ("two_gaps", "pairwise")
+    assert (plan.sampler.name, plan.loss.name) == ("two_drops", "pairwise")
     outcome = execute(plan, tmp_path / "run", progress=False)
     lines = [line for line in outcome.curve if "loss" in line]
     assert len(lines) == 2

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 import torch
 
-from baselines_plugin.parts.samplers import TwoGaps
+from baselines_plugin.parts.samplers import TwoDrops
 from cir_plugins.testing import check_sampler
 
 
@@ -15,7 +15,7 @@ def negatives_of(
 ) -> list[int]:
     excluded = torch.zeros(1, len(scores), dtype=torch.bool)
     excluded[0, list(out)] = True
-    sampler = TwoGaps(fallback="none", **options)
+    sampler = TwoDrops(fallback="none", **options)
     mask = sampler(torch.tensor([scores]), torch.tensor([target]), excluded)
     return mask[0].nonzero().flatten().tolist()
 
@@ -55,9 +55,9 @@ def test_rows_without_a_pair_fall_back() -> None:
     target, excluded = torch.tensor([0, 0, 0]), torch.zeros(3, 5, dtype=torch.bool)
     excluded[1, 2] = True
     for row in range(3):
-        assert TwoGaps().negatives_and_fallback(scores, target, excluded)[1].tolist()[row]
-    assert not TwoGaps(fallback="none")(scores, target, excluded).any()
-    assert TwoGaps()(scores, target, excluded).tolist() == [
+        assert TwoDrops().negatives_and_fallback(scores, target, excluded)[1].tolist()[row]
+    assert not TwoDrops(fallback="none")(scores, target, excluded).any()
+    assert TwoDrops()(scores, target, excluded).tolist() == [
         [False, False, True, True, True],
         [False, True, False, True, True],
         [False, True, True, True, True],
@@ -86,7 +86,7 @@ def test_like_the_plain_rule(apart: int) -> None:
         target = torch.randint(columns, (12,), generator=rng)
         excluded = torch.rand(12, columns, generator=rng) < 0.2
         excluded.scatter_(1, target[:, None], False)
-        sampler = TwoGaps(apart=apart, fallback="none")
+        sampler = TwoDrops(apart=apart, fallback="none")
         mask, fallen = sampler.negatives_and_fallback(scores, target, excluded)
         for row in range(12):
             expected = slow(scores[row].tolist(), int(target[row]), excluded[row].tolist(), apart)
@@ -101,9 +101,9 @@ def test_like_the_plain_rule(apart: int) -> None:
 @pytest.mark.parametrize("fallback", ["tail", "none"])
 def test_keeps_the_contract_of_samplers(fallback: Literal["tail", "none"]) -> None:
     for seed in range(3):
-        check_sampler(TwoGaps(fallback=fallback), seed=seed)
+        check_sampler(TwoDrops(fallback=fallback), seed=seed)
 
 
 def test_options_out_of_range_are_errors() -> None:
     with pytest.raises(ValueError, match="apart must be at least 0, not -1"):
-        TwoGaps(apart=-1)
+        TwoDrops(apart=-1)

@@ -23,7 +23,7 @@ class Mine:
     @hookimpl
     def cir_samplers(self) -> Mapping[str, str]:
         """The sampler."""
-        return {"two_gaps": "baselines_plugin.parts.samplers:TwoGaps"}
+        return {"two_drops": "baselines_plugin.parts.samplers:TwoDrops"}
 
     @hookimpl
     def cir_losses(self) -> Mapping[str, str]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from cir_plugins.data.check import check
@@ -19,13 +18,7 @@ from tests.layouts import (
     write_fashioniq,
     write_picture,
 )
-from tests.places import SHARED_DATA
-
-
-def data(name: str) -> Path:
-    if not (SHARED_DATA / name).is_dir():
-        pytest.skip(f"{SHARED_DATA / name} is not there")
-    return SHARED_DATA / name
+from tests.places import SharedData
 
 
 def test_a_complete_folder_is_fine(tmp_path: Path) -> None:
@@ -166,8 +159,8 @@ def test_worker_processes_find_the_same(tmp_path: Path) -> None:
     assert list(alone.splits[0].broken) == ["2.png"]
 
 
-def test_fashioniq_annotations_without_pictures() -> None:
-    report = check(FashionIQ(), data("fashioniq"))
+def test_fashioniq_annotations_without_pictures(shared_data: SharedData) -> None:
+    report = check(FashionIQ(), shared_data("fashioniq"))
     assert report.queries() == {"train": 18_000, "val": 6_016, "test": 6_118}
     galleries = {split.name: split.gallery for split in report.splits if split.role == "val"}
     assert galleries == {"dress.val": 3_817, "shirt.val": 6_346, "toptee.val": 5_373}
@@ -178,16 +171,16 @@ def test_fashioniq_annotations_without_pictures() -> None:
     assert report.lost()["val"] == 6_016
 
 
-def test_cirr_annotations_without_pictures() -> None:
-    report = check(CIRR(), data("cirr"))
+def test_cirr_annotations_without_pictures(shared_data: SharedData) -> None:
+    report = check(CIRR(), shared_data("cirr"))
     counts = [(s.name, s.queries, s.gallery, s.references, s.missing) for s in report.splits]
     assert counts == [("val", 4181, 2297, 2165, 2297), ("test1", 4148, 2315, 2178, 2315)]
     assert not report.ok
     assert "cap.rc2.train.json is not there" in report.notes[0]
 
 
-def test_circo_annotations_without_pictures() -> None:
-    report = check(CIRCO(), data("circo"))
+def test_circo_annotations_without_pictures(shared_data: SharedData) -> None:
+    report = check(CIRCO(), shared_data("circo"))
     assert [(s.name, s.queries, s.lost) for s in report.splits] == [
         ("val", 220, 220),
         ("test", 800, 800),
@@ -195,7 +188,7 @@ def test_circo_annotations_without_pictures() -> None:
     assert "the gallery is every image of the annotations" in report.notes[0]
 
 
-def test_real_photographs_are_whole() -> None:
-    report = check(FashionIQ(gallery="merged"), data("photos"), workers=1)
+def test_real_photographs_are_whole(shared_data: SharedData) -> None:
+    report = check(FashionIQ(gallery="merged"), shared_data("photos"), workers=1)
     assert report.ok
     assert report.queries() == {"train": 4560, "val": 1516}

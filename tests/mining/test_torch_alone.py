@@ -69,7 +69,10 @@ scores, nothing = queries @ items.T, torch.zeros(7, 7, dtype=torch.bool)
 mid_zone = TargetRelative(lower=0.2, upper=0.9)(scores, torch.arange(7), nothing)
 negative_pool_report(scores, torch.arange(7), TargetRelative())
 print(NegativeTable(ids).ids.tolist(), mid_zone.tolist())
-loaded = [name for name in {HIDDEN!r}.split() if name in sys.modules]
+for name in cir_plugins.mining.__all__:
+    getattr(cir_plugins.mining, name)
+ours = ("cir_plugins.integrations", "cir_plugins.mining.miner", "cir_plugins.retriever")
+loaded = [name for name in [*{HIDDEN!r}.split(), *ours] if name in sys.modules]
 sys.exit(f"loaded: {{loaded}}" if loaded else 0)
 """
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from baselines_plugin.methods.qure import QuRe, official_state
-from baselines_plugin.parts.samplers import TwoGaps
+from baselines_plugin.parts.samplers import TwoDrops
 from cir_plugins.builtin.losses import Pairwise
 from cir_plugins.builtin.samplers import InBatch
 from cir_plugins.method import Components
@@ -84,7 +84,7 @@ def sampler_outputs(case: Case) -> dict[str, Tensor]:
     result = {}
     for threshold in case.meta["consecutive_threshold"]:
         ending = "" if threshold == 1 else f"_threshold{threshold}"
-        sampler = TwoGaps(apart=threshold)
+        sampler = TwoDrops(apart=threshold)
         binding = case.outputs[f"must_match{ending}"]
         negatives, fallback = sets(sampler, case)
         result[f"hard_mask{ending}"] = negatives & binding[:, None]
@@ -99,7 +99,7 @@ def images_of(case: Case) -> Tensor:
     return case.inputs.get("candidate_image", columns)
 
 
-def sets(sampler: TwoGaps, case: Case) -> tuple[Tensor, Tensor]:
+def sets(sampler: TwoDrops, case: Case) -> tuple[Tensor, Tensor]:
     """Columns (Q, N) whose image is in the set, the target's image never; rows that fell back."""
     scores, target = case.inputs["scores"], case.inputs["target_candidate"]
     excluded = torch.zeros_like(scores, dtype=torch.bool)

@@ -19,7 +19,6 @@ from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.retrieval.embed import query_text
 from cir_plugins.retrieval.evaluate import (
-    Encoded,
     SplitResult,
     average,
     encode_split,
@@ -32,32 +31,9 @@ from cir_plugins.retrieval.evaluate import (
 )
 from tests import reference
 from tests.fakes import CPU, FakeBackbone, components, made_up_split
+from tests.retrieval.wide import MANY_IMAGES, widened, with_empty_last
 
 MEASURES = ("recall@1", "recall@3", "any_recall@2", "map@3", "map@50", "subset_recall@1")
-
-
-# With so many images a block of scores holds 16 of the 40 queries.
-MANY_IMAGES = 163_000
-
-
-def with_empty_last(kind: type[Method]) -> type[Method]:
-    """The method with images of an empty embedding below all others."""
-
-    class EmptyLast(kind):  # type: ignore[misc, valid-type]
-        def similarity(self, query: Tensor, target: Tensor) -> Tensor:
-            scores: Tensor = super().similarity(query, target)
-            return scores.masked_fill((target == 0).flatten(1).all(dim=1), -2.0)
-
-    return EmptyLast
-
-
-def widened(encoded: Encoded) -> Encoded:
-    """The encoded split with images that rank behind all others, more than a block can hold."""
-    targets = torch.zeros(MANY_IMAGES, *encoded.targets.shape[1:])
-    targets[: len(encoded.targets)] = encoded.targets
-    names = (f"far-{number}" for number in range(MANY_IMAGES - len(encoded.targets)))
-    gallery = (*encoded.split.gallery, *names)
-    return replace(encoded, split=replace(encoded.split, gallery=gallery), targets=targets)
 
 
 def texts_of(method: Method, split: Split) -> list[str]:

@@ -9,9 +9,8 @@ import pytest
 from cir_plugins.data.readers.cirr import CIRR
 from cir_plugins.errors import CIRError
 from tests.layouts import cirr_entry, small_cirr, write_json, write_picture
-from tests.places import SHARED_DATA
+from tests.places import SharedData
 
-DATA = SHARED_DATA / "cirr"
 MEMBERS = [f"dev-{number}" for number in range(6)]
 
 
@@ -174,10 +173,8 @@ def test_an_empty_folder_names_the_expected_files(tmp_path: Path) -> None:
         CIRR()(tmp_path)
 
 
-def test_counts_of_the_official_annotations() -> None:
-    if not DATA.is_dir():
-        pytest.skip(f"{DATA} is not there")
-    val, test = CIRR().annotations(DATA)
+def test_counts_of_the_official_annotations(shared_data: SharedData) -> None:
+    val, test = CIRR().annotations(shared_data("cirr"))
     assert (len(val.queries), len(val.gallery)) == (4181, 2297)
     assert (len(test.queries), len(test.gallery)) == (4148, 2315)
     assert len({query.reference for query in val.queries}) == 2165

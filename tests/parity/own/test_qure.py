@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from baselines_plugin.methods.qure import QuRe
-from baselines_plugin.parts.samplers import TwoGaps
+from baselines_plugin.parts.samplers import TwoDrops
 from cir_plugins.builtin.losses import Pairwise
 from tests.fakes import FakeBackbone, components
 
@@ -59,7 +59,7 @@ def test_negatives_and_loss_follow_the_formulas(seed: int) -> None:
     slope = probabilities[:, 1] / (TEMPERATURE * QUERIES)
 
     method = QuRe(
-        components(FakeBackbone(), loss=Pairwise(), sampler=TwoGaps(), negatives="mined"),
+        components(FakeBackbone(), loss=Pairwise(), sampler=TwoDrops(), negatives="mined"),
         temperature=TEMPERATURE,
     )
     ours = method.similarity(torch.from_numpy(query), torch.from_numpy(gallery)).requires_grad_()
