@@ -39,6 +39,7 @@ from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
 from cir_plugins.files import write_json
 from cir_plugins.plugins.registry import Registry
+from cir_plugins.reading import read_json
 from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.runs.build import read_splits
 from cir_plugins.runs.evaluation import Outcome
@@ -168,7 +169,7 @@ def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) ->
     folder, note = out / "data", out / "data.json"
     settings = {name: dict(options) for name, options in suite.make.items()}
     if folder.exists():
-        if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != settings:
+        if not note.exists() or read_json(note) != json.loads(json.dumps(settings)):
             raise CIRError(f"{folder} was not drawn by this suite; accepted: another --out")
         return folder
     name, options = next(iter(settings.items()))

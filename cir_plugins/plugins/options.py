@@ -187,6 +187,8 @@ def accepted_by(annotation: Any, bounds: Sequence[Any] = ()) -> str:
         return "a table"
     if origin is tuple:
         return _accepted_list(arguments)
+    if hasattr(annotation, "model_fields"):
+        return "a table"
     return "none" if annotation is type(None) else str(annotation)
 
 
