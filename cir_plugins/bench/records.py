@@ -19,6 +19,7 @@ from cir_plugins.bench.stored import check_record
 from cir_plugins.bench.suite import Suite, run_name
 from cir_plugins.errors import CIRError
 from cir_plugins.files import check_regular, write_atomically, write_json
+from cir_plugins.plugins.guard import message_of
 from cir_plugins.reading import read_json
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def without_folders(value: Any) -> Any:
 
 def one_line(error: BaseException) -> str:
     """The reason of a failure in one line, without this machine's folders."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in message_of(error).splitlines() if line.strip()]
     text = "; ".join(lines) if isinstance(error, CIRError) else lines[0] if lines else ""
     if not isinstance(error, CIRError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -174,10 +174,12 @@ def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) ->
         return folder
     name, options = next(iter(settings.items()))
     arguments = {key: options.pop(key) for key in ("images", "seed", "workers") if key in options}
-    generator = plan_component(registry, "generator", name, options).build()
+    planned = plan_component(registry, "generator", name, options)
+    generator = planned.build()
     # The note is written first: the folder appears whole, and without it all is drawn anew.
     write_json(note, suite.make)
-    generator(folder, progress=progress, **arguments)
+    with planned.guarded(f"cannot make {folder}"):
+        generator(folder, progress=progress, **arguments)
     return folder
 
 
@@ -209,7 +211,9 @@ def _run(
             outcome = evaluate_run(job.trained, job.plan, progress=progress)
         with_rankings = job.seed == suite.seeds[0]
         return _record(job, outcome, with_rankings=with_rankings), outcome.splits
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         # A suite compares components of many authors: what one of them raises (out of memory, a
         # bug in a plugin) must not cost the other rows. The traceback is kept for its author.
         if not isinstance(error, CIRError):

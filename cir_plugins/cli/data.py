@@ -41,7 +41,9 @@ def make_data(
     from cir_plugins.plugins.registry import Registry
 
     planned = plan_component(Registry.load(), "generator", name, parse_options(sets or []))
-    generated = planned.build()(out, images=images, seed=seed, workers=workers)
+    generator = planned.build()
+    with planned.guarded(f"cannot make {out}"):
+        generated = generator(out, images=images, seed=seed, workers=workers)
     for line in generated.lines:
         typer.echo(line)
     typer.echo(f"use it with: --data {generated.dataset} --root {out}")
@@ -76,8 +78,10 @@ def check(
     from cir_plugins.plugins.registry import Registry
 
     folder = need(root, "--root DIR")
-    reader = plan_reader(Registry.load(), need(data, "--data NAME"), data_options(sets)).build()
-    report = check_data(reader, folder, decode=decode, workers=workers)
+    planned = plan_reader(Registry.load(), need(data, "--data NAME"), data_options(sets))
+    reader = planned.build()
+    with planned.guarded(f"cannot read {folder}"):
+        report = check_data(reader, folder, decode=decode, workers=workers)
     show_check(report)
     if list_file is not None:
         _write_list(list_file, report)

@@ -97,6 +97,9 @@ def images_of_data(registry: Registry, data: str, root: Path) -> dict[str, Path]
     Raises:
         CIRError: If the data cannot be read.
     """
-    splits = plan_reader(registry, data, {}).build()(root)
+    planned = plan_reader(registry, data, {})
+    reader = planned.build()
+    with planned.guarded(f"cannot read {root}"):
+        splits = reader(root)
     paths = {name: path for split in splits for name, path in split.paths.items()}
     return dict(sorted(paths.items()))
