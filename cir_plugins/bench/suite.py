@@ -63,8 +63,9 @@ class _Generator(Record):
 
     model_config = ConfigDict(extra="allow")
 
-    images: Annotated[int, Field(ge=0)] = 0
-    seed: Annotated[int, Field(ge=0)] = 0
+    images: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
 
 
 class _File(Record):

@@ -20,8 +20,12 @@ _HEADER = ("split", "queries", "gallery", "references", "missing", "broken", "qu
 def make_data(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What draws it, such as garments.")],
     out: Annotated[Path, typer.Option("--out", help="A new or empty folder.")],
-    images: Annotated[int, typer.Option("--images", help="Number of images.")] = 2000,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same bytes.")] = 0,
+    images: Annotated[
+        int, typer.Option("--images", min=1, max=10_000_000, help="Number of images.")
+    ] = 2000,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**31 - 1, help="Same seed, same bytes.")
+    ] = 0,
     sets: Annotated[
         list[str] | None,
         typer.Option(
@@ -32,7 +36,10 @@ def make_data(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Drawing processes; one per core if left out.")
+        int | None,
+        typer.Option(
+            "--workers", min=1, max=256, help="Drawing processes; one per core if left out."
+        ),
     ] = None,
 ) -> None:
     """Draw a data set in a reader's layout."""
@@ -57,7 +64,8 @@ def check(
         bool, typer.Option("--decode/--no-decode", help="Whether to open every image.")
     ] = True,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes that open images.")
+        int | None,
+        typer.Option("--workers", min=0, max=256, help="Processes that open images."),
     ] = None,
     list_file: Annotated[
         Path | None,

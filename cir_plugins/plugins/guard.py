@@ -13,7 +13,8 @@ import pluggy
 
 from cir_plugins.errors import CIRError
 
-SLOW_SECONDS = 3.0  # an import that takes longer is announced
+SLOW_SECONDS = 3.0  # the import of a plugin that takes longer is announced
+SLOW_MODEL_SECONDS = 15.0  # that of a component, which may bring large libraries
 _LONGEST = 1_000  # characters of a plugin's message
 _HOST = str(Path(__file__).parent.parent)
 _HERE = (f"{_HOST}/plugins/", f"{_HOST}/config/", f"{_HOST}/runs/build.py", "<frozen")
@@ -53,14 +54,15 @@ def _is_whole(error: CIRError, text: str) -> bool:
 
 
 @contextmanager
-def announced(what: str) -> Iterator[None]:
+def announced(what: str, seconds: float = SLOW_SECONDS) -> Iterator[None]:
     """A context that prints on stderr what is still being loaded, if it takes long.
 
     Args:
         what: What is loaded, such as ``plugin 'x' (module:attribute)``.
+        seconds: What counts as long.
     """
     timer = threading.Timer(
-        SLOW_SECONDS, _LOG.warning, ("still loading %s after %.0f seconds", what, SLOW_SECONDS)
+        seconds, _LOG.warning, ("still loading %s after %.0f seconds", what, seconds)
     )
     timer.daemon = True
     timer.start()

@@ -16,7 +16,7 @@ import pluggy
 
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.plugins import hookspecs
-from cir_plugins.plugins.guard import announced, guarded, reason_of
+from cir_plugins.plugins.guard import SLOW_MODEL_SECONDS, announced, guarded, reason_of
 from cir_plugins.plugins.hookspecs import ENTRY_POINT_GROUP
 
 Kind = Literal["backbone", "sampler", "loss", "method", "dataset", "generator"]
@@ -143,7 +143,7 @@ class Registry:
         what = f"{kind} '{name}' of plugin '{offer.plugin}'"
         with (
             guarded(f"{what} cannot be imported from '{offer.target}'"),
-            announced(f"{what} ({offer.target})"),
+            announced(f"{what} ({offer.target})", SLOW_MODEL_SECONDS),
         ):
             factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
             if not is_factory(factory):
