@@ -37,6 +37,7 @@ from cir_plugins.config.settings import (
 )
 from cir_plugins.errors import CIRError
 from cir_plugins.features import select
+from cir_plugins.plugins.ranges import Temperature
 from cir_plugins.types import Batch, Features, Tokens
 
 TEMPERATURE = 0.07
@@ -122,7 +123,7 @@ class Method(nn.Module):
         self,
         components: Components,
         *,
-        temperature: float = TEMPERATURE,
+        temperature: Temperature = TEMPERATURE,
         learn_temperature: bool = True,
     ) -> None:
         super().__init__()

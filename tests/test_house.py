@@ -30,7 +30,7 @@ MOST_LINES_OF_A_FUNCTION = 50
 
 # From the ground up. A room is a folder of the host, or one of the few files at its root.
 FLOORS = (
-    ("errors", "types", "features", "files", "seeds"),
+    ("errors", "types", "features", "files", "reading", "seeds"),
     ("plugins", "distributed"),
     ("config", "data"),
     ("method",),
@@ -110,7 +110,7 @@ def test_imports_of_the_host_point_down(file: Path) -> None:
 
 
 # Rooms of the baselines from the ground up.
-BASELINE_ROOMS = ("backbones", "parts", "checkpoints", "methods", "hooks")
+BASELINE_ROOMS = ("ranges", "backbones", "parts", "checkpoints", "methods", "hooks")
 
 
 def test_imports_of_the_baselines_point_down() -> None:

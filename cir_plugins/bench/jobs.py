@@ -14,11 +14,11 @@ from cir_plugins.bench.records import one_line
 from cir_plugins.bench.suite import Suite, SuiteEntry, run_name
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
-from cir_plugins.config.toml import computed, merge, read_config, write_config
+from cir_plugins.config.toml import computed, merge, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.declarations import TRAINED
 from cir_plugins.plugins.registry import Registry
-from cir_plugins.runs.folder import CONFIG
+from cir_plugins.runs.folder import read_run_config
 from cir_plugins.runs.load import plan_of_run
 from cir_plugins.runs.protocol import retarget
 from cir_plugins.runs.warm_start import warm_start_layer
@@ -101,6 +101,6 @@ def _evaluated(
         raise CIRError(f"--runs {runs} has no trained run of this entry: {folder} is missing")
     options = {key: value for key, value in suite.data.items() if key not in ("name", "root")}
     name, root = str(suite.data["name"]), Path(str(suite.data["root"]))
-    config = read_config(folder / CONFIG)
+    config = read_run_config(folder)
     changes = merge(retarget(registry, config, name, root, "", options), {"run": run})
     return Job(entry, seed, plan_of_run(folder, registry, changes), trained=folder)

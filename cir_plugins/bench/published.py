@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import Field, model_validator
 from cir_plugins.config.records import Record, read_record
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.options import Accepted
+from cir_plugins.reading import read_toml
 
 DEFAULT = Path("benchmarks/published.toml")
 # Room for the rounding of binary floats, far below half a unit of any printed digit.
@@ -121,10 +121,7 @@ def read_published(path: Path = DEFAULT) -> tuple[Published, ...]:
     Raises:
         CIRError: If the file cannot be read or an entry is wrong; names the entry.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CIRError(f"published numbers {path} cannot be read: {error}") from error
+    content = read_toml(path, "file of published numbers")
     rows = content.pop("entry", None)
     if content or not isinstance(rows, list) or not rows:
         others = ", ".join(content) or "none"

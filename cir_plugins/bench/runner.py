@@ -39,6 +39,7 @@ from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
 from cir_plugins.files import write_json
 from cir_plugins.plugins.registry import Registry
+from cir_plugins.reading import read_json
 from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.runs.build import read_splits
 from cir_plugins.runs.evaluation import Outcome
@@ -168,15 +169,17 @@ def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) ->
     folder, note = out / "data", out / "data.json"
     settings = {name: dict(options) for name, options in suite.make.items()}
     if folder.exists():
-        if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != settings:
+        if not note.exists() or read_json(note) != json.loads(json.dumps(settings)):
             raise CIRError(f"{folder} was not drawn by this suite; accepted: another --out")
         return folder
     name, options = next(iter(settings.items()))
     arguments = {key: options.pop(key) for key in ("images", "seed", "workers") if key in options}
-    generator = plan_component(registry, "generator", name, options).build()
+    planned = plan_component(registry, "generator", name, options)
+    generator = planned.build()
     # The note is written first: the folder appears whole, and without it all is drawn anew.
     write_json(note, suite.make)
-    generator(folder, progress=progress, **arguments)
+    with planned.guarded(f"cannot make {folder}"):
+        generator(folder, progress=progress, **arguments)
     return folder
 
 
@@ -208,7 +211,9 @@ def _run(
             outcome = evaluate_run(job.trained, job.plan, progress=progress)
         with_rankings = job.seed == suite.seeds[0]
         return _record(job, outcome, with_rankings=with_rankings), outcome.splits
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         # A suite compares components of many authors: what one of them raises (out of memory, a
         # bug in a plugin) must not cost the other runs. The traceback is stored for its author.
         if not isinstance(error, CIRError):

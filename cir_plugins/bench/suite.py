@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from cir_plugins.config.records import Record, read_record
 from cir_plugins.config.toml import SETTINGS_TABLES, Config, as_config, merge
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.plugins.options import Accepted, accepted_by
+from cir_plugins.reading import read_toml
 
 SUITES = Path(__file__).parent / "suites"
 _DEFAULTS = ("backbone", "loss", "sampler", *SETTINGS_TABLES)
@@ -63,8 +63,9 @@ class _Generator(Record):
 
     model_config = ConfigDict(extra="allow")
 
-    images: Annotated[int, Field(ge=0)] = 0
-    seed: Annotated[int, Field(ge=0)] = 0
+    images: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
 
 
 class _File(Record):
@@ -205,13 +206,7 @@ def read_suite(name_or_path: str | Path) -> Suite:
             hint = "or the path of a suite file that ends in .toml"
             raise unknown_name("suite", str(name_or_path), suite_names(), hint=hint)
         path = SUITES / f"{name_or_path}.toml"
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise CIRError(f"suite file {path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise CIRError(f"suite file {path} is not valid TOML: {error}") from error
-    return _suite(content, path)
+    return _suite(read_toml(path, "suite file"), path)
 
 
 def _suite(content: Mapping[str, Any], path: Path) -> Suite:

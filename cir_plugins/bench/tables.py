@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cir_plugins.bench.statistics import mean_and_deviation
+from cir_plugins.bench.stored import check_document
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.files import write_atomically
+from cir_plugins.reading import read_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -260,11 +262,9 @@ def tables_of(folder: Path, result: str = "", labels: Sequence[str] = ()) -> str
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        _section(document)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CIRError(f"{file} is no result of a suite: {type(error).__name__} {error}") from error
-    return document
+        return check_document(read_json(file), str(file))
+    except CIRError as error:
+        raise CIRError(f"{file} is no result of a suite: {error}") from error
 
 
 def _section(document: Mapping[str, Any], labels: Sequence[str] = ()) -> str:

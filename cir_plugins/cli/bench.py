@@ -36,7 +36,8 @@ Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda or mps.", show_default=False)
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="Loader processes.", show_default=False)
+    int | None,
+    typer.Option("--workers", min=-1, max=256, help="Loader processes.", show_default=False),
 ]
 PublishedFile = Annotated[
     Path | None,

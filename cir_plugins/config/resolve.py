@@ -21,6 +21,7 @@ from cir_plugins.config.settings import (
 from cir_plugins.config.toml import Config, layer, merge
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.plugins.declarations import PROTOCOLS, check_declarations
+from cir_plugins.plugins.guard import guarded, message_of
 from cir_plugins.plugins.options import check_options, options_of
 from cir_plugins.plugins.registry import KINDS, Kind, Registry
 
@@ -148,15 +149,17 @@ def plan_component(
             factory does not declare its options as it should.
     """
     factory = registry.factory(kind, name)
-    try:
-        options = options_of(factory)
-        check_declarations(kind, factory)
-    except (ValueError, CIRError) as error:
-        owner = registry.offer(kind, name).plugin
-        raise CIRError(f"{kind} '{name}' of plugin '{owner}' is faulty: {error}") from error
+    owner = registry.offer(kind, name).plugin
+    faulty = f"{kind} '{name}' of plugin '{owner}' is faulty"
+    with guarded(faulty):
+        try:
+            options = options_of(factory)
+            check_declarations(kind, factory)
+        except (ValueError, CIRError) as error:
+            raise CIRError(f"{faulty}: {message_of(error)}") from error
     checked = check_options(f"{kind} '{name}'", options, values)
     whole = {key: checked.get(key, option.default) for key, option in options.items()}
-    return PlannedComponent(kind, name, factory, whole)
+    return PlannedComponent(kind, name, factory, whole, owner)
 
 
 def plan_reader(

@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
-from cir_plugins.config.records import Record, first_errors, shown_value
-from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.config.records import Record, first_errors
+from cir_plugins.errors import CIRError, shown, unknown_name
 
 Augmentation = Literal["none", "flip", "crop_flip", "shift_crop_flip", "rand_augment", "photo"]
 _Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -44,8 +44,8 @@ class Settings(Record):
             if detail["type"] == "extra_forbidden":
                 yield _unknown(cls.table, key)
             else:
-                shown = shown_value(values[key])
-                yield f"{cls.table}.{key} cannot be {shown}; accepted: {options[key].accepted}"
+                text = shown(values[key])
+                yield f"{cls.table}.{key} cannot be {text}; accepted: {options[key].accepted}"
 
 
 class TrainSettings(Settings):

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.errors import CIRError, shown, unknown_name
+from cir_plugins.reading import parse_toml, read_toml
 
 Config: TypeAlias = dict[str, dict[str, Any]]
 
@@ -25,17 +26,12 @@ def read_config(path: Path) -> Config:
         CIRError: If the file cannot be read, is not TOML, is of another version, or has a table
             that is not known.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise CIRError(f"config file {path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise CIRError(f"config file {path} is not valid TOML: {error}") from error
+    content = read_toml(path, "config file")
     version = content.pop("version", VERSION)
     if version != VERSION:
         raise CIRError(
-            f"config file {path} has version {version}; this version of cir-plugins reads {VERSION}"
+            f"config file {path} has version {version!r:.40}; this version of cir-plugins reads "
+            f"{VERSION}"
         )
     return as_config(content, str(path))
 
@@ -53,7 +49,7 @@ def as_config(content: Mapping[str, Any], where: str) -> Config:
         if name in COMPONENT_TABLES and isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping):
-            raise CIRError(f"'{name}' in {where} must be a table, not {value!r}")
+            raise CIRError(f"'{name}' in {where} must be a table, not {shown(value)}")
         config[name] = dict(value)
     return config
 
@@ -71,7 +67,9 @@ def parse_set(assignments: Iterable[str]) -> Config:
         key, equals, text = assignment.partition("=")
         table, _, option = key.strip().partition(".")
         if not equals or not table:
-            raise CIRError(f"--set {assignment!r}; accepted: key=value, such as train.epochs=3")
+            raise CIRError(
+                f"--set {shown(assignment)}; accepted: key=value, such as train.epochs=3"
+            )
         if not option:
             if table not in COMPONENT_TABLES:
                 raise _without_option(assignment, table)
@@ -89,12 +87,12 @@ def _without_option(assignment: str, key: str) -> CIRError:
     accepted = f"or NAME=value with one of {', '.join(COMPONENT_TABLES)}"
     if key in SETTINGS_TABLES:
         return CIRError(
-            f"--set {assignment!r} names no option; accepted: {key}.OPTION=value, {accepted}"
+            f"--set {shown(assignment)} names no option; accepted: {key}.OPTION=value, {accepted}"
         )
     near = similar_options(key)
     meant = f"; did you mean {' or '.join(near)}?\n" if near else "; "
     return CIRError(
-        f"--set {assignment!r} names no table{meant}accepted: TABLE.OPTION=value, {accepted}"
+        f"--set {shown(assignment)} names no table{meant}accepted: TABLE.OPTION=value, {accepted}"
     )
 
 
@@ -108,16 +106,18 @@ def parse_options(assignments: Iterable[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip().isidentifier():
-            raise CIRError(f"--set {assignment!r}; accepted: option=value, such as size=64")
+            raise CIRError(f"--set {shown(assignment)}; accepted: option=value, such as size=64")
         options[key.strip()] = _value(text.strip())
     return options
 
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        return parse_toml(f"value = {text}", f"--set ...={text:.40}")["value"]
+    except CIRError as error:
+        if isinstance(error.__cause__, tomllib.TOMLDecodeError):
+            return text
+        raise
 
 
 def merge(lower: Mapping[str, Mapping[str, Any]], upper: Mapping[str, Mapping[str, Any]]) -> Config:

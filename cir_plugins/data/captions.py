@@ -14,6 +14,7 @@ from string import Formatter
 from typing import Literal
 
 from cir_plugins.errors import CIRError
+from cir_plugins.plugins.ranges import CountOrNone
 
 JoinMode = Literal["and", "both_orders", "single", "four_way", "category_and_it", "space"]
 Symbols = Literal["keep", "blank", "words"]
@@ -42,7 +43,7 @@ class CaptionSwitches:
     capitalise: bool = False
     lower: bool = False
     symbols: Symbols = "keep"
-    max_words: int = 0
+    max_words: CountOrNone = 0
     prefix: str = "{}"
 
     def caption_rules(self, mode: JoinMode = "and") -> Captions:

@@ -14,7 +14,7 @@ from torch import Tensor
 from cir_plugins.config.compatibility import check_unused
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
-from cir_plugins.config.toml import Config, read_config
+from cir_plugins.config.toml import Config
 from cir_plugins.data.split import Split
 from cir_plugins.data.table import training_table
 from cir_plugins.distributed.process_group import ProcessGroup
@@ -32,7 +32,7 @@ from cir_plugins.runs.build import (
     with_learned_options,
 )
 from cir_plugins.runs.evaluation import Evaluation, Outcome
-from cir_plugins.runs.folder import CONFIG, RECORD, check_folder, make_folder
+from cir_plugins.runs.folder import RECORD, check_folder, make_folder, read_run_config
 from cir_plugins.runs.lock import run_lock
 from cir_plugins.runs.protocol import protocol_of
 from cir_plugins.runs.warm_start import check_warm_start, load_warm_start, warm_start_layer
@@ -57,7 +57,7 @@ def plan_run(
     """
     below = warm_start_layer(layers)
     if resume and folder is not None and (folder / RECORD).is_file():
-        below = (read_config(folder / CONFIG),)
+        below = (read_run_config(folder),)
     plan = make_plan(registry, *below, *layers)
     check_unused(plan, layers[-1])
     return plan

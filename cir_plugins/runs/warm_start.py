@@ -16,7 +16,7 @@ from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.plugins.options import check_options, options_of
 from cir_plugins.runs.build import build
-from cir_plugins.runs.folder import CONFIG, check_record
+from cir_plugins.runs.folder import CONFIG, check_record, read_run_config
 from cir_plugins.runs.weights import load_best, load_frozen
 from cir_plugins.training.checkpoint import load_trained_state
 from cir_plugins.training.trainer import BEST, LATEST
@@ -48,7 +48,7 @@ def check_warm_start(plan: Plan, folder: Path, *, resume: bool) -> None:
         return
     source = Path(plan.run.warm_start)
     check_record(source)
-    config = read_config(source / CONFIG)
+    config = read_run_config(source)
     wrong = [
         f"{component.kind} '{config.get(component.kind, {}).get('name')}', not '{component.name}'"
         for component in (plan.method, plan.backbone)
@@ -83,7 +83,7 @@ def warm_start_plan(plan: Plan) -> Plan:
     Raises:
         CIRError: If that run's configuration cannot be read or is of another version.
     """
-    config = read_config(Path(plan.run.warm_start or "") / CONFIG)
+    config = read_run_config(Path(plan.run.warm_start or ""))
     components = []
     for component in (plan.method, plan.backbone):
         options = options_of(component.factory)

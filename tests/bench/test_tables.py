@@ -206,7 +206,7 @@ def test_documents_are_checked_and_written(
     assert "| second |" in second
     (results / "made_up" / "results.json").write_text("{")
     assert main([*files, "--check"]) == 2
-    assert "is no result of a suite: JSONDecodeError" in capsys.readouterr().err
+    assert "results.json is not valid JSON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

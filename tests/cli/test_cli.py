@@ -91,7 +91,7 @@ def test_show_prints_every_table_of_settings(cir: Call, table: str, option: str)
         (["check", "--data", "cir", "--root", "x"], ["unknown dataset 'cir'; nearest: cirr"]),
         (["train"], ["no method is named", "no data set is named", "no data folder is named"]),
         (["train", "dqe", "--data", "cirr", "--root", "x"], ["--out RUN is missing"]),
-        (["train", "--config", "no.toml"], ["config file no.toml cannot be read"]),
+        (["train", "--config", "no.toml"], ["config file no.toml does not exist"]),
         (["eval", "x", "--data", "cirr"], ["x is no run folder"]),
         (["bench", "quikstart"], ["unknown suite 'quikstart'; nearest: quickstart"]),
         (["bench", "quickstart", "--seeds", "0,a"], ["--seeds cannot be '0,a'; accepted: whole"]),

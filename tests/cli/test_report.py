@@ -24,7 +24,8 @@ MINING: dict[str, Any] = {
 def made_run(folder: Path, *minings: dict[str, Any]) -> Path:
     """A run folder with a line per epoch."""
     folder.mkdir()
-    (folder / CONFIG).write_text('method = "dqe"\n[mining]\nper_query = 2\n')
+    others = 'backbone = "tiny_clip"\nloss = "contrastive"\nsampler = "random"\ndata = "cirr"\n'
+    (folder / CONFIG).write_text(f'method = "dqe"\n{others}[mining]\nper_query = 2\n')
     (folder / RECORD).write_text(json.dumps({"format": FORMAT, "method": "dqe"}))
     lines = [{"epoch": i, "loss": 1.0, "mining": mining} for i, mining in enumerate(minings)]
     (folder / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -64,7 +65,7 @@ def test_report_of_a_run_that_mined_nothing(cir: Call, tmp_path: Path) -> None:
 def test_report_of_a_damaged_run_is_an_error(cir: Call, tmp_path: Path, text: str) -> None:
     run = made_run(tmp_path / "run")
     (run / METRICS).write_text(text)
-    assert cir("report", run).complains("metrics.jsonl cannot be read")
+    assert cir("report", run).complains("metrics.jsonl is not valid JSON")
 
 
 def test_report_of_another_folder_is_an_error(cir: Call, tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_a_run_of_another_version_is_an_error(
     for record, message in (
         ('{"format": 99}', f"was written in format 99; this version .* reads format {FORMAT}"),
         ("[]", "was written in format None"),
-        ("{", "run.json cannot be read"),
+        ("{", "run.json is not valid JSON"),
     ):
         (folder / "run.json").write_text(record)
         with pytest.raises(CIRError, match=message):

@@ -63,7 +63,9 @@ def test_a_pickle_with_code_runs_nothing(tmp_path: Path, how: str) -> None:
         file.write_bytes(pickle.dumps({"extra": RunsCode(file_made)}, protocol=int(how[-1])))
     else:
         torch.save(hostile, file, _use_new_zipfile_serialization=how == "zip")
-    with pytest.raises(CIRError, match=r"c\.pt (was not loaded|is damaged or no checkpoint)") as caught:
+    with pytest.raises(
+        CIRError, match=r"c\.pt (was not loaded|is damaged or no checkpoint)"
+    ) as caught:
         load_untrusted(file)
     assert not file_made.exists()
     assert len(str(caught.value).splitlines()) == 1

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from reprlib import Repr
 
+from cir_plugins import reading
 from cir_plugins.errors import CIRError
-from cir_plugins.files import check_regular
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SHORT = Repr()
@@ -48,28 +48,8 @@ def read_json(file: Path) -> object:
     Raises:
         CIRError: The file is missing, cannot be read, or is not whole, valid JSON.
     """
-    try:
-        check_regular(file)
-        content = file.read_bytes()
-        text = content.decode(json.detect_encoding(content))
-        value: object = json.loads(text)
-    except FileNotFoundError as error:
-        raise CIRError(f"{file} does not exist") from error
-    except OSError as error:
-        raise CIRError(f"{file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise CIRError(f"{file} is not UTF-8 text (byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        position = f"line {error.lineno}, column {error.colno}"
-        raise CIRError(
-            f"{file} is not valid JSON, perhaps cut off: {error.msg}, {position}"
-        ) from error
-    except ValueError as error:  # Python's own bound on the digits of a number
-        raise CIRError(f"{file} has a number with thousands of digits") from error
-    except RecursionError as error:
-        raise CIRError(f"{file} is nested too deeply to be an annotation file") from error
-    if re.search(r"\\u[dD][89a-fA-F]", text):
-        _check_characters(file, value)
+    value = reading.read_json(file)
+    _check_characters(file, value)
     return value
 
 
