@@ -51,6 +51,8 @@ def show_report(report: Mapping[str, Any], main: Sequence[str] = ()) -> None:
         table.add_row(measure, *(_percent(each.get(measure)) for each in values))
     console.print(table)
     console.print(f"{report['queries']:,} queries, {report['gallery']:,} gallery images")
+    if "data" in report:
+        console.print(f"data: fingerprint {report['data']['fingerprint']}")
     for line in _caveats(report):
         console.print(line)
 

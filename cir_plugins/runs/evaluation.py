@@ -9,12 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from cir_plugins.config.plan import Plan
+from cir_plugins.data.fingerprint import DataFingerprint
 from cir_plugins.data.split import Split
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.retrieval.evaluate import SplitResult, average, evaluate, main_value, report
 from cir_plugins.runs.build import read_splits
+from cir_plugins.runs.data_record import data_fingerprint
 from cir_plugins.runs.protocol import protocol_of
 
 
@@ -28,6 +30,7 @@ class Evaluation:
         results: Measures, per-query values and counts of each split.
         splits: The evaluated splits, in the order of ``results``.
         changed: Options that differ from the run's own: ``data.gallery`` -> (before, after).
+        data: Fingerprint of the evaluated splits; None where it was not computed.
     """
 
     dataset: str
@@ -35,6 +38,12 @@ class Evaluation:
     results: tuple[SplitResult, ...]
     splits: tuple[Split, ...] = field(repr=False)
     changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    data: DataFingerprint | None = field(default=None, repr=False)
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Sixteen digits, equal for the same triplets, galleries and images; "" if unknown."""
+        return "" if self.data is None else self.data.short
 
     @property
     def measures(self) -> dict[str, float]:
@@ -76,7 +85,10 @@ class Evaluation:
     @property
     def report(self) -> dict[str, Any]:
         """The JSON object that ``cir eval --json`` writes; {} where nothing was evaluated."""
-        return report(self.dataset, self.protocol, self.results) if self.results else {}
+        if not self.results:
+            return {}
+        content = report(self.dataset, self.protocol, self.results)
+        return content if self.data is None else {**content, "data": self.data.document}
 
     def __str__(self) -> str:
         lines = [f"{self.dataset}, protocol {self.protocol}, percent"]
@@ -97,6 +109,7 @@ class Outcome:
 
     Attributes:
         plan: What was run.
+        data: Fingerprint of all splits that were read, of training too.
         evaluation: Measures on the validation splits; no results where there are none.
         curve: The lines of ``metrics.jsonl``.
         seconds: Time of training and evaluation.
@@ -107,6 +120,7 @@ class Outcome:
     """
 
     plan: Plan
+    data: DataFingerprint
     evaluation: Evaluation
     curve: tuple[dict[str, Any], ...]
     seconds: float
@@ -142,5 +156,6 @@ def evaluate_plan(
     splits = tuple(read_splits(plan, (split,)))
     if not splits:
         raise CIRError(f"data set '{plan.data.name}' in {plan.root} has no split for '{split}'")
+    data = data_fingerprint(plan, splits, encoding)
     results = tuple(evaluate(method, each, encoding) for each in splits)
-    return Evaluation(plan.data.name, protocol or protocol_of(plan), results, splits)
+    return Evaluation(plan.data.name, protocol or protocol_of(plan), results, splits, data=data)

@@ -15,6 +15,7 @@ from cir_plugins.config.compatibility import check_unused
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
 from cir_plugins.config.toml import Config, read_config
+from cir_plugins.data.fingerprint import DataFingerprint
 from cir_plugins.data.split import Split
 from cir_plugins.data.table import training_table
 from cir_plugins.distributed.process_group import ProcessGroup
@@ -31,6 +32,7 @@ from cir_plugins.runs.build import (
     read_splits,
     with_learned_options,
 )
+from cir_plugins.runs.data_record import check_data, data_fingerprint
 from cir_plugins.runs.evaluation import Evaluation, Outcome
 from cir_plugins.runs.folder import CONFIG, RECORD, check_folder, make_folder
 from cir_plugins.runs.lock import run_lock
@@ -70,6 +72,7 @@ class _Prepared:
     plan: Plan
     method: Method
     encoding: Encoding
+    data: DataFingerprint
     validation: tuple[Split, ...]
     trainer: Trainer | None
     frozen: Mapping[str, Tensor]
@@ -109,19 +112,26 @@ def _execute(
     began = time.perf_counter()
     run = _prepare(plan, folder, resume, progress, processes)
     # Only now: what cannot be read or trained must not leave a folder that the next try trips over.
-    processes.broadcast(lambda: _make_folder(folder, run.plan, run.frozen))
+    processes.broadcast(lambda: _make_folder(folder, run))
     curve: tuple[dict[str, Any], ...] = ()
     updates = 0
     if run.trainer is not None:
         training = run.trainer.fit(resume=resume)
         curve, updates = tuple(training.lines), training.updates
     results = processes.broadcast(lambda: _evaluate_best(run, folder))
-    evaluation = Evaluation(plan.data.name, protocol_of(run.plan), results, run.validation)
+    evaluation = Evaluation(
+        plan.data.name,
+        protocol_of(run.plan),
+        results,
+        run.validation,
+        data=run.data.of_role("val"),
+    )
     seconds = time.perf_counter() - began
     content = {**evaluation.report, "seconds": seconds, "updates": updates}
     processes.broadcast(lambda: write_json(folder / "results.json", content))
     return Outcome(
         plan=run.plan,
+        data=run.data,
         evaluation=evaluation,
         curve=curve,
         seconds=seconds,
@@ -143,6 +153,9 @@ def _prepare(
         splits = read_splits(plan, ("train", "val") if plan.train.epochs else ("val",))
         plan = with_learned_options(plan, splits)
     processes.broadcast(lambda: check_folder(folder, plan, resume))
+    data = processes.broadcast(lambda: data_fingerprint(plan, splits, encoding))
+    if resume:
+        processes.broadcast(lambda: _check_data(folder, data))
     validation = tuple(split for split in splits if split.role == "val")
     with processes.synchronise_errors():
         table = training_table(splits, plan.mining.from_images) if plan.train.epochs else None
@@ -160,12 +173,18 @@ def _prepare(
             validate=make_validate(validation, encoding) if validation else None,
             processes=processes,
         )
-    return _Prepared(plan, method, encoding, validation, trainer, frozen)
+    return _Prepared(plan, method, encoding, data, validation, trainer, frozen)
 
 
-def _make_folder(folder: Path, plan: Plan, frozen: Mapping[str, Tensor]) -> None:
-    make_folder(folder, plan)
-    save_frozen(folder, frozen)
+def _check_data(folder: Path, data: DataFingerprint) -> None:
+    """Check the data of a run that is continued, where one was begun in the folder."""
+    if (folder / RECORD).is_file():
+        check_data(folder, data)
+
+
+def _make_folder(folder: Path, run: _Prepared) -> None:
+    make_folder(folder, run.plan, run.data)
+    save_frozen(folder, run.frozen)
 
 
 def _evaluate_best(run: _Prepared, folder: Path) -> tuple[SplitResult, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan, plan_reader
 from cir_plugins.config.toml import Config, merge, read_config
+from cir_plugins.data.fingerprint import DataFingerprint
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
@@ -87,6 +88,7 @@ def evaluate_run(folder: Path, plan: Plan, *, progress: bool = True) -> Outcome:
     evaluation = evaluate_plan(plan, method, encoding)
     return Outcome(
         plan=plan,
+        data=evaluation.data or DataFingerprint(plan.data.name, ()),
         evaluation=evaluation,
         curve=(),
         seconds=time.perf_counter() - began,

@@ -39,7 +39,10 @@ def test_eval_prints_and_writes_the_report(
     answer = cir(*arguments, "--protocol", "merged", "--json", file)
     assert answer.code == 0
     report = json.loads(file.read_text())
-    assert set(report) == {"dataset", "protocol", "splits", "average", "queries", "gallery"}
+    assert set(report) == {
+        *("dataset", "protocol", "splits", "average", "queries", "gallery", "data")
+    }
+    assert f"data: fingerprint {report['data']['fingerprint']}" in answer.out
     assert (report["dataset"], report["protocol"]) == ("fashioniq", "merged")
     assert list(report["splits"]) == ["merged.val"]
     assert 0 < report["splits"]["merged.val"]["recall@50"] <= 1
