@@ -59,9 +59,10 @@ def show_report(report: Mapping[str, Any], main: Sequence[str] = ()) -> None:
 
 def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
     """Lines on what the measures are not about."""
+    from cir_plugins.retrieval.evaluate import counts_in_words
+
     if "left_out" in report:
-        total: Mapping[str, int] = report["left_out"]["total"]
-        counts = ", ".join(f"{count:,} {name}" for name, count in total.items())
+        counts = counts_in_words(report["left_out"]["total"])
         yield f"left out, as images are missing: {counts}; cir check names the images"
     if report.get("blind"):
         yield f"{report['blind']:,} further queries are blind: they have no target"
@@ -69,6 +70,11 @@ def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{report['unreachable']:,} queries have their reference as target: the protocol "
             "removes it, so that they are never hit"
+        )
+    if report.get("positives_across"):
+        yield (
+            f"positives known only across triplets, of the same reference and captions: "
+            f"{report['positives_across']:,}; no measure counts them"
         )
 
 
