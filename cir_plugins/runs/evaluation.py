@@ -11,10 +11,18 @@ from torch import Tensor
 from cir_plugins.config.plan import Plan
 from cir_plugins.data.fingerprint import DataFingerprint
 from cir_plugins.data.split import Split
+from cir_plugins.data.table import TrainingTable
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
-from cir_plugins.retrieval.evaluate import SplitResult, average, evaluate, main_value, report
+from cir_plugins.retrieval.evaluate import (
+    SplitResult,
+    average,
+    evaluate,
+    left_out,
+    main_value,
+    report,
+)
 from cir_plugins.runs.build import read_splits
 from cir_plugins.runs.data_record import data_fingerprint
 from cir_plugins.runs.protocol import protocol_of
@@ -111,6 +119,7 @@ class Outcome:
         plan: What was run.
         data: Fingerprint of all splits that were read, of training too.
         evaluation: Measures on the validation splits; no results where there are none.
+        training: Counts of the training splits (see ``training_counts``); {} without training.
         curve: The lines of ``metrics.jsonl``.
         seconds: Time of training and evaluation.
         method: The method with its chosen weights, in evaluation mode.
@@ -122,6 +131,7 @@ class Outcome:
     plan: Plan
     data: DataFingerprint
     evaluation: Evaluation
+    training: Mapping[str, Any]
     curve: tuple[dict[str, Any], ...]
     seconds: float
     method: Method
@@ -143,6 +153,23 @@ class Outcome:
     def splits(self) -> tuple[Split, ...]:
         """The evaluated splits."""
         return self.evaluation.splits
+
+
+def training_counts(table: TrainingTable, data: DataFingerprint) -> dict[str, Any]:
+    """The JSON object on a run's training splits, for its results.
+
+    ``data``, ``queries``; ``left_out`` and ``positives_across`` where there are such.
+    """
+    content: dict[str, Any] = {
+        "data": data.of_role("train").document,
+        "queries": len(table.triplets),
+    }
+    absent = left_out({split.name: split.absent for split in table.splits})
+    if absent:
+        content["left_out"] = absent
+    if table.positives_across:
+        content["positives_across"] = table.positives_across
+    return content
 
 
 def evaluate_plan(

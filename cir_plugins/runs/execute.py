@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from tqdm import tqdm
 
 from cir_plugins.config.compatibility import check_unused
 from cir_plugins.config.plan import Plan
@@ -23,7 +25,13 @@ from cir_plugins.encoding.features import Encoding
 from cir_plugins.files import write_json
 from cir_plugins.method import Method
 from cir_plugins.plugins.registry import Registry
-from cir_plugins.retrieval.evaluate import SplitResult, average, evaluate, main_value
+from cir_plugins.retrieval.evaluate import (
+    SplitResult,
+    average,
+    counts_in_words,
+    evaluate,
+    main_value,
+)
 from cir_plugins.runs.build import (
     build,
     check_device,
@@ -33,7 +41,7 @@ from cir_plugins.runs.build import (
     with_learned_options,
 )
 from cir_plugins.runs.data_record import check_data, data_fingerprint
-from cir_plugins.runs.evaluation import Evaluation, Outcome
+from cir_plugins.runs.evaluation import Evaluation, Outcome, training_counts
 from cir_plugins.runs.folder import CONFIG, RECORD, check_folder, make_folder
 from cir_plugins.runs.lock import run_lock
 from cir_plugins.runs.protocol import protocol_of
@@ -73,6 +81,7 @@ class _Prepared:
     method: Method
     encoding: Encoding
     data: DataFingerprint
+    training: Mapping[str, Any]
     validation: tuple[Split, ...]
     trainer: Trainer | None
     frozen: Mapping[str, Tensor]
@@ -111,6 +120,8 @@ def _execute(
     """The outcome of a run whose folder is locked."""
     began = time.perf_counter()
     run = _prepare(plan, folder, resume, progress, processes)
+    if progress and processes.is_main:
+        _print_training(run.training)
     # Only now: what cannot be read or trained must not leave a folder that the next try trips over.
     processes.broadcast(lambda: _make_folder(folder, run))
     curve: tuple[dict[str, Any], ...] = ()
@@ -127,12 +138,14 @@ def _execute(
         data=run.data.of_role("val"),
     )
     seconds = time.perf_counter() - began
-    content = {**evaluation.report, "seconds": seconds, "updates": updates}
+    report = {**evaluation.report, **({"training": run.training} if run.training else {})}
+    content = {**report, "seconds": seconds, "updates": updates}
     processes.broadcast(lambda: write_json(folder / "results.json", content))
     return Outcome(
         plan=run.plan,
         data=run.data,
         evaluation=evaluation,
+        training=run.training,
         curve=curve,
         seconds=seconds,
         method=run.method,
@@ -173,7 +186,22 @@ def _prepare(
             validate=make_validate(validation, encoding) if validation else None,
             processes=processes,
         )
-    return _Prepared(plan, method, encoding, data, validation, trainer, frozen)
+    training = {} if table is None else training_counts(table, data)
+    return _Prepared(plan, method, encoding, data, training, validation, trainer, frozen)
+
+
+def _print_training(training: Mapping[str, Any]) -> None:
+    """Print what the training splits lack, and what is known only across triplets, once."""
+    if "left_out" in training:
+        total = counts_in_words(training["left_out"]["total"])
+        line = f"left out of training, as images are missing: {total}; cir check names the images"
+        tqdm.write(line, file=sys.stderr)
+    if "positives_across" in training:
+        line = (
+            "positives known only across training triplets, of the same reference and captions: "
+            f"{training['positives_across']:,}"
+        )
+        tqdm.write(line, file=sys.stderr)
 
 
 def _check_data(folder: Path, data: DataFingerprint) -> None:

@@ -90,6 +90,7 @@ def evaluate_run(folder: Path, plan: Plan, *, progress: bool = True) -> Outcome:
         plan=plan,
         data=evaluation.data or DataFingerprint(plan.data.name, ()),
         evaluation=evaluation,
+        training={},
         curve=(),
         seconds=time.perf_counter() - began,
         method=method,

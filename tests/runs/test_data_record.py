@@ -166,3 +166,27 @@ def test_a_damaged_record_is_refused(
     harm(run / DATA)
     with pytest.raises(CIRError, match=message):
         resume(registry, root, run)
+
+
+def test_what_training_lacks_is_printed_and_stored(
+    registry: Any, garments_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A third of the training data may be gone without a word in the results."""
+    root = tmp_path / "data"
+    shutil.copytree(garments_root, root)
+    rows = json.loads(biggest(root, "captions").read_text())
+    gone = {row["target"] for row in rows[2:4]}
+    for name in gone:
+        (picture,) = (root / "images").glob(f"{name}.*")
+        picture.unlink()
+    plan = plan_of(registry, root, train={"epochs": 1}, data={"missing": "drop"})
+    outcome = execute(plan, tmp_path / "run", progress=True)
+    training = json.loads((tmp_path / "run" / "results.json").read_text())["training"]
+    assert training == outcome.training
+    total = training["left_out"]["total"]
+    assert total["queries"] >= 2
+    assert training["left_out"]["splits"] == {"merged.train": total}
+    assert training["data"] == outcome.data.of_role("train").document
+    err = capsys.readouterr().err
+    assert err.count("left out of training, as images are missing: ") == 1
+    assert f"{total['queries']:,} queries, " in err
