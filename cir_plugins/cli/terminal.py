@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cir_plugins.data.split import counts_in_words
+
 _WIDE = 160
 
 
@@ -59,8 +61,6 @@ def show_report(report: Mapping[str, Any], main: Sequence[str] = ()) -> None:
 
 def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
     """Lines on what the measures are not about."""
-    from cir_plugins.retrieval.evaluate import counts_in_words
-
     if "left_out" in report:
         counts = counts_in_words(report["left_out"]["total"])
         yield f"left out, as images are missing: {counts}; cir check names the images"

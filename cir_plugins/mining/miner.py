@@ -121,8 +121,11 @@ def mine(
             f"at epoch {epoch}: widen its bounds"
         )
     whole = PoolStatistics.joined(processes.all_gather_object(statistics))
-    across = {"positives_across": table.positives_across} if table.positives_across else {}
-    return Mined(images, epoch, {**whole.report(), **across})
+    return Mined(images, epoch, whole.report() | _across(table))
+
+
+def _across(table: TrainingTable) -> dict[str, int]:
+    return {"positives_across": table.positives_across} if table.positives_across else {}
 
 
 def _blocks(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.data.identical import positives_across
-from cir_plugins.data.split import Split, SplitArrays
+from cir_plugins.data.split import Split, SplitArrays, left_out
 from cir_plugins.encoding.features import Encoding, feature_batches
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
@@ -229,20 +228,6 @@ def report(dataset: str, protocol: str, results: Sequence[SplitResult]) -> dict[
         if count:
             document[key] = count
     return document
-
-
-def left_out(absent: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Counts of what splits lack, for each and in ``total``; {} where none lacks anything."""
-    splits = {split: dict(counts) for split, counts in absent.items() if counts}
-    total: Counter[str] = Counter()
-    for counts in splits.values():
-        total.update(counts)
-    return {"splits": splits, "total": dict(total)} if splits else {}
-
-
-def counts_in_words(counts: Mapping[str, int]) -> str:
-    """Counts by name in words: ``2 queries, 3 gallery images``."""
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 def main_value(measures: Mapping[str, float], main: Sequence[str]) -> float:

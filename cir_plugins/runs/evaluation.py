@@ -10,19 +10,12 @@ from torch import Tensor
 
 from cir_plugins.config.plan import Plan
 from cir_plugins.data.fingerprint import DataFingerprint
-from cir_plugins.data.split import Split
+from cir_plugins.data.split import Split, left_out
 from cir_plugins.data.table import TrainingTable
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
-from cir_plugins.retrieval.evaluate import (
-    SplitResult,
-    average,
-    evaluate,
-    left_out,
-    main_value,
-    report,
-)
+from cir_plugins.retrieval.evaluate import SplitResult, average, evaluate, main_value, report
 from cir_plugins.runs.build import read_splits
 from cir_plugins.runs.data_record import data_fingerprint
 from cir_plugins.runs.protocol import protocol_of

@@ -18,20 +18,14 @@ from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
 from cir_plugins.config.toml import Config, read_config
 from cir_plugins.data.fingerprint import DataFingerprint
-from cir_plugins.data.split import Split
+from cir_plugins.data.split import Split, counts_in_words
 from cir_plugins.data.table import training_table
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.files import write_json
 from cir_plugins.method import Method
 from cir_plugins.plugins.registry import Registry
-from cir_plugins.retrieval.evaluate import (
-    SplitResult,
-    average,
-    counts_in_words,
-    evaluate,
-    main_value,
-)
+from cir_plugins.retrieval.evaluate import SplitResult, average, evaluate, main_value
 from cir_plugins.runs.build import (
     build,
     check_device,
