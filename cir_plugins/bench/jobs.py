@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cir_plugins.bench import environment
-from cir_plugins.bench.records import one_line
+from cir_plugins.bench.records import one_line, trained_folder
 from cir_plugins.bench.suite import Suite, SuiteEntry, run_name
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
@@ -50,7 +50,7 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything that the run depends on; "" without a plan."""
+        """Hash of everything that the run depends on but its data; "" without a plan."""
         if self.plan is None:
             return ""
         content: list[Any] = [write_config(computed(self.plan.config())), environment.versions()]
@@ -96,7 +96,7 @@ def _evaluated(
     run: Mapping[str, Any],
     runs: Path,
 ) -> Job:
-    folder = runs / "runs" / run_name(entry.label, seed)
+    folder = trained_folder(runs, run_name(entry.label, seed))
     if not (folder / BEST).is_file():
         raise CIRError(f"--runs {runs} has no trained run of this entry: {folder} is missing")
     options = {key: value for key, value in suite.data.items() if key not in ("name", "root")}

@@ -17,6 +17,7 @@ import numpy as np
 from cir_plugins.bench.statistics import Values
 from cir_plugins.bench.stored import check_record
 from cir_plugins.bench.suite import Suite, run_name
+from cir_plugins.data.fingerprint import DataFingerprint
 from cir_plugins.errors import CIRError
 from cir_plugins.files import check_regular, write_atomically, write_json
 from cir_plugins.plugins.guard import message_of
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from cir_plugins.data.split import Split
 
 REPORT = ("dataset", "protocol", "splits", "average", "queries", "gallery")
-OPTIONAL = ("left_out", "blind", "unreachable")  # in a report where there is something to count
-# The folders of an absolute path, the last name left out; not those of a web address, except
+# In a report where there is something to count.
+OPTIONAL = ("left_out", "blind", "unreachable", "positives_across", "data")
+# The folders of an absolute path, the last name left out; not the parts of a web address, except
 # for a path that was put after its host with a second slash.
 _FOLDERS = re.compile(
     r"(?:(?<![\w.:/\\])|(?<=\w/))(?:[A-Za-z]:)?[\\/]"
@@ -37,6 +39,7 @@ _FOLDERS = re.compile(
 )
 _LONGEST = 400
 _LOG = logging.getLogger(__name__)
+_ON_TRAINING = ("training", "trained_on")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,12 @@ class RunRecord:
         report: Data set, protocol, measures by split and on average, queries and gallery.
         curve: Per epoch: loss, validation, mining.
         rankings: Split -> triplet -> top images, for a few queries of one seed.
-        fingerprint: Hash of everything that the run depends on.
+        fingerprint: Hash of everything that the run depends on but its data.
+        data: Fingerprint of the splits that it was trained and evaluated on; None if unknown.
+        training: Counts of the training splits, {} where nothing was trained.
+        trained_on: Of an earlier suite's run: the short fingerprint of its own data, and
+            ``changes``, what is different in the data that it was evaluated on.
+        folder: Name of its run folder; "" where there is none.
         values: Measure -> split -> value of each query (Q,), for the main measures.
     """
 
@@ -71,6 +79,10 @@ class RunRecord:
     curve: tuple[Mapping[str, Any], ...] = ()
     rankings: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     fingerprint: str = ""
+    data: DataFingerprint | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = ""
     values: Mapping[str, Mapping[str, Values]] = field(default_factory=dict, repr=False)
 
     @property
@@ -84,7 +96,11 @@ class RunRecord:
         if self.error:
             return {**line, "error": self.error}
         line |= {"seconds": round(self.seconds, 2), "parameters": dict(self.parameters)}
-        return {**line, "updates": self.updates, "config": self.config, **self.report}
+        line |= {"updates": self.updates, "config": self.config, **self.report}
+        for name in _ON_TRAINING:
+            if getattr(self, name):
+                line[name] = getattr(self, name)
+        return line
 
 
 @dataclass(frozen=True)
@@ -129,7 +145,12 @@ def write_record(record: RunRecord, out: Path) -> None:
     Raises:
         CIRError: If they cannot be written.
     """
-    content = {**record.line(), "fingerprint": record.fingerprint}
+    content = {
+        **record.line(),
+        "fingerprint": record.fingerprint,
+        "folder": record.folder,
+        "all_data": None if record.data is None else record.data.as_json(),
+    }
     if not record.error:
         content |= {"curve": list(record.curve), "rankings": record.rankings}
         arrays = {
@@ -168,7 +189,10 @@ def read_record(name: str, out: Path) -> RunRecord | None:
         curve=tuple(content["curve"]),
         rankings=content["rankings"],
         fingerprint=content["fingerprint"],
+        data=_data(content["all_data"], name),
+        folder=content["folder"],
         values=values,
+        **{key: content[key] for key in _ON_TRAINING if key in content},
     )
 
 
@@ -189,6 +213,22 @@ def _read_values(path: Path) -> dict[str, dict[str, Values]]:
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
         raise CIRError(f"{path} is damaged: {error}") from error
     return values
+
+
+def _data(content: Any, name: str) -> DataFingerprint | None:
+    return None if content is None else DataFingerprint.from_json(content, f"row {name}")
+
+
+def trained_folder(runs: Path, name: str) -> Path:
+    """The folder of the run of a row of an earlier suite: where it was trained last."""
+    row = runs / "rows" / f"{name}.json"
+    try:
+        folder = check_record(read_json(row), str(row)).get("folder", "")
+    except CIRError:
+        folder = ""
+    # A name, not a path: what stands in a file leads nowhere else.
+    inside = isinstance(folder, str) and folder and Path(folder).name == folder
+    return runs / "runs" / (folder if inside else name)
 
 
 def write_text(file: Path, text: str) -> None:

@@ -65,7 +65,7 @@ def differences(suite: Suite, records: Sequence[RunRecord]) -> list[dict[str, An
             continue
         runs = [finished[entry.label, seed] for seed in seeds]
         others = [finished[reference.label, seed] for seed in seeds]
-        if _triplet_counts(runs[0]) != _triplet_counts(others[0]):
+        if any(not _comparable(run, other) for run in runs for other in others):
             continue  # other splits or other triplets: there is nothing to compare
         measures = {
             name: asdict(
@@ -91,6 +91,18 @@ def differences(suite: Suite, records: Sequence[RunRecord]) -> list[dict[str, An
             }
         )
     return result
+
+
+def _comparable(run: RunRecord, other: RunRecord) -> bool:
+    """Whether two runs were evaluated on the same triplets, as far as is known."""
+    if run.data is not None and other.data is not None:
+        first, second = (
+            {split.name: split.triplets for split in data.of_role("val").splits}
+            for data in (run.data, other.data)
+        )
+        if first != second:
+            return False
+    return _triplet_counts(run) == _triplet_counts(other)
 
 
 def _triplet_counts(run: RunRecord) -> dict[str, int]:

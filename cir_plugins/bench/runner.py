@@ -22,17 +22,16 @@ from cir_plugins.bench.records import (
     RunRecord,
     SuiteResult,
     one_line,
-    read_record,
     without_folders,
     write_record,
     write_text,
 )
 from cir_plugins.bench.results import document
+from cir_plugins.bench.reuse import FinishedRows, run_folder, trained_on
 from cir_plugins.bench.statistics import per_triplet
 from cir_plugins.bench.suite import Suite
 from cir_plugins.bench.tables import caption, markdown, summary
 from cir_plugins.config.notes import notes
-from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import plan_component
 from cir_plugins.config.toml import Config
 from cir_plugins.data.split import Split
@@ -41,10 +40,9 @@ from cir_plugins.files import write_json
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.reading import read_json
 from cir_plugins.retrieval.evaluate import encode_split, rankings
-from cir_plugins.runs.build import read_splits
+from cir_plugins.runs.data_record import read_data
 from cir_plugins.runs.evaluation import Outcome
 from cir_plugins.runs.execute import execute
-from cir_plugins.runs.folder import CONFIG, same_run
 from cir_plugins.runs.load import evaluate_run
 from cir_plugins.runs.lock import run_lock
 
@@ -125,6 +123,7 @@ def _run_suite(
         "versions": environment.versions(),
         "commit": environment.commit(),
     }
+    known = FinishedRows(out, progress)
     records: list[RunRecord] = []
     splits: tuple[Split, ...] = ()
     content: dict[str, Any] = {}
@@ -133,7 +132,7 @@ def _run_suite(
             tqdm.write(
                 f"[{number}/{len(todo)}] {job.entry.label}, seed {job.seed}", file=sys.stderr
             )
-        record, evaluated = _finished(job, out, splits) if resume else (None, ())
+        record, evaluated = known.finished(job, splits) if resume else (None, ())
         if record is None:
             record, evaluated = _run(job, suite, out, resume=resume, progress=progress)
             write_record(record, out)
@@ -183,18 +182,6 @@ def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) ->
     return folder
 
 
-def _finished(
-    job: Job, out: Path, splits: tuple[Split, ...]
-) -> tuple[RunRecord | None, tuple[Split, ...]]:
-    """The record of an earlier run of the same job, with the splits it was evaluated on."""
-    record = read_record(job.name, out)
-    if record is None or job.plan is None or record.fingerprint != job.fingerprint:
-        return None, ()
-    if splits:
-        return record, splits
-    return record, tuple(read_splits(job.plan, ("val",)))
-
-
 def _run(
     job: Job, suite: Suite, out: Path, *, resume: bool, progress: bool
 ) -> tuple[RunRecord, tuple[Split, ...]]:
@@ -204,13 +191,16 @@ def _run(
     traces = out / "errors" / f"{job.name}.txt"
     traces.unlink(missing_ok=True)
     try:
-        if job.trained is None:
-            folder = _run_folder(job, job.plan, out / "runs")
-            outcome = execute(job.plan, folder, resume=resume, progress=progress)
-        else:
-            outcome = evaluate_run(job.trained, job.plan, progress=progress)
         with_rankings = job.seed == suite.seeds[0]
-        return _record(job, outcome, with_rankings=with_rankings), outcome.splits
+        if job.trained is None:
+            folder = run_folder(job, job.plan, out / "runs")
+            outcome = execute(job.plan, folder, resume=resume, progress=progress)
+            record = _record(job, outcome, with_rankings=with_rankings)
+            return replace(record, folder=folder.name), outcome.splits
+        before = read_data(job.trained)
+        outcome = evaluate_run(job.trained, job.plan, progress=progress)
+        record = _record(job, outcome, with_rankings=with_rankings)
+        return replace(record, trained_on=trained_on(before, outcome.data)), outcome.splits
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -223,14 +213,6 @@ def _run(
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _run_folder(job: Job, plan: Plan, runs: Path) -> Path:
-    """The run's folder; another one where an earlier suite left a run of other settings."""
-    folder = runs / job.name
-    if (folder / CONFIG).is_file() and not same_run(folder, plan):
-        return runs / f"{job.name}-{job.fingerprint[:8]}"
-    return folder
 
 
 def _record(job: Job, outcome: Outcome, *, with_rankings: bool) -> RunRecord:
@@ -249,6 +231,8 @@ def _record(job: Job, outcome: Outcome, *, with_rankings: bool) -> RunRecord:
         curve=outcome.curve,
         rankings=_rankings(outcome) if with_rankings else {},
         fingerprint=job.fingerprint,
+        data=outcome.data,
+        training=outcome.training,
         values={
             name: {
                 result.split: per_triplet(

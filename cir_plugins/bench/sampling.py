@@ -37,6 +37,11 @@ class SamplerReport:
         """A row of text per refresh, in the order of ``HEADS``."""
         return tuple(_cells(line["epoch"], line["mining"]) for line in self.lines)
 
+    @property
+    def positives_across(self) -> int:
+        """Number of positives that are known only from other triplets with the same query."""
+        return max((line["mining"].get("positives_across", 0) for line in self.lines), default=0)
+
     def document(self) -> dict[str, Any]:
         """The numbers as a JSON object, epochs counted from 0."""
         refreshes = [{"epoch": line["epoch"], **line["mining"]} for line in self.lines]

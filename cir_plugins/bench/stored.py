@@ -47,6 +47,8 @@ class _Record(_Finished):
     curve: tuple[dict[str, Any], ...]
     rankings: dict[str, dict[str, list[str]]]
     fingerprint: str
+    folder: str
+    all_data: dict[str, Any] | None
 
 
 class _Interval(StoredRecord):

@@ -12,7 +12,6 @@ its rows:
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cir_plugins.bench.statistics import mean_and_deviation
 from cir_plugins.bench.stored import check_document
+from cir_plugins.bench.table_notes import table_notes
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.files import write_atomically
 from cir_plugins.reading import read_json
@@ -33,7 +33,6 @@ END = "<!-- results:end -->"
 _START = re.compile(r"<!-- results:start( [^>]*)? -->")
 RANDOM = "random ranking"
 NONE = "–"
-RANKED = ("gallery", "drop_reference")  # options of a reader that decide what is ranked
 _SHORT = {"recall": "R", "any_recall": "any R", "map": "mAP", "subset_recall": "subset R"}
 
 
@@ -99,7 +98,7 @@ def summary(document: Mapping[str, Any]) -> Table:
         seconds = f"{mean_and_deviation([run['seconds'] for run in runs])[0]:,.0f}"
         trained = f"{runs[0]['parameters']['trained']:,}"
         rows.append((label, *cells, seconds, trained))
-    return Table(header, tuple(rows), tuple(_notes(document)))
+    return Table(header, tuple(rows), tuple(table_notes(document)))
 
 
 def _columns(
@@ -128,33 +127,6 @@ def _difference(document: Mapping[str, Any], label: str) -> str:
             usual = document["rows"][0]["label"] == entry["reference"]
             return text if usual else f"{text} to {entry['reference']}"
     return NONE
-
-
-def _notes(document: Mapping[str, Any]) -> list[str]:
-    seeds: dict[tuple[str, str], list[str]] = {}
-    for row in document["rows"]:
-        if "error" in row:
-            seeds.setdefault((row["label"], row["error"]), []).append(str(row["seed"]))
-    failed = [
-        f"failed: {label}, seed{'s' * (len(which) > 1)} {', '.join(which)}: {reason}"
-        for (label, reason), which in seeds.items()
-    ]
-    return [*_mixed(document), *failed]
-
-
-def _mixed(document: Mapping[str, Any]) -> list[str]:
-    """A line for each option that decides what is ranked and differs between rows."""
-    notes = []
-    for option in RANKED:
-        values: dict[str, dict[str, None]] = {}
-        for row in document["rows"]:
-            options = row.get("config", {}).get("data", {})
-            if option in options:
-                values.setdefault(json.dumps(options[option]), {})[row["label"]] = None
-        if len(values) > 1:
-            groups = "; ".join(f"{value}: {', '.join(labels)}" for value, labels in values.items())
-            notes.append(f"not one protocol, data.{option} differs: {groups}")
-    return notes
 
 
 def _percent(value: float | None) -> str:
@@ -233,6 +205,8 @@ def conditions(document: Mapping[str, Any]) -> str:
     names = f"reader {runs[0]['dataset']}, protocol {runs[0]['protocol']}" if runs else ""
     data = names or "no finished run"
     counts = [f"{runs[0]['queries']:,} queries", f"{runs[0]['gallery']:,} images"] if runs else []
+    if runs and "data" in runs[0]:
+        counts.append(f"data {runs[0]['data']['fingerprint']}")
     seeds = ", ".join(str(seed) for seed in document["seeds"])
     where = facts["gpu"] or f"{facts['cpu']}, {facts['threads']} threads"
     items = [data, *counts, f"seeds {seeds}", where, f"torch {versions['torch']}"]

@@ -43,6 +43,8 @@ def report(
     for cells in mining.cells:
         table.add_row(*cells)
     make_console().print(table if mining.lines else "no negatives were mined in this run")
+    if mining.positives_across:
+        typer.echo(f"positives known only across triplets: {mining.positives_across:,}")
     for file in files:
         typer.echo(f"written: {file}")
     for alarm in mining.alarms:

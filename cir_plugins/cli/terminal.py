@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cir_plugins.data.split import counts_in_words
+
 _WIDE = 160
 
 
@@ -51,6 +53,8 @@ def show_report(report: Mapping[str, Any], main: Sequence[str] = ()) -> None:
         table.add_row(measure, *(_percent(each.get(measure)) for each in values))
     console.print(table)
     console.print(f"{report['queries']:,} queries, {report['gallery']:,} gallery images")
+    if "data" in report:
+        console.print(f"data: fingerprint {report['data']['fingerprint']}")
     for line in _caveats(report):
         console.print(line)
 
@@ -58,8 +62,7 @@ def show_report(report: Mapping[str, Any], main: Sequence[str] = ()) -> None:
 def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
     """Lines on what the measures are not about."""
     if "left_out" in report:
-        total: Mapping[str, int] = report["left_out"]["total"]
-        counts = ", ".join(f"{count:,} {name}" for name, count in total.items())
+        counts = counts_in_words(report["left_out"]["total"])
         yield f"left out, as images are missing: {counts}; cir check names the images"
     if report.get("blind"):
         yield f"{report['blind']:,} further queries are blind: they have no target"
@@ -67,6 +70,11 @@ def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{report['unreachable']:,} queries have their reference as target: the protocol "
             "removes it, so that they are never hit"
+        )
+    if report.get("positives_across"):
+        yield (
+            f"positives known only across triplets, of the same reference and captions: "
+            f"{report['positives_across']:,}; no measure counts them"
         )
 
 

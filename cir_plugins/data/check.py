@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cir_plugins.data.identical import positives_across
 from cir_plugins.data.images import open_image
 from cir_plugins.data.readers.missing import absence
 from cir_plugins.data.split import Split
@@ -38,6 +39,8 @@ class SplitCheck:
         lost_references: Queries whose reference is missing or broken.
         lost_targets: Other queries whose target is missing or broken.
         unreachable: Queries whose target is the reference that leaves their ranking.
+        positives_across: Positives that are known only from triplets with the same reference and
+            captions.
     """
 
     name: str
@@ -50,6 +53,7 @@ class SplitCheck:
     lost_references: int
     lost_targets: int
     unreachable: int = 0
+    positives_across: int = 0
 
     @property
     def missing(self) -> int:
@@ -139,6 +143,7 @@ def check(
     checks = tuple(_check_split(split, reasons) for split in splits)
     notes += [f"{split.name}: {_cost(split)}" for split in checks if _harmless(split)]
     notes += [f"{split.name}: {_unreachable(split)}" for split in checks if split.unreachable]
+    notes += [f"{split.name}: {_across(split)}" for split in checks if split.positives_across]
     if paths or not checks:
         return CheckReport(root, checks, decode, _errors(root, checks), notes)
     return CheckReport(
@@ -166,6 +171,7 @@ def _check_split(split: Split, reasons: Mapping[Path, str]) -> SplitCheck:
         unreachable=sum(
             split.drop_reference and query.target == query.reference for query in split.queries
         ),
+        positives_across=positives_across(split.queries),
     )
 
 
@@ -204,6 +210,18 @@ def _unreachable(split: SplitCheck) -> str:
     return (
         f"{split.unreachable:,} queries have their reference as target: the protocol removes it, "
         "so that they are never hit"
+    )
+
+
+def _across(split: SplitCheck) -> str:
+    use = (
+        "training takes none of them as a negative (train.known_positives=all)"
+        if split.role == "train"
+        else "no measure counts them"
+    )
+    return (
+        f"positives known only across triplets, of the same reference and captions: "
+        f"{split.positives_across:,}; {use}"
     )
 
 

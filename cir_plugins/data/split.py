@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cir_plugins.data.captions import Captions
 
@@ -124,6 +125,20 @@ class SplitArrays:
             torch.tensor([query.target is None for query in split.queries]),
             _padded(groups) if grouped else None,
         )
+
+
+def left_out(absent: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """Counts of what splits lack, for each and in ``total``; {} where none lacks anything."""
+    splits = {split: dict(counts) for split, counts in absent.items() if counts}
+    total: Counter[str] = Counter()
+    for counts in splits.values():
+        total.update(counts)
+    return {"splits": splits, "total": dict(total)} if splits else {}
+
+
+def counts_in_words(counts: Mapping[str, int]) -> str:
+    """Counts by name in words: ``2 queries, 3 gallery images``."""
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 def _positives(query: Query, index: Mapping[str, int]) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cir_plugins.data.identical import positives_across, targets_across
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
 
@@ -23,7 +24,8 @@ class Triplet:
         split: Which training split it belongs to; negatives come from that split's gallery.
         reference: Index of the reference image.
         target: Index of the target image.
-        positives: Indices of every known positive.
+        positives: Indices of every known positive: the annotated ones, then the targets of
+            identical queries (the same reference and captions).
         order: Which of the query's texts this triplet has (0, or 1 in two-query modes).
     """
 
@@ -114,6 +116,7 @@ class TrainingTable:
         triplets: The training triplets, split after split.
         negative_images: Per split the indices (N,) of the images that negatives are mined from.
         arrays: The triplets' indices.
+        positives_across: Number of positives that are known only from identical queries.
     """
 
     splits: tuple[Split, ...]
@@ -122,6 +125,7 @@ class TrainingTable:
     triplets: tuple[Triplet, ...]
     negative_images: tuple[Tensor, ...]
     arrays: TripletArrays
+    positives_across: int = 0
 
     def excluded_images(self, known_positives: str) -> ImageLists:
         """Images that are never a negative of each triplet, its target left aside.
@@ -159,9 +163,9 @@ def training_table(
                 index[name] = len(paths)
                 paths.append(path)
     triplets = tuple(
-        _triplet(query, split, number, index)
+        _triplet(query, across, split, number, index)
         for number, split in enumerate(training)
-        for query in split.queries
+        for query, across in zip(split.queries, targets_across(split.queries), strict=True)
     )
     if not triplets:
         raise CIRError("the training splits hold no query with a target and an image")
@@ -178,13 +182,17 @@ def training_table(
         triplets,
         tuple(torch.tensor(members) for members in images),
         TripletArrays.of(triplets, training),
+        sum(positives_across(split.queries) for split in training),
     )
 
 
-def _triplet(query: Query, split: Split, number: int, index: Mapping[str, int]) -> Triplet:
+def _triplet(
+    query: Query, across: Sequence[str], split: Split, number: int, index: Mapping[str, int]
+) -> Triplet:
     if query.target is None:
         raise CIRError(f"training query '{query.id}' has no target")
-    positives = tuple(index[name] for name in query.positives if name in index)
+    known = dict.fromkeys((*query.positives, *across))
+    positives = tuple(index[name] for name in known if name in index)
     texts = split.captions.texts(query.captions, query.category)
     order = texts.index(query.text) if query.text in texts else 0
     return Triplet(query, number, index[query.reference], index[query.target], positives, order)

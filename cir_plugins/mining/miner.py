@@ -35,7 +35,8 @@ class Mined:
         images: (R, L) int64 image indices for the R triplets, L = K times the epochs until the
             next refresh; -1 for a triplet without negatives.
         since: Epoch of the refresh.
-        report: Numbers about what the sampler left (see ``PoolStatistics.report``).
+        report: Numbers about what the sampler left (see ``PoolStatistics.report``), and
+            ``positives_across``, the positives known only from identical queries, where there are.
     """
 
     images: Tensor
@@ -120,7 +121,11 @@ def mine(
             f"at epoch {epoch}: widen its bounds"
         )
     whole = PoolStatistics.joined(processes.all_gather_object(statistics))
-    return Mined(images, epoch, whole.report())
+    return Mined(images, epoch, whole.report() | _across(table))
+
+
+def _across(table: TrainingTable) -> dict[str, int]:
+    return {"positives_across": table.positives_across} if table.positives_across else {}
 
 
 def _blocks(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cir_plugins.data.split import Split, SplitArrays
+from cir_plugins.data.identical import positives_across
+from cir_plugins.data.split import Split, SplitArrays, left_out
 from cir_plugins.encoding.features import Encoding, feature_batches
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
@@ -50,6 +50,8 @@ class SplitResult:
         blind: Number of further queries, without a target.
         unreachable: Queries whose target is the reference that leaves their ranking.
         left_out: Counts of what the split lacks because images are missing, by name.
+        positives_across: Positives that are known only from triplets with the same reference and
+            captions; no measure counts them.
     """
 
     split: str
@@ -60,6 +62,7 @@ class SplitResult:
     blind: int = 0
     unreachable: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict)
+    positives_across: int = 0
 
 
 def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
@@ -145,6 +148,7 @@ def evaluate_encoded(method: Method, encoded: Encoded) -> SplitResult:
         blind=int(arrays.blind.sum()),
         unreachable=int(removed.sum()),
         left_out=split.absent,
+        positives_across=positives_across(split.queries),
     )
 
 
@@ -204,10 +208,11 @@ def report(dataset: str, protocol: str, results: Sequence[SplitResult]) -> dict[
     """The JSON object of an evaluation.
 
     Where images are missing, ``left_out`` has counts for each split and in total, and the
-    protocol's name is marked. ``blind`` and ``unreachable`` are there where such queries are.
+    protocol's name is marked. ``blind``, ``unreachable`` and ``positives_across`` are there where
+    such queries and positives are.
     """
-    left_out = {result.split: dict(result.left_out) for result in results if result.left_out}
-    name = f"{protocol or 'default'} {INCOMPLETE}" if left_out else protocol
+    absent = left_out({result.split: result.left_out for result in results})
+    name = f"{protocol or 'default'} {INCOMPLETE}" if absent else protocol
     document: dict[str, Any] = {
         "dataset": dataset,
         "protocol": name,
@@ -216,12 +221,9 @@ def report(dataset: str, protocol: str, results: Sequence[SplitResult]) -> dict[
         "queries": sum(result.queries for result in results),
         "gallery": sum(result.gallery for result in results),
     }
-    if left_out:
-        total: Counter[str] = Counter()
-        for counts in left_out.values():
-            total.update(counts)
-        document["left_out"] = {"splits": left_out, "total": dict(total)}
-    for key in ("blind", "unreachable"):
+    if absent:
+        document["left_out"] = absent
+    for key in ("blind", "unreachable", "positives_across"):
         count = sum(getattr(result, key) for result in results)
         if count:
             document[key] = count

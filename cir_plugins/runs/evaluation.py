@@ -9,12 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from cir_plugins.config.plan import Plan
-from cir_plugins.data.split import Split
+from cir_plugins.data.fingerprint import DataFingerprint
+from cir_plugins.data.split import Split, left_out
+from cir_plugins.data.table import TrainingTable
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.retrieval.evaluate import SplitResult, average, evaluate, main_value, report
 from cir_plugins.runs.build import read_splits
+from cir_plugins.runs.data_record import data_fingerprint
 from cir_plugins.runs.protocol import protocol_of
 
 
@@ -28,6 +31,7 @@ class Evaluation:
         results: Measures, per-query values and counts of each split.
         splits: The evaluated splits, in the order of ``results``.
         changed: Options that differ from the run's own: ``data.gallery`` -> (before, after).
+        data: Fingerprint of the evaluated splits; None where it was not computed.
     """
 
     dataset: str
@@ -35,6 +39,12 @@ class Evaluation:
     results: tuple[SplitResult, ...]
     splits: tuple[Split, ...] = field(repr=False)
     changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    data: DataFingerprint | None = field(default=None, repr=False)
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Sixteen digits, equal for the same triplets, galleries and images; "" if unknown."""
+        return "" if self.data is None else self.data.short
 
     @property
     def measures(self) -> dict[str, float]:
@@ -76,7 +86,10 @@ class Evaluation:
     @property
     def report(self) -> dict[str, Any]:
         """The JSON object that ``cir eval --json`` writes; {} where nothing was evaluated."""
-        return report(self.dataset, self.protocol, self.results) if self.results else {}
+        if not self.results:
+            return {}
+        content = report(self.dataset, self.protocol, self.results)
+        return content if self.data is None else {**content, "data": self.data.document}
 
     def __str__(self) -> str:
         lines = [f"{self.dataset}, protocol {self.protocol}, percent"]
@@ -97,7 +110,9 @@ class Outcome:
 
     Attributes:
         plan: What was run.
+        data: Fingerprint of all splits that were read, of training too.
         evaluation: Measures on the validation splits; no results where there are none.
+        training: Counts of the training splits (see ``training_counts``); {} without training.
         curve: The lines of ``metrics.jsonl``.
         seconds: Time of training and evaluation.
         method: The method with its chosen weights, in evaluation mode.
@@ -107,7 +122,9 @@ class Outcome:
     """
 
     plan: Plan
+    data: DataFingerprint
     evaluation: Evaluation
+    training: Mapping[str, Any]
     curve: tuple[dict[str, Any], ...]
     seconds: float
     method: Method
@@ -131,6 +148,23 @@ class Outcome:
         return self.evaluation.splits
 
 
+def training_counts(table: TrainingTable, data: DataFingerprint) -> dict[str, Any]:
+    """The JSON object on a run's training splits, for its results.
+
+    ``data``, ``queries``; ``left_out`` and ``positives_across`` where there are such.
+    """
+    content: dict[str, Any] = {
+        "data": data.of_role("train").document,
+        "queries": len(table.triplets),
+    }
+    absent = left_out({split.name: split.absent for split in table.splits})
+    if absent:
+        content["left_out"] = absent
+    if table.positives_across:
+        content["positives_across"] = table.positives_across
+    return content
+
+
 def evaluate_plan(
     plan: Plan, method: Method, encoding: Encoding, *, split: str = "val", protocol: str = ""
 ) -> Evaluation:
@@ -142,5 +176,6 @@ def evaluate_plan(
     splits = tuple(read_splits(plan, (split,)))
     if not splits:
         raise CIRError(f"data set '{plan.data.name}' in {plan.root} has no split for '{split}'")
+    data = data_fingerprint(plan, splits, encoding)
     results = tuple(evaluate(method, each, encoding) for each in splits)
-    return Evaluation(plan.data.name, protocol or protocol_of(plan), results, splits)
+    return Evaluation(plan.data.name, protocol or protocol_of(plan), results, splits, data=data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from tqdm import tqdm
 
 from cir_plugins.config.compatibility import check_unused
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
 from cir_plugins.config.toml import Config
-from cir_plugins.data.split import Split
+from cir_plugins.data.fingerprint import DataFingerprint
+from cir_plugins.data.split import Split, counts_in_words
 from cir_plugins.data.table import training_table
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding
@@ -31,7 +34,8 @@ from cir_plugins.runs.build import (
     read_splits,
     with_learned_options,
 )
-from cir_plugins.runs.evaluation import Evaluation, Outcome
+from cir_plugins.runs.data_record import check_data, data_fingerprint
+from cir_plugins.runs.evaluation import Evaluation, Outcome, training_counts
 from cir_plugins.runs.folder import RECORD, check_folder, make_folder, read_run_config
 from cir_plugins.runs.lock import run_lock
 from cir_plugins.runs.protocol import protocol_of
@@ -70,6 +74,8 @@ class _Prepared:
     plan: Plan
     method: Method
     encoding: Encoding
+    data: DataFingerprint
+    training: Mapping[str, Any]
     validation: tuple[Split, ...]
     trainer: Trainer | None
     frozen: Mapping[str, Tensor]
@@ -108,21 +114,32 @@ def _execute(
     """The outcome of a run whose folder is locked."""
     began = time.perf_counter()
     run = _prepare(plan, folder, resume, progress, processes)
+    if progress and processes.is_main:
+        _print_training(run.training)
     # Only now: what cannot be read or trained must not leave a folder that the next try trips over.
-    processes.broadcast(lambda: _make_folder(folder, run.plan, run.frozen))
+    processes.broadcast(lambda: _make_folder(folder, run))
     curve: tuple[dict[str, Any], ...] = ()
     updates = 0
     if run.trainer is not None:
         training = run.trainer.fit(resume=resume)
         curve, updates = tuple(training.lines), training.updates
     results = processes.broadcast(lambda: _evaluate_best(run, folder))
-    evaluation = Evaluation(plan.data.name, protocol_of(run.plan), results, run.validation)
+    evaluation = Evaluation(
+        plan.data.name,
+        protocol_of(run.plan),
+        results,
+        run.validation,
+        data=run.data.of_role("val"),
+    )
     seconds = time.perf_counter() - began
-    content = {**evaluation.report, "seconds": seconds, "updates": updates}
+    report = {**evaluation.report, **({"training": run.training} if run.training else {})}
+    content = {**report, "seconds": seconds, "updates": updates}
     processes.broadcast(lambda: write_json(folder / "results.json", content))
     return Outcome(
         plan=run.plan,
+        data=run.data,
         evaluation=evaluation,
+        training=run.training,
         curve=curve,
         seconds=seconds,
         method=run.method,
@@ -143,6 +160,9 @@ def _prepare(
         splits = read_splits(plan, ("train", "val") if plan.train.epochs else ("val",))
         plan = with_learned_options(plan, splits)
     processes.broadcast(lambda: check_folder(folder, plan, resume))
+    data = processes.broadcast(lambda: data_fingerprint(plan, splits, encoding))
+    if resume:
+        processes.broadcast(lambda: _check_data(folder, data))
     validation = tuple(split for split in splits if split.role == "val")
     with processes.synchronise_errors():
         table = training_table(splits, plan.mining.from_images) if plan.train.epochs else None
@@ -160,12 +180,33 @@ def _prepare(
             validate=make_validate(validation, encoding) if validation else None,
             processes=processes,
         )
-    return _Prepared(plan, method, encoding, validation, trainer, frozen)
+    training = {} if table is None else training_counts(table, data)
+    return _Prepared(plan, method, encoding, data, training, validation, trainer, frozen)
 
 
-def _make_folder(folder: Path, plan: Plan, frozen: Mapping[str, Tensor]) -> None:
-    make_folder(folder, plan)
-    save_frozen(folder, frozen)
+def _print_training(training: Mapping[str, Any]) -> None:
+    """Print what the training splits lack, and what is known only across triplets, once."""
+    if "left_out" in training:
+        total = counts_in_words(training["left_out"]["total"])
+        line = f"left out of training, as images are missing: {total}; cir check names the images"
+        tqdm.write(line, file=sys.stderr)
+    if "positives_across" in training:
+        line = (
+            "positives known only across training triplets, of the same reference and captions: "
+            f"{training['positives_across']:,}"
+        )
+        tqdm.write(line, file=sys.stderr)
+
+
+def _check_data(folder: Path, data: DataFingerprint) -> None:
+    """Check the data of a run that is continued, where one was begun in the folder."""
+    if (folder / RECORD).is_file():
+        check_data(folder, data)
+
+
+def _make_folder(folder: Path, run: _Prepared) -> None:
+    make_folder(folder, run.plan, run.data)
+    save_frozen(folder, run.frozen)
 
 
 def _evaluate_best(run: _Prepared, folder: Path) -> tuple[SplitResult, ...]:

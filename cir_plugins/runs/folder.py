@@ -10,9 +10,11 @@ from typing import Any
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.records import read_record
 from cir_plugins.config.toml import COMPONENT_TABLES, Config, computed, read_config, write_config
+from cir_plugins.data.fingerprint import DataFingerprint
 from cir_plugins.errors import CIRError, shown
 from cir_plugins.files import disk_error, is_partial, remove_stale, write_atomically, write_json
 from cir_plugins.reading import read_json
+from cir_plugins.runs.data_record import DATA, write_data
 from cir_plugins.runs.lock import LOCK
 from cir_plugins.runs.records import RunFile
 from cir_plugins.training.checkpoint import FORMAT
@@ -39,8 +41,9 @@ def check_folder(folder: Path, plan: Plan, resume: bool) -> None:
         return
     if folder.is_dir():
         names = {file.name for file in folder.iterdir()} - {LOCK}
-        # A run that was killed while its folder was made leaves its configuration at most.
-        free = not names or (resume and all(n == CONFIG or is_partial(n) for n in names))
+        # A run that was killed while its folder was made leaves no more than these.
+        begun = (CONFIG, DATA)
+        free = not names or (resume and all(n in begun or is_partial(n) for n in names))
     else:
         free = not folder.exists()
     if not free:
@@ -87,8 +90,8 @@ def _shown(table: Mapping[str, Any], key: str) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
-def make_folder(folder: Path, plan: Plan) -> None:
-    """Make the run folder of a plan; an existing one stays as it is.
+def make_folder(folder: Path, plan: Plan, data: DataFingerprint) -> None:
+    """Make the run folder of a plan and its data; an existing one stays as it is.
 
     Raises:
         CIRError: If it cannot be written.
@@ -101,6 +104,7 @@ def make_folder(folder: Path, plan: Plan) -> None:
     except OSError as error:
         raise disk_error(folder, error) from error
     write_atomically(folder / CONFIG, plan.text().encode())
+    write_data(folder, data)
     write_json(folder / RECORD, {"format": FORMAT, "method": plan.method.name})
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan, plan_reader
 from cir_plugins.config.toml import Config, merge
+from cir_plugins.data.fingerprint import DataFingerprint
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.method import Method
 from cir_plugins.plugins.registry import Registry
@@ -81,7 +82,9 @@ def evaluate_run(folder: Path, plan: Plan, *, progress: bool = True) -> Outcome:
     evaluation = evaluate_plan(plan, method, encoding)
     return Outcome(
         plan=plan,
+        data=evaluation.data or DataFingerprint(plan.data.name, ()),
         evaluation=evaluation,
+        training={},
         curve=(),
         seconds=time.perf_counter() - began,
         method=method,

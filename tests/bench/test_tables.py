@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,31 @@ def test_rows_under_several_protocols_have_a_note(tmp_path: Path) -> None:
     assert notes(False, True, False) == (
         "not one protocol, data.drop_reference differs: false: first, third; true: second",
     )
+
+
+def test_rows_of_different_data_have_a_note(tmp_path: Path) -> None:
+    """Two numbers of different data do not belong in one table, unless it says so."""
+    made = suite("first", "second", "third")
+
+    def notes(*pairs: tuple[str, str], galleries: tuple[str, ...] = ("a", "a", "a")) -> list[str]:
+        records = []
+        labels = ("first", "second", "third")
+        for label, (digits, trained), gallery in zip(labels, pairs, galleries, strict=True):
+            one = record(label, 0, {"s": [0.0, 1.0]}, config={"data": {"gallery": gallery}})
+            report = {**one.report, "data": {"fingerprint": digits}}
+            training = {"data": {"fingerprint": trained}}
+            records.append(replace(one, report=report, training=training))
+        document = result(made, records, (val_split(tmp_path),)).document
+        assert f"; data {pairs[0][0]}; " in conditions(document)
+        return [note for note in summary(document).notes if "protocol" not in note]
+
+    assert not notes(("1", "t"), ("1", "t"), ("1", "t"))
+    assert notes(("1", "t"), ("2", "t"), ("1", "u")) == [
+        "not one data set, fingerprints differ: 1: first, third; 2: second",
+        "not trained on one data set, fingerprints differ: t: first, second; u: third",
+    ]
+    # Another gallery is another protocol, which has a line of its own.
+    assert not notes(("1", "t"), ("2", "u"), ("1", "t"), galleries=("a", "b", "a"))
 
 
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:

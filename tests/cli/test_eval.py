@@ -37,7 +37,10 @@ def test_eval_prints_and_writes_the_report(
     output = cir(*arguments, "--protocol", "merged", "--json", file)
     assert output.code == 0
     report = json.loads(file.read_text())
-    assert set(report) == {"dataset", "protocol", "splits", "average", "queries", "gallery"}
+    assert set(report) == {
+        *("dataset", "protocol", "splits", "average", "queries", "gallery", "data")
+    }
+    assert f"data: fingerprint {report['data']['fingerprint']}" in output.out
     assert (report["dataset"], report["protocol"]) == ("fashioniq", "merged")
     assert list(report["splits"]) == ["merged.val"]
     assert 0 < report["splits"]["merged.val"]["recall@50"] <= 1

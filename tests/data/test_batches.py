@@ -34,7 +34,8 @@ def small_split(folder: Path, queries: list[Query], **kwargs: Any) -> Split:
 
 
 def query(number: int, reference: str, target: str, *others: str) -> Query:
-    return Query(f"q{number}", reference, ("x",), "x", target, (target, *others))
+    captions = (f"x {number}",)  # queries of one reference are not identical
+    return Query(f"q{number}", reference, captions, "x", target, (target, *others))
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -352,8 +353,8 @@ def test_text_variants_are_tokenised_beside_the_text(tmp_path: Path) -> None:
         caption_edit=lambda text: f"to {text}",
     )
     batch = batches[BatchPlan(0, 0, (0,))]
-    assert batch.text == ["to x"]
-    expected: Tensor = FakeBackbone().tokenize(["back x"])["ids"]
+    assert batch.text == ["to x 0"]
+    expected: Tensor = FakeBackbone().tokenize(["back x 0"])["ids"]
     assert torch.equal(batch.text_variants["back"]["ids"], expected)
 
 

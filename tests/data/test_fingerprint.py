@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -122,3 +123,56 @@ def test_a_missing_image_names_its_file(split: Split) -> None:
     split.paths["a"].unlink()
     with pytest.raises(CIRError, match=r"image .*a\.jpg cannot be read: No such file"):
         fingerprint(split)
+
+
+def test_other_texts_of_the_same_captions_are_the_same_data(split: Split) -> None:
+    """Rows of one table make their own texts: that must not read as rows of different data."""
+    both = tuple(
+        replace(query, id=f"{query.id}-{order}", text=f"{query.text} {order}")
+        for query in split.queries
+        for order in (0, 1)
+    )
+    before, after = fingerprint(split), fingerprint(replace(split, queries=both))
+    assert before.short == after.short
+    assert before.document == after.document
+    edited = fingerprint(first(split, text="IS RED"))
+    assert before.changes(edited) == ["split 'dress.train': other texts of the same captions"]
+    assert before.short == edited.short
+
+
+def test_an_image_is_read_once_until_it_changes(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+    open_file = Path.open
+
+    def counted(path: Path, *args: object, **options: object) -> object:
+        reads.append(path)
+        return open_file(path, *args, **options)  # type: ignore[call-overload]
+
+    for path in split.paths.values():
+        os.utime(path, ns=(0, 10**18))
+    monkeypatch.setattr(Path, "open", counted)
+    before = fingerprint(split, replace(split, name="shirt.train"))
+    assert len(reads) == 4
+    assert fingerprint(split, replace(split, name="shirt.train")) == before
+    assert len(reads) == 4
+    split.paths["a"].write_text("b")  # the same size
+    assert fingerprint(split).changes(before) != []
+    assert reads.count(split.paths["a"]) >= 2
+
+
+def test_a_file_written_just_now_is_read_again(split: Split) -> None:
+    """Two writes within one tick of the file system's clock leave the same size and time."""
+    before = fingerprint(split)
+    stat = split.paths["a"].stat()
+    split.paths["a"].write_text("z")
+    os.utime(split.paths["a"], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert before.changes(fingerprint(split)) == [
+        "split 'dress.train': other contents of the images"
+    ]
+
+
+def test_a_role_has_a_fingerprint_of_its_own(split: Split) -> None:
+    val = replace(split, name="dress.val", role="val")
+    assert fingerprint(split, val).of_role("val") == fingerprint(val)

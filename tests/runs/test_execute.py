@@ -31,6 +31,7 @@ FILES = {
     "best.safetensors",
     "checkpoint.safetensors",
     "config.toml",
+    "data.json",
     "metrics.jsonl",
     "results.json",
     "run.json",
