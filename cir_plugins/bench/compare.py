@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -71,6 +71,7 @@ class Comparison:
         protocol: Name of the protocol.
         triplets: Number of paired triplets.
         level: Share of the resamples between the bounds of an interval.
+        data: Fingerprint of the data -> names of the methods evaluated on it.
     """
 
     rows: tuple[Compared, ...]
@@ -80,6 +81,7 @@ class Comparison:
     protocol: str
     triplets: int
     level: float = LEVEL
+    data: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def records(self) -> list[dict[str, Any]]:
         """One dict for each method: fractions, p-values and counts; None where there is none."""
@@ -126,11 +128,13 @@ class Comparison:
         )
 
     def caption(self) -> str:
-        """What the numbers are, in one line."""
+        """What the numbers are, in one line; says where they are not of one data set."""
+        groups = "; ".join(f"{digits}: {', '.join(names)}" for digits, names in self.data.items())
+        mixed = f"; not one data set, fingerprints differ: {groups}" if len(self.data) > 1 else ""
         return (
             f"{self.dataset}, protocol {self.protocol}, percent; differences of {self.measure} to "
             f"{self.baseline} over {self.triplets:,} triplets, {100 * self.level:g} % paired "
-            "bootstrap interval, paired randomisation test, wins/ties/losses per triplet"
+            f"bootstrap interval, paired randomisation test, wins/ties/losses per triplet{mixed}"
         )
 
     def __str__(self) -> str:
@@ -233,7 +237,18 @@ def compare(
         protocol=example.protocol,
         triplets=sum(len(each) for each in values[first].values()),
         level=level,
+        data=_fingerprints(evaluations),
     )
+
+
+def _fingerprints(evaluations: Mapping[str, Sequence[Evaluation]]) -> dict[str, tuple[str, ...]]:
+    """Fingerprint -> names of the methods that were evaluated on that data, where it is known."""
+    groups: dict[str, dict[str, None]] = {}
+    for name, several in evaluations.items():
+        for each in several:
+            if each.data_fingerprint:
+                groups.setdefault(each.data_fingerprint, {})[name] = None
+    return {fingerprint: tuple(names) for fingerprint, names in groups.items()}
 
 
 def _baseline(runs: Mapping[str, Any], baseline: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cir_plugins.data.split import counts_in_words
@@ -78,18 +78,27 @@ def _groups(groups: Mapping[str, Iterable[str]]) -> str:
 
 
 def _lacks(document: Mapping[str, Any]) -> list[str]:
-    """A line for all rows from which the same was left out, as images are missing."""
+    """A line for each thing that rows are not about, with the rows where not all have it."""
     rows: dict[str, dict[str, None]] = {}
     for row in document["rows"]:
-        training = row.get("training", {})
-        for where, content in (("evaluation", row), ("training", training)):
-            if "left_out" in content:
-                counts = counts_in_words(content["left_out"]["total"])
-                rows.setdefault(f"images are missing, left out of {where}: {counts}", {})[
-                    row["label"]
-                ] = None
+        for line in _counted(row):
+            rows.setdefault(line, {})[row["label"]] = None
     every = {row["label"] for row in document["rows"] if "error" not in row}
     return [
         f"{text} (all rows)" if every <= set(labels) else f"{text} ({', '.join(labels)})"
         for text, labels in rows.items()
     ]
+
+
+def _counted(row: Mapping[str, Any]) -> Iterator[str]:
+    """Lines on what was left out of a row, and on what its measures are not about."""
+    for where, content in (("evaluation", row), ("training", row.get("training", {}))):
+        if "left_out" in content:
+            counts = counts_in_words(content["left_out"]["total"])
+            yield f"images are missing, left out of {where}: {counts}"
+        if content.get("positives_across"):
+            yield f"positives known only across triplets, {where}: {content['positives_across']:,}"
+    if row.get("blind"):
+        yield f"further queries without a target: {row['blind']:,}"
+    if row.get("unreachable"):
+        yield f"queries whose target is the removed reference, never hit: {row['unreachable']:,}"

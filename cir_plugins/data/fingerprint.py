@@ -15,6 +15,8 @@ from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
 
 _THREADS = 4  # hashing and reading wait for one another
+_SLICE = 64  # files that a thread hashes at a time
+_SMALL = 1 << 20  # bytes of a file that is read at once
 _SHORT = 16  # hexadecimal digits of the hash that stands in results
 # A file may change twice within one tick of the file system's clock: the hash of one that was
 # written just now is computed again.
@@ -237,11 +239,13 @@ def _differences(before: SplitFingerprint, after: SplitFingerprint) -> list[str]
 
 def _hash(items: Iterable[object]) -> str:
     """Hash of plain values in order; no two different lists are read alike."""
-    digest = hashlib.blake2b(digest_size=16)
-    for item in items:
-        # Lone surrogates, which annotations may hold, have no UTF-8; JSON escapes them.
-        digest.update(json.dumps(item, ensure_ascii=True).encode() + b"\n")
-    return digest.hexdigest()
+    # Lone surrogates, which annotations may hold, have no UTF-8; JSON escapes them.
+    text = json.dumps(list(items), ensure_ascii=True)
+    return _digest(text.encode())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 # Path -> size, time of change and hash, of the files that this process has read.
@@ -254,8 +258,10 @@ def content_hashes(paths: Sequence[Path]) -> list[str]:
     Raises:
         CIRError: If a file cannot be read.
     """
+    slices = [paths[first : first + _SLICE] for first in range(0, len(paths), _SLICE)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(_content_hash, paths))
+        hashes = pool.map(lambda some: [_content_hash(path) for path in some], slices)
+        return [content for some in hashes for content in some]
 
 
 def _content_hash(path: Path) -> str:
@@ -265,7 +271,11 @@ def _content_hash(path: Path) -> str:
         if content and (size, changed) == (stat.st_size, stat.st_mtime_ns):
             return content
         with path.open("rb") as file:
-            content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            if stat.st_size <= _SMALL:  # as most images are; a buffer for large ones takes longer
+                content = _digest(file.read())
+            else:
+                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+                content = digest.hexdigest()
     except OSError as error:
         raise CIRError(f"image {path} cannot be read: {error.strerror}") from error
     if time.time_ns() - stat.st_mtime_ns > _SETTLED:

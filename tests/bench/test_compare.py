@@ -12,6 +12,7 @@ import torch
 import cir_plugins as cir
 from cir_plugins.bench.compare import Comparison, compare
 from cir_plugins.bench.statistics import paired_interval
+from cir_plugins.data.fingerprint import DataFingerprint
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
 from cir_plugins.retrieval.evaluate import SplitResult
@@ -119,6 +120,18 @@ def test_other_queries_are_errors() -> None:
 @pytest.fixture(scope="module")
 def table() -> Comparison:
     return compare({"low_one": LOW, "high": HIGH}, draws=999)
+
+
+def test_methods_on_different_data_are_named() -> None:
+    """The same triplets over other pictures or another gallery are other numbers."""
+    one, other = DataFingerprint("one", ()), DataFingerprint("other", ())
+    runs = {"low": replace(LOW, data=one), "high": replace(HIGH, data=one), "unknown": HIGH}
+    assert "data set" not in compare(runs).caption()
+    mixed = compare({**runs, "high": replace(HIGH, data=other)})
+    assert mixed.caption().endswith(
+        f"; not one data set, fingerprints differ: {one.short}: low; {other.short}: high"
+    )
+    assert mixed.caption() in mixed.to_markdown()
 
 
 def test_the_table_as_text(table: Comparison) -> None:

@@ -355,7 +355,7 @@ def moved(suite: Suite, garments_root: Path, tmp_path: Path) -> tuple[Suite, Pat
     """A suite of two rows on a copy of the data, to be changed."""
     root = tmp_path / "data"
     shutil.copytree(garments_root, root)
-    return suite.only(["dqe", "image only"], [0]).pointed_at(None, root), root
+    return suite.only(["dqe", "image only"], [0]).on_data(None, root), root
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,20 @@ def test_rows_of_different_data_have_a_note(tmp_path: Path) -> None:
     assert not notes(("1", "t"), ("2", "u"), ("1", "t"), galleries=("a", "b", "a"))
 
 
+def test_what_rows_are_not_about_has_a_note(tmp_path: Path) -> None:
+    counts = {"blind": 4, "unreachable": 1_200, "positives_across": 28}
+    first, second = (record(label, 0, {"s": [0.0, 1.0]}) for label in ("first", "second"))
+    first = replace(first, report={**first.report, **counts}, training={"positives_across": 224})
+    second = replace(second, report={**second.report, "blind": 4})
+    split = (val_split(tmp_path),)
+    assert summary(result(suite("first", "second"), [first, second], split).document).notes == (
+        "positives known only across triplets, evaluation: 28 (first)",
+        "positives known only across triplets, training: 224 (first)",
+        "further queries without a target: 4 (all rows)",
+        "queries whose target is the removed reference, never hit: 1,200 (first)",
+    )
+
+
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
     made = result(suite("first"), [record("first", 0, {"s": [0.0, 1.0]})], (val_split(tmp_path),))
     assert summary(made.document).rows[1][1] == "50.0"
