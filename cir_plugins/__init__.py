@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cir_plugins.bench.compare import Comparison, compare
     from cir_plugins.builtin.blip2 import WEIGHTS, Blip2
     from cir_plugins.builtin.clip import Clip
+    from cir_plugins.builtin.hub import hub_file
     from cir_plugins.builtin.image_text import ImageTextModel
     from cir_plugins.builtin.losses import mean_over, require_negatives
     from cir_plugins.builtin.samplers import eligible
@@ -115,6 +116,7 @@ __all__ = [
     "entry",
     "full_precision",
     "hookimpl",
+    "hub_file",
     "load",
     "load_untrusted",
     "mean_over",
@@ -137,6 +139,7 @@ _HOMES = MappingProxyType(
         "runs.evaluation": ("Evaluation",),
         "builtin.blip2": ("WEIGHTS", "Blip2"),
         "builtin.clip": ("Clip",),
+        "builtin.hub": ("hub_file",),
         "builtin.image_text": ("ImageTextModel",),
         "builtin.losses": ("mean_over", "require_negatives"),
         "builtin.samplers": ("eligible",),

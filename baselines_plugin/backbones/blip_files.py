@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from baselines_plugin.backbones.blip_tower import PooledTower, tiny_config
-from cir_plugins import CIRError, Ledger, load_untrusted
+from cir_plugins import CIRError, Ledger, hub_file, load_untrusted
 
 # Values other than transformers' defaults: 8 heads, no dropout, epsilon 1e-5, a tower of zeros.
 _TEXT = {
@@ -161,8 +161,6 @@ def load_model(name: str, weights: str, dropout: float) -> Any:
 
 
 def _configuration(name: str) -> dict[str, Any]:
-    from transformers.utils import cached_file
-
     config: Mapping[str, Any]
     if name in ARCHITECTURES:
         config = ARCHITECTURES[name]
@@ -170,14 +168,14 @@ def _configuration(name: str) -> dict[str, Any]:
         config = tiny_config()
     else:
         try:
-            path = cached_file(name, "config.json")
-        except OSError as error:
+            path = hub_file(name, "config.json")
+        except CIRError as error:
             raise CIRError(
-                f"no BLIP model '{name}': {str(error).splitlines()[0]}\n"
+                f"no BLIP model '{name}': {error}\n"
                 "accepted: blip_base, blip_large, a hub name, or a folder with config.json, "
-                "model.safetensors and a tokenizer"
+                "model.safetensors and a tokenizer; without a network also --set backbone=tiny_blip"
             ) from error
-        config = json.loads(Path(str(path)).read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     copied: dict[str, Any] = {"vision_config": {}, "text_config": {}}
     return copied | json.loads(json.dumps(config, default=dict))  # type: ignore[no-any-return]
 
@@ -199,9 +197,8 @@ def _build(config: dict[str, Any]) -> Any:
 
 def _read_folder(model: Any, name: str) -> None:
     from safetensors.torch import load_file
-    from transformers.utils import cached_file
 
-    state = load_file(str(cached_file(name, "model.safetensors")))
+    state = load_file(hub_file(name, "model.safetensors"))
     _load(model, {key: v for key, v in state.items() if not key.endswith("position_ids")}, name)
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cir_plugins.builtin.hub import find_hub_file, hub_file
 from cir_plugins.builtin.towers import LN_VISION_EPS, TOWERS
 from cir_plugins.errors import CIRError
+from cir_plugins.reading import read_json
 
 _QFORMER = {"vocab_size": 30523, "use_qformer_text_input": True}
 # Source: LAVIS' pretrain (EVA ViT-g/14) and pretrain_vitL (CLIP ViT-L/14 without its last block).
@@ -79,19 +81,17 @@ def save_model(model: Any, folder: Path) -> None:
 
 def _configuration(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The model's configuration, and that of its vision tower where it is not BLIP-2's own."""
-    from transformers.utils import cached_file
-
     if name in ARCHITECTURES:
         return _split(ARCHITECTURES[name])
     try:
-        path = cached_file(name, "config.json")
-    except OSError as error:
+        path = hub_file(name, "config.json")
+    except CIRError as error:
         raise CIRError(
-            f"no BLIP-2 model '{name}': {str(error).splitlines()[0]}\n"
+            f"no BLIP-2 model '{name}': {error}\n"
             "accepted: vit_g, vit_l, a hub name, or a folder with config.json, model.safetensors "
-            "and a tokenizer"
+            "and a tokenizer; without a network also --set backbone=tiny_blip2"
         ) from error
-    config = json.loads(Path(str(path)).read_text(encoding="utf-8"))
+    config = read_json(path)
     if not isinstance(config, dict) or "qformer_config" not in config:
         raise ValueError(f"{path} is no configuration of a BLIP-2 model with a Q-Former")
     return _split(config)
@@ -128,6 +128,15 @@ def _build(config: Any, vision: dict[str, Any] | None) -> Any:
     return model
 
 
+def _files_of(index: Path) -> list[str]:
+    """Names of the files that an index of weights names."""
+    content = read_json(index)
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(file, str) for file in names.values()):
+        raise CIRError(f"{index} is no index of weights: it has no table 'weight_map'")
+    return sorted(set(names.values()))
+
+
 def _require_weights(name: str) -> None:
     if name in ARCHITECTURES:
         raise CIRError(
@@ -138,16 +147,12 @@ def _require_weights(name: str) -> None:
 
 def _read_weights(model: nn.Module, name: str) -> None:
     from safetensors.torch import load_file
-    from transformers.utils import cached_file
 
-    index = cached_file(
-        name, "model.safetensors.index.json", _raise_exceptions_for_missing_entries=False
-    )
+    index = find_hub_file(name, "model.safetensors.index.json")
     if index is None:
-        shards = [cached_file(name, "model.safetensors")]
+        shards = [hub_file(name, "model.safetensors")]
     else:
-        files = set(json.loads(Path(str(index)).read_text(encoding="utf-8"))["weight_map"].values())
-        shards = [cached_file(name, file) for file in sorted(files)]
+        shards = [hub_file(name, file) for file in _files_of(index)]
     state: dict[str, Tensor] = {}
     for shard in shards:
         state.update(load_file(str(shard)))

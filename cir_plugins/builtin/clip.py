@@ -5,7 +5,7 @@ Source: Radford et al., Learning Transferable Visual Models, ICML 2021, arXiv 21
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cir_plugins.builtin.similarity import best_token, unit
 from cir_plugins.data.images import Preprocess, Resize
 from cir_plugins.errors import CIRError
+from cir_plugins.reading import read_json
 from cir_plugins.types import Tokens
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -168,6 +169,8 @@ def _load(name: str, pretrained: str) -> tuple[Any, Any, int]:
     folder = Path(name)
     if folder.is_dir():
         return _load_folder(folder, read_weights=pretrained != "random")
+    if name.startswith((".", "~", os.sep)):
+        raise CIRError(f"no such folder: {name}\naccepted: a model of open_clip, or a folder")
     import open_clip
 
     if name not in open_clip.list_models():
@@ -187,6 +190,13 @@ def _load(name: str, pretrained: str) -> tuple[Any, Any, int]:
     return model, open_clip.get_tokenizer(name), int(size[0] if isinstance(size, tuple) else size)
 
 
+def _settings(file: Path) -> dict[str, Any]:
+    content = read_json(file)
+    if not isinstance(content, dict) or not isinstance(content["model_cfg"], dict):
+        raise CIRError(f"{file} is no configuration of an open_clip model")
+    return content["model_cfg"]
+
+
 def _load_folder(folder: Path, read_weights: bool) -> tuple[Any, Any, int]:
     import open_clip
     from safetensors import SafetensorError
@@ -196,7 +206,7 @@ def _load_folder(folder: Path, read_weights: bool) -> tuple[Any, Any, int]:
     if not config_file.is_file():
         raise CIRError(f"no open_clip model in {folder}: open_clip_config.json is missing")
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))["model_cfg"]
+        config = _settings(config_file)
         model = open_clip.CLIP(**config)
         if read_weights:
             state = load_file(str(folder / "model.safetensors"))

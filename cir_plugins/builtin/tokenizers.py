@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cir_plugins.builtin.hub import local_only
 from cir_plugins.errors import CIRError
 from cir_plugins.types import Tokens
 
@@ -33,8 +34,8 @@ class WordPieceTokenizer:
         from transformers import AutoTokenizer
 
         try:
-            return AutoTokenizer.from_pretrained(self.name)
-        except (OSError, ValueError) as error:
+            return AutoTokenizer.from_pretrained(self.name, local_files_only=local_only(self.name))
+        except (OSError, ValueError, CIRError) as error:
             raise CIRError(
                 f"tokenizer '{self.name}' could not be loaded: {str(error).splitlines()[0]}\n"
                 "accepted: a hub name, or a folder with tokenizer files"

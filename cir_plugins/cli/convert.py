@@ -88,14 +88,41 @@ def read_files(
     from cir_plugins.runs.untrusted import load_untrusted
 
     loaded: list[Mapping[str, Any]] = []
+    checkpoint_files: list[Path] = []
     options: dict[str, Any] = {}
     for file in files:
         if file.suffix in readers and file.is_file():
             options.update(readers[file.suffix](file))
         else:
             loaded.append(load_untrusted(file))
+            checkpoint_files.append(file)
+    for file, content in zip(checkpoint_files, loaded, strict=True):
+        check_weights(file, content)
     check_no_doubles(loaded)
     return loaded, options
+
+
+def check_weights(file: Path, content: Mapping[str, Any]) -> None:
+    """Check that a checkpoint holds a tensor; before a model is built, perhaps downloaded, for it.
+
+    Raises:
+        CIRError: If it holds none.
+    """
+    from torch import Tensor
+
+    values, seen = list(content.values()), set()
+    while values:
+        value = values.pop()
+        if isinstance(value, Tensor):
+            return
+        if id(value) in seen:  # a pickle may hold itself
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            values.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            values.extend(value)
+    raise CIRError(f"checkpoint {file} holds no weights; accepted: an official file of the method")
 
 
 def plan_converted(names: Config, differences: Mapping[str, Any], settings: Config) -> Plan:

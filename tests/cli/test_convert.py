@@ -243,3 +243,13 @@ def test_doubles_and_nan_are_errors(cir: Call, files: list[Path], tmp_path: Path
     assert failed(cir, tmp_path, "clip4cir", *files).complains(
         "the checkpoint holds NaN: composer."
     )
+
+
+def test_a_checkpoint_without_weights_is_refused_first(cir: Call, tmp_path: Path) -> None:
+    """It was the hub that was complained of: a model was fetched before the file was looked at."""
+    file, circle = tmp_path / "notes.pt", []  # type: ignore[var-annotated]
+    circle.append(circle)
+    torch.save({"epoch": 3, "args": {"lr": [1, 2.5], "circle": circle}}, file)
+    answer = cir("convert", "sprc", file, "--out", tmp_path / "run")
+    assert answer.complains("notes.pt holds no weights; accepted: an official file of the method")
+    assert not (tmp_path / "run").exists()

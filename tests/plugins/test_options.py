@@ -146,3 +146,10 @@ def test_all_wrong_options_come_at_once() -> None:
         "option 'name' of part 'p' cannot be 3; accepted: a string",
     ]
     assert check_options("part 'p'", options, {"width": 5}) == {"width": 5}
+
+
+def test_a_name_without_brackets_is_shown_in_them() -> None:
+    with pytest.raises(CIRError, match=r"""cannot be 'dress'; .*, such as '\["dress"\]'\Z"""):
+        convert("option 'categories'", tuple[str, ...], "dress")
+    with pytest.raises(CIRError, match=r"a list, each an integer\Z"):
+        convert("option 'sizes'", tuple[int, ...], "dress")
