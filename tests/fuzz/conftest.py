@@ -14,12 +14,14 @@ from hypothesis import configuration
 
 from cir_plugins.plugins.hookspecs import hookimpl
 from cir_plugins.plugins.registry import Registry
+from cir_plugins.training.trainer import Trainer
 from dqe_plugin import hooks as dqe_hooks
 from garments_plugin import hooks as garments_hooks
 from tests.fakes import FakeBackbone
 from tests.fuzz.sandbox import run
 from tests.layouts import small_circo, small_cirr, small_fashioniq
 
+INTERRUPTED = 130
 Folders = Callable[[], Path]
 
 
@@ -75,16 +77,37 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     }
 
 
-@pytest.fixture(scope="package")
-def trained(data: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of two epochs with mined negatives; read only."""
-    out = tmp_path_factory.mktemp("runs") / "dqe"
-    answer = run(
+def _train(data: Mapping[str, Path], out: Path) -> int:
+    """Exit code of training with mined negatives for two epochs."""
+    return run(
         *("train", "dqe", "--data", "fashioniq", "--root", data["fashioniq"], "--out", out),
         *("--device", "cpu", "--set", "backbone=fake", "--set", "backbone.targets=3"),
         *("--set", "train.epochs=2", "--set", "train.batch_size=2", "--set", "mining.start=1"),
         *("--set", "run.workers=0"),
         writes=[out],
-    )
-    assert answer.code == 0, answer.err
+    ).code
+
+
+@pytest.fixture(scope="package")
+def trained(data: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; read only."""
+    out = tmp_path_factory.mktemp("runs") / "dqe"
+    assert _train(data, out) == 0
+    return out
+
+
+@pytest.fixture(scope="package")
+def interrupted(data: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, stopped from the keyboard in its second epoch; read only."""
+    out = tmp_path_factory.mktemp("runs") / "dqe"
+    save = Trainer._validate_and_save
+
+    def stop(trainer: Trainer, epoch: int, line: dict[str, Any]) -> None:
+        if epoch:
+            raise KeyboardInterrupt
+        save(trainer, epoch, line)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_validate_and_save", stop)
+        assert _train(data, out) == INTERRUPTED
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,8 @@ def measures(answer: Answer, report: Path) -> Any:
 
 
 def evaluate(run_folder: Path, folder: Path, *words: str | Path) -> tuple[Answer, Path]:
-    report = folder / "out" / "report.json"
-    answer = run("eval", run_folder, "--json", report, *words, writes=[report.parent, folder])
+    report = folder / "report.json"
+    answer = run("eval", run_folder, "--json", report, *words, writes=[folder])
     return answer, report
 
 
@@ -107,34 +107,43 @@ def copied(source: Path, copy: Path) -> Path:
 
 
 @profiles
-@pytest.mark.parametrize("name", ["best.safetensors", "checkpoint.safetensors"])
-def test_damaged_weights_are_refused_or_equal(
-    name: str, times: int, trained: Path, folders: Folders
-) -> None:
-    """``cir eval``, and ``cir train --resume`` from the last checkpoint."""
+def test_damaged_weights_are_refused_or_equal(times: int, trained: Path, folders: Folders) -> None:
     expected = measures(*evaluate(trained, folders()))
-    weights = contents(trained / "best.safetensors")
 
     def property_holds(damage: Any) -> None:
         folder = folders()
         copy = copied(trained, folder / "run")
-        (copy / name).write_bytes(damage.of((trained / name).read_bytes()))
-        if name == "best.safetensors":
-            answer, report = evaluate(copy, folder)
-            if holds(answer).code == 0:
-                assert measures(answer, report) == expected
-            else:
-                assert str(copy / name) in answer.err
-            return
+        file = copy / "best.safetensors"
+        file.write_bytes(damage.of(file.read_bytes()))
+        answer, report = evaluate(copy, folder)
+        if holds(answer).code == 0:
+            assert measures(answer, report) == expected
+        else:
+            assert str(file) in answer.err
+
+    explore(30 * times, property_holds, damages)
+
+
+@profiles
+def test_resuming_a_damaged_checkpoint(
+    times: int, trained: Path, interrupted: Path, folders: Folders
+) -> None:
+    """The weights of a run that was never interrupted, or a message."""
+    weights = contents(trained / "best.safetensors")
+    results = json.loads((trained / "results.json").read_text())["splits"]
+
+    def property_holds(damage: Any) -> None:
+        copy = copied(interrupted, folders() / "run")
+        file = copy / "checkpoint.safetensors"
+        file.write_bytes(damage.of(file.read_bytes()))
         answer = run("train", "--out", copy, "--resume", writes=[copy])
         if holds(answer).code == 0:
             assert contents(copy / "best.safetensors") == weights
-            results = [json.loads((f / "results.json").read_text()) for f in (trained, copy)]
-            assert results[0]["splits"] == results[1]["splits"]
+            assert json.loads((copy / "results.json").read_text())["splits"] == results
         else:
-            assert str(copy / name) in answer.err
+            assert str(file) in answer.err
 
-    explore(40 * times, property_holds, damages)
+    explore(25 * times, property_holds, damages)
 
 
 @profiles
@@ -178,14 +187,9 @@ def test_damaged_features_are_computed_again(
     times: int, frozen: Path, folders: Folders, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A feature cache never changes a number."""
-    cache = tmp_path_factory.mktemp("cache") / "features"
-    place = tmp_path_factory.mktemp("report")
-    answer, report = evaluate(frozen, place, "--feature-cache", cache)
-    holds(run("eval", frozen, "--feature-cache", cache, writes=[cache]))
-    expected = measures(answer, report) if answer.code == 0 else None
-    if expected is None:
-        answer, report = evaluate(frozen, place)
-        expected = measures(answer, report)
+    place = tmp_path_factory.mktemp("cache")
+    cache = place / "features"
+    expected = measures(*evaluate(frozen, place, "--feature-cache", cache))
     files = sorted(file.relative_to(cache) for file in cache.rglob("*") if file.is_file())
     assert any(file.suffix == ".safetensors" for file in files)
 
@@ -193,10 +197,9 @@ def test_damaged_features_are_computed_again(
         folder = folders()
         copy = copied(cache, folder / "features")
         file = copy / files[number % len(files)]
-        change = damage
         if file.suffix != ".safetensors" and isinstance(damage, HeaderDamage):
             return
-        file.write_bytes(change.of(file.read_bytes()))
+        file.write_bytes(damage.of(file.read_bytes()))
         answer, report = evaluate(frozen, folder, "--feature-cache", copy)
         holds(answer)
         if answer.code == 0:
@@ -241,6 +244,3 @@ def test_damaged_shards_are_encoded_again(
             assert json.loads((copy / "manifest.json").read_text()) == manifest
 
     explore(40 * times, property_holds, damages, st.integers(0, 10))
-
-
-Damage = Callable[[bytes], bytes]
