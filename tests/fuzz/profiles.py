@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
-LONG = 60  # times as many examples as in the short profile
+LONG = 100  # times as many examples as in the short profile
 
 profiles = pytest.mark.parametrize(
     "times", [pytest.param(1, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.fuzz)]
@@ -22,19 +22,21 @@ profiles = pytest.mark.parametrize(
 def explore(
     examples: int, property_holds: Callable[..., None], *strategies: SearchStrategy[Any]
 ) -> None:
-    """Try a property on so many examples of the strategies.
+    """Try a property on so many examples of the strategies; many of them are made smaller.
 
     Args:
         examples: How many.
         property_holds: Raises where it does not.
         strategies: One for each of its arguments.
     """
+    many = examples >= LONG
     settings(
         max_examples=examples,
         derandomize=True,
         database=None,
         deadline=None,  # commands are timed on their own
         print_blob=False,
-        phases=(Phase.generate, Phase.shrink),  # no second search for why it fails
+        report_multiple_bugs=many,
+        phases=(Phase.generate, Phase.shrink) if many else (Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )(given(*strategies)(property_holds))()

@@ -24,6 +24,8 @@ from tests.command import Answer
 MOST_SECONDS = 20  # of the clock, on a machine that does other things too
 MOST_CHARACTERS = 20_000  # of a message, which may hold a value of the input
 MOST_MEGABYTES = 700  # that the highest memory use of the process may grow in one command
+# What Python, torch's compiler and matplotlib make where they are imported.
+_OF_LIBRARIES = ("__pycache__", "torchinductor_", f"{os.sep}matplotlib")
 _CHANGES = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link"})
 
 
@@ -123,8 +125,7 @@ def run(*arguments: str | Path, writes: Sequence[Path] = ()) -> Answer:
 
 
 def _is_allowed(path: str, allowed: Sequence[str]) -> bool:
-    # torch makes a folder of its own when its compiler is imported.
-    if path == os.devnull or "__pycache__" in path or "torchinductor_" in path:
+    if path == os.devnull or any(name in path for name in _OF_LIBRARIES):
         return True
     return any(path == one or path.startswith(f"{one}{os.sep}") for one in allowed)
 
