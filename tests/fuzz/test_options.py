@@ -10,9 +10,9 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.fuzz.conftest import Folders
-from tests.fuzz.profiles import explore, profiles
+from tests.fuzz.profiles import explore, profiles, untyped
 from tests.fuzz.sandbox import holds, run
-from tests.fuzz.test_run_files import _SUITE, as_toml, damaged, text_damages
+from tests.fuzz.test_run_files import SUITE, as_toml, damaged, text_damages
 from tests.fuzz.values import NUMBERS, STRINGS, ByteDamage, TreeDamage, is_half
 
 _TABLES = ("method", "backbone", "loss", "sampler", "data", "train", "schedule", "mining")
@@ -51,7 +51,7 @@ def test_assignments_of_anything(times: int, data: Mapping[str, Path], folders: 
         )
 
     entry = st.tuples(st.sampled_from((*_TABLES, *_MORE_TABLES)), st.sampled_from(_KEYS), values)
-    explore(80 * times, property_holds, st.lists(entry, min_size=1, max_size=3), st.booleans())
+    explore(50 * times, property_holds, st.lists(entry, min_size=1, max_size=3), st.booleans())
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,7 @@ def config(trained: Path) -> bytes:
     return (trained / "config.toml").read_bytes()
 
 
+@untyped
 @profiles
 def test_damaged_configuration_files(times: int, config: bytes, folders: Folders) -> None:
     """``cir train --config``: what is planned is planned again from what is printed."""
@@ -79,9 +80,10 @@ def test_damaged_configuration_files(times: int, config: bytes, folders: Folders
             again = run("train", "--config", file, "--dry-run")
             assert again.out == answer.out
 
-    explore(60 * times, property_holds, st.lists(text_damages, min_size=1, max_size=2))
+    explore(40 * times, property_holds, st.lists(text_damages, min_size=1, max_size=2))
 
 
+@untyped
 @profiles
 def test_damaged_suite_files(
     times: int, data: Mapping[str, Path], folders: Folders, monkeypatch: pytest.MonkeyPatch
@@ -97,7 +99,7 @@ def test_damaged_suite_files(
 
     def property_holds(damages: list[TreeDamage | ByteDamage], rooted: bool) -> None:
         folder = folders()
-        file, content = folder / "suite.toml", _SUITE.encode()
+        file, content = folder / "suite.toml", SUITE.encode()
         for damage in damages:
             try:
                 content = damaged(content, "suite.toml", damage)
@@ -109,7 +111,7 @@ def test_damaged_suite_files(
         holds(run("bench", file, "--out", out, *words, writes=[out]))
 
     explore(
-        60 * times,
+        40 * times,
         property_holds,
         st.lists(text_damages, min_size=1, max_size=2),
         st.sampled_from([True, True, True, False]),
@@ -140,10 +142,10 @@ def test_commands_of_any_words(times: int, folders: Folders) -> None:
         assert "Traceback" not in answer.err
         assert answer.code in (0, 1, 2)
 
-    explore(60 * times, property_holds, st.integers(0, 10), texts, texts)
+    explore(40 * times, property_holds, st.integers(0, 10), texts, texts)
 
 
 def test_toml_of_the_suite_is_what_is_damaged() -> None:
     """The suite that is damaged is whole, and damage leaves TOML."""
-    tree = tomllib.loads(_SUITE)
+    tree = tomllib.loads(SUITE)
     assert tomllib.loads(as_toml(tree).decode()) == tree

@@ -183,7 +183,7 @@ def test_check_of_damaged_folders(
             assert "error: " in answer.out
 
     explore(
-        50 * times,
+        35 * times,
         property_holds,
         damages,
         st.sampled_from(["error", "drop"]),
@@ -213,7 +213,7 @@ def test_eval_on_damaged_folders(
             check_report(json.loads(report.read_text()))
 
     explore(
-        25 * times,
+        15 * times,
         property_holds,
         damages,
         st.sampled_from(["error", "drop"]),
@@ -290,7 +290,7 @@ def test_reader_options_of_any_text(
     # No terminal and no TOML can give half of a character.
     texts = st.sampled_from([text for text in STRINGS if not any(map(is_half, text))])
     values = st.one_of(texts, texts.map(json.dumps), st.lists(texts, max_size=2).map(json.dumps))
-    explore(60 * times, property_holds, st.sampled_from(keys), values)
+    explore(40 * times, property_holds, st.sampled_from(keys), values)
 
 
 @pytest.mark.parametrize("images", ["/", "..", "images/../../..", "a\\u0000b"])

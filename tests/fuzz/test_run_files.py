@@ -13,8 +13,9 @@ import pytest
 import tomli_w
 from hypothesis import strategies as st
 
+from cir_plugins.bench.page import Drawing
 from tests.fuzz.conftest import Folders
-from tests.fuzz.profiles import explore, profiles
+from tests.fuzz.profiles import explore, profiles, untyped
 from tests.fuzz.sandbox import holds, run
 from tests.fuzz.values import ByteDamage, TreeDamage, as_json, byte_damages, tree_damages
 
@@ -42,7 +43,14 @@ def as_toml(tree: Any) -> bytes:
         return repr(tree)[:5000].encode("utf-8", "surrogatepass")
 
 
+@pytest.fixture
+def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without pictures, which take a second each."""
+    monkeypatch.setattr(Drawing, "draw", lambda self, name, draw, default: default)
+
+
 @profiles
+@pytest.mark.usefixtures("_undrawn")
 @pytest.mark.parametrize("command", ["eval", "report", "resume", "from", "encode"])
 @pytest.mark.parametrize("name", ["run.json", "config.toml"])
 def test_commands_on_damaged_run_folders(
@@ -71,11 +79,12 @@ def test_commands_on_damaged_run_folders(
         }
         holds(run(*commands[command], writes=[out]))
 
-    explore((6 if command == "report" else 12) * times, property_holds, text_damages)
+    explore((4 if command == "report" else 8) * times, property_holds, text_damages)
 
 
 @profiles
-@pytest.mark.parametrize("name", ["metrics.jsonl", "results.json"])
+@pytest.mark.usefixtures("_undrawn")
+@pytest.mark.parametrize("name", [pytest.param("metrics.jsonl", marks=untyped), "results.json"])
 def test_report_of_damaged_metrics(name: str, times: int, trained: Path, folders: Folders) -> None:
     """A page, or one message that names the file."""
 
@@ -89,10 +98,10 @@ def test_report_of_damaged_metrics(name: str, times: int, trained: Path, folders
         if answer.code == 2:
             assert str(copy / name) in answer.err
 
-    explore((20 if name == "metrics.jsonl" else 3) * times, property_holds, text_damages)
+    explore((10 if name == "metrics.jsonl" else 3) * times, property_holds, text_damages)
 
 
-_SUITE = """
+SUITE = """
 name = "small"
 description = "two rows"
 seeds = [0]
@@ -125,7 +134,7 @@ text_weight = 0.5
 @pytest.fixture(scope="module")
 def suite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("suite") / "small.toml"
-    file.write_text(_SUITE)
+    file.write_text(SUITE)
     return file
 
 
@@ -170,7 +179,7 @@ def test_resumed_suites_with_damaged_files(
         if holds(answer, 1).code == 0:
             assert _measures(copy) == rows
 
-    explore(20 * times, property_holds, st.integers(0, 40), text_damages)
+    explore(12 * times, property_holds, st.integers(0, 40), text_damages)
 
 
 def _measures(folder: Path) -> list[Any]:
@@ -178,6 +187,7 @@ def _measures(folder: Path) -> list[Any]:
     return [[row["label"], row["seed"], row["splits"]] for row in document["rows"]]
 
 
+@untyped
 @profiles
 def test_drawn_data_with_a_damaged_note(
     times: int, folders: Folders, tmp_path_factory: pytest.TempPathFactory
@@ -185,7 +195,7 @@ def test_drawn_data_with_a_damaged_note(
     """``data.json`` beside data that a suite has drawn."""
     note = as_json({"garments": {"images": 20, "seed": 0}})
     file = tmp_path_factory.mktemp("drawn") / "drawn.toml"
-    file.write_text(f"{_SUITE}\n[make.garments]\nimages = 20\nseed = 0\n")
+    file.write_text(f"{SUITE}\n[make.garments]\nimages = 20\nseed = 0\n")
 
     def property_holds(damage: TreeDamage | ByteDamage) -> None:
         out = folders() / "results"
