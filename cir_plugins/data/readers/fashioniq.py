@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
 
@@ -23,6 +23,7 @@ from cir_plugins.data.readers.files import (
     need_folder,
     read_entries,
     read_names,
+    short,
 )
 from cir_plugins.data.readers.missing import Missing, image_ids, settle_all
 from cir_plugins.data.readers.pictures import (
@@ -122,7 +123,7 @@ class FashionIQ(CaptionSwitches):
         Raises:
             CIRError: The folder or a file in it is not as it should be, or a picture is missing.
         """
-        folder = Path(root, self.images)
+        folder = self._picture_folder(root)
         return settle_all(
             self.annotations(root),
             self.missing,
@@ -135,7 +136,7 @@ class FashionIQ(CaptionSwitches):
         root = Path(root)
         need_folder(root)
         files = self._caption_files(root)
-        pictures = list_pictures(root / self.images)
+        pictures = list_pictures(self._picture_folder(root))
         attributes = read_attributes(root / "attributes.json")
         rules = self.caption_rules(self.caption_mode)
         splits: list[Split] = []
@@ -152,14 +153,28 @@ class FashionIQ(CaptionSwitches):
 
     def notes(self, root: Path) -> list[str]:
         """Facts about the folder that are no errors."""
-        files = pictures_by_name(Path(root, self.images))
+        files = pictures_by_name(self._picture_folder(root))
         names = dict.fromkeys(name for split in self.annotations(root) for name in image_ids(split))
         choice = "move the others away or name a folder with --set data.images=FOLDER"
         return ambiguity_notes([name for name in names if name in files], files, choice)
 
     def looked_for(self, root: Path) -> str:
         """Where pictures are looked for."""
-        return f"{Path(root, self.images)}/**/<image>.{ENDINGS}"
+        return f"{self._picture_folder(root)}/**/<image>.{ENDINGS}"
+
+    def _picture_folder(self, root: Path) -> Path:
+        """The folder of the pictures.
+
+        Raises:
+            CIRError: It is not below the data folder; a whole disk would be searched.
+        """
+        path = PurePath(self.images)
+        if path.is_absolute() or ".." in path.parts or "\0" in self.images:
+            raise CIRError(
+                f"data.images is {short(self.images)}\n"
+                "accepted: a folder below the data folder, such as images"
+            )
+        return Path(root, path)
 
     def _caption_files(self, root: Path) -> dict[tuple[str, str], Path]:
         files: dict[tuple[str, str], Path] = {}
