@@ -78,15 +78,22 @@ def _measures_time(name: str) -> bool:
 
 
 def cache_content(folder: Path) -> dict[str, Any]:
-    """Features in a cache: fingerprint and image -> hash of its features, whatever the shards."""
-    from cir_plugins.encoding.shards import Shard
+    """Features in a cache: fingerprint and image -> hash of its features, whatever the shards.
+
+    Those of damaged shards are left out.
+    """
+    from cir_plugins.encoding.shards import DamagedShardError, Shard
 
     result = {}
     for path in sorted(folder.rglob("*.safetensors")):
-        shard = Shard(path)
-        for place, name in enumerate(shard.names):
-            row = b"".join(tensor.numpy().tobytes() for tensor in shard.row(place))
-            result[f"{path.parent.name}/{name}"] = _digest(row)
+        try:
+            shard = Shard(path)
+            rows = [shard.row(place) for place in range(len(shard.names))]
+        except DamagedShardError:
+            continue
+        for name, row in zip(shard.names, rows, strict=True):
+            content = b"".join(tensor.numpy().tobytes() for tensor in row)
+            result[f"{path.parent.name}/{name}"] = _digest(content)
     return result
 
 

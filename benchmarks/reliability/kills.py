@@ -51,16 +51,21 @@ def cases(setting: Setting, trained: Path) -> list[Case]:
         def words(out: Path) -> list[object]:
             return setting.train(out, *more, method=method)
 
-        return Case(name, words, lambda out: ["train", "--out", out, "--resume"])
+        def again(out: Path) -> list[object]:
+            # One that was killed before it had a configuration is given its options again.
+            begun = (out / "run.json").exists()
+            return [*(["train", "--out", out] if begun else words(out)), "--resume"]
+
+        return Case(name, words, again)
 
     def convert(out: Path) -> list[object]:
         return setting.convert(out)
 
-    mined = ("--set", "backbone=tiny_blip2", "--set", "mining.start=1", "--set", "schedule.name=")
+    mined = ("--set", "backbone=tiny_blip2", "--set", "mining.start=1")
     return [
         training("train, workers 0"),
         training("train, workers 2", "--set", "run.workers=2"),
-        training("train, mined negatives", *mined[:4], method="dqe"),
+        training("train, mined negatives", *mined, method="dqe"),
         training("train, average of weights", "--set", "train.ema=0.9"),
         Case("bench", setting.bench, lambda out: setting.bench(out, "--resume")),
         Case(
@@ -98,17 +103,11 @@ class Campaign:
                 break
             done += 1
             failure = "" if outcome.code == -9 else f"before the kill, {outcome}"
-            words = case.again(self.out) if self._begun() else case.words(self.out)
+            words = case.again(self.out)
         if not failure:
             failure = self._finished(case, words, expected)
         self.tally.add(case.name, failure, tries=done)
         shutil.rmtree(self.out, ignore_errors=True)
-
-    def _begun(self) -> bool:
-        """Whether there is a run, a suite or shards to go on with."""
-        return any(
-            (self.out / name).exists() for name in ("run.json", "data.json", "data", "results.json")
-        )
 
     def _finished(self, case: Case, words: Sequence[object], expected: Any) -> str:
         """What is wrong with the folder once the command has finished; "" for nothing."""

@@ -93,8 +93,9 @@ class Setting:
 
 
 def quick_folder() -> str | None:
-    """A folder in memory, or None for the usual one: a killed process loses nothing that was
-    written, whatever the disk.
+    """A folder in memory, or None for the usual one.
+
+    A killed process loses nothing that was written, whatever the disk.
     """
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
