@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
 import resource
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRACEBACK, ENDED_ODDLY = 77, 78
-LIMIT = 120.0  # seconds after which a command counts as hanging, where a campaign sets no other
+LIMIT = 60.0  # seconds after which a command counts as hanging, where a campaign sets no other
+LONGEST = 1500  # characters of an output in a failure
 _POLL = 0.01
 
 
@@ -47,7 +49,7 @@ class Outcome:
 
     def __str__(self) -> str:
         ending = "hung" if self.code is None else f"exit code {self.code}"
-        return f"{ending}: {self.output.strip()[-400:]}"
+        return f"{ending}: {self.output.strip()[-LONGEST:]}"
 
 
 class Running:
@@ -80,6 +82,8 @@ class Running:
         """The outcome; a process that still runs after ``limit`` seconds is killed."""
         while (outcome := self.poll()) is None:
             if time.perf_counter() - self.began > limit:
+                os.kill(self.pid, signal.SIGUSR1)  # prints where it hangs
+                time.sleep(0.5)
                 self.kill(everything=True)
                 return Outcome(None, self._output(), limit)
             time.sleep(_POLL)
@@ -115,6 +119,7 @@ def _become(words: list[str], log: Path, limit: int | None) -> None:
     code: object = TRACEBACK
     try:
         os.setsid()
+        faulthandler.register(signal.SIGUSR1)
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(file, stream)

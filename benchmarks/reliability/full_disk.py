@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import Outcome, Running, must, run
-from content import difference, file_content, partial_files, run_content
+from content import cache_content, difference, file_content, partial_files, run_content
 from setting import Setting, prepare, quick_folder
 from tally import Tally
 
@@ -89,18 +89,17 @@ def _without_images(setting: Setting) -> Path:
 
 
 @contextmanager
-def small_disk(size: int) -> Iterator[Path]:
-    """The folder of a file system of that size.
+def small_disk(folder: Path, size: int) -> Iterator[None]:
+    """A context in which an empty folder is a file system of that size.
 
     Raises:
         PermissionError: If none can be mounted here.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        _mount("-t", "tmpfs", "-o", f"size={size}", "none", folder)
-        try:
-            yield Path(folder)
-        finally:
-            subprocess.run(["umount", "--lazy", folder], check=True)
+    _mount("-t", "tmpfs", "-o", f"size={size}", "none", str(folder))
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def _mount(*arguments: str) -> None:
@@ -110,13 +109,20 @@ def _mount(*arguments: str) -> None:
         raise PermissionError("no file system can be mounted") from error
 
 
-def can_mount() -> bool:
-    """Whether file systems can be mounted here."""
+def can_mount(folder: Path) -> bool:
+    """Whether file systems can be mounted on a folder."""
     try:
-        with small_disk(PAGE):
+        with small_disk(folder, PAGE):
             return True
     except PermissionError:
         return False
+
+
+def disk_content(disk: Path) -> dict[str, Any]:
+    """What a disk holds, features by image: the names of a cache's shards are drawn."""
+    cache = disk / "out" / "cache"
+    files = {k: v for k, v in run_content(disk).items() if not k.startswith("out/cache/")}
+    return {**files, "cache": cache_content(cache)}
 
 
 class Campaign:
@@ -140,9 +146,11 @@ class Campaign:
         if case.name not in self.undisturbed:
             self.undisturbed[case.name] = self._run_undisturbed(case)
         _, total, largest = self.undisturbed[case.name]
+        disk = self.setting.folder / "disk"
+        disk.mkdir()
         if self.mounted:
             size = PAGE * self.rng.randint(1, -(-total // PAGE))
-            with small_disk(size) as disk:
+            with small_disk(disk, size):
                 before = Running(case.words(disk / "out"), self.setting.log).wait()
                 failure = self._fault(disk, before)
                 if not failure:
@@ -150,11 +158,9 @@ class Campaign:
                     failure = self._goes_on(case, disk, before)
         else:
             size = self.rng.randint(0, largest)
-            disk = self.setting.folder / "disk"
-            disk.mkdir()
             before = Running(case.words(disk / "out"), self.setting.log, size).wait()
             failure = self._fault(disk, before) or self._goes_on(case, disk, before)
-            shutil.rmtree(disk)
+        shutil.rmtree(disk)
         failure = failure and f"{size} bytes: {failure}"
         self.tally.add(case.name, failure, outcome="refused" if before.code else "fitted")
 
@@ -165,7 +171,7 @@ class Campaign:
         outcome = run(case.words(disk / "out"), self.setting.log)
         if not _ended(case, outcome):
             raise RuntimeError(f"undisturbed, {case.name}: {outcome}")
-        content = run_content(disk)
+        content = disk_content(disk)
         sizes = [path.stat().st_size for path in disk.rglob("*") if path.is_file()]
         shutil.rmtree(disk)
         # While a file is replaced, the old one is there too.
@@ -191,7 +197,7 @@ class Campaign:
             occupied = outcome.refused and "not empty" in outcome.message
             if not _ended(case, outcome) and not (occupied and _ended(case, before)):
                 return f"with room, {outcome}"
-        return difference(expected, run_content(disk))
+        return difference(expected, disk_content(disk))
 
 
 def _ended(case: Case, outcome: Outcome) -> bool:
@@ -225,7 +231,7 @@ def _half_written(path: Path) -> str:
 def campaign(tries: int, seed: int, folder: Path, only: str = "") -> Tally:
     """The counts of a campaign of so many full disks."""
     setting = prepare(folder)
-    mounted = can_mount()
+    mounted = can_mount(setting.data / "meta")
     if not mounted:
         print("nothing can be mounted here: the size of files is limited", file=sys.stderr)
     tally, rng = Tally("full disk", seed), random.Random(seed)
