@@ -26,6 +26,7 @@ from setting import Setting, prepare, quick_folder
 from tally import Tally
 
 HANGS = 30.0  # seconds; undisturbed, the longest takes a tenth
+FROZEN = ("--set", "backbone.tower=frozen")
 HOLE = 512  # bytes of zeros, as a disk leaves them that lost a sector
 
 
@@ -35,7 +36,7 @@ class Case:
 
     Attributes:
         name: What it is, for the counts.
-        source: Folder that holds the files; each try has a copy of it.
+        source: The folder that holds the files, made when it is first needed; each try has a copy.
         files: Patterns of the files below it.
         words: The command on a copy of the folder, from the copy and the file of a report.
         content: What comes out, from the copy and the file of a report.
@@ -44,7 +45,7 @@ class Case:
     """
 
     name: str
-    source: Path
+    source: Callable[[], Path]
     files: Sequence[str]
     words: Callable[[Path, Path], Sequence[object]]
     content: Callable[[Path, Path], Any]
@@ -119,7 +120,7 @@ class Campaign:
 
     def _run(self, case: Case, harm: Callable[[Path], str]) -> tuple[Outcome, Any]:
         copy, report = self.setting.folder / "copy", self.setting.folder / "report.json"
-        shutil.copytree(case.source, copy)
+        shutil.copytree(case.source(), copy)
         try:
             harm(copy)
             outcome = run(case.words(copy, report), self.setting.log, HANGS)
@@ -153,20 +154,74 @@ def _fingerprints(content: Any) -> Any:
     return content.get("data") if isinstance(content, dict) else None
 
 
+class Sources:
+    """Folders that are damaged, each made when it is first needed.
+
+    Args:
+        setting: Data and commands.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+
+    def _made(self, name: str, words: Callable[[Path], Sequence[object]]) -> Path:
+        folder = self.setting.folder / name
+        if not folder.exists():
+            must(words(folder), self.setting.log)
+        return folder
+
+    def trained(self) -> Path:
+        """A trained run."""
+        return self.setting.trained
+
+    def warm(self) -> Path:
+        """A run with frozen weights of another."""
+        more = ("--from", self.trained(), *FROZEN)
+        return self._made("from", lambda out: self.setting.train(out, *more))
+
+    def cached(self) -> Path:
+        """A run that has filled the feature cache."""
+        more = (*FROZEN, "--feature-cache", self.setting.folder / "cache")
+        return self._made("cached", lambda out: self.setting.train(out, *more))
+
+    def cache(self) -> Path:
+        """The feature cache."""
+        return self.cached().with_name("cache")
+
+    def cut(self) -> Path:
+        """A run that was killed after its first epoch."""
+        out = self.setting.folder / "cut"
+        if not out.exists():
+            running = Running(self.setting.train(out), self.setting.log)
+            while not (out / "metrics.jsonl").exists():
+                time.sleep(0.005)
+            running.kill(everything=True)
+        return out
+
+    def shards(self) -> Path:
+        """Encoded images."""
+        return self._made("shards", lambda out: self.setting.encode(self.trained(), out))
+
+    def suite(self) -> Path:
+        """Results of the suite."""
+        return self._made("suite", self.setting.bench)
+
+    def converted(self) -> Path:
+        """A converted run."""
+        return self._made("converted", self.setting.convert)
+
+    def official(self) -> Path:
+        """Official files."""
+        return self.setting.official[0].parent
+
+    def data(self) -> Path:
+        """Annotations and images."""
+        return self.setting.data
+
+
 def cases(setting: Setting) -> list[Case]:
-    """The kinds of file, each with its command, once what they need is made."""
-    folder, log = setting.folder, setting.log
-    trained, warm, cached, cut = (folder / n for n in ("trained", "from", "cached", "cut"))
-    frozen = ("--set", "backbone.tower=frozen")
-    cache = folder / "cache"
-    must(setting.train(trained), log)
-    must(setting.train(warm, "--from", trained, *frozen), log)
-    must(setting.train(cached, *frozen, "--feature-cache", cache), log)
-    _half_trained(setting, cut)
-    shards, suite, converted = (folder / n for n in ("shards", "suite", "converted"))
-    must(setting.encode(trained, shards), log)
-    must(setting.bench(suite), log)
-    must(setting.convert(converted), log)
+    """The kinds of file, each with its command."""
+    at = Sources(setting)
 
     def evaluate(run: Path, report: Path) -> list[object]:
         return setting.evaluation(run, report)
@@ -181,62 +236,61 @@ def cases(setting: Setting) -> list[Case]:
     def encode_from(run: Path, report: Path) -> list[object]:
         return setting.encode(run, report.with_suffix(""))
 
-    whole = cache_content(cache)
-
     def others(copy: Path) -> Any:
+        whole = cache_content(at.cache())
         now = cache_content(copy)  # it may lack training images, which the evaluation does not read
         return {name: value for name, value in now.items() if whole[name] != value}
 
     def bench_runs(copy: Path, report: Path) -> list[object]:
-        own = ("--runs", copy, "--root", suite / "data", "--methods", "contrastive")
+        own = ("--runs", copy, "--root", at.suite() / "data", "--methods", "contrastive")
         return setting.bench(report.with_suffix(""), *own)
 
     plain = ("best.safetensors", "config.toml", "run.json")
     every = (*plain, "*.json*", "checkpoint.safetensors")
     return [
-        Case("eval", trained, plain, evaluate, of_report),
-        Case("eval, warm start", warm, ("frozen.safetensors", *plain), evaluate, of_report),
-        Case("eval, converted", converted, plain, evaluate_converted, of_report),
-        Case("train --resume, finished", trained, every, resume, of_run),
-        Case("train --resume, cut off", cut, (*every, "check*"), resume, of_run),
-        Case("train --resume, warm start", warm, ("frozen*", "config.toml"), resume, of_run),
-        Case("encode, run", trained, plain, encode_from, of_output),
+        Case("eval", at.trained, plain, evaluate, of_report),
+        Case("eval, warm start", at.warm, ("frozen.safetensors", *plain), evaluate, of_report),
+        Case("eval, converted", at.converted, plain, evaluate_converted, of_report),
+        Case("train --resume, finished", at.trained, every, resume, of_run),
+        Case("train --resume, cut off", at.cut, (*every, "check*"), resume, of_run),
+        Case("train --resume, warm start", at.warm, ("frozen*", "config.toml"), resume, of_run),
+        Case("encode, run", at.trained, plain, encode_from, of_output),
         Case(
             "encode, shards",
-            shards,
+            at.shards,
             ("*.safetensors", "manifest.json"),
-            lambda copy, _: setting.encode(trained, copy),
+            lambda copy, _: setting.encode(at.trained(), copy),
             of_run,
         ),
         Case(
             "feature cache",
-            cache,
+            at.cache,
             ("*/*.safetensors", "images.json"),
-            lambda copy, report: setting.evaluation(cached, report, "--feature-cache", copy),
+            lambda copy, report: setting.evaluation(at.cached(), report, "--feature-cache", copy),
             lambda copy, report: {**of_report(copy, report), "others": others(copy)},
         ),
         Case(
             "bench --resume",
-            suite,
+            at.suite,
             ("rows/*", "values/*", "results.json", "data.json"),
             lambda copy, _: setting.bench(copy, "--resume"),
             of_run,
         ),
         Case(
             "bench --runs",
-            suite,
+            at.suite,
             tuple(f"runs/contrastive-seed0/{name}" for name in plain),
             bench_runs,
             of_output,
         ),
-        *_outside(setting, trained),
+        *_outside(setting, at),
     ]
 
 
-def _outside(setting: Setting, trained: Path) -> list[Case]:
+def _outside(setting: Setting, at: Sources) -> list[Case]:
     """Files that others wrote."""
 
-    def at(copy: Path) -> tuple[object, ...]:
+    def there(copy: Path) -> tuple[object, ...]:
         return "--data", "fashioniq", "--root", copy, "--set", 'data.categories=["dress"]'
 
     def converted(copy: Path, report: Path) -> list[object]:
@@ -245,20 +299,20 @@ def _outside(setting: Setting, trained: Path) -> list[Case]:
 
     images = json.loads((setting.data / "image_splits" / "split.dress.val.json").read_text())
     return [
-        Case("official files", setting.official[0].parent, ("*.pt",), converted, of_output),
+        Case("official files", at.official, ("*.pt",), converted, of_output),
         Case(
             "annotations",
-            setting.data,
+            at.data,
             ("captions/cap.dress.val.json", "image_splits/split.dress.val.json"),
-            lambda copy, report: setting.evaluation(trained, report, *at(copy)),
+            lambda copy, report: setting.evaluation(at.trained(), report, *there(copy)),
             of_report,
             outside=True,
         ),
         Case(
             "images",
-            setting.data,
+            at.data,
             tuple(f"images/{name}.*" for name in images),
-            lambda copy, report: setting.evaluation(trained, report, *at(copy)),
+            lambda copy, report: setting.evaluation(at.trained(), report, *there(copy)),
             of_report,
             outside=True,
         ),
@@ -269,17 +323,8 @@ def _path(word: object) -> Any:
     return word if isinstance(word, Path) else str(word)
 
 
-def _half_trained(setting: Setting, out: Path) -> None:
-    """A run that was killed after its first epoch."""
-    running = Running(setting.train(out), setting.log)
-    while not (out / "metrics.jsonl").exists():
-        time.sleep(0.005)
-    running.kill(everything=True)
-
-
-def campaign(tries: int, seed: int, folder: Path, only: str = "") -> Tally:
+def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Tally:
     """The counts of a campaign of so many damages."""
-    setting = prepare(folder)
     tally, rng = Tally("damage", seed), random.Random(seed)
     damages = Campaign(setting, tally, rng)
     chosen = [case for case in cases(setting) if only in case.name]
@@ -296,7 +341,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a case's name")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
-        tally = campaign(options.tries, options.seed, Path(folder) / "setting", options.only)
+        tally = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
     sys.exit(tally.finish())
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from commands import Outcome, Running, must, run
+from commands import Outcome, Running, run
 from content import cache_content, difference, file_content, partial_files, run_content
 from setting import Setting, prepare, quick_folder
 from tally import Tally
@@ -228,15 +228,13 @@ def _half_written(path: Path) -> str:
     return "" if path.stat().st_size else f"{path.name} is empty"
 
 
-def campaign(tries: int, seed: int, folder: Path, only: str = "") -> Tally:
+def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Tally:
     """The counts of a campaign of so many full disks."""
-    setting = prepare(folder)
     mounted = can_mount(setting.data / "meta")
     if not mounted:
         print("nothing can be mounted here: the size of files is limited", file=sys.stderr)
     tally, rng = Tally("full disk", seed), random.Random(seed)
-    trained = folder / "trained"
-    must(setting.train(trained), setting.log)
+    trained = setting.trained
     disks = Campaign(setting, tally, rng, mounted=mounted)
     chosen = [case for case in cases(setting, trained) if only in case.name]
     for number in range(tries):
@@ -252,7 +250,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a case's name")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
-        tally = campaign(options.tries, options.seed, Path(folder) / "setting", options.only)
+        tally = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
     sys.exit(tally.finish())
 
 

@@ -177,12 +177,10 @@ def _without_cache(content: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name != "config.toml"}
 
 
-def campaign(tries: int, seed: int, folder: Path, only: str = "") -> Tally:
+def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Tally:
     """The counts of a campaign of at least so many kills."""
-    setting = prepare(folder)
     tally, rng = Tally("kills", seed), random.Random(seed)
-    trained = folder / "trained"
-    must(setting.train(trained), setting.log)
+    trained = setting.trained
     kills = Campaign(setting, tally, rng)
     every: list[Case | None] = [*cases(setting, trained), None]
     chosen = [c for c in every if only in (c.name if c else "shared feature cache")]
@@ -206,7 +204,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a case's name")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
-        tally = campaign(options.tries, options.seed, Path(folder) / "setting", options.only)
+        tally = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
     sys.exit(tally.finish())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +47,11 @@ class Setting:
     def data(self) -> Path:
         """Folder of 60 drawn garments in FashionIQ's layout."""
         return self.folder / "data"
+
+    @property
+    def trained(self) -> Path:
+        """A run of two epochs."""
+        return self.folder / "trained"
 
     @property
     def log(self) -> Path:
@@ -116,14 +120,12 @@ def prepare(folder: Path) -> Setting:
     _write_official(setting)
     words = ["make-data", "garments", "--out", setting.data, "--images", 60]
     must([*words, "--set", "size=32", "--workers", 1], setting.log)
-    run = folder / "warm"
-    must(setting.train(run, "--set", "train.epochs=1"), setting.log)
-    _import_all(setting, run)
-    shutil.rmtree(run)
+    must(setting.train(setting.trained), setting.log)
+    _import_all(setting)
     return setting
 
 
-def _import_all(setting: Setting, run: Path) -> None:
+def _import_all(setting: Setting) -> None:
     """Import what commands need: forked processes start with it."""
     import cir_plugins.bench.page
     import cir_plugins.bench.runner
@@ -132,11 +134,9 @@ def _import_all(setting: Setting, run: Path) -> None:
 
     assert sys.modules[cir_plugins.__name__]
     report = setting.folder / "warm.json"
-    words = setting.evaluation(run, report)
+    words = setting.evaluation(setting.trained, report)
     warm(lambda: main([str(word) for word in words]))
-    words = ["bench", str(setting.suite), "--out", str(setting.folder / "warm-suite")]
-    warm(lambda: main([str(w) for w in [*words, "--methods", "image_only", "--device", "cpu"]]))
-    shutil.rmtree(setting.folder / "warm-suite")
+    report.unlink()
 
 
 def _write_official(setting: Setting) -> None:
