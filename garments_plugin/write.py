@@ -14,10 +14,12 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from cir_plugins import CIRError
@@ -30,6 +32,7 @@ SIZES = (32, 512)
 SPLITS = ("train", "val")
 _TRIPLETS_EACH = {"train": 2, "val": 1}
 _BATCH = 50
+_LOCK = ".lock"
 # One round of twenty images: every fifth or so is a top, and no category is left out.
 _ROUND = (
     *("toptee", "dress", "shoes", "shirt", "bottoms", "toptee", "bags", "accessory", "shirt"),
@@ -180,19 +183,31 @@ def _check_target(out: Path) -> None:
         raise CIRError(f"{out} is not empty; accepted: a new or an empty folder")
 
 
+def _remove_left(out: Path) -> None:
+    """Remove the unfinished sets of processes that were killed: nobody holds their locks."""
+    for lock in out.parent.glob(f".{escape(out.name)}.*/{_LOCK}"):
+        try:
+            with FileLock(lock, timeout=0):
+                shutil.rmtree(lock.parent, ignore_errors=True)
+        except (Timeout, OSError):
+            continue  # one that is being drawn, or of somebody else
+
+
 @contextmanager
 def _whole(out: Path) -> Iterator[Path]:
     """Yield a folder beside ``out`` that becomes ``out`` if the block ends well."""
     box: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left(out)
         box = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        root = box / "set"
-        root.mkdir()
-        yield root
-        if out.is_dir():
-            out.rmdir()
-        root.rename(out)
+        with FileLock(box / _LOCK):
+            root = box / "set"
+            root.mkdir()
+            yield root
+            if out.is_dir():
+                out.rmdir()
+            root.rename(out)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CIRError(f"no space left on {out.parent}: no file was written") from error

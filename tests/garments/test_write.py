@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from cir_plugins.errors import CIRError
@@ -196,3 +197,13 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(KeyboardInterrupt):
         write_garments(tmp_path / "set", images=50, size=32, workers=1, progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rest_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    """A killed process leaves its unfinished set; one that is being drawn is left alone."""
+    for name in ("dead", "alive"):
+        (tmp_path / f".set.{name}" / "set" / "images").mkdir(parents=True)
+        (tmp_path / f".set.{name}" / ".lock").touch()
+    with FileLock(tmp_path / ".set.alive" / ".lock"):
+        write_garments(tmp_path / "set", images=50, size=32, workers=1, progress=False)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".set.alive", "set"]
