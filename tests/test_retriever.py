@@ -105,7 +105,7 @@ def test_evaluate_gives_the_report_of_the_command(
     assert json.loads((tmp_path / "report.json").read_text()) == evaluation.report
     assert evaluation.data_fingerprint == evaluation.report["data"]["fingerprint"]
     assert evaluation.data_fingerprint == run.evaluation.data_fingerprint
-    assert f"data: fingerprint {evaluation.data_fingerprint}" in answer.out
+    assert f"data: fingerprint {evaluation.data_fingerprint}" in output.out
     assert evaluation.report == run.evaluation.report == run.evaluate().report
     assert evaluation.measures == evaluation.report["average"]
     assert (evaluation.dataset, evaluation.protocol) == ("fashioniq", "custom")

@@ -100,7 +100,7 @@ def bounded() -> Iterator[None]:
 
 
 def run(*arguments: str | Path, writes: Sequence[Path] = ()) -> Answer:
-    """The answer of a command, once the rule above is known to hold but for its message.
+    """The output of a command, once the rule above is known to hold but for its message.
 
     Args:
         arguments: Words after ``cir``.
@@ -130,12 +130,12 @@ def _is_allowed(path: str, allowed: Sequence[str]) -> bool:
     return any(path == one or path.startswith(f"{one}{os.sep}") for one in allowed)
 
 
-def holds(answer: Answer, *codes: int) -> Answer:
-    """The answer, if it is a success, one of these further codes, or one message with code 2."""
-    assert "Traceback" not in answer.err, answer.err
-    if answer.code in (0, *codes):
-        return answer
-    assert answer.complains(), f"code {answer.code}: {answer.err[-2000:]}"
-    message = answer.err.rpartition("error: ")[2]
+def holds(output: Answer, *codes: int) -> Answer:
+    """The output, if it is a success, one of these further codes, or one message with code 2."""
+    assert "Traceback" not in output.err, output.err
+    if output.code in (0, *codes):
+        return output
+    assert output.complains(), f"code {output.code}: {output.err[-2000:]}"
+    message = output.err.rpartition("error: ")[2]
     assert 0 < len(message.strip()) < MOST_CHARACTERS, f"a message of {len(message)} characters"
-    return answer
+    return output

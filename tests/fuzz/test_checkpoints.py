@@ -92,15 +92,15 @@ def contents(file: Path) -> dict[str, bytes]:
         return {name: tensors.get_tensor(name).tobytes() for name in tensors.keys()}  # noqa: SIM118
 
 
-def measures(answer: Answer, report: Path) -> Any:
-    assert answer.code == 0, answer.err
+def measures(output: Answer, report: Path) -> Any:
+    assert output.code == 0, output.err
     return json.loads(report.read_text())
 
 
 def evaluate(run_folder: Path, folder: Path, *words: str | Path) -> tuple[Answer, Path]:
     report = folder / "report.json"
-    answer = run("eval", run_folder, "--json", report, *words, writes=[folder])
-    return answer, report
+    output = run("eval", run_folder, "--json", report, *words, writes=[folder])
+    return output, report
 
 
 def copied(source: Path, copy: Path) -> Path:
@@ -117,11 +117,11 @@ def test_damaged_weights_are_refused_or_equal(times: int, trained: Path, folders
         copy = copied(trained, folder / "run")
         file = copy / "best.safetensors"
         file.write_bytes(damage.of(file.read_bytes()))
-        answer, report = evaluate(copy, folder)
-        if holds(answer).code == 0:
-            assert measures(answer, report) == expected
+        output, report = evaluate(copy, folder)
+        if holds(output).code == 0:
+            assert measures(output, report) == expected
         else:
-            assert str(file) in answer.err
+            assert str(file) in output.err
 
     explore(25 * times, property_holds, damages)
 
@@ -138,12 +138,12 @@ def test_resuming_a_damaged_checkpoint(
         copy = copied(interrupted, folders() / "run")
         file = copy / "checkpoint.safetensors"
         file.write_bytes(damage.of(file.read_bytes()))
-        answer = run("train", "--out", copy, "--resume", writes=[copy])
-        if holds(answer).code == 0:
+        output = run("train", "--out", copy, "--resume", writes=[copy])
+        if holds(output).code == 0:
             assert contents(copy / "best.safetensors") == weights
             assert json.loads((copy / "results.json").read_text())["splits"] == results
         else:
-            assert str(file) in answer.err
+            assert str(file) in output.err
 
     explore(25 * times, property_holds, damages)
 
@@ -169,9 +169,9 @@ def test_checkpoints_of_another_state(times: int, interrupted: Path, folders: Fo
             save_state(file, damage.of(state))
         except (ValueError, CIRError):  # no state that can be written
             return
-        answer = run("train", "--out", copy, "--resume", writes=[copy])
-        if holds(answer).code:
-            assert str(copy) in answer.err
+        output = run("train", "--out", copy, "--resume", writes=[copy])
+        if holds(output).code:
+            assert str(copy) in output.err
 
     explore(25 * times, property_holds, tree_damages)
 
@@ -187,10 +187,10 @@ def test_damaged_runs_of_a_warm_start(times: int, trained: Path, folders: Folder
         changed = damage.of(content)
         (copy / "best.safetensors").write_bytes(changed)
         out = folder / "out"
-        answer = run(
+        output = run(
             *("train", "--from", copy, "--out", out, "--set", "train.epochs=1"), writes=[out]
         )
-        if holds(answer).code == 0:
+        if holds(output).code == 0:
             assert contents(copy / "best.safetensors") == contents(trained / "best.safetensors")
         else:
             assert not out.exists()
@@ -202,13 +202,13 @@ def test_damaged_runs_of_a_warm_start(times: int, trained: Path, folders: Folder
 def frozen(data: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose features are kept on disk."""
     out = tmp_path_factory.mktemp("frozen") / "run"
-    answer = run(
+    output = run(
         *("train", "image_text_sum", "--data", "fashioniq", "--root", data["fashioniq"]),
         *("--out", out, "--device", "cpu", "--set", "backbone=fake"),
         *("--set", "backbone.frozen=true", "--set", "run.workers=0"),
         writes=[out],
     )
-    assert answer.code == 0, answer.err
+    assert output.code == 0, output.err
     return out
 
 
@@ -230,10 +230,10 @@ def test_damaged_features_are_computed_again(
         if file.suffix != ".safetensors" and isinstance(damage, HeaderDamage):
             return
         file.write_bytes(damage.of(file.read_bytes()))
-        answer, report = evaluate(frozen, folder, "--feature-cache", copy)
-        holds(answer)
-        if answer.code == 0:
-            assert measures(answer, report) == expected
+        output, report = evaluate(frozen, folder, "--feature-cache", copy)
+        holds(output)
+        if output.code == 0:
+            assert measures(output, report) == expected
 
     explore(25 * times, property_holds, damages, st.integers(0, 10))
 

@@ -1,4 +1,4 @@
-"""Smallest inputs that property tests found, each with the right answer."""
+"""Smallest inputs that property tests found, each with the right output."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def test_config_files_that_python_cannot_hold(text: str, tmp_path: Path) -> None
     """A number of 5,000 digits; 100,000 brackets."""
     file = tmp_path / "config.toml"
     file.write_text(text)
-    answer = run("train", "--config", file, "--dry-run")
-    assert answer.complains(str(file))
+    output = run("train", "--config", file, "--dry-run")
+    assert output.complains(str(file))
 
 
 @untyped
 @pytest.mark.parametrize("value", [DIGITS, DEEP])
 def test_assignments_that_python_cannot_hold(value: str, data: Mapping[str, Path]) -> None:
-    answer = run(
+    output = run(
         *("train", "dqe", "--data", "fashioniq", "--root", data["fashioniq"], "--dry-run"),
         *("--set", f"train.epochs={value}"),
     )
-    assert answer.complains("train.epochs")
+    assert output.complains("train.epochs")
 
 
 @untyped
@@ -78,5 +78,5 @@ def test_reports_of_odd_lines(text: str, trained: Path, folders: Folders) -> Non
     copy, out = folder / "run", folder / "out"
     shutil.copytree(trained, copy)
     (copy / "metrics.jsonl").write_text(text)
-    answer = run("report", copy, "--out", out, writes=[out])
-    assert answer.complains(str(copy / "metrics.jsonl"))
+    output = run("report", copy, "--out", out, writes=[out])
+    assert output.complains(str(copy / "metrics.jsonl"))

@@ -74,11 +74,11 @@ def test_damaged_configuration_files(times: int, config: bytes, folders: Folders
             except (ValueError, RecursionError):  # it is no TOML any more
                 break
         file.write_bytes(content)
-        answer = holds(run("train", "--config", file, "--dry-run"))
-        if answer.code == 0:
-            file.write_text(answer.out)
+        output = holds(run("train", "--config", file, "--dry-run"))
+        if output.code == 0:
+            file.write_text(output.out)
             again = run("train", "--config", file, "--dry-run")
-            assert again.out == answer.out
+            assert again.out == output.out
 
     explore(40 * times, property_holds, st.lists(text_damages, min_size=1, max_size=2))
 
@@ -138,9 +138,9 @@ def test_commands_of_any_words(times: int, folders: Folders) -> None:
             ("make-data", word, "--out", folder / "out", "--images", "-1"),
             ("encode", word, "--images", folder, "--out", folder / "out", "--what", other),
         )
-        answer = run(*commands[kind % len(commands)])
-        assert "Traceback" not in answer.err
-        assert answer.code in (0, 1, 2)
+        output = run(*commands[kind % len(commands)])
+        assert "Traceback" not in output.err
+        assert output.code in (0, 1, 2)
 
     explore(40 * times, property_holds, st.integers(0, 10), texts, texts)
 

@@ -1,4 +1,4 @@
-"""Data folders of every reader, damaged: an answer or one message."""
+"""Data folders of every reader, damaged: an output or one message."""
 
 from __future__ import annotations
 
@@ -174,13 +174,13 @@ def test_check_of_damaged_folders(
         copy_damaged(sources[reader], folder / "data", damaged)
         words = options(reader, missing, number)
         listing = folder / "list.tsv"
-        answer = run(
+        output = run(
             *("check", "--data", reader, "--root", folder / "data", *words, "--list", listing),
             writes=[listing.parent],
         )
-        holds(answer, 1)
-        if answer.code == 1:
-            assert "error: " in answer.out
+        holds(output, 1)
+        if output.code == 1:
+            assert "error: " in output.out
 
     explore(
         35 * times,
@@ -203,13 +203,13 @@ def test_eval_on_damaged_folders(
         copy_damaged(sources[reader], folder / "data", damaged)
         words = options(reader, missing, number)
         report = folder / "out" / "report.json"
-        answer = run(
+        output = run(
             *("eval", trained, "--data", reader, "--root", folder / "data", *words),
             *("--split", split, "--json", report),
             writes=[report.parent],
         )
-        holds(answer)
-        if answer.code == 0:
+        holds(output)
+        if output.code == 0:
             check_report(json.loads(report.read_text()))
 
     explore(
@@ -238,13 +238,13 @@ def test_training_on_damaged_folders(
         copy_damaged(sources["fashioniq"], folder / "data", damaged)
         out = folder / "run"
         words = options("fashioniq", missing, number)
-        answer = run(
+        output = run(
             *("train", "contrastive", "--data", "fashioniq", "--root", folder / "data"),
             *("--out", out, "--set", "backbone=fake", "--set", "train.epochs=1", *words),
             *("--set", "train.batch_size=2", "--set", "run.workers=0", "--device", "cpu"),
             writes=[out],
         )
-        holds(answer)
+        holds(output)
 
     explore(
         15 * times, property_holds, damages, st.sampled_from(["error", "drop"]), st.integers(0, 20)
@@ -296,10 +296,10 @@ def test_reader_options_of_any_text(
 @pytest.mark.parametrize("images", ["/", "..", "images/../../..", "a\\u0000b"])
 def test_pictures_lie_below_the_data_folder(images: str, sources: Mapping[str, Path]) -> None:
     """Found here: ``/`` searched the whole disk for pictures."""
-    answer = run(
+    output = run(
         *("check", "--data", "fashioniq", "--root", sources["fashioniq"]),
         *("--set", f'data.images="{images}"'),
     )
-    assert answer.code == 1
-    assert "error: data.images is" in answer.out
-    assert "accepted: a folder below the data folder" in answer.out
+    assert output.code == 1
+    assert "error: data.images is" in output.out
+    assert "accepted: a folder below the data folder" in output.out

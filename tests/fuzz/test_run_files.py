@@ -1,4 +1,4 @@
-"""Files of runs and of suites' results, damaged: an answer or one message that names the file."""
+"""Files of runs and of suites' results, damaged: an output or one message that names the file."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def test_report_of_damaged_metrics(name: str, times: int, trained: Path, folders
         shutil.copytree(trained, copy)
         (copy / name).write_bytes(damaged((trained / name).read_bytes(), name, damage))
         out = folder / "out"
-        answer = holds(run("report", copy, "--out", out, writes=[out]), 1)
-        if answer.code == 2:
-            assert str(copy / name) in answer.err
+        output = holds(run("report", copy, "--out", out, writes=[out]), 1)
+        if output.code == 2:
+            assert str(copy / name) in output.err
 
     explore((10 if name == "metrics.jsonl" else 3) * times, property_holds, text_damages)
 
@@ -144,8 +144,8 @@ def results(
 ) -> Path:
     """Results of the suite; read only."""
     out = tmp_path_factory.mktemp("results") / "small"
-    answer = run("bench", suite_file, "--root", data["fashioniq"], "--out", out, writes=[out])
-    assert answer.code == 0, answer.err
+    output = run("bench", suite_file, "--root", data["fashioniq"], "--out", out, writes=[out])
+    assert output.code == 0, output.err
     return out
 
 
@@ -172,11 +172,11 @@ def test_resumed_suites_with_damaged_files(
             file.write_bytes(damage.of(file.read_bytes()))
         elif file.suffix in (".json", ".toml"):
             file.write_bytes(damaged(file.read_bytes(), file.name, damage))
-        answer = run(
+        output = run(
             *("bench", suite_file, "--root", data["fashioniq"], "--out", copy, "--resume"),
             writes=[copy],
         )
-        if holds(answer, 1).code == 0:
+        if holds(output, 1).code == 0:
             assert _measures(copy) == rows
 
     explore(12 * times, property_holds, st.integers(0, 40), text_damages)

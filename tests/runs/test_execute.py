@@ -300,7 +300,9 @@ def test_building_is_the_same_for_the_same_seed(registry: Registry, garments_roo
 
 
 def test_a_value_out_of_range_is_an_error(registry: Registry, garments_root: Path) -> None:
-    with pytest.raises(CIRError, match=r"'gate' of method 'dqe' cannot be 2\.0; accepted: a number"):
+    with pytest.raises(
+        CIRError, match=r"'gate' of method 'dqe' cannot be 2\.0; accepted: a number"
+    ):
         plan_of(registry, garments_root, "dqe", method={"gate": 2.0})
 
 
