@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -152,9 +153,11 @@ def convert(where: str, annotation: Any, value: Any) -> Any:
     try:
         return adapter.validate_python(tuples(value))
     except ValidationError as error:
-        raise CIRError(
-            f"{where} cannot be {value!r}; accepted: {accepted_by(annotation)}"
-        ) from error
+        accepted = accepted_by(annotation)
+        # A list of one word is what is meant where a word stands.
+        if isinstance(value, str) and accepted.startswith("a list, each a string"):
+            accepted += f", such as '{json.dumps([value])}'"
+        raise CIRError(f"{where} cannot be {value!r}; accepted: {accepted}") from error
 
 
 def tuples(value: Any) -> Any:
