@@ -78,6 +78,12 @@ class Evaluation:
         """The JSON object that ``cir eval --json`` writes; {} where nothing was evaluated."""
         return report(self.dataset, self.protocol, self.results) if self.results else {}
 
+    def __repr__(self) -> str:
+        main = f", main={self.main:.4f}" if self.results else ""
+        return (
+            f"Evaluation({self.dataset}, protocol {self.protocol}{main}, {self.queries:,} queries)"
+        )
+
     def __str__(self) -> str:
         lines = [f"{self.dataset}, protocol {self.protocol}, percent"]
         measures = self.measures

@@ -17,6 +17,9 @@ def settings_tables(settings: Mapping[str, Any]) -> Config:
 
     A table's name takes a dict, a component's also a name; a setting of ``[run]`` goes there, and
     any other to ``[train]``, where unknown names are errors.
+
+    Raises:
+        CIRError: If a setting is given twice, or a table is no table.
     """
     tables: Config = {}
     for name, value in settings.items():
@@ -25,6 +28,11 @@ def settings_tables(settings: Mapping[str, Any]) -> Config:
         else:
             table = "run" if name in RunSettings.__annotations__ else "train"
             content = {name: value}
+        twice = sorted(set(tables.get(table, {})) & set(content))
+        if twice:
+            raise CIRError(
+                f"{table}.{twice[0]} is set twice, by a keyword and in the table; accepted: one"
+            )
         tables[table] = {**tables.get(table, {}), **content}
     return tables
 
