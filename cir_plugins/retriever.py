@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -21,7 +21,7 @@ from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.evaluate import encode_split, rankings
-from cir_plugins.retrieval.search import Embeddings, Hits, search
+from cir_plugins.retrieval.search import Embeddings, Hits, Ids, check_count, search
 from cir_plugins.retrieval.vectors import gallery_vectors, query_vectors
 from cir_plugins.runs.arguments import component_config, config_of
 from cir_plugins.runs.build import build as build_method
@@ -117,7 +117,7 @@ class Retriever:
 
         Args:
             image: One reference, or one for each text.
-            text: One text, or one for each reference. A tuple holds the captions of one query.
+            text: One text, or one for each reference; a tuple of texts is one query's captions.
             category: Category of the images, for caption rules that name it.
             raw_text: Encode the texts as they are, without caption rules.
             batch_size: Images and queries per forward pass.
@@ -138,7 +138,7 @@ class Retriever:
         gallery: Embeddings,
         k: int = 10,
         *,
-        exclude: str | Iterable[str] | Sequence[Iterable[str]] = (),
+        exclude: Ids | Sequence[Ids] = (),
     ) -> Hits:
         """The k best gallery images of each query: exact, in memory, equal scores in gallery order.
 
@@ -147,10 +147,10 @@ class Retriever:
             gallery: What ``encode_images`` gives.
             k: Images per query.
             exclude: Ids that are left out, such as the reference's: for all queries, or one
-                collection of ids for each. Ids that the gallery does not have are ignored.
+                collection for each. A path counts as its text; unknown ids are ignored.
 
         Raises:
-            CIRError: If k is below 1, or query and gallery are of different embedding sizes.
+            CIRError: If k is below 1, query or gallery are no embeddings, or of different sizes.
         """
         return search(query, gallery, k, self.method.similarity, self.device, exclude)
 
@@ -212,6 +212,7 @@ class Retriever:
         Raises:
             CIRError: If a name or option is unknown, or the data cannot be read.
         """
+        check_count("k", k)
         plan, method = self._retarget(data, root, protocol, options)
         encoding = self._with_batches(BATCH_SIZE, progress)
         return [
@@ -228,6 +229,7 @@ class Retriever:
     ) -> tuple[Plan, Method]:
         """The plan on other data, and the method with the options that the plan has there."""
         name = data or self.plan.data.name
+        self._registry.factory("dataset", name)  # an unknown name is an error of its own
         if root is None and (name != self.plan.data.name or not self._has_root):
             raise CIRError(
                 f"no folder of data set '{name}' is named; accepted: root=, or --root DIR"
@@ -243,8 +245,7 @@ class Retriever:
         return plan, method.eval()
 
     def _with_batches(self, batch_size: int, progress: bool | None) -> Encoding:
-        if batch_size < 1:
-            raise CIRError(f"batch_size cannot be {batch_size}; accepted: 1 or more")
+        check_count("batch_size", batch_size)
         bars = self._encoding.progress if progress is None else progress
         return replace(self._encoding, batch_size=batch_size, progress=bars)
 

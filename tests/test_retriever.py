@@ -173,6 +173,7 @@ def test_texts_follow_the_runs_caption_rules(retriever: Any, pictures: list[Path
     assert query.ids == ("a photo that tag is red",)
     pair = retriever.encode_query(pictures[0], [("Is Red.", "has sleeves")])
     assert pair.ids == ("a photo that tag is red and tag has",)  # nine words at most
+    assert retriever.encode_query(pictures[0], ("Is Red.", "has sleeves")).ids == pair.ids
     raw = retriever.encode_query(pictures[0], "Is Red.", raw_text=True)
     assert raw.ids == ("Is Red.",)
     assert not torch.equal(raw.vectors, query.vectors)
@@ -246,6 +247,8 @@ def test_excluded_images_leave_the_hits() -> None:
     assert find(query, gallery, exclude=["b", "none"]).ids == (("c", "a"), ("a", "c"))
     assert find(query, gallery, exclude=[["b"], ["a"]]).ids == (("c", "a"), ("b", "c"))
     assert find(query, gallery, exclude=[[], []], k=1).ids == (("b",), ("a",))
+    assert find(query, gallery, exclude=Path("b")).ids == (("c", "a"), ("a", "c"))
+    assert find(query, gallery, exclude=["b", ["a"]]).ids == (("c", "a"), ("b", "c"))
     with pytest.raises(CIRError, match="exclude has ids for 3 queries, there are 2"):
         find(query, gallery, exclude=[["a"], ["b"], ["c"]])
 
@@ -275,7 +278,7 @@ def test_mistakes_end_in_one_message(
     for call, message in (
         (lambda: retriever.encode_images([]), "there is no image to encode"),
         (lambda: retriever.encode_images({}), "there is no image to encode"),
-        (lambda: retriever.encode_images([3]), "an image cannot be int; accepted: a path or"),
+        (lambda: retriever.encode_images([3]), "an image cannot be int; accepted: a path,"),
         (lambda: retriever.encode_images(tmp_path / "no.png"), r"no\.png does not exist"),
         (lambda: retriever.encode_images(pictures, batch_size=0), "batch_size cannot be 0"),
         (lambda: retriever.encode_query(pictures[0], []), "there is no text to encode"),
@@ -288,6 +291,25 @@ def test_mistakes_end_in_one_message(
         (
             lambda: retriever.search(query, other),
             f"gallery's embeddings have size 7, the query's {query.vectors.shape[1]}",
+        ),
+        (lambda: retriever.search(query, gallery, k="3"), "k cannot be '3'; accepted: a whole"),
+        (lambda: retriever.search(query, gallery, k=2.0), "k cannot be 2.0"),
+        (lambda: retriever.search(query, gallery, exclude=3), "exclude cannot hold int; accepted"),
+        (lambda: retriever.search(query, pictures), "the gallery cannot be list; accepted: what"),
+        (lambda: retriever.encode_images(None), "an image cannot be NoneType"),
+        (lambda: retriever.encode_images(pictures[0].parent), "is a folder\naccepted: a file"),
+        (lambda: retriever.encode_images(Image.new("RGB", (1, 999))), "in memory has 1 × 999 pix"),
+        (lambda: retriever.encode_query(pictures[0], None), "a text cannot be NoneType"),
+        (lambda: retriever.encode_query("is red", pictures[0]), "a text cannot be .*Path"),
+        (lambda: retriever.encode_query(pictures[0], "\ud800"), "half of a character"),
+        (lambda: retriever.evaluate(split="valid"), "unknown role of splits 'valid'; nearest: val"),
+        (lambda: retriever.evaluate(batch_size="8"), "batch_size cannot be '8'"),
+        (lambda: retriever.evaluate("fashionIQ"), "unknown dataset 'fashionIQ'; nearest: fashion"),
+        (lambda: retriever.rank(k=0), "k cannot be 0"),
+        (lambda: cir.train(out=tmp_path / "none", resume=True), "is no run folder that could be"),
+        (
+            lambda: cir.train("dqe", out="x", train={"epochs": 1}, epochs=2),
+            "train.epochs is set twice",
         ),
         (lambda: retriever.evaluate("cirr"), "no folder of data set 'cirr' is named"),
         (lambda: cir.load(tmp_path), "is no run folder"),

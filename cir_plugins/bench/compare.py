@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -24,6 +24,7 @@ from cir_plugins.bench.statistics import (
     randomisation_p_value,
     triplets_of,
 )
+from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.retriever import Retriever, load
 from cir_plugins.runs.evaluation import Evaluation
@@ -232,7 +233,7 @@ def compare(
     return Comparison(
         rows=tuple(rows),
         baseline=first,
-        measure=measure if len(names) == 1 else f"the mean of {' and '.join(names)}",
+        measure=names[0] if len(names) == 1 else f"the mean of {' and '.join(names)}",
         dataset=example.dataset,
         protocol=example.protocol,
         triplets=sum(len(each) for each in values[first].values()),
@@ -253,8 +254,11 @@ def _fingerprints(evaluations: Mapping[str, Sequence[Evaluation]]) -> dict[str, 
 
 def _baseline(runs: Mapping[str, Any], baseline: str) -> str:
     """Name of the baseline; the first where it is left out."""
-    if not runs:
-        raise CIRError("there is nothing to compare; accepted: name -> run folder or evaluation")
+    if not runs or not isinstance(runs, Mapping):
+        raise CIRError(
+            "there is nothing to compare; accepted: a dict of name -> run folder, run, retriever "
+            "or evaluation"
+        )
     if baseline and baseline not in runs:
         raise unknown_name("baseline", baseline, runs)
     return baseline or next(iter(runs))
@@ -262,8 +266,7 @@ def _baseline(runs: Mapping[str, Any], baseline: str) -> str:
 
 def _evaluations(run: Any, target: Mapping[str, Any]) -> list[Evaluation]:
     """Evaluations of one name: of a single run, or of several with different seeds."""
-    single = isinstance(run, Evaluation | Run | Retriever | str | PathLike)
-    several = [run] if single else list(run)
+    several = list(run) if isinstance(run, list | tuple) else [run]
     if not several:
         raise CIRError("a name has no runs to compare; accepted: one run or several")
     return [_evaluation(each, target) for each in several]
@@ -291,29 +294,36 @@ def _evaluation(run: Any, target: Mapping[str, Any]) -> Evaluation:
 
 
 def _check_same_triplets(evaluations: Mapping[str, Sequence[Evaluation]], baseline: str) -> None:
-    """Check that all evaluations are of the same triplets in the same order.
+    """Check that all evaluations are of the same triplets, and rank the same images for them.
 
     Raises:
         CIRError: If one is not; names it.
     """
-
-    def triplets(evaluation: Evaluation) -> dict[str, list[tuple[object, ...]]]:
-        return {
-            split.name: list(dict.fromkeys(triplets_of(split.queries)))
-            for split in evaluation.splits
-        }
-
-    expected = triplets(evaluations[baseline][0])
-    if not expected:
+    if not evaluations[baseline][0].splits:
         raise CIRError(f"'{baseline}' has no evaluated split: its data has no validation split")
     for name, several in evaluations.items():
         for each in several:
-            if triplets(each) != expected:
+            what = _difference(each, evaluations[baseline][0])
+            if what:
                 raise CIRError(
                     f"'{name}' ({each.dataset}, protocol {each.protocol}) and '{baseline}' were "
-                    "evaluated on different queries; accepted: the same data and protocol for "
+                    f"evaluated {what}; accepted: the same data and protocol for "
                     "all, such as compare(..., data=NAME, root=DIR, protocol=NAME)"
                 )
+
+
+def _difference(one: Evaluation, other: Evaluation) -> str:
+    """What keeps two evaluations from being compared, or "". Their texts may differ."""
+    traits: tuple[tuple[str, Callable[[Split], object]], ...] = (
+        ("on different queries", lambda split: list(dict.fromkeys(triplets_of(split.queries)))),
+        ("with different galleries", lambda split: set(split.gallery)),
+        ("with and without the reference in the ranking", lambda split: split.drop_reference),
+    )
+    for what, trait in traits:
+        values = [{each.name: trait(each) for each in side.splits} for side in (one, other)]
+        if values[0] != values[1]:
+            return what
+    return ""
 
 
 def _measures(

@@ -89,7 +89,7 @@ def _shares(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
 def _score_gaps(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     """Histograms of score gaps at the first and the last refresh with the model's scores."""
     refreshes = [line for line in lines if "score_gap" in line["mining"]]
-    axes.set_title("score gap (Δ) from target to negative pool")
+    axes.set_title("score gaps of the negative pool")
     if not refreshes:
         axes.text(0.5, 0.5, "drawn at random", ha="center", transform=axes.transAxes)
         return
@@ -112,6 +112,6 @@ def _score_gaps(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
         )
     axes.set_xlim(min(0.0, *bounds), max(bounds))
     axes.set_ylim(0, 1.08 * axes.dataLim.ymax)
-    axes.set_xlabel("cosine of the target minus cosine of the negative")
+    axes.set_xlabel("score gap (Δ): target minus negative")
     axes.set_ylabel("share of the negative pool [%]")
     axes.legend()

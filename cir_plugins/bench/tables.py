@@ -191,8 +191,10 @@ def caption(document: Mapping[str, Any]) -> str:
     references = [entry["reference"] for entry in document["differences"]]
     if references:
         row = max(references, key=references.count)
+        number = main_name(document)
+        number = f"the {number}" if len(document["main"]) > 1 else number
         sentences.append(
-            f"Δ: points of {main_name(document)} against the row `{row}` of this table,"
+            f"Δ: points of {number} against the row `{row}` of this table,"
             " paired bootstrap over queries."
         )
     return " ".join(sentences)

@@ -12,7 +12,6 @@ from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, data_options
 if TYPE_CHECKING:
     from cir_plugins.runs.evaluation import Evaluation
 
-ROLES = ("train", "val", "test")
 Protocol = Annotated[
     str, typer.Option("--protocol", help="Preset of the reader's switches (cir show dataset).")
 ]
@@ -51,14 +50,14 @@ def evaluate(
     from cir_plugins.cli.submit import need_server, submit
     from cir_plugins.cli.terminal import show_report
     from cir_plugins.config.resolve import plan_reader
-    from cir_plugins.errors import CIRError, unknown_name
+    from cir_plugins.errors import CIRError
     from cir_plugins.files import write_json
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.retriever import load
+    from cir_plugins.runs.build import check_role
     from cir_plugins.runs.load import plan_of_run
 
-    if split and split not in ROLES:
-        raise unknown_name("role of splits", split, ROLES)
+    check_role(split or "val")
     if submission is not None and feature_cache is not None:
         raise CIRError("--feature-cache is of no use with --submission; accepted: one of the two")
     options = data_options(sets)

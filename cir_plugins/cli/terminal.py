@@ -68,7 +68,7 @@ def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"{report['blind']:,} further queries are blind: they have no target"
     if report.get("unreachable"):
         yield (
-            f"{report['unreachable']:,} queries have their reference as target: the protocol "
+            f"queries with their reference as target: {report['unreachable']:,}; the protocol "
             "removes it, so that they are never hit"
         )
     if report.get("positives_across"):

@@ -208,7 +208,7 @@ def _no_picture(root: Path, checks: Sequence[SplitCheck], looked_for: str) -> st
 
 def _unreachable(split: SplitCheck) -> str:
     return (
-        f"{split.unreachable:,} queries have their reference as target: the protocol removes it, "
+        f"queries with their reference as target: {split.unreachable:,}; the protocol removes it, "
         "so that they are never hit"
     )
 

@@ -55,10 +55,14 @@ def open_image(path: Path) -> Image.Image:
             with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise _too_big(path, f"{image.width} × {image.height} pixels")
-                _check_shape(path, *image.size)
+                _check_shape(f"image {path}", *image.size)
                 return _rgb(image)
     except FileNotFoundError as error:
         raise CIRError(f"image {path} does not exist") from error
+    except IsADirectoryError as error:
+        raise CIRError(
+            f"image {path} is a folder\naccepted: a file; each of Path({str(path)!r}).iterdir()"
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_big(path, "more") from error
     except UnidentifiedImageError as error:
@@ -69,8 +73,17 @@ def open_image(path: Path) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """A picture in memory as RGB, converted as ``open_image`` converts files."""
-    return _rgb(image)
+    """A picture in memory as RGB, converted as ``open_image`` converts files.
+
+    Raises:
+        CIRError: If padding or resizing it would take more than is accepted, or it is damaged.
+    """
+    _check_shape("a picture in memory", *image.size)
+    try:
+        return _rgb(image)
+    except (*_DAMAGE, *_DAMAGE_TOO) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CIRError(f"a picture in memory cannot be decoded: {reason}") from error
 
 
 def _too_big(path: Path, size: str) -> CIRError:
@@ -78,12 +91,12 @@ def _too_big(path: Path, size: str) -> CIRError:
     return CIRError(f"image {path} would decompress to {size}\n{limit}")
 
 
-def _check_shape(path: Path, width: int, height: int) -> None:
+def _check_shape(what: str, width: int, height: int) -> None:
     """Refuse small files that padding to a square or scaling the shorter side makes gigabytes."""
     long, short = max(width, height), min(width, height)
     if long > MAX_SIDE or long > MAX_ASPECT * short:
         limits = f"sides of at most {MAX_SIDE:,} pixels, one at most {MAX_ASPECT} times the other"
-        raise CIRError(f"image {path} has {width} × {height} pixels\naccepted: {limits}")
+        raise CIRError(f"{what} has {width} × {height} pixels\naccepted: {limits}")
 
 
 def _unreadable(path: Path) -> str:

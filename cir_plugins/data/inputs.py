@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -16,8 +16,10 @@ ImageLike: TypeAlias = "str | PathLike[str] | Image"
 """A path, or a picture in memory."""
 Images: TypeAlias = "ImageLike | Sequence[ImageLike] | Mapping[str, ImageLike]"
 """One image, several, or id -> image."""
-Texts: TypeAlias = "str | Sequence[str | tuple[str, ...]]"
-"""One text, or one for each query; a tuple holds the captions of one query."""
+Texts: TypeAlias = "str | tuple[str, ...] | Sequence[str | tuple[str, ...]]"
+"""One text, or one for each query; a tuple of texts holds the captions of one query."""
+
+_ONE_IMAGE = (str, bytes, PathLike, Image)
 
 
 def named_images(images: Images) -> tuple[tuple[str, ...], list[ImageLike]]:
@@ -29,8 +31,8 @@ def named_images(images: Images) -> tuple[tuple[str, ...], list[ImageLike]]:
     if isinstance(images, Mapping):
         ids, sources = tuple(str(name) for name in images), list(images.values())
     else:
-        one = isinstance(images, str | PathLike | Image)
-        sources = [images] if one else list(images)  # type: ignore[list-item, arg-type]
+        several = isinstance(images, Iterable) and not isinstance(images, _ONE_IMAGE)
+        sources = list(images) if several else [images]  # type: ignore[arg-type, list-item]
         ids = tuple(
             str(number) if isinstance(each, Image) else str(each)
             for number, each in enumerate(sources)
@@ -38,7 +40,8 @@ def named_images(images: Images) -> tuple[tuple[str, ...], list[ImageLike]]:
     wrong = [each for each in sources if not isinstance(each, str | PathLike | Image)]
     if wrong:
         raise CIRError(
-            f"an image cannot be {type(wrong[0]).__name__}; accepted: a path or a PIL picture"
+            f"an image cannot be {type(wrong[0]).__name__}; accepted: a path, a PIL picture, "
+            "several of them, or a dict id -> image"
         )
     if not sources:
         raise CIRError("there is no image to encode; accepted: one or more paths or PIL pictures")
@@ -53,8 +56,7 @@ def paired(
     Raises:
         CIRError: If there is no text, or the numbers differ.
     """
-    several = [texts] if isinstance(texts, str) else list(texts)
-    captions = [(each,) if isinstance(each, str) else tuple(each) for each in several]
+    captions = [_captions(each) for each in _each_text(texts)]
     if not captions or not all(captions):
         raise CIRError("there is no text to encode; accepted: one text, or one for each image")
     count = max(len(images), len(captions))
@@ -64,6 +66,32 @@ def paired(
             "texts as images, or one of either"
         )
     return list(images) * (count // len(images)), captions * (count // len(captions))
+
+
+def _each_text(texts: object) -> Iterable[object]:
+    """The text or captions of each query."""
+    if isinstance(texts, tuple) and all(isinstance(each, str) for each in texts):
+        return [texts]
+    if isinstance(texts, Iterable) and not isinstance(texts, str | bytes | Mapping):
+        return texts
+    return [texts]
+
+
+def _captions(text: object) -> tuple[str, ...]:
+    """The captions of one query, which UTF-8 can hold."""
+    captions = tuple(text) if isinstance(text, tuple | list) else (text,)
+    for each in captions:
+        if not isinstance(each, str):
+            raise CIRError(
+                f"a text cannot be {type(each).__name__}; accepted: a text, a tuple of captions, "
+                "or a list with one for each image"
+            )
+        if any("\ud800" <= character <= "\udfff" for character in each):
+            raise CIRError(
+                f"the text {each!r} has half of a character (a lone surrogate); accepted: text "
+                "that UTF-8 can hold"
+            )
+    return captions
 
 
 def identity(image: ImageLike) -> Hashable:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
+from os import PathLike
+from typing import Any, SupportsIndex, TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,6 +14,9 @@ from torch import Tensor
 from cir_plugins.errors import CIRError
 from cir_plugins.retrieval.ranking import top_k
 from cir_plugins.retrieval.scores import Similarity, rows_per_block, score
+
+Ids: TypeAlias = "str | PathLike[str] | Iterable[str | PathLike[str]]"
+"""An id or several; a path counts as its text."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def search(
     k: int,
     similarity: Similarity,
     device: torch.device,
-    exclude: str | Iterable[str] | Sequence[Iterable[str]] = (),
+    exclude: Ids | Sequence[Ids] = (),
 ) -> Hits:
     """The k best gallery images of each query, scored a block of queries at a time.
 
@@ -87,8 +93,7 @@ def search(
     Raises:
         CIRError: If k is below 1, or query and gallery are of different embedding sizes.
     """
-    if k < 1:
-        raise CIRError(f"k cannot be {k}; accepted: 1 or more")
+    _check(query, gallery, k)
     sizes = query.vectors.shape[-1], gallery.vectors.shape[-1]
     if sizes[0] != sizes[1]:
         raise CIRError(
@@ -113,13 +118,37 @@ def search(
     return Hits(tuple(ids), tuple(values))
 
 
-def _excluded_columns(
-    exclude: str | Iterable[str] | Sequence[Iterable[str]], ids: Sequence[str], queries: int
-) -> list[list[int]]:
+def _check(query: object, gallery: object, k: object) -> None:
+    for name, value, source in (
+        ("query", query, "encode_query"),
+        ("gallery", gallery, "encode_images"),
+    ):
+        if not isinstance(value, Embeddings):
+            raise CIRError(
+                f"the {name} cannot be {type(value).__name__}; accepted: what {source} gives"
+            )
+    check_count("k", k)
+
+
+def check_count(name: str, value: object) -> None:
+    """Check a number of things of which there must be one or more.
+
+    Raises:
+        CIRError: If it is no whole number, or below 1.
+    """
+    whole = isinstance(value, SupportsIndex) and not isinstance(value, bool)
+    if not whole or index(value) < 1:  # type: ignore[arg-type]
+        raise CIRError(f"{name} cannot be {value!r}; accepted: a whole number of 1 or more")
+
+
+def _excluded_columns(exclude: object, ids: Sequence[str], queries: int) -> list[list[int]]:
     """Gallery columns that are left out, for each query."""
-    entries = [exclude] if isinstance(exclude, str) else list(exclude)
-    shared = [each for each in entries if isinstance(each, str)]
-    groups = [shared] * queries if len(shared) == len(entries) else list(entries)
+    entries = _members(exclude)
+    shared = [str(each) for each in entries if isinstance(each, str | PathLike)]
+    if len(shared) == len(entries):
+        groups = [shared] * queries
+    else:
+        groups = [[str(name) for name in _members(each)] for each in entries]
     if len(groups) != queries:
         raise CIRError(
             f"exclude has ids for {len(groups)} queries, there are {queries}; accepted: ids for "
@@ -129,3 +158,14 @@ def _excluded_columns(
     for column, name in enumerate(ids):
         columns.setdefault(name, []).append(column)
     return [[column for name in set(group) for column in columns.get(name, ())] for group in groups]
+
+
+def _members(exclude: object) -> list[Any]:
+    if isinstance(exclude, str | PathLike):
+        return [exclude]
+    if isinstance(exclude, bytes | Mapping) or not isinstance(exclude, Iterable):
+        raise CIRError(
+            f"exclude cannot hold {type(exclude).__name__}; accepted: an id, ids for all queries, "
+            "or one collection of ids for each"
+        )
+    return list(exclude)

@@ -17,6 +17,9 @@ def settings_config(settings: Mapping[str, Any]) -> Config:
 
     A table's name takes a dict, a component's also a name; a setting of ``[run]`` goes there, and
     any other to ``[train]``, where unknown names are errors.
+
+    Raises:
+        CIRError: If a setting is given twice, or a table is no table.
     """
     config: Config = {}
     for name, value in settings.items():
@@ -25,6 +28,11 @@ def settings_config(settings: Mapping[str, Any]) -> Config:
         else:
             table = "run" if name in RunSettings.__annotations__ else "train"
             content = {name: value}
+        twice = sorted(set(config.get(table, {})) & set(content))
+        if twice:
+            raise CIRError(
+                f"{table}.{twice[0]} is set twice, by a keyword and in the table; accepted: one"
+            )
         config[table] = {**config.get(table, {}), **content}
     return config
 

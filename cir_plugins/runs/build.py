@@ -13,17 +13,31 @@ from cir_plugins.data.split import Split
 from cir_plugins.encoding.cache import FeatureCache
 from cir_plugins.encoding.device import resolve_device, resolve_precision, resolve_workers
 from cir_plugins.encoding.features import Encoding
-from cir_plugins.errors import CIRError
+from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.method import Components, Method
 from cir_plugins.plugins.declarations import LEARNED_OPTIONS
+
+ROLES = ("train", "val", "test")
+
+
+def check_role(split: str) -> None:
+    """Check the role of splits that are to be read.
+
+    Raises:
+        CIRError: If it is unknown.
+    """
+    if split not in ROLES:
+        raise unknown_name("role of splits", split, ROLES)
 
 
 def read_splits(plan: Plan, roles: Sequence[str]) -> list[Split]:
     """The plan's splits of these roles.
 
     Raises:
-        CIRError: If the data cannot be read.
+        CIRError: If a role is unknown, or the data cannot be read.
     """
+    for role in roles:
+        check_role(role)
     reader = plan.data.build()
     if hasattr(reader, "splits") and not reader.splits:
         reader = plan.data.build(splits=tuple(roles))

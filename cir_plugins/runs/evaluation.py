@@ -91,6 +91,12 @@ class Evaluation:
         content = report(self.dataset, self.protocol, self.results)
         return content if self.data is None else {**content, "data": self.data.document}
 
+    def __repr__(self) -> str:
+        main = f", main={self.main:.4f}" if self.results else ""
+        return (
+            f"Evaluation({self.dataset}, protocol {self.protocol}{main}, {self.queries:,} queries)"
+        )
+
     def __str__(self) -> str:
         lines = [f"{self.dataset}, protocol {self.protocol}, percent"]
         measures = self.measures

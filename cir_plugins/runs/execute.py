@@ -22,6 +22,7 @@ from cir_plugins.data.split import Split, counts_in_words
 from cir_plugins.data.table import training_table
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding
+from cir_plugins.errors import CIRError
 from cir_plugins.files import write_json
 from cir_plugins.method import Method
 from cir_plugins.plugins.registry import Registry
@@ -62,6 +63,16 @@ def plan_run(
     below = warm_start_layer(layers)
     if resume and folder is not None and (folder / RECORD).is_file():
         below = (read_run_config(folder),)
+    elif (
+        resume
+        and folder is not None
+        and not below
+        and not any("method" in layer for layer in layers)
+    ):
+        raise CIRError(
+            f"{folder} is no run folder that could be resumed: {RECORD} is missing\n"
+            "accepted: the folder of a run that was begun, or a method and data to begin one"
+        )
     plan = make_plan(registry, *below, *layers)
     check_unused(plan, layers[-1])
     return plan

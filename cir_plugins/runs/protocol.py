@@ -68,7 +68,8 @@ def retarget(
     factory = registry.factory("dataset", data)
     presets = PROTOCOLS.of(factory)
     if protocol and protocol not in presets:
-        raise unknown_name(f"protocol of data set '{data}'", protocol, presets)
+        hint = f"see cir show dataset {data}"
+        raise unknown_name("protocol", protocol, presets, hint=hint)
     accepted = options_of(factory)
     switches = protocol_switches(factory) if protocol else ()
     preset = {key: accepted[key].default for key in switches} | dict(presets.get(protocol, {}))

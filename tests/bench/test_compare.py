@@ -12,6 +12,7 @@ import torch
 import cir_plugins as cir
 from cir_plugins.bench.compare import Comparison, compare
 from cir_plugins.bench.statistics import paired_interval
+from cir_plugins.data.captions import Captions
 from cir_plugins.data.fingerprint import DataFingerprint
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
@@ -107,6 +108,8 @@ def test_other_queries_are_errors() -> None:
         compare({"a": LOW, "b": evaluated([0.0] * 4, [0.0] * 4, name="other")})
     for runs, options, message in (
         ({}, {}, "there is nothing to compare"),
+        ([LOW, HIGH], {}, "accepted: a dict of name -> run folder"),
+        ({"a": 3}, {}, "a int cannot be compared"),
         ({"a": LOW}, {"baseline": "b"}, "unknown baseline 'b'"),
         ({"a": []}, {}, "a name has no runs to compare"),
         ({"a": [3]}, {}, "a int cannot be compared"),
@@ -115,6 +118,22 @@ def test_other_queries_are_errors() -> None:
     ):
         with pytest.raises(CIRError, match=message):
             compare(runs, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gallery": ("t0", "t1", "t2")}, "evaluated with different galleries"),
+        ({"drop_reference": True}, "with and without the reference in the ranking"),
+    ],
+)
+def test_other_rankings_are_refused(change: dict[str, Any], message: str) -> None:
+    """Protocols of the same triplets, 9 points apart, stood in one table under one name."""
+    other = replace(HIGH, splits=tuple(replace(split, **change) for split in HIGH.splits))
+    with pytest.raises(CIRError, match=message):
+        compare({"a": LOW, "b": other})
+    text = replace(HIGH, splits=tuple(replace(s, captions=Captions("and")) for s in HIGH.splits))
+    assert compare({"a": LOW, "b": text}).rows[1].counts == (2, 2, 0)
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,7 @@ def test_targets_that_the_protocol_removes_are_noted(tmp_path: Path) -> None:
     write_fashioniq(root, "shirt.val", [triplet("s1", "s1", "is green")], ["s1", "s2"])
     assert check(FashionIQ(), root).notes == []
     (note,) = check(FashionIQ(drop_reference=True), root).notes
-    assert note.startswith("shirt.val: 1 queries have their reference as target")
+    assert note.startswith("shirt.val: queries with their reference as target: 1;")
 
 
 def test_pictures_of_extreme_shape_are_broken(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def test_values_are_converted(annotation: Any, value: Any, converted: Any) -> No
         (Literal["a", "b"], "c", "one of 'a', 'b'"),
         (tuple[float, float], [1], "a list of 2, each a number"),
         (tuple[int, ...], 3, "a list, each an integer"),
+        (tuple[str, ...], "dress", """a list, each a string, such as '["dress"]'"""),
     ],
 )
 def test_values_that_do_not_fit_are_errors(annotation: Any, value: Any, accepted: str) -> None:

@@ -299,7 +299,7 @@ def test_the_report_of_an_incomplete_split_is_printed(capsys: pytest.CaptureFixt
     assert "set, protocol original (images missing), percent" in printed
     assert "left out, as images are missing: 2 queries" in printed
     assert "4 further queries are blind" in printed
-    assert "1 queries have their reference as target" in printed
+    assert "queries with their reference as target: 1;" in printed
 
 
 @pytest.mark.parametrize("outside", [0, 4])

@@ -133,7 +133,7 @@ def test_a_run_is_evaluated_under_another_protocol(
     switched = retriever.evaluate(drop_reference=True, gallery="original")
     assert switched.protocol == "custom"
     assert switched.values.keys() == original.values.keys()
-    with pytest.raises(CIRError, match="unknown protocol of data set 'fashioniq' 'orginal'; near"):
+    with pytest.raises(CIRError, match="unknown protocol 'orginal'; near"):
         retriever.evaluate(protocol="orginal")
     with pytest.raises(CIRError, match="'fashioniq' option 'gallry'; nearest: gallery"):
         retriever.evaluate(gallry="val")
