@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from cir_plugins.method import TEMPERATURE, Components, Fused, Method
     from cir_plugins.plugins.hookspecs import Factories, hookimpl
     from cir_plugins.plugins.registry import Registry
-    from cir_plugins.retrieval.counting import compare_values, count_true, in_numpy
+    from cir_plugins.retrieval.counting import count_true
     from cir_plugins.retrieval.search import Embeddings, Hits
-    from cir_plugins.retriever import Retriever, Run, build, load, train
+    from cir_plugins.retriever import Retriever, build, load
     from cir_plugins.runs.convert import (
         Ledger,
         Official,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     )
     from cir_plugins.runs.evaluation import Evaluation
     from cir_plugins.runs.untrusted import load_untrusted
+    from cir_plugins.training_run import Run, train
     from cir_plugins.types import (
         Backbone,
         Batch,
@@ -107,7 +108,6 @@ __all__ = [
     "best_token",
     "build",
     "compare",
-    "compare_values",
     "concatenate",
     "count_true",
     "each",
@@ -115,7 +115,6 @@ __all__ = [
     "entry",
     "full_precision",
     "hookimpl",
-    "in_numpy",
     "load",
     "load_untrusted",
     "mean_over",
@@ -133,7 +132,8 @@ _HOMES = MappingProxyType(
     {
         "bench.compare": ("Comparison", "compare"),
         "retrieval.search": ("Embeddings", "Hits"),
-        "retriever": ("Retriever", "Run", "build", "load", "train"),
+        "retriever": ("Retriever", "build", "load"),
+        "training_run": ("Run", "train"),
         "runs.evaluation": ("Evaluation",),
         "builtin.blip2": ("WEIGHTS", "Blip2"),
         "builtin.clip": ("Clip",),
@@ -156,7 +156,7 @@ _HOMES = MappingProxyType(
         "method": ("TEMPERATURE", "Fused", "Method", "Components"),
         "plugins.hookspecs": ("Factories", "hookimpl"),
         "plugins.registry": ("Registry",),
-        "retrieval.counting": ("compare_values", "count_true", "in_numpy"),
+        "retrieval.counting": ("count_true",),
         "runs.untrusted": ("load_untrusted",),
         "runs.convert": (*("Ledger", "Official", "entry", "need_entry", "prefixed"),),
         "types": (

@@ -37,6 +37,7 @@ from cir_plugins.config.settings import (
 )
 from cir_plugins.errors import CIRError
 from cir_plugins.features import select
+from cir_plugins.plugins.ranges import Temperature
 from cir_plugins.types import Batch, Features, Tokens
 
 TEMPERATURE = 0.07
@@ -122,7 +123,7 @@ class Method(nn.Module):
         self,
         components: Components,
         *,
-        temperature: float = TEMPERATURE,
+        temperature: Temperature = TEMPERATURE,
         learn_temperature: bool = True,
     ) -> None:
         super().__init__()
@@ -244,12 +245,12 @@ def _check_result(
     if isinstance(result, Tensor) and result.shape == shape and dtype in (None, result.dtype):
         return
     owner = type(component)
-    found = type(result).__name__
+    shown = type(result).__name__
     if isinstance(result, Tensor):
-        found = f"{str(result.dtype).removeprefix('torch.')} of shape {tuple(result.shape)}"
+        shown = f"{str(result.dtype).removeprefix('torch.')} of shape {tuple(result.shape)}"
     word = "floats" if dtype is None else "bool"
     raise CIRError(
-        f"{kind} {owner.__qualname__} of {owner.__module__} returned {found}; "
+        f"{kind} {owner.__qualname__} of {owner.__module__} returned {shown}; "
         f"accepted: {word} of shape {letters}, here {tuple(shape)}"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,19 +23,18 @@ from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.retrieval.search import Embeddings, Hits, search
 from cir_plugins.retrieval.vectors import gallery_vectors, query_vectors
+from cir_plugins.runs.arguments import component_config, config_of
 from cir_plugins.runs.build import build as build_method
 from cir_plugins.runs.build import make_encoding, read_splits
 from cir_plugins.runs.evaluation import Evaluation, evaluate_plan
-from cir_plugins.runs.execute import execute, plan_run
 from cir_plugins.runs.folder import is_converted
 from cir_plugins.runs.load import open_run
 from cir_plugins.runs.protocol import caption_rules_of, changed_options, retarget
-from cir_plugins.runs.tables import component_table, config_of, settings_tables
 
 Named: TypeAlias = "str | Mapping[str, Any]"
 """A component's name, or its name and options as in a config: ``{"name": "clip", ...}``."""
 
-# The data set whose recipe and caption rules count where none is named.
+# The data set whose recipe and caption rules count by default.
 DATA = "fashioniq"
 BATCH_SIZE = 64
 
@@ -98,7 +97,7 @@ class Retriever:
             CIRError: If there is no image, or one cannot be read.
         """
         ids, sources = named_images(images)
-        vectors = gallery_vectors(self.method, sources, self._batches(batch_size, progress))
+        vectors = gallery_vectors(self.method, sources, self._with_batches(batch_size, progress))
         return Embeddings(ids, vectors)
 
     def encode_query(
@@ -111,7 +110,7 @@ class Retriever:
         batch_size: int = BATCH_SIZE,
         progress: bool | None = None,
     ) -> Embeddings:
-        """Query embeddings (Q, D) of reference images and texts that say what to change.
+        """Query embeddings (Q, D) of reference images and modification texts.
 
         The run's caption rules (joining, case, prefix, the method's caption edit) are applied to
         each text, as in its training and evaluation.
@@ -130,7 +129,7 @@ class Retriever:
         _, sources = named_images(image)
         sources, captions = paired(sources, text)
         texts = [self._text(each, category, raw_text) for each in captions]
-        encoding = self._batches(batch_size, progress)
+        encoding = self._with_batches(batch_size, progress)
         return Embeddings(tuple(texts), query_vectors(self.method, sources, texts, encoding))
 
     def search(
@@ -181,8 +180,8 @@ class Retriever:
         Raises:
             CIRError: If a name or option is unknown, or the data cannot be read.
         """
-        plan, method = self._aimed(data, root, protocol, options)
-        encoding = self._batches(batch_size, progress)
+        plan, method = self._retarget(data, root, protocol, options)
+        encoding = self._with_batches(batch_size, progress)
         evaluation = evaluate_plan(plan, method, encoding, split=split, protocol=protocol)
         return replace(evaluation, changed=changed_options(self.plan, plan))
 
@@ -213,14 +212,14 @@ class Retriever:
         Raises:
             CIRError: If a name or option is unknown, or the data cannot be read.
         """
-        plan, method = self._aimed(data, root, protocol, options)
-        encoding = self._batches(BATCH_SIZE, progress)
+        plan, method = self._retarget(data, root, protocol, options)
+        encoding = self._with_batches(BATCH_SIZE, progress)
         return [
             (each, rankings(method, encode_split(method, each, encoding), k, groups=groups))
             for each in read_splits(plan, (split,))
         ]
 
-    def _aimed(
+    def _retarget(
         self,
         data: str,
         root: str | PathLike[str] | None,
@@ -235,15 +234,15 @@ class Retriever:
             )
         config = config_of(self.plan)
         folder = self.plan.root if root is None else Path(root)
-        tables = retarget(self._registry, config, name, folder, protocol, options)
-        plan = make_plan(self._registry, merge(config, tables))
+        changes = retarget(self._registry, config, name, folder, protocol, options)
+        plan = make_plan(self._registry, merge(config, changes))
         if plan.method.options == self.plan.method.options:
             return plan, self.method
         method = build_method(plan, self._encoding)
         method.load_state_dict(self.method.state_dict())
         return plan, method.eval()
 
-    def _batches(self, batch_size: int, progress: bool | None) -> Encoding:
+    def _with_batches(self, batch_size: int, progress: bool | None) -> Encoding:
         if batch_size < 1:
             raise CIRError(f"batch_size cannot be {batch_size}; accepted: 1 or more")
         bars = self._encoding.progress if progress is None else progress
@@ -256,29 +255,6 @@ class Retriever:
         if len(captions) > 1:
             raise CIRError("raw_text takes one text per query, not a tuple of captions")
         return captions[0]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished training run.
-
-    Attributes:
-        folder: Its folder, which ``load`` and every command take.
-        evaluation: Measures on the validation splits; no results where there are none.
-        curve: Loss, validation and mining of each epoch.
-        seconds: Time of training and evaluation.
-        retriever: The trained method.
-    """
-
-    folder: Path
-    evaluation: Evaluation
-    curve: tuple[dict[str, Any], ...]
-    seconds: float
-    retriever: Retriever
-
-    def evaluate(self, *args: Any, **options: Any) -> Evaluation:
-        """What ``Retriever.evaluate`` gives for the trained method."""
-        return self.retriever.evaluate(*args, **options)
 
 
 def load(
@@ -294,7 +270,7 @@ def load(
     Args:
         folder: The run folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; the run's own where it is left out.
-        feature_cache: Folder of kept features; the run's own where it is left out.
+        feature_cache: Folder of cached features; the run's own where it is left out.
         progress: Whether bars are shown.
         registry: Where components come from; None for all installed plugins.
 
@@ -344,56 +320,13 @@ def build(
     """
     registry = registry or Registry.load()
     components = {"backbone": backbone, "loss": loss, "sampler": sampler, "data": data}
-    tables = {name: component_table(each) for name, each in components.items() if each}
-    tables["method"] = {**component_table(method), **options}
-    has_root = "root" in tables["data"]
-    tables["data"].setdefault("root", ".")
+    config = {name: component_config(each) for name, each in components.items() if each}
+    config["method"] = {**component_config(method), **options}
+    has_root = "root" in config["data"]
+    config["data"].setdefault("root", ".")
     # Not trained here: combinations that only training could not use are accepted.
-    tables["train"] = {"epochs": 0, "precision": precision}
-    tables["run"] = {"seed": seed, "device": device}
-    plan = make_plan(registry, tables)
+    config["train"] = {"epochs": 0, "precision": precision}
+    config["run"] = {"seed": seed, "device": device}
+    plan = make_plan(registry, config)
     encoding = replace(make_encoding(plan, progress), finished=True)
     return Retriever(plan, build_method(plan, encoding), encoding, registry, has_root=has_root)
-
-
-def train(
-    method: Named = "",
-    *,
-    data: Named = "",
-    root: str | PathLike[str] | None = None,
-    out: str | PathLike[str],
-    resume: bool = False,
-    progress: bool = True,
-    registry: Registry | None = None,
-    **settings: Any,
-) -> Run:
-    """The run of a method that is trained and evaluated in a folder, as ``cir train`` does.
-
-    Args:
-        method: Name of the method, or its name and options; may be left out with ``resume``.
-        data: Name of the data set, or its name and reader's options.
-        root: Folder of the data set.
-        out: Folder of the run; new or empty unless ``resume``.
-        resume: Continue the run in ``out``; options that are left out are the run's.
-        progress: Whether bars are shown.
-        registry: Where components come from; None for all installed plugins.
-        settings: Tables of a config as dicts (``sampler={"upper": 0.3}``) or names
-            (``backbone="tiny_clip"``), settings of ``[train]`` and ``[run]`` by name
-            (``epochs=3``, ``seed=1``).
-
-    Raises:
-        CIRError: If a name or setting is unknown, the data cannot be read, or the folder is in use.
-    """
-    registry = registry or Registry.load()
-    tables = settings_tables(settings)
-    for name, value in (("method", method), ("data", data)):
-        if value:
-            tables[name] = {**tables.get(name, {}), **component_table(value)}
-    if root is not None:
-        tables.setdefault("data", {})["root"] = str(root)
-    folder = Path(out)
-    plan = plan_run(registry, (tables,), folder=folder, resume=resume)
-    outcome = execute(plan, folder, resume=resume, progress=progress)
-    encoding = replace(outcome.encoding, finished=True)
-    retriever = Retriever(outcome.plan, outcome.method, encoding, registry)
-    return Run(folder, outcome.evaluation, outcome.curve, outcome.seconds, retriever)

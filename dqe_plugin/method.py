@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from cir_plugins import (
@@ -24,6 +25,8 @@ from cir_plugins import (
 )
 from dqe_plugin.attributes import AttributeWeights, SubQueries, mentions
 from dqe_plugin.loss import margin_ranking, masked_mean
+
+_Weight = Annotated[float, Field(ge=0, le=1000)]
 
 
 class QueryEmbeddings(NamedTuple):
@@ -85,12 +88,12 @@ class DQE(Method):
         components: Components,
         *,
         attributes: tuple[str, ...] = ("colour", "shape"),
-        gate: float = 0.02,
-        margin: float = 0.1,
-        margin_weight: float = 1.0,
-        attribute_margin: float = 0.1,
-        attribute_weight: float = 0.5,
-        temperature: float = TEMPERATURE,
+        gate: Annotated[float, Field(gt=0, lt=1)] = 0.02,
+        margin: _Weight = 0.1,
+        margin_weight: _Weight = 1.0,
+        attribute_margin: _Weight = 0.1,
+        attribute_weight: _Weight = 0.5,
+        temperature: Annotated[float, Field(gt=0, le=100)] = TEMPERATURE,
         learn_temperature: bool = True,
     ) -> None:
         super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)

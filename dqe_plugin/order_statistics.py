@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cir_plugins import compare_values, count_true, in_numpy
+from cir_plugins import count_true
 
 _GROUP = 16  # rows that share a partition
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
@@ -30,48 +31,48 @@ def quantiles(gaps: Tensor, excluded: Tensor, shares: Sequence[float]) -> Tensor
         gaps.numpy()[excluded.numpy()] = -torch.inf
     else:
         gaps.masked_fill_(excluded, -torch.inf)
-    count = count_true(compare_values(gaps, operator.gt, gaps.new_zeros(())))
-    wanted = torch.tensor(shares, dtype=gaps.dtype, device=gaps.device)[:, None]
-    position = wanted * (count - 1).clamp(min=0).to(gaps.dtype)
-    place = position.long()
-    first, second = _order_statistics(gaps, gaps.shape[1] - count, place)
-    share = position - place.to(gaps.dtype)
+    count = count_true(compare(gaps, operator.gt, gaps.new_zeros(())))
+    fractions = torch.tensor(shares, dtype=gaps.dtype, device=gaps.device)[:, None]
+    position = fractions * (count - 1).clamp(min=0).to(gaps.dtype)
+    rank = position.long()
+    first, second = _order_statistics(gaps, gaps.shape[1] - count, rank)
+    weight = position - rank.to(gaps.dtype)
     # Where it falls on a value the next one, perhaps inf, does not count.
-    mixed = torch.where(share > 0, first + (second - first) * share, first)
-    return mixed.masked_fill_(count == 0, torch.inf)
+    values = torch.where(weight > 0, first + (second - first) * weight, first)
+    return values.masked_fill_(count == 0, torch.inf)
 
 
-def _order_statistics(gaps: Tensor, behind: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """The values (S, Q) at ascending places among each row's positive ones, and the next ones.
+def _order_statistics(gaps: Tensor, behind: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """The values (S, Q) at ascending ranks among each row's positive ones, and the next ones.
 
     Args:
         gaps: (Q, N).
         behind: (Q,) how many are not positive.
-        place: (S, Q).
+        rank: (S, Q), counted from 0.
     """
     if not in_numpy(gaps):
-        return _halved(gaps, place)
-    first, second = _partitioned(gaps, (place + behind).clamp(max=gaps.shape[1] - 1))
-    # A NaN sorts last, so that it is among the values after the last place, and is not positive.
-    broken = second[-1].isnan()
-    if bool(broken.any()):
-        first[:, broken], second[:, broken] = _halved(gaps[broken], place[:, broken])
+        return _halved(gaps, rank)
+    first, second = _partitioned(gaps, (rank + behind).clamp(max=gaps.shape[1] - 1))
+    # A NaN sorts last, so that it is among the values after the last rank, and is not positive.
+    has_nan = second[-1].isnan()
+    if bool(has_nan.any()):
+        first[:, has_nan], second[:, has_nan] = _halved(gaps[has_nan], rank[:, has_nan])
     return first, second
 
 
-def _halved(gaps: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+def _halved(gaps: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
     """As ``_order_statistics``, by counting: a pass per bit instead of a sort.
 
     The bits of positive floats, taken for integers, are in the order of the floats.
     """
     bits = gaps.contiguous().view(_INTEGERS[gaps.dtype])
-    found = [_halved_once(bits, rank) for rank in count_true(bits <= 0) + place + 1]
-    first, second = (torch.stack(part).view(gaps.dtype) for part in zip(*found, strict=True))
+    pairs = [_halved_once(bits, number) for number in count_true(bits <= 0) + rank + 1]
+    first, second = (torch.stack(side).view(gaps.dtype) for side in zip(*pairs, strict=True))
     return first, second
 
 
 def _halved_once(bits: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
-    """The positive bits (Q,) of the given ranks (Q,), counted from 1, and the next ones."""
+    """The positive bits (Q,) at ranks (Q,) counted from 1, and the next ones."""
     kind = torch.float32 if bits.dtype == torch.int32 else torch.float64
     inf = torch.full(rank.shape, torch.inf, dtype=kind, device=bits.device).view(bits.dtype)
     less, enough = torch.zeros_like(inf), inf
@@ -84,56 +85,69 @@ def _halved_once(bits: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
     return enough, torch.where(last, after, enough)
 
 
-def _partitioned(values: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """The values (S, Q) at each row's ascending places in ascending order, and the next ones.
+def _partitioned(values: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """The values (S, Q) at each row's ascending ranks, counted from 0, and the next ones.
 
     Moves the values within their rows.
     """
-    low, high = place[-1].aminmax()
+    low, high = rank[-1].aminmax()
     rows, threads = torch.arange(len(values)), torch.get_num_threads()
     groups: list[slice | Tensor]
     if int(high - low) <= values.shape[1] // 8:
         step = -(-len(values) // threads)
         groups = [slice(first, first + step) for first in range(0, len(values), step)]
     else:
-        rows = place[-1].argsort()
+        rows = rank[-1].argsort()
         groups = list(torch.split(rows, _GROUP))
 
-    def parts(group: slice | Tensor) -> Tensor:
-        return _at_common_places(values[group], place[:, group])
+    def statistics(group: slice | Tensor) -> Tensor:
+        return _at_common_ranks(values[group], rank[:, group])
 
     if threads == 1 or len(groups) == 1:
-        found = [parts(group) for group in groups]
+        blocks = [statistics(group) for group in groups]
     else:
         with ThreadPoolExecutor(min(len(groups), threads)) as pool:
-            found = list(pool.map(parts, groups))
-    whole = torch.cat(found, dim=1)[:, rows.argsort()]
-    return whole[: len(place)], whole[len(place) :]
+            blocks = list(pool.map(statistics, groups))
+    whole = torch.cat(blocks, dim=1)[:, rows.argsort()]
+    return whole[: len(rank)], whole[len(rank) :]
 
 
-def _at_common_places(values: Tensor, place: Tensor) -> Tensor:
-    """As ``_partitioned``, (2 S, Q): what lies at the places, then what comes next.
+def _at_common_ranks(values: Tensor, rank: Tensor) -> Tensor:
+    """As ``_partitioned``, (2 S, Q): what lies at the ranks, then what comes next.
 
-    A partition is five times cheaper than a sort but finds one place for all its rows: the
+    A partition is five times cheaper than a sort but finds one rank for all its rows: the
     difference is made up by -inf in front.
     """
     firsts: list[Tensor] = []
     seconds: list[Tensor] = []
     front: Tensor | int = 0
-    for own in reversed(place.unbind()):
-        own = own + front
-        top = int(own.max())
-        more = top - own
+    for lower in reversed(rank.unbind()):
+        column = lower + front
+        top = int(column.max())
+        more = top - column
         width = int(more.max())
         if width:
             signs = torch.where(torch.arange(width) < more[:, None], -torch.inf, torch.inf)
             values = torch.cat([signs.to(values.dtype), values], dim=1)
         values.numpy().partition(top, axis=1)
         firsts.insert(0, values[:, top].clone())  # the next partition moves it
-        beside = seconds[:1]  # the next one where a lower place is the same
+        beside = seconds[:1]  # the next one where a lower rank is the same
         if top + 1 < values.shape[1]:
             beside = [values[:, top + 1 :].amin(dim=1), *beside]
         seconds.insert(0, torch.stack(beside or firsts[:1]).amin(dim=0))
-        # A lower place lies left of it.
+        # A lower rank lies left of it.
         values, front = values[:, : top + 1], front + more
     return torch.stack(firsts + seconds)
+
+
+def compare(values: Tensor, relation: Callable[[Any, Any], Any], bound: Tensor) -> Tensor:
+    """Mask ``relation(values, bound)``, such as ``operator.gt``; on a CPU by NumPy, for speed."""
+    if in_numpy(values):
+        return torch.from_numpy(relation(values.numpy(), bound.numpy()))
+    mask: Tensor = relation(values, bound)
+    return mask
+
+
+def in_numpy(values: Tensor) -> bool:
+    """Whether values are NumPy's to work on: four times as fast as torch on a CPU."""
+    return values.device.type == "cpu"

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cir_plugins import compare_values, count_true
-from dqe_plugin.order_statistics import quantiles
+from cir_plugins import count_true
+from dqe_plugin.order_statistics import compare, quantiles
 
 
 class TargetRelative:
@@ -83,14 +83,14 @@ class TargetRelative:
         """Negatives (Q, N) bool, and queries (Q,) bool whose mid-zone is empty."""
         low, high = self._bounds(scores, target, excluded)
         gaps = score_gaps(scores, target, excluded)
-        zone = compare_values(gaps, operator.le, high)
+        mid_zone = compare(gaps, operator.le, high)
         above_lower = operator.ge if self.lower > 0 else operator.gt
-        zone.logical_and_(compare_values(gaps, above_lower, low))
-        zone = compare_values(zone, operator.gt, excluded)  # in the mid-zone and not excluded
-        empty = count_true(zone) == 0
+        mid_zone.logical_and_(compare(gaps, above_lower, low))
+        mid_zone = compare(mid_zone, operator.gt, excluded)  # in it and not excluded
+        empty = count_true(mid_zone) == 0
         if self.fallback and bool(empty.any()):
-            zone[empty] = self._nearest(gaps[empty], excluded[empty], low[empty], high[empty])
-        return zone, empty
+            mid_zone[empty] = self._nearest(gaps[empty], excluded[empty], low[empty], high[empty])
+        return mid_zone, empty
 
     def _bounds(self, scores: Tensor, target: Tensor, excluded: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bound (Q, 1) as score gaps."""

@@ -50,8 +50,8 @@ def picture(split: cir.Split, rankings: Sequence[tuple[cir.Query, Sequence[str]]
         top = HEAD + line * (SIDE + GAP)
         paste(sheet, split.paths[query.reference], GAP, top, PLAIN)
         lines = wrap(query.text, lambda text: pen.textlength(text, font=font), TEXT - 2 * GAP)
-        place = (GAP + SIDE + GAP, top + 8)
-        pen.multiline_text(place, "\n".join(lines), fill=INK, font=font, spacing=6)
+        corner = (GAP + SIDE + GAP, top + 8)
+        pen.multiline_text(corner, "\n".join(lines), fill=INK, font=font, spacing=6)
         for rank, name in enumerate(names):
             frame = RIGHT if name in {query.target, *query.positives} else PLAIN
             paste(sheet, split.paths[name], first + rank * (SIDE + GAP), top, frame)

@@ -51,8 +51,8 @@ def clause(name: str, target: Attributes, rng: np.random.Generator) -> str:
         return _pick((f"is {word}", f"comes in {word}", f"has a {word} color"), rng)
     if name == "garment":
         return f"is {noun(value, rng)}"
-    tables = {"pattern": PATTERN_CLAUSES, "sleeve": SLEEVE_CLAUSES, "length": LENGTH_CLAUSES}
-    return _pick(tables[name][value], rng)
+    clauses = {"pattern": PATTERN_CLAUSES, "sleeve": SLEEVE_CLAUSES, "length": LENGTH_CLAUSES}
+    return _pick(clauses[name][value], rng)
 
 
 def _colour_change(reference: Attributes, target: Attributes, rng: np.random.Generator) -> str:

@@ -101,10 +101,10 @@ def _flowers(picture: Image.Image, base: RGB, rng: np.random.Generator, unit: fl
     leaf = (52, 110, 58) if luminance(base) > 90 else (120, 176, 110)
     step = max(rng.uniform(0.2, 0.36) * unit, 12.0)
     count = int((picture.width / step) ** 2 * 1.1)
-    places = rng.uniform(0, picture.width, (count, 2))
+    positions = rng.uniform(0, picture.width, (count, 2))
     sizes = rng.uniform(0.16, 0.3, count) * step
     turns = rng.uniform(0, 6.28, count)
-    for (x, y), r, turn in zip(places, sizes, turns, strict=True):
+    for (x, y), r, turn in zip(positions, sizes, turns, strict=True):
         lx, ly = x + 1.7 * r * np.cos(turn), y + 1.7 * r * np.sin(turn)
         draw.ellipse((lx - r * 0.7, ly - r * 0.5, lx + r * 0.7, ly + r * 0.5), fill=leaf)
         colour = colours[int(turn * 10) % 3]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from cir_plugins import Generated
 from garments_plugin.write import write_garments
@@ -16,7 +19,12 @@ class Garments:
         val_share: Share of the images in the val split, above 0 and below 1.
     """
 
-    def __init__(self, *, size: int = 96, val_share: float = 0.25) -> None:
+    def __init__(
+        self,
+        *,
+        size: Annotated[int, Field(ge=32, le=512)] = 96,
+        val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25,
+    ) -> None:
         self.size = size
         self.val_share = val_share
 

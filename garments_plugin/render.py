@@ -52,8 +52,8 @@ def _place(
     matrix = np.diag([pose.stretch, 1.0]) @ matrix
 
     def bent(raw: Points) -> Points:
-        flat = (raw + pose.sag * (wave(raw, phases) - raw) - middle) @ matrix
-        return np.asarray(flat / (1 + flat @ np.array(pose.tilt))[:, None])
+        projected = (raw + pose.sag * (wave(raw, phases) - raw) - middle) @ matrix
+        return np.asarray(projected / (1 + projected @ np.array(pose.tilt))[:, None])
 
     shape = bent(frame)
     low, high = shape.min(axis=0), shape.max(axis=0)
@@ -96,39 +96,39 @@ class _Painter:
     def paint(self, mark: Mark, points: Points, turn: float) -> None:
         """Draw one mark whose points are canvas pixels."""
         if mark.layer == "crease":
-            flat = (points / SUPERSAMPLING).ravel().tolist()
+            coordinates = (points / SUPERSAMPLING).ravel().tolist()
             width = max(int(mark.width * self.unit / SUPERSAMPLING), 1)
-            self.draws["creases"].line(flat, fill=128 + int(mark.tone * 127), width=width)
+            self.draws["creases"].line(coordinates, fill=128 + int(mark.tone * 127), width=width)
             return
-        flat = points.ravel().tolist()
+        coordinates = points.ravel().tolist()
         if mark.layer == "line":
             width = max(round(mark.width * self.unit), 1)
-            self.draws["seams"].line(flat, fill=128 + int(mark.tone * 127), width=width)
+            self.draws["seams"].line(coordinates, fill=128 + int(mark.tone * 127), width=width)
             return
-        self._solid(mark, flat, turn)
-        self.draws["cover"].polygon(flat, fill=255)
-        self.draws["cloth"].polygon(flat, fill=0 if mark.layer == "fill" else 255)
+        self._solid(mark, coordinates, turn)
+        self.draws["cover"].polygon(coordinates, fill=255)
+        self.draws["cloth"].polygon(coordinates, fill=0 if mark.layer == "fill" else 255)
         if mark.edge:
-            self.draws["seams"].polygon(flat, fill=128)
-            ring = [*flat, flat[0], flat[1]]
+            self.draws["seams"].polygon(coordinates, fill=128)
+            ring = [*coordinates, coordinates[0], coordinates[1]]
             width = max(round(0.02 * self.unit), 1)
             self.draws["seams"].line(ring, fill=128 + int(mark.edge * 127), width=width)
 
-    def _solid(self, mark: Mark, flat: list[float], turn: float) -> None:
+    def _solid(self, mark: Mark, coordinates: list[float], turn: float) -> None:
         if mark.layer == "cloth" and self.bolt is not None:
-            self._patterned(self.bolt, flat, turn + mark.turn)
+            self._patterned(self.bolt, coordinates, turn + mark.turn)
             return
         colour = mark.colour or scaled(self.garment.shade, mark.tone)
-        self.draws["colours"].polygon(flat, fill=colour)
+        self.draws["colours"].polygon(coordinates, fill=colour)
 
-    def _patterned(self, bolt: Image.Image, flat: list[float], turn: float) -> None:
-        left, top = max(int(min(flat[::2])), 0), max(int(min(flat[1::2])), 0)
-        right = min(int(max(flat[::2])) + 2, self.side)
-        bottom = min(int(max(flat[1::2])) + 2, self.side)
+    def _patterned(self, bolt: Image.Image, coordinates: list[float], turn: float) -> None:
+        left, top = max(int(min(coordinates[::2])), 0), max(int(min(coordinates[1::2])), 0)
+        right = min(int(max(coordinates[::2])) + 2, self.side)
+        bottom = min(int(max(coordinates[1::2])) + 2, self.side)
         if right <= left or bottom <= top:
             return
         mask = Image.new("L", (right - left, bottom - top))
-        inside = [v - (top if place % 2 else left) for place, v in enumerate(flat)]
+        inside = [v - (top if axis % 2 else left) for axis, v in enumerate(coordinates)]
         ImageDraw.Draw(mask).polygon(inside, fill=255)
         half, middle = bolt.width / 2, self.side / 2
         c, s = float(np.cos(turn)), float(np.sin(turn))

@@ -80,7 +80,7 @@ def outline(vertices: Sequence[Vertex], *, closed: bool = True) -> Points:
 
     Args:
         vertices: (x, y) or (x, y, bulge); the bulge belongs to the edge to the next vertex, in
-            parts of the edge's length, positive to the left of the way (y down).
+            fractions of the edge's length, positive to the left of the way (y down).
         closed: Whether the last vertex is joined to the first.
     """
     if not closed and len(vertices) == 2 and len(vertices[0]) == 2:
@@ -96,7 +96,7 @@ def outline(vertices: Sequence[Vertex], *, closed: bool = True) -> Points:
 
 
 def mirrored(half: Sequence[Vertex], top: float = 0.0) -> Points:
-    """A closed outline from its right half, listed from the top down.
+    """A closed outline from its right half, from the top down.
 
     Args:
         half: Vertices as for `outline`; the last one's bulge curves the bottom edge.

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.command import Answer, Call
-from tests.places import SHARED_DATA
+from tests.command import Call, Output
+from tests.places import SHARED_DATA, SharedData
 
 # Set before any test imports a library that would look for a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -15,7 +15,7 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Callable[[str], Path]:
+def shared_data() -> SharedData:
     """Folder of a shared data set beside the repository; skips where it is missing."""
 
     def folder(name: str) -> Path:
@@ -52,11 +52,11 @@ def cir(capsys: pytest.CaptureFixture[str]) -> Call:
     """A function that runs a command in this process."""
     from cir_plugins import cli
 
-    def call(*arguments: str | Path) -> Answer:
+    def call(*arguments: str | Path) -> Output:
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
             cli.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
-        return Answer(caught.value.code or 0, out, err)  # type: ignore[arg-type]
+        return Output(caught.value.code or 0, out, err)  # type: ignore[arg-type]
 
     return call

@@ -79,18 +79,18 @@ def cirr_entry(
     return entry if target is None else {**entry, "target_hard": target}
 
 
-def small_cirr(root: Path, pictures: bool = True, folder: str = "") -> Path:
-    """A val split of eight images and a test1 of six; no train captions."""
-    for name, where, count in (("val", "dev", 8), ("test1", "test1", 6)):
+def small_cirr(root: Path, pictures: bool = True, folder: str = "", blind: int = 6) -> Path:
+    """A val split of eight images and a test1 of six or more; no train captions."""
+    for name, where, count in (("val", "dev", 8), ("test1", "test1", blind)):
         names = [f"{where}-{number}" for number in range(count)]
-        blind = name == "test1"
+        targets = (None, None) if name == "test1" else (names[1], names[0])
         entries = [
-            cirr_entry(40, names[0], None if blind else names[1], names[:6], "Make it, blue."),
-            cirr_entry(41, names[2], None if blind else names[0], names[:6], "two dogs"),
+            cirr_entry(40, names[0], targets[0], names[:6], "Make it, blue."),
+            cirr_entry(41, names[2], targets[1], names[:6], "two dogs"),
         ]
         write_json(root / "captions" / f"cap.rc2.{name}.json", entries)
-        places = {image: f"./{where}/{image}.png" for image in names}
-        write_json(root / "image_splits" / f"split.rc2.{name}.json", places)
+        paths = {image: f"./{where}/{image}.png" for image in names}
+        write_json(root / "image_splits" / f"split.rc2.{name}.json", paths)
         for image in names if pictures else ():
             write_picture(root / folder / where / f"{image}.png")
     return root

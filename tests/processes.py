@@ -87,7 +87,7 @@ def train_all(processes: ProcessGroup, folder: Path) -> None:
 
 
 class BatchDependent(FakeBackbone):
-    """Features that depend on the whole batch; the sizes of the batches are kept."""
+    """Features that depend on the whole batch; the sizes of the batches are recorded."""
 
     def __init__(self) -> None:
         super().__init__(frozen=True)

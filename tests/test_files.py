@@ -169,7 +169,7 @@ def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     assert json_bytes({"a": [1, 2]}, compact=True) == b'{"a":[1,2]}'
 
 
-def test_numbers_that_are_no_json_are_refused(tmp_path: Path) -> None:
+def test_numbers_that_are_no_json_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"loss": float("nan")})
     assert not list(tmp_path.iterdir())

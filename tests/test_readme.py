@@ -13,8 +13,8 @@ import pytest
 
 from cir_plugins.testing import check_loss, check_plugin
 from tests.command import Call
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
@@ -27,8 +27,8 @@ def quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cir: Call) -> No
     small = re.sub(r"(?m)^epochs = .*", "epochs = 1", small)
     (tmp_path / "quickstart.toml").write_text(small, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    answer = cir("bench", "quickstart.toml", "--methods", "contrastive,dqe", "--workers", "0")
-    assert answer.code == 0, answer.err
+    output = cir("bench", "quickstart.toml", "--methods", "contrastive,dqe", "--workers", "0")
+    assert output.code == 0, output.err
 
 
 def test_python_block_runs(

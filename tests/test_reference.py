@@ -6,7 +6,6 @@ import ast
 import inspect
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,18 +16,18 @@ from cir_plugins import Loss, Method, Registry, Sampler, testing
 from cir_plugins.builtin.losses import InfoNCE
 from cir_plugins.testing.offers import KNOWN
 from dqe_plugin.sampler import TargetRelative
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 API = ROOT / "docs" / "api"
 
 
 def entries(page: str) -> set[str]:
-    """What a page asks the docstrings of."""
+    """Names whose docstrings a page shows."""
     lines = (API / page).read_text(encoding="utf-8").splitlines()
     return {line.removeprefix("::: ") for line in lines if line.startswith("::: ")}
 
 
-def test_every_public_name_of_the_host_is_in_the_reference() -> None:
+def test_every_public_name_is_in_the_reference() -> None:
     """Users' names on one page, those of plugin authors on another, none on both."""
     homes = {name: home for home, names in cir_plugins._HOMES.items() for name in names}
     names = {f"cir_plugins.{homes[n]}.{n}" for n in cir_plugins.__all__}
@@ -40,20 +39,20 @@ def test_every_public_name_of_the_host_is_in_the_reference() -> None:
 
 
 def test_every_check_is_in_the_reference() -> None:
-    wanted = {f"{getattr(testing, name).__module__}.{name}" for name in testing.__all__}
-    assert entries("testing.md") == wanted
+    expected = {f"{getattr(testing, name).__module__}.{name}" for name in testing.__all__}
+    assert entries("testing.md") == expected
 
 
 @pytest.mark.parametrize("kind", ["method", "backbone", "sampler", "loss", "dataset"])
-def test_every_part_is_in_the_reference(kind: str) -> None:
+def test_every_component_is_in_the_reference(kind: str) -> None:
     registry = Registry.load()
-    known = entries("parts.md") | entries("host.md") | entries("dqe.md")
+    documented = entries("parts.md") | entries("host.md") | entries("dqe.md")
     ours = ("cir_plugins.", "dqe_plugin.", "baselines_plugin.")
     missing = []
     for offer in registry.offers(kind):  # type: ignore[arg-type]
         factory = registry.factory(offer.kind, offer.name)
         path = f"{factory.__module__}.{factory.__qualname__}"
-        if path.startswith(ours) and not {path, factory.__module__} & known:
+        if path.startswith(ours) and not {path, factory.__module__} & documented:
             missing.append(path)
     assert not missing
 
@@ -70,27 +69,27 @@ def described(path: str) -> bool:
     for node, after in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return ast.get_docstring(node) is not None
-        named = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
-        if name in [target.id for target in named if isinstance(target, ast.Name)]:
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        if name in [target.id for target in targets if isinstance(target, ast.Name)]:
             text = getattr(after, "value", None)
             return isinstance(text, ast.Constant) and isinstance(text.value, str)
     raise AssertionError(f"{path} is defined nowhere")
 
 
 @pytest.mark.parametrize("page", sorted(page.name for page in API.glob("*.md")))
-def test_every_entry_says_what_it_is(page: str) -> None:
+def test_every_entry_has_a_docstring(page: str) -> None:
     """An entry without a docstring prints a bare name, and no builder warns of it."""
     assert [path for path in sorted(entries(page)) if not described(path)] == []
 
 
 def shown(name: str) -> bool:
-    """Whether the builder's filters keep a member: one that begins with "!" drops what it finds."""
+    """Whether the builder's filters keep a member: "!" begins a filter that removes."""
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     options = settings["plugins"][1]["mkdocstrings"]["handlers"]["python"]["options"]
     return not [rule for rule in options["filters"] if re.search(rule.removeprefix("!"), name)]
 
 
-def test_the_reference_shows_what_is_called_and_hides_what_is_private() -> None:
+def test_reference_shows_public_calls_and_hides_private_names() -> None:
     """Samplers, losses and tables are called or indexed: without these an entry has no shapes."""
     assert [
         name for name in ("__call__", "__getitem__", "__len__", "loss_terms") if not shown(name)
@@ -99,12 +98,12 @@ def test_the_reference_shows_what_is_called_and_hides_what_is_private() -> None:
     assert [name for name in hidden if shown(name)] == []
 
 
-@pytest.mark.parametrize("part", [Sampler, Loss, TargetRelative, InfoNCE])
-def test_what_is_called_says_its_shapes(part: Any) -> None:
-    assert "(Q, N)" in part.__call__.__doc__ or "(B" in part.__call__.__doc__
+@pytest.mark.parametrize("component", [Sampler, Loss, TargetRelative, InfoNCE])
+def test_called_components_document_their_shapes(component: Any) -> None:
+    assert "(Q, N)" in component.__call__.__doc__ or "(B" in component.__call__.__doc__
 
 
-def test_the_offers_and_what_a_method_carries_are_documented() -> None:
+def test_offers_and_method_attributes_are_documented() -> None:
     """What the host reads by name and no page names, nobody can write."""
     guide = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
     method = inspect.getdoc(Method) or ""
@@ -122,7 +121,7 @@ def test_the_offers_and_what_a_method_carries_are_documented() -> None:
     assert [name for name in KNOWN if f"`{name}`" not in guide or f"``{name}``" not in head] == []
 
 
-def test_no_heading_is_misspelt_and_every_page_is_in_the_menu() -> None:
+def test_headings_exist_and_pages_are_in_menu() -> None:
     pages = {str(page.relative_to(API.parent)) for page in API.parent.rglob("*.md")}
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("nav:")[1]
     assert pages == set(re.findall(r": (\S+\.md)$", menu, re.MULTILINE))
@@ -133,7 +132,7 @@ def test_no_heading_is_misspelt_and_every_page_is_in_the_menu() -> None:
     assert headings == ["Methods", "Backbones", "Samplers", "Losses", "Datasets"]
 
 
-def test_every_module_of_the_sampler_is_in_the_reference() -> None:
+def test_every_sampler_module_is_in_the_reference() -> None:
     folders = ("dqe_plugin", "cir_plugins/mining", "cir_plugins/integrations")
     files = [file for folder in folders for file in (ROOT / folder).glob("*.py")]
     modules = {".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files}
@@ -143,5 +142,5 @@ def test_every_module_of_the_sampler_is_in_the_reference() -> None:
         "cir_plugins.mining.miner",
         *(f"cir_plugins.integrations.{name}" for name in ("columns", "extras", "items")),
     }
-    wanted = {name for name in modules - inner if not name.endswith("__init__")}
-    assert wanted == entries("dqe.md") | entries("sampler.md")
+    expected = {name for name in modules - inner if not name.endswith("__init__")}
+    assert expected == entries("dqe.md") | entries("sampler.md")

@@ -23,6 +23,7 @@ from cir_plugins.retrieval.search import search
 from cir_plugins.runs.build import read_splits
 from cir_plugins.runs.evaluation import Evaluation
 from tests.command import Call
+from tests.places import ROOT
 
 RULES = {"name": "fashioniq", "prefix": "A photo that {}", "lower": True, "max_words": 9}
 QUIET: dict[str, Any] = {"device": "cpu", "progress": False}
@@ -98,8 +99,8 @@ def test_evaluate_gives_the_report_of_the_command(
     cir: Call, installed: None, run: Any, retriever: Any, tmp_path: Path
 ) -> None:
     """Caption rules, caption edit or precision forgotten in Python move recall by points."""
-    answer = cir("eval", run.folder, "--json", tmp_path / "report.json")
-    assert answer.code == 0, answer.err
+    output = cir("eval", run.folder, "--json", tmp_path / "report.json")
+    assert output.code == 0, output.err
     evaluation = retriever.evaluate()
     assert json.loads((tmp_path / "report.json").read_text()) == evaluation.report
     assert evaluation.report == run.evaluation.report == run.evaluate().report
@@ -111,8 +112,8 @@ def test_evaluate_gives_the_report_of_the_command(
     assert float(values.mean()) == evaluation.measures["recall@10"]
     assert evaluation.main_measures == ("map@10",)
     assert evaluation.main == evaluation.measures["map@10"]
-    assert answer.out.splitlines()[2].split() == ["map@10", f"{100 * evaluation.main:.2f}"]
-    assert str(evaluation).splitlines()[1].split() == answer.out.splitlines()[2].split()
+    assert output.out.splitlines()[2].split() == ["map@10", f"{100 * evaluation.main:.2f}"]
+    assert str(evaluation).splitlines()[1].split() == output.out.splitlines()[2].split()
 
 
 def test_the_mean_of_several_main_measures_comes_first(
@@ -135,9 +136,9 @@ def test_another_protocol_is_named_with_what_changed(
     cir: Call, installed: None, run: Any, retriever: Any, tmp_path: Path
 ) -> None:
     file = tmp_path / "report.json"
-    answer = cir("eval", run.folder, "--protocol", "original", "--json", file)
-    assert "changed from the run: data.gallery 'merged' -> 'original'" in answer.out
-    assert "data.prefix" not in answer.out
+    output = cir("eval", run.folder, "--protocol", "original", "--json", file)
+    assert "changed from the run: data.gallery 'merged' -> 'original'" in output.out
+    assert "data.prefix" not in output.out
     report = json.loads(file.read_text())
     assert retriever.evaluate(protocol="original").report == report
     assert len(report["splits"]) > 1
@@ -207,7 +208,7 @@ def test_eval_only_options_follow_the_recipe(
     """On another data set the recipe's value counts, and the weights stay those of the run."""
     recipe = replace(Tagged.recipe, datasets={"circo": {"method.flip": True}})
     monkeypatch.setattr(Tagged, "recipe", recipe)
-    plan, method = retriever._aimed("circo", garments_root, "", {})
+    plan, method = retriever._retarget("circo", garments_root, "", {})
     assert plan.method.options["flip"] is True
     assert method.flip
     assert not retriever.method.flip
@@ -247,13 +248,12 @@ def test_excluded_images_leave_the_hits() -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 4])
-def test_search_by_blocks_is_a_plain_sort(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cir_plugins.retrieval.scores.CELLS", 100)
-    monkeypatch.setattr("cir_plugins.retrieval.scores._LEAST_ROWS", 1)
+def test_search_by_blocks_is_a_plain_sort(tokens: int) -> None:
+    """Of 200,000 images a block holds 16 queries, and several tokens come in slices."""
     torch.manual_seed(0)
     queries = Embeddings(tuple(map(str, range(23))), torch.randn(23, 8))
-    vectors = torch.randn(40, tokens, 8).squeeze(1)
-    gallery = Embeddings(tuple(map(str, range(40))), vectors)
+    vectors = torch.randn(200_000, tokens, 8).squeeze(1)
+    gallery = Embeddings(tuple(map(str, range(200_000))), vectors)
 
     def similarity(q: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return (q @ t.flatten(0, -2).T).view(len(q), len(t), -1).amax(-1)
@@ -326,16 +326,16 @@ def test_a_built_method_is_that_of_its_run(garments_root: Path, tmp_path: Path) 
 
 
 def test_settings_go_to_their_tables() -> None:
-    from cir_plugins.runs.tables import settings_tables
+    from cir_plugins.runs.arguments import settings_config
 
     settings = {"sampler": {"upper": 0.3}, "backbone": "tiny_clip", "epochs": 3, "seed": 1}
-    assert settings_tables(settings) == {
+    assert settings_config(settings) == {
         "sampler": {"upper": 0.3},
         "backbone": {"name": "tiny_clip"},
         "train": {"epochs": 3},
         "run": {"seed": 1},
     }
-    assert settings_tables({"train": {"lr": 0.1}, "epochs": 2}) == {
+    assert settings_config({"train": {"lr": 0.1}, "epochs": 2}) == {
         "train": {"lr": 0.1, "epochs": 2}
     }
 
@@ -352,7 +352,7 @@ def test_a_run_is_resumed_by_its_folder_alone(
 def test_the_first_example_of_the_page_runs(
     garments_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = Path(__file__).parents[1] / "docs" / "python.md"
+    page = ROOT / "docs" / "python.md"
     code = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[0]
     assert len(code.splitlines()) <= 12
     monkeypatch.chdir(garments_root)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from baselines_plugin.backbones.blip_files import TOKENIZERS, load_model
 from baselines_plugin.backbones.blip_tower import TINY, PooledTower, start_drawn
+from baselines_plugin.ranges import Dropout, DropoutOrOwn, ImageSizeOrOwn, TextLength
 from cir_plugins import ImageTextModel, Resize, Tokens, WordPieceTokenizer, unit
 
 
@@ -55,10 +56,10 @@ class Blip(ImageTextModel):
         tokenizer: str = "",
         vision: Literal["frozen", "trained"] = "frozen",
         patches: bool = True,
-        image_size: int = 0,
+        image_size: ImageSizeOrOwn = 0,
         resize: Resize = "target_pad",
-        text_length: int = 77,
-        dropout: float = -1.0,
+        text_length: TextLength = 77,
+        dropout: DropoutOrOwn = -1.0,
     ) -> None:
         super().__init__(
             load_model(model, weights, dropout),
@@ -169,8 +170,8 @@ class TinyBlip(Blip):
         *,
         vision: Literal["frozen", "trained"] = "trained",
         start: Literal["drawn", "random"] = "drawn",
-        text_length: int = 48,
-        dropout: float = 0.1,
+        text_length: TextLength = 48,
+        dropout: Dropout = 0.1,
     ) -> None:
         super().__init__(
             model="tiny_blip",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from baselines_plugin.backbones.text_factory import make_text_encoder
 from baselines_plugin.backbones.trunks import NORM_MOMENTUM, build_trunk, tiny_trunk
 from baselines_plugin.backbones.vocabulary import Rule, Words, learn_words, seen_once
+from baselines_plugin.ranges import Dropout, ImageSize, Momentum, TextLength, Width, WidthOrOwn
 from cir_plugins import CIRError, Features, Plan, Preprocess, Resize, Tokens, best_token, unit
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -162,23 +163,23 @@ class ResNet(MapBackbone):
         *,
         model: str = "resnet18.tv_in1k",
         weights: str = "pretrained",
-        width: int = 512,
+        width: WidthOrOwn = 512,
         levels: Literal["last", "three"] = "last",
         layer4_stride: Literal[1, 2] = 2,
         vision: Literal["trained", "frozen"] = "trained",
         text: Literal["lstm", "bert", "roberta"] = "lstm",
         text_model: str = "",
-        text_length: int = _TEXT_LENGTH,
+        text_length: TextLength = _TEXT_LENGTH,
         rule: Rule = "tirg",
-        word_width: int = 512,
+        word_width: Width = 512,
         word_vectors: str = "",
-        state_width: int = 512,
-        text_width: int = 512,
-        text_dropout: float = 0.1,
-        norm_momentum: float = NORM_MOMENTUM,
+        state_width: Width = 512,
+        text_width: Width = 512,
+        text_dropout: Dropout = 0.1,
+        norm_momentum: Momentum = NORM_MOMENTUM,
         vocabulary: tuple[str, ...] = (),
         seen_once: tuple[str, ...] = (),
-        image_size: int = 224,
+        image_size: ImageSize = 224,
         resize: Resize = "clip",
         scale: Literal["imagenet", "unit"] = "imagenet",
     ) -> None:
@@ -235,17 +236,17 @@ class TinyResNet(MapBackbone):
         self,
         *,
         start: Literal["drawn", "random"] = "drawn",
-        width: int = 64,
+        width: WidthOrOwn = 64,
         levels: Literal["last", "three"] = "last",
         layer4_stride: Literal[1, 2] = 2,
         vision: Literal["trained", "frozen"] = "trained",
         text: Literal["lstm", "bert", "roberta"] = "lstm",
         rule: Rule = "tirg",
-        word_width: int = 64,
-        state_width: int = 64,
-        text_width: int = 64,
-        text_dropout: float = 0.1,
-        norm_momentum: float = NORM_MOMENTUM,
+        word_width: Width = 64,
+        state_width: Width = 64,
+        text_width: Width = 64,
+        text_dropout: Dropout = 0.1,
+        norm_momentum: Momentum = NORM_MOMENTUM,
         vocabulary: tuple[str, ...] = (),
         seen_once: tuple[str, ...] = (),
     ) -> None:

@@ -24,7 +24,7 @@ def combiner_state(
     if composer.combiner is None:
         if entry(checkpoints, "Combiner") is not None:
             raise CIRError(
-                "entry 'Combiner' has no place in stage 'sum'; leave its file out, or leave out "
+                "entry 'Combiner' is not for stage 'sum'; leave its file out, or leave out "
                 "--set method.stage=sum"
             )
         return state

@@ -54,8 +54,8 @@ def read_entries(
             f"the entries of '{_ROOT}' do not fit; {'; '.join(problems)}\n"
             f"accepted: {', '.join(accepted)}"
         )
-    tables: Mapping[str, Any] = states
-    return {name: Ledger(tables.get(name) or {}, f"entry '{name}'") for name in accepted}
+    modules: Mapping[str, Any] = states
+    return {name: Ledger(modules.get(name) or {}, f"entry '{name}'") for name in accepted}
 
 
 def shared_state(entries: Mapping[str, Ledger]) -> dict[str, Tensor]:

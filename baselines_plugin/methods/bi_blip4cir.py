@@ -11,6 +11,7 @@ from torch import Tensor
 from baselines_plugin.backbones.blip_files import POSITIONS, fit_positions, take_blip
 from baselines_plugin.checkpoints.combiner import combiner_state
 from baselines_plugin.parts.combiner import Composer, Stage, TwoStages, make_composer
+from baselines_plugin.ranges import Count, Dropout, Rate, Temperature, Weight, WidthOrOwn
 from cir_plugins import (
     Batch,
     CIRError,
@@ -185,16 +186,16 @@ class BiBLIP4CIR(TwoStages):
         components: Components,
         *,
         stage: Stage = "both",
-        sum_epochs: int = 20,
-        sum_weight: float = 0.4,
-        combiner_weight: float = 0.5,
+        sum_epochs: Count = 20,
+        sum_weight: Weight = 0.4,
+        combiner_weight: Weight = 0.5,
         symmetric: bool = False,
-        projection: int = 2560,
-        hidden: int = 5120,
-        dropout: float = 0.5,
-        combiner_lr: float = 2e-5,
-        projection_lr_factor: float = 100.0,
-        temperature: float = 0.01,
+        projection: WidthOrOwn = 2560,
+        hidden: WidthOrOwn = 5120,
+        dropout: Dropout = 0.5,
+        combiner_lr: Rate = 2e-5,
+        projection_lr_factor: Rate = 100.0,
+        temperature: Temperature = 0.01,
         learn_temperature: bool = False,
     ) -> None:
         super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from baselines_plugin.checkpoints.combiner import combiner_state
 from baselines_plugin.parts.combiner import Stage, TwoStages, make_composer, raw_image
+from baselines_plugin.ranges import Count, Dropout, Rate, Temperature, WidthOrOwn
 from cir_plugins import (
     Batch,
     Component,
@@ -102,13 +103,13 @@ class CLIP4Cir(TwoStages):
         components: Components,
         *,
         stage: Stage = "both",
-        sum_epochs: int = 100,
-        projection: int = 0,
-        hidden: int = 0,
-        dropout: float = 0.5,
-        combiner_lr: float = 2e-5,
+        sum_epochs: Count = 100,
+        projection: WidthOrOwn = 0,
+        hidden: WidthOrOwn = 0,
+        dropout: Dropout = 0.5,
+        combiner_lr: Rate = 2e-5,
         half_weights: bool = False,
-        temperature: float = 0.01,
+        temperature: Temperature = 0.01,
         learn_temperature: bool = False,
     ) -> None:
         super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)

@@ -27,6 +27,7 @@ from baselines_plugin.parts.scaled_cosine import (
     Objective,
     ScaledCosine,
 )
+from baselines_plugin.ranges import Dropout, PerAnchor, Rate, Weight, Width, WidthOrOwn
 from cir_plugins import (
     Batch,
     Component,
@@ -120,16 +121,16 @@ class ComposeAE(ScaledCosine):
         components: Components,
         *,
         variant: Literal["complex", "real"] = "complex",
-        image_weight: float = 0.1,
-        text_weight: float = 0.1,
-        rotation_weight: float = 0.01,
-        channels: int = 64,
-        pool: int = 0,
-        dropout: float = 0.5,
+        image_weight: Weight = 0.1,
+        text_weight: Weight = 0.1,
+        rotation_weight: Weight = 0.01,
+        channels: Width = 64,
+        pool: WidthOrOwn = 0,
+        dropout: Dropout = 0.5,
         objective: Objective = "classification",
         gradient: Literal["half", "true"] = "half",
-        per_anchor: int = 3,
-        trunk_rate: float = 0.1,
+        per_anchor: PerAnchor = 3,
+        trunk_rate: Rate = 0.1,
     ) -> None:
         super().__init__(
             components,

@@ -16,6 +16,7 @@ from baselines_plugin.backbones.resnet import check_levels
 from baselines_plugin.checkpoints.cosmo import SHARED, finish, read_entries, shared_state
 from baselines_plugin.checkpoints.vocabulary import vocabulary_option
 from baselines_plugin.parts.compositor import Compositor
+from baselines_plugin.ranges import Heads, Scale
 from cir_plugins import (
     Component,
     Components,
@@ -97,7 +98,9 @@ class CoSMo(Method):
         {".pkl": vocabulary_option}
     )
 
-    def __init__(self, components: Components, *, heads: int = 8, norm_scale: float = 4.0) -> None:
+    def __init__(
+        self, components: Components, *, heads: Heads = 8, norm_scale: Scale = 4.0
+    ) -> None:
         if norm_scale <= 0:
             raise ValueError(f"norm_scale must be above 0, not {norm_scale}")
         super().__init__(components, temperature=norm_scale**-2, learn_temperature=False)

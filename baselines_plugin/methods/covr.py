@@ -11,6 +11,7 @@ from torch import Tensor
 from baselines_plugin.checkpoints.covr import official_covr, official_covr2
 from baselines_plugin.parts.frozen_qformer import FrozenQFormer
 from baselines_plugin.parts.token_scores import best_pair, mean_score
+from baselines_plugin.ranges import Temperature, Weight
 from cir_plugins import (
     TEMPERATURE,
     Batch,
@@ -116,7 +117,7 @@ class CoVR(Method):
         self,
         components: Components,
         *,
-        temperature: float = TEMPERATURE,
+        temperature: Temperature = TEMPERATURE,
         learn_temperature: bool = False,
     ) -> None:
         super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)
@@ -187,9 +188,9 @@ class CoVR2(Method):
         components: Components,
         *,
         score: Literal["mean", "max"] = "mean",
-        image_weight: float = 1.0,
-        caption_weight: float = 0.0,
-        temperature: float = TEMPERATURE,
+        image_weight: Weight = 1.0,
+        caption_weight: Weight = 0.0,
+        temperature: Temperature = TEMPERATURE,
         learn_temperature: bool = False,
     ) -> None:
         super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)

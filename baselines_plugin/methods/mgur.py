@@ -11,6 +11,7 @@ from baselines_plugin.backbones.resnet import check_levels
 from baselines_plugin.checkpoints.cosmo import SHARED, finish, read_entries, shared_state
 from baselines_plugin.parts.compositor import Compositor
 from baselines_plugin.parts.uncertainty import Noised, epoch_weight, noised, under_uncertainty
+from baselines_plugin.ranges import Heads, Rate, Scale, Weight, Width
 from cir_plugins import (
     Batch,
     Component,
@@ -115,13 +116,13 @@ class MGUR(Method):
         self,
         components: Components,
         *,
-        heads: int = 8,
-        text_width: int = 512,
-        norm_scale: float = 4.0,
-        alpha_scale: float = 1.0,
-        beta_scale: float = 1.0,
-        gamma_scale: float = 1.0,
-        text_rate: float = 0.01,
+        heads: Heads = 8,
+        text_width: Width = 512,
+        norm_scale: Scale = 4.0,
+        alpha_scale: Weight = 1.0,
+        beta_scale: Weight = 1.0,
+        gamma_scale: Weight = 1.0,
+        text_rate: Rate = 0.01,
     ) -> None:
         if norm_scale <= 0:
             raise ValueError(f"norm_scale must be above 0, not {norm_scale}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines_plugin.checkpoints.lavis_keys import blip2_state
+from baselines_plugin.ranges import Temperature
 from cir_plugins import (
     TEMPERATURE,
     CIRError,
@@ -97,7 +98,7 @@ class QuRe(Method):
         self,
         components: Components,
         *,
-        temperature: float = TEMPERATURE,
+        temperature: Temperature = TEMPERATURE,
         learn_temperature: bool = True,
     ) -> None:
         super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines_plugin.checkpoints.lavis_keys import blip2_state
+from baselines_plugin.ranges import Temperature, Weight
 from cir_plugins import (
     TEMPERATURE,
     Batch,
@@ -129,9 +130,9 @@ class SPRC(Method):
         self,
         components: Components,
         *,
-        text_weight: float = 0.4,
-        align_weight: float = 0.4,
-        temperature: float = TEMPERATURE,
+        text_weight: Weight = 0.4,
+        align_weight: Weight = 0.4,
+        temperature: Temperature = TEMPERATURE,
         learn_temperature: bool = True,
     ) -> None:
         super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)

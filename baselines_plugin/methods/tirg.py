@@ -28,6 +28,7 @@ from baselines_plugin.parts.scaled_cosine import (
     Objective,
     ScaledCosine,
 )
+from baselines_plugin.ranges import Dropout, PerAnchor, Rate
 from cir_plugins import (
     Batch,
     Component,
@@ -253,11 +254,11 @@ class TIRG(ScaledCosine):
         components: Components,
         *,
         variant: Variant = "tirg",
-        dropout: float = 0.1,
+        dropout: Dropout = 0.1,
         objective: Objective = "classification",
         gradient: Literal["half", "true"] = "half",
-        per_anchor: int = 3,
-        trunk_rate: float = 0.1,
+        per_anchor: PerAnchor = 3,
+        trunk_rate: Rate = 0.1,
     ) -> None:
         super().__init__(
             components,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines_plugin.backbones.resnet import check_levels
+from baselines_plugin.ranges import Dropout, Momentum, Temperature
 from cir_plugins import (
     TEMPERATURE,
     Batch,
@@ -130,7 +131,7 @@ class AttentionComposer(nn.Module):
         text_width: int,
         *,
         gate_relu: bool = True,
-        dropout: float = 0.1,
+        dropout: Dropout = 0.1,
         momentum: float = 0.003,
     ) -> None:
         super().__init__()
@@ -228,9 +229,9 @@ class VAL(Method):
         components: Components,
         *,
         gate_relu: bool = True,
-        dropout: float = 0.1,
-        norm_momentum: float = 0.003,
-        temperature: float = TEMPERATURE,
+        dropout: Dropout = 0.1,
+        norm_momentum: Momentum = 0.003,
+        temperature: Temperature = TEMPERATURE,
         learn_temperature: bool = True,
     ) -> None:
         learned = learn_temperature and bool(components.loss.scaled)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from baselines_plugin.ranges import Scale, Weight
 from cir_plugins import require_negatives
 
 
@@ -42,8 +43,8 @@ class HardNegativeNCE:
     def __init__(
         self,
         *,
-        alpha: float = 1.0,
-        beta: float = 0.5,
+        alpha: Scale = 1.0,
+        beta: Weight = 0.5,
         axis: Literal["official", "own"] = "official",
         direction: Literal["both", "query"] = "both",
     ) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from baselines_plugin.ranges import Weight
 from cir_plugins import require_negatives
 
 _MASKED = 1e8  # distance of a column that is no negative
@@ -92,7 +93,7 @@ class TwoWayHinge:
     in_batch_only: ClassVar[bool] = True
 
     def __init__(
-        self, *, margin: float = 0.2, semi_hard: Literal["column", "row", "none"] = "column"
+        self, *, margin: Weight = 0.2, semi_hard: Literal["column", "row", "none"] = "column"
     ) -> None:
         if margin < 0:
             raise ValueError(f"margin must be at least 0, not {margin}")

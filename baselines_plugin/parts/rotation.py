@@ -133,13 +133,13 @@ class Composer(nn.Module):
         if self.space == "complex":
             linear = self.linear_rotation(image, text, sign)
             convolved = self.conv_rotation(image, text, sign)
-            flat = torch.cat([linear.real, linear.imaginary], dim=1)
+            joined = torch.cat([linear.real, linear.imaginary], dim=1)
             size, angle, real, imaginary = convolved
             stacked = torch.stack([size, angle, image, real, imaginary], dim=1)  # (B, 5, D)
         else:
-            flat = torch.cat([image, text], dim=1)
-            stacked = flat[:, None]
-        rho_linear = self.linear_mapping(flat)
+            joined = torch.cat([image, text], dim=1)
+            stacked = joined[:, None]
+        rho_linear = self.linear_mapping(joined)
         pooled = self.pool(self.conv(stacked)).flatten(1)
         rho_convolved = self.conv_mapping(pooled)
         out = self.weights[1] * rho_linear + self.weights[0] * rho_convolved

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from cir_plugins import eligible
@@ -21,7 +22,7 @@ class TwoDrops:
 
     Candidates with the target's own score count as below it. Equal scores are ordered by column,
     equal gaps by rank. Excluded candidates are left out of the ranking. A candidate that is
-    listed twice counts twice, with a gap of 0 between.
+    there twice counts twice, with a gap of 0 between.
 
     Args:
         apart: The ranks of the two gaps differ by more than this; at least 0.
@@ -37,7 +38,9 @@ class TwoDrops:
     depends on itself alone.
     """
 
-    def __init__(self, *, apart: int = 1, fallback: Literal["tail", "none"] = "tail") -> None:
+    def __init__(
+        self, *, apart: Annotated[int, Field(ge=0)] = 1, fallback: Literal["tail", "none"] = "tail"
+    ) -> None:
         if apart < 0:
             raise ValueError(f"apart must be at least 0, not {apart}")
         self.apart = apart

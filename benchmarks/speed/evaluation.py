@@ -5,7 +5,7 @@ memory of each contender beyond its inputs in a process of its own. All start fr
 
 * ``streamed``: ``evaluate_encoded``, which is what ``cir eval`` does once images are encoded.
 * ``sort``: as the field's official repositories: distances of all queries and images, their
-  argsort, the names of the images in that order, compared with the answer's name repeated for
+  argsort, the names of the images in that order, compared with the positive's name repeated for
   each of them (further positives of a query are not repeated, which is kinder).
 * ``bare``: the scores alone, by the same blocks.
 """
@@ -46,7 +46,7 @@ def made_up_split(case: str, width: int, device: torch.device) -> Encoded:
     queries, gallery, positives = map(int, case.split("x"))
     vectors, targets, target = made_up(queries, gallery, width, 1)
     rng = torch.Generator().manual_seed(1)
-    # Farther from their targets than where mining starts, or all would be found at once.
+    # Farther from their targets than where mining starts, or all would rank first at once.
     vectors = unit(vectors + 2 * torch.randn(queries, width, generator=rng) / width**0.5)
     names = tuple(f"B{number:09d}" for number in range(gallery))  # as long as FashionIQ's
     others = torch.randint(1, gallery, (queries, positives - 1), generator=rng)
@@ -72,11 +72,11 @@ def full_sort(encoded: Encoded) -> list[float]:
     order = torch.argsort(distances, dim=-1).cpu()
     names = np.array(encoded.split.gallery)[order.numpy()]
     positives = [query.positives for query in encoded.split.queries]
-    named = np.array([row[0] for row in positives])
-    right = names == np.repeat(named, names.shape[1]).reshape(names.shape)
-    for place in range(1, max(len(row) for row in positives)):
+    firsts = np.array([row[0] for row in positives])
+    right = names == np.repeat(firsts, names.shape[1]).reshape(names.shape)
+    for number in range(1, max(len(row) for row in positives)):
         # For a query with fewer positives its last one again.
-        right |= names == np.array([row[min(place, len(row) - 1)] for row in positives])[:, None]
+        right |= names == np.array([row[min(number, len(row) - 1)] for row in positives])[:, None]
     hits = torch.tensor(right)
     return [float(hits[:, :k].any(dim=1).double().mean()) for k in CUTS]
 

@@ -23,9 +23,9 @@ import cached_step
 import mining
 import torch
 
-PARTS = ("mining", "evaluation", "step")
+CASES = ("mining", "evaluation", "step")
 # Dense TFLOP/s of the data sheets of NVIDIA: fp32 outside and bf16 inside the tensor cores. The
-# first name that is part of the card's own name counts.
+# first name that the card's name contains counts.
 PEAKS = {
     "H200": {"fp32": 67.0, "bf16": 989.0},  # H200 Tensor Core GPU, SXM
     "H100 PCIe": {"fp32": 51.0, "bf16": 756.0},  # H100 Tensor Core GPU, PCIe
@@ -74,7 +74,7 @@ def with_share(
 
 
 def mining_lines(options: argparse.Namespace, size: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Lines of mining, the first zone only: the scores are the same work for all."""
+    """Lines of mining, the first mid-zone only: the scores are the same work for all."""
     case = argparse.Namespace(
         queries=size["queries"],
         candidates=size["candidates"],
@@ -85,7 +85,7 @@ def mining_lines(options: argparse.Namespace, size: dict[str, Any]) -> Iterator[
         opponent=False,
     )
     for tokens in size["tokens"]:
-        line = mining.measure(case, tokens, next(iter(mining.ZONES)))
+        line = mining.measure(case, tokens, next(iter(mining.MID_ZONES)))
         products = line["queries"] * line["candidates"] * line["tokens"] * line["width"]
         took = line["seconds"]["mine"]
         yield with_share(line, 2 * products, took, "fp32", options.peak_fp32)
@@ -116,14 +116,14 @@ def step_lines(options: argparse.Namespace, size: dict[str, Any]) -> Iterator[di
             line = cached_step.measure(size["step"], batch, case, Path(folder))
         for kind in ("plain", "cached"):
             took, operations = line[f"{kind}_s"], line["flops"][kind]
-            named = {**line, "step": kind, "samples_per_s": round(batch / took, 2)}
-            yield with_share(named, operations, took, "bf16", options.peak_bf16)
+            described = {**line, "step": kind, "samples_per_s": round(batch / took, 2)}
+            yield with_share(described, operations, took, "bf16", options.peak_bf16)
 
 
 def main() -> None:
     """Print a line per case."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--batches", type=int, nargs="+", help="queries per step")
     parser.add_argument("--peak-fp32", type=float, help="peak of the card in fp32, TFLOP/s")
@@ -133,8 +133,8 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here; --device cpu tries the script out")
     lines = {"mining": mining_lines, "evaluation": evaluation_lines, "step": step_lines}
-    for part in options.parts:
-        for line in lines[part](options, SIZES[options.size]):
+    for name in options.cases:
+        for line in lines[name](options, SIZES[options.size]):
             print(json.dumps(line), flush=True)
 
 

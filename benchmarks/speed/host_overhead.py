@@ -55,9 +55,9 @@ def make_case(case: str, options: argparse.Namespace, device: torch.device) -> t
 def through_host(method: Method, batch: Batch, settings: TrainSettings) -> Callable[[int], float]:
     """The host's step."""
     encoding = Encoding(batch.reference.device)
-    tables = TrainingSettings(settings, ScheduleSettings(name="constant"))
-    step = Step(method, tables, encoding, seed=0, processes=ProcessGroup())
-    schedule = Schedule(step.optimizer, tables, STEPS)
+    training = TrainingSettings(settings, ScheduleSettings(name="constant"))
+    step = Step(method, training, encoding, seed=0, processes=ProcessGroup())
+    schedule = Schedule(step.optimizer, training, STEPS)
 
     def run(number: int) -> float:
         loss = sum(step(batch, 0, number).values())

@@ -2,21 +2,21 @@
 
 Prints one JSON line per case: median seconds of alternating runs in one process, and the ratio to
 the bare product by blocks of the same size (with the maximum over tokens where there are several).
-A case: scores of all queries, the sampler's zone, K negatives drawn per query.
+A case: scores of all queries, the sampler's mid-zone, K negatives drawn per query.
 
 With ``--opponent`` (needs the extra ``sentence-transformers``) cases of one token are also run by
-its ``mine_hard_negatives``, on the same embeddings, which a model of two table look-ups hands it:
-what is timed is its search and selection, in turn with runs of our own that the ratio is to. It
-draws K at random from a span of ranks, below the positive's score (``absolute_margin=0``), as
+its ``mine_hard_negatives``, on the same embeddings, through a model of two table look-ups: what
+is timed is its search and selection, in turn with runs of ours that the ratio is to. It draws K
+at random from a range of ranks, below the positive's score (``absolute_margin=0``), as
 tuples of a query, its positive and K negatives:
 
-- ``same zone``: the ranks of the sampler's zone, shares of the candidates in place of shares of
+- ``same mid-zone``: the ranks of the sampler's mid-zone, as shares of all candidates instead of
   those below the target;
 - ``top 100``: the ranks 0 to 99, a setting that spares it most of its selection.
 
 Its similarity is the dot product, which spares it normalising unit vectors again, and its batches
-are of ``--opponent-batch`` queries, for the memory. Dot products of a text with a corpus are all it
-knows: it has no maximum over tokens.
+are of ``--opponent-batch`` queries, for the memory. It has dot products of a text with a corpus and
+no maximum over tokens.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from cir_plugins.mining import negatives_of_embeddings
 from cir_plugins.retrieval.scores import rows_per_block, score
 from dqe_plugin.sampler import TargetRelative
 
-ZONES = {"0 to 0.3": (0.0, 0.3), "0.05 to 0.5": (0.05, 0.5)}
+MID_ZONES = {"0 to 0.3": (0.0, 0.3), "0.05 to 0.5": (0.05, 0.5)}
 
 
 def made_up(
@@ -83,7 +83,7 @@ class Prepared:
 
 
 def opponents(
-    options: argparse.Namespace, queries: Tensor, gallery: Tensor, target: Tensor, zone: str
+    options: argparse.Namespace, queries: Tensor, gallery: Tensor, target: Tensor, mid_zone: str
 ) -> dict[str, Callable[[], Any]]:
     """The runs of ``mine_hard_negatives``, by the name of the setting."""
     from datasets import Dataset
@@ -95,7 +95,7 @@ def opponents(
         "positive": [str(number) for number in target.tolist()],
     }
     corpus = [str(number) for number in range(len(gallery))]
-    low, high = (int(share * len(gallery)) for share in ZONES[zone])
+    low, high = (int(share * len(gallery)) for share in MID_ZONES[mid_zone])
 
     def mine(first: int, last: int) -> int:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
@@ -114,16 +114,16 @@ def opponents(
             )
         return len(tuples)
 
-    return {"same zone": partial(mine, low, high), "top 100": partial(mine, 0, 100)}
+    return {"same mid-zone": partial(mine, low, high), "top 100": partial(mine, 0, 100)}
 
 
-def measure(options: argparse.Namespace, tokens: int, zone: str) -> dict[str, Any]:
+def measure(options: argparse.Namespace, tokens: int, mid_zone: str) -> dict[str, Any]:
     """One case's line."""
     device = torch.device(options.device)
     count = options.queries if tokens == 1 else max(1, options.queries // 10)
     queries, gallery, target = made_up(count, options.candidates, options.width, tokens)
     queries, gallery = queries.to(device), gallery.to(device)
-    lower, upper = ZONES[zone]
+    lower, upper = MID_ZONES[mid_zone]
     sampler = TargetRelative(lower=lower, upper=upper)
 
     def mine() -> None:
@@ -139,19 +139,19 @@ def measure(options: argparse.Namespace, tokens: int, zone: str) -> dict[str, An
     times = alternated({"bare": lambda: bare(queries, gallery), "mine": mine}, options.runs, device)
     runs, ratios = {name: options.runs for name in times}, {}
     if options.opponent and tokens == 1:
-        contenders = {"mine": mine, **opponents(options, queries, gallery, target, zone)}
+        contenders = {"mine": mine, **opponents(options, queries, gallery, target, mid_zone)}
         beside = alternated(contenders, options.opponent_runs, device)
-        own = beside.pop("mine")
+        mine_seconds = beside.pop("mine")
         for name, value in beside.items():
             times[name], runs[name] = value, options.opponent_runs
-            ratios[name] = round(value / own, 2)
+            ratios[name] = round(value / mine_seconds, 2)
     return {
         "case": "mining",
         "queries": count,
         "candidates": options.candidates,
         "width": options.width,
         "tokens": tokens,
-        "zone": zone,
+        "mid_zone": mid_zone,
         "drawn": options.drawn,
         "seconds": {name: round(value, 4) for name, value in times.items()},
         "ratio_to_bare": round(times["mine"] / times["bare"], 2),
@@ -180,8 +180,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     for tokens in options.tokens:
-        for zone in ZONES:
-            print(json.dumps(measure(options, tokens, zone)), flush=True)
+        for mid_zone in MID_ZONES:
+            print(json.dumps(measure(options, tokens, mid_zone)), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from cir_plugins.bench.suite import Suite
 from cir_plugins.config.toml import Config, merge
 from cir_plugins.errors import CIRError
 
-# Options that the command line has flags for, or that tell the entries of a suite apart.
+# Options that the command line has flags for, or in which the entries of a suite differ.
 _FLAGS = {
     "data.name": "--data",
     "data.root": "--root",
@@ -20,11 +20,11 @@ _FLAGS = {
 
 
 def changed_suite(suite: Suite, changes: Config, *, trains: bool = True) -> Suite:
-    """The suite with the options in the tables of all its entries, and in its data options.
+    """The suite with the options in the configs of all its entries, and in its data options.
 
     Args:
         suite: The suite.
-        changes: Tables of ``--set``.
+        changes: Config of ``--set``.
         trains: Whether the suite trains; False where trained runs are evaluated.
 
     Raises:
@@ -44,10 +44,10 @@ def changed_suite(suite: Suite, changes: Config, *, trains: bool = True) -> Suit
             f"--set method.{option}=... cannot change a suite, whose entries have different "
             "methods; accepted: a suite file with its own entries (--help)"
         )
-    tables = {name: table for name, table in changes.items() if name != "data"}
-    entries = tuple(replace(row, tables=merge(row.tables, tables)) for row in suite.rows)
+    shared = {name: table for name, table in changes.items() if name != "data"}
+    entries = tuple(replace(entry, config=merge(entry.config, shared)) for entry in suite.entries)
     data = {**suite.data, **changes.get("data", {})}
-    return replace(suite, rows=entries, data=data)
+    return replace(suite, entries=entries, data=data)
 
 
 def changed_options(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def checked_jobs(jobs: Sequence[Job], out: Path, *, resume: bool) -> list[Job]:
 
 
 def _reason(plan: Plan, folder: Path, *, resume: bool) -> str:
-    """Why a plan cannot run, in one line; "" where nothing is found."""
+    """Why a plan cannot run, in one line; "" for no reason."""
     try:
         check_warm_start(plan, folder, resume=resume)
         _build(plan)

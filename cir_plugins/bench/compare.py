@@ -25,8 +25,9 @@ from cir_plugins.bench.statistics import (
     triplets_of,
 )
 from cir_plugins.errors import CIRError, unknown_name
-from cir_plugins.retriever import Retriever, Run, load
+from cir_plugins.retriever import Retriever, load
 from cir_plugins.runs.evaluation import Evaluation
+from cir_plugins.training_run import Run
 
 Comparable: TypeAlias = "Evaluation | Run | Retriever | str | PathLike[str]"
 """An evaluation, a run, a retriever, or a run folder."""
@@ -63,7 +64,7 @@ class Comparison:
     """Methods side by side on the same queries.
 
     Attributes:
-        rows: The methods, the baseline among them, in the given order.
+        rows: The methods, the baseline among them, in the order of the argument.
         baseline: Name of the method that differences refer to.
         measure: What differences are of: a measure, or the mean of the main measures.
         dataset: Name of the data set.

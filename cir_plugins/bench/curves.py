@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cir_plugins.bench.records import RunRecord
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow and its black left
+# Okabe and Ito's palette, distinct for colour-blind readers; its yellow and its black left
 # out (too pale a line, and the colour of the text). Line styles and markers do the rest.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 STYLES = ("-", "--", ":", "-.")
@@ -79,20 +79,20 @@ def curve_figure(series: Series, title: str) -> Figure:
     figure = Figure(figsize=(5.2, 3.3 + 0.24 * rows), layout="constrained")
     axes: Axes = figure.subplots()
     labels = []
-    for place, (label, runs) in enumerate(series.items()):
+    for number, (label, runs) in enumerate(series.items()):
         epochs = sorted(set.intersection(*(set(run) for run in runs)))
         if not epochs:
             continue
         values = np.array([[run[epoch] for epoch in epochs] for run in runs])  # (runs, epochs)
-        colour = COLOURS[place % len(COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         labels.append(label)
         axes.plot(
             epochs,
             values.mean(axis=0),
-            label=f"line {place}",
+            label=f"line {number}",
             color=colour,
-            linestyle=STYLES[place // len(COLOURS) % len(STYLES)],
-            marker=MARKERS[place % len(MARKERS)],
+            linestyle=STYLES[number // len(COLOURS) % len(STYLES)],
+            marker=MARKERS[number % len(MARKERS)],
             markersize=4.5,
             linewidth=1.8,
         )

@@ -80,11 +80,11 @@ def choose(
     """Splits with the queries to show, ``count`` in all, spread over the splits; drawn by seed.
 
     Queries of a split have different references as far as there are enough. Of a triplet with two
-    texts the first is taken, so that the triplets are the same under every protocol.
+    texts it is the first, so that the triplets are the same under every protocol.
     """
     selection = []
-    for place, split in enumerate(splits):
-        share = count // len(splits) + (place < count % len(splits))
+    for number, split in enumerate(splits):
+        share = count // len(splits) + (number < count % len(splits))
         queries = [query for query in _first_texts(split) if query.target is not None]
         random.Random(f"{seed} {split.name}").shuffle(queries)
         first = {query.reference: query for query in reversed(queries)}

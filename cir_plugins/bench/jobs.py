@@ -14,11 +14,11 @@ from cir_plugins.bench.records import one_line
 from cir_plugins.bench.suite import Suite, SuiteEntry, run_name
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
-from cir_plugins.config.toml import computed, merge, read_config, write_config
+from cir_plugins.config.toml import computed, merge, write_config
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.declarations import TRAINED
 from cir_plugins.plugins.registry import Registry
-from cir_plugins.runs.folder import CONFIG
+from cir_plugins.runs.folder import read_run_config
 from cir_plugins.runs.load import plan_of_run
 from cir_plugins.runs.protocol import retarget
 from cir_plugins.runs.warm_start import warm_start_layer
@@ -72,18 +72,18 @@ def jobs(
         runs: Results of an earlier suite whose runs replace the training of these entries; None
             to train.
     """
-    for entry in suite.rows:
+    for entry in suite.entries:
         for seed in suite.seeds:
             try:
                 trains = TRAINED.of(registry.factory("method", entry.method))
                 if trains and runs is not None:
                     yield _evaluated(suite, registry, entry, seed, run, runs)
                     continue
-                tables = merge(suite.config(entry, seed), {"run": run})
+                config = merge(suite.config(entry, seed), {"run": run})
                 if not trains:
                     # The suite's training settings are for the methods that train.
-                    tables = merge(tables, {"train": {"epochs": 0}})
-                yield Job(entry, seed, make_plan(registry, *warm_start_layer([tables]), tables))
+                    config = merge(config, {"train": {"epochs": 0}})
+                yield Job(entry, seed, make_plan(registry, *warm_start_layer([config]), config))
             except CIRError as error:
                 yield Job(entry, seed, None, one_line(error))
 
@@ -98,9 +98,9 @@ def _evaluated(
 ) -> Job:
     folder = runs / "runs" / run_name(entry.label, seed)
     if not (folder / BEST).is_file():
-        raise CIRError(f"--runs {runs} has no trained run of this row: {folder} is missing")
+        raise CIRError(f"--runs {runs} has no trained run of this entry: {folder} is missing")
     options = {key: value for key, value in suite.data.items() if key not in ("name", "root")}
     name, root = str(suite.data["name"]), Path(str(suite.data["root"]))
-    config = read_config(folder / CONFIG)
-    tables = merge(retarget(registry, config, name, root, "", options), {"run": run})
-    return Job(entry, seed, plan_of_run(folder, registry, tables), trained=folder)
+    config = read_run_config(folder)
+    changes = merge(retarget(registry, config, name, root, "", options), {"run": run})
+    return Job(entry, seed, plan_of_run(folder, registry, changes), trained=folder)

@@ -139,7 +139,7 @@ def _published(result: SuiteResult, entries: Sequence[Published]) -> list[tuple[
     same = comparable(entries, data["name"], "val", gallery, drop_reference=first.drop_reference)
     rows: list[tuple[str, ...]] = []
     for entry in same:
-        columns = {**entry.columns, **{f"mean {part.name}": part.value for part in entry.averages}}
+        columns = {**entry.columns, **{f"mean {mean.name}": mean.value for mean in entry.averages}}
         numbers = ", ".join(f"{name} {value:.{entry.digits}f}" for name, value in columns.items())
         source = entry.source + ("" if entry.verified else " (not verified)")
         rows.append((entry.method, entry.backbone, numbers, entry.captions, source))
@@ -147,7 +147,7 @@ def _published(result: SuiteResult, entries: Sequence[Published]) -> list[tuple[
 
 
 class Drawing:
-    """Pictures of a page; one that cannot be drawn is left out and named, and the page is written.
+    """Pictures of a page; one that cannot be drawn is left out with a note.
 
     Attributes:
         failures: A sentence for each picture that is left out.

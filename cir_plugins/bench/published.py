@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import Field, model_validator
 from cir_plugins.config.records import Record, read_record
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.options import Accepted
+from cir_plugins.reading import read_toml
 
 DEFAULT = Path("benchmarks/published.toml")
 # Room for the rounding of binary floats, far below half a unit of any printed digit.
@@ -73,7 +73,7 @@ class Published(Record):
     verified: bool
     """Whether the numbers were read in the source; False where noted from memory."""
     table: str = ""
-    """Which table, or "" where that is not known."""
+    """Which table, or "" where that is unknown."""
     columns: dict[Column, Percent] = Field(default_factory=dict)
     """Measure, with its category where there is one -> percent as printed."""
     averages: tuple[Average, ...] = ()
@@ -83,7 +83,7 @@ class Published(Record):
     digits: Annotated[int, Field(ge=0)] = 2
     """Digits behind the point."""
     note: str = ""
-    """What a reader should know."""
+    """What a reader should see."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -121,15 +121,12 @@ def read_published(path: Path = DEFAULT) -> tuple[Published, ...]:
     Raises:
         CIRError: If the file cannot be read or an entry is wrong; names the entry.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CIRError(f"published numbers {path} cannot be read: {error}") from error
-    tables = content.pop("entry", None)
-    if content or not isinstance(tables, list) or not tables:
+    content = read_toml(path, "file of published numbers")
+    rows = content.pop("entry", None)
+    if content or not isinstance(rows, list) or not rows:
         others = ", ".join(content) or "none"
         raise CIRError(f"{path} must hold tables [[entry]] and nothing else; found: {others}")
-    entries = [_entry(path, number, table) for number, table in enumerate(tables, 1)]
+    entries = [_entry(path, number, table) for number, table in enumerate(rows, 1)]
     by_id = {entry.id: entry for entry in entries}
     if len(by_id) != len(entries):
         ids = [entry.id for entry in entries]
@@ -156,14 +153,14 @@ def _check_links(path: Path, entry: Published, by_id: Mapping[str, Published]) -
         mine = (entry.method, entry.dataset, entry.split)
         if mine != (other.method, other.dataset, other.split):
             raise CIRError(f"{path}: {entry.id} takes columns of {other.id}, another comparison")
-    known = _columns_for(entry, by_id)
+    columns = _columns_for(entry, by_id)
     for average in entry.averages:
-        others = [name for name in known if name != average.name]
-        strange = [name for name in average.of if name not in others]
-        if strange:
+        others = [name for name in columns if name != average.name]
+        unexpected = [name for name in average.of if name not in others]
+        if unexpected:
             raise CIRError(
                 f"{path}: {entry.id}: {average.name} is printed as the mean of "
-                f"{', '.join(strange)}, which is not printed; accepted: {', '.join(others)}"
+                f"{', '.join(unexpected)}, which is not printed; accepted: {', '.join(others)}"
             )
 
 
@@ -185,13 +182,13 @@ def mismatches(entries: Sequence[Published]) -> tuple[Mismatch, ...]:
     by_id = {entry.id: entry for entry in entries}
     wrong = []
     for entry in entries:
-        known = _columns_for(entry, by_id)
+        columns = _columns_for(entry, by_id)
         for average in entry.averages:
             if not average.of:
                 continue
-            values = [known[name][0] for name in average.of]
+            values = [columns[name][0] for name in average.of]
             expected = sum(values) / len(values)
-            halves = [0.5 * 10.0 ** -known[name][1] for name in average.of]
+            halves = [0.5 * 10.0 ** -columns[name][1] for name in average.of]
             room = 0.5 * 10.0**-entry.digits + sum(halves) / len(halves)
             if abs(average.value - expected) > room + _FLOAT:
                 wrong.append(Mismatch(entry, average, expected))

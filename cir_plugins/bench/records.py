@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
+import logging
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,12 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cir_plugins.bench.statistics import Values
+from cir_plugins.bench.stored import check_record
 from cir_plugins.bench.suite import Suite, run_name
 from cir_plugins.errors import CIRError
-from cir_plugins.files import write_atomically, write_json
+from cir_plugins.files import check_regular, write_atomically, write_json
+from cir_plugins.plugins.guard import message_of
+from cir_plugins.reading import read_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,13 +29,14 @@ if TYPE_CHECKING:
 
 REPORT = ("dataset", "protocol", "splits", "average", "queries", "gallery")
 OPTIONAL = ("left_out", "blind", "unreachable")  # in a report where there is something to count
-# The folders of an absolute path, the last name left out; not the parts of a web address, except
+# The folders of an absolute path, the last name left out; not those of a web address, except
 # for a path that was put after its host with a second slash.
 _FOLDERS = re.compile(
     r"(?:(?<![\w.:/\\])|(?<=\w/))(?:[A-Za-z]:)?[\\/]"
     r"(?:[^\s'\":,;()\\/]+[\\/])*(?=[^\s'\":,;()\\/])"
 )
 _LONGEST = 400
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -140,29 +145,50 @@ def write_record(record: RunRecord, out: Path) -> None:
 
 
 def read_record(name: str, out: Path) -> RunRecord | None:
-    """The finished run of that name in ``out``, or None where there is none that can be read."""
+    """The finished run of that name in ``out``, or None where there is none.
+
+    A damaged one counts as none, with a warning that names the file: it is made anew.
+    """
+    row, data_file = out / "rows" / f"{name}.json", out / "values" / f"{name}.npz"
+    if not row.exists():
+        return None
     try:
-        content = json.loads((out / "rows" / f"{name}.json").read_text(encoding="utf-8"))
+        content = check_record(read_json(row), str(row))
         if "error" in content:
             return None
-        data = io.BytesIO((out / "values" / f"{name}.npz").read_bytes())
+        values = _read_values(data_file)
+    except CIRError as error:
+        _LOG.warning("%s; the run is made anew", error)
+        return None
+    fields = ("label", "method", "seed", "seconds", "parameters", "updates", "config")
+    return RunRecord(
+        **{key: content[key] for key in fields},
+        report={key: content[key] for key in REPORT}
+        | {key: content[key] for key in OPTIONAL if key in content},
+        curve=tuple(content["curve"]),
+        rankings=content["rankings"],
+        fingerprint=content["fingerprint"],
+        values=values,
+    )
+
+
+def _read_values(path: Path) -> dict[str, dict[str, Values]]:
+    """Measure -> split -> value of each query.
+
+    Raises:
+        CIRError: If the file is missing or damaged.
+    """
+    values: dict[str, dict[str, Values]] = {}
+    try:
+        check_regular(path)
+        data = io.BytesIO(path.read_bytes())
         with np.load(data, allow_pickle=False) as arrays:
-            values: dict[str, dict[str, Values]] = {}
             for key in arrays.files:
                 split, _, measure = key.rpartition("/")
                 values.setdefault(measure, {})[split] = arrays[key]
-        fields = ("label", "method", "seed", "seconds", "parameters", "updates", "config")
-        return RunRecord(
-            **{key: content[key] for key in fields},
-            report={key: content[key] for key in REPORT}
-            | {key: content[key] for key in OPTIONAL if key in content},
-            curve=tuple(content["curve"]),
-            rankings=content["rankings"],
-            fingerprint=content["fingerprint"],
-            values=values,
-        )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
-        return None  # a record that is cut off or of another version: the run is made anew
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+        raise CIRError(f"{path} is damaged: {error}") from error
+    return values
 
 
 def write_text(file: Path, text: str) -> None:
@@ -185,7 +211,7 @@ def without_folders(value: Any) -> Any:
 
 def one_line(error: BaseException) -> str:
     """The reason of a failure in one line, without this machine's folders."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in message_of(error).splitlines() if line.strip()]
     text = "; ".join(lines) if isinstance(error, CIRError) else lines[0] if lines else ""
     if not isinstance(error, CIRError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -54,7 +54,7 @@ def differences(suite: Suite, records: Sequence[RunRecord]) -> list[dict[str, An
     """
     finished = {(record.label, record.seed): record for record in records if not record.error}
     result = []
-    for entry in suite.rows:
+    for entry in suite.entries:
         reference = suite.reference(entry)
         seeds = [
             seed

@@ -39,6 +39,7 @@ from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
 from cir_plugins.files import write_json
 from cir_plugins.plugins.registry import Registry
+from cir_plugins.reading import read_json
 from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.runs.build import read_splits
 from cir_plugins.runs.evaluation import Outcome
@@ -111,7 +112,7 @@ def _run_suite(
             f"{out} holds the results of an earlier suite; accepted: --resume to go on with it, "
             "or another --out"
         )
-    suite = suite.pointed_at(None, _data_folder(suite, registry, out, progress))
+    suite = suite.on_data(None, _data_folder(suite, registry, out, progress))
     todo = checked_jobs(list(jobs(suite, registry, run, runs)), out, resume=resume)
     if all(job.plan is None for job in todo):
         raise CIRError(f"no row of suite '{suite.name}' can run; the first: {todo[0].reason}")
@@ -147,7 +148,7 @@ def _run_suite(
 
 
 def _print_notes(todo: Sequence[Job]) -> None:
-    """Print the notes on the plans, each once for the rows that have it."""
+    """Print the notes on the plans, each once for the entries that have it."""
     labels: dict[str, dict[str, None]] = {}
     for job in todo:
         for note in notes(job.plan) if job.plan is not None and job.trained is None else ():
@@ -157,26 +158,28 @@ def _print_notes(todo: Sequence[Job]) -> None:
 
 
 def _data_folder(suite: Suite, registry: Registry, out: Path, progress: bool) -> Path:
-    """The data folder; drawn in ``out`` where the suite says so and none is given."""
+    """The data folder; drawn in ``out`` where the suite has none and a table [make]."""
     root = suite.data.get("root")
     if root:
         if not Path(root).is_dir():
             raise CIRError(f"data folder {root} of suite '{suite.name}' is not there")
         return Path(root)
     if not suite.make:
-        raise CIRError(f"suite '{suite.name}' names no data folder; accepted: --root DIR")
+        raise CIRError(f"suite '{suite.name}' has no data folder; accepted: --root DIR")
     folder, note = out / "data", out / "data.json"
     settings = {name: dict(options) for name, options in suite.make.items()}
     if folder.exists():
-        if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != settings:
+        if not note.exists() or read_json(note) != json.loads(json.dumps(settings)):
             raise CIRError(f"{folder} was not drawn by this suite; accepted: another --out")
         return folder
     name, options = next(iter(settings.items()))
     arguments = {key: options.pop(key) for key in ("images", "seed", "workers") if key in options}
-    generator = plan_component(registry, "generator", name, options).build()
+    planned = plan_component(registry, "generator", name, options)
+    generator = planned.build()
     # The note is written first: the folder appears whole, and without it all is drawn anew.
     write_json(note, suite.make)
-    generator(folder, progress=progress, **arguments)
+    with planned.guarded(f"cannot make {folder}"):
+        generator(folder, progress=progress, **arguments)
     return folder
 
 
@@ -208,9 +211,11 @@ def _run(
             outcome = evaluate_run(job.trained, job.plan, progress=progress)
         with_rankings = job.seed == suite.seeds[0]
         return _record(job, outcome, with_rankings=with_rankings), outcome.splits
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         # A suite compares components of many authors: what one of them raises (out of memory, a
-        # bug in a plugin) must not cost the other rows. The traceback is kept for its author.
+        # bug in a plugin) must not cost the other runs. The traceback is stored for its author.
         if not isinstance(error, CIRError):
             write_text(traces, traceback.format_exc())
         return replace(failed, error=one_line(error)), ()

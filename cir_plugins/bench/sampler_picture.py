@@ -40,7 +40,7 @@ def sampler_png(report: SamplerReport) -> bytes:
 
 
 def sampler_figure(report: SamplerReport) -> Figure:
-    """Three panels: pool sizes and shares by epoch, score gaps at first and last refresh."""
+    """Three panels: negative pool and shares by epoch, score gaps at first and last refresh."""
     figure = Figure(figsize=(13, 4), layout="constrained")
     sizes, shares, gaps = figure.subplots(1, 3)
     _sizes(sizes, report.lines)
@@ -51,9 +51,9 @@ def sampler_figure(report: SamplerReport) -> Figure:
 
 def _sizes(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     epochs = [line["epoch"] + 1 for line in lines]
-    pools = [line["mining"]["negative_pool"] for line in lines]
-    quartiles = np.array([pool["quartiles"] for pool in pools])  # (refreshes, 3)
-    means = [pool["mean"] for pool in pools]
+    sizes = [line["mining"]["negative_pool"] for line in lines]
+    quartiles = np.array([size["quartiles"] for size in sizes])  # (refreshes, 3)
+    means = [size["mean"] for size in sizes]
     axes.fill_between(epochs, quartiles[:, 0], quartiles[:, 2], color=COLOURS[0], alpha=0.18)
     axes.plot(epochs, quartiles[:, 1], color=COLOURS[0], marker="o", label="median, quartiles")
     axes.plot(epochs, means, color=COLOURS[1], linestyle="--", marker="s", label="mean")
@@ -65,7 +65,7 @@ def _sizes(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _shares(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
-    for place, name in enumerate(SHARES):
+    for number, name in enumerate(SHARES):
         points = [
             (line["epoch"] + 1, 100 * line["mining"][name])
             for line in lines
@@ -74,9 +74,9 @@ def _shares(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
         if points:
             axes.plot(
                 *zip(*points, strict=True),
-                color=COLOURS[place],
-                linestyle=STYLES[place],
-                marker=MARKERS[place],
+                color=COLOURS[number],
+                linestyle=STYLES[number],
+                marker=MARKERS[number],
                 label=name.replace("_", " "),
             )
     axes.set_ylim(-3, 103)
@@ -94,7 +94,7 @@ def _score_gaps(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
         axes.text(0.5, 0.5, "drawn at random", ha="center", transform=axes.transAxes)
         return
     bounds: list[float] = []
-    for place, line in enumerate(
+    for number, line in enumerate(
         refreshes if len(refreshes) < 2 else [refreshes[0], refreshes[-1]]
     ):
         gap = line["mining"]["score_gap"]
@@ -106,8 +106,8 @@ def _score_gaps(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
             100 * counts / counts.sum(),
             edges,
             label=f"refresh at epoch {line['epoch'] + 1}",
-            color=COLOURS[place],
-            linestyle=STYLES[place],
+            color=COLOURS[number],
+            linestyle=STYLES[number],
             linewidth=2,
         )
     axes.set_xlim(min(0.0, *bounds), max(bounds))

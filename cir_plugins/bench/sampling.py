@@ -95,18 +95,18 @@ def _narrowness(report: Mapping[str, Any]) -> float:
     width = (high - low) / len(counts)
     narrow = [
         number
-        for place, number in enumerate(counts)
-        if low + place * width >= -NARROW - 1e-9 and low + (place + 1) * width <= NARROW + 1e-9
+        for index, number in enumerate(counts)
+        if low + index * width >= -NARROW - 1e-9 and low + (index + 1) * width <= NARROW + 1e-9
     ]
     return float(sum(narrow) / max(1, sum(counts)))
 
 
 def _cells(epoch: int, report: Mapping[str, Any]) -> tuple[str, ...]:
-    pool = report["negative_pool"]
+    negative_pool = report["negative_pool"]
     return (
         str(epoch + 1),
-        f"{pool['mean']:,.0f}",
-        " / ".join(f"{value:,.0f}" for value in pool["quartiles"]),
+        f"{negative_pool['mean']:,.0f}",
+        " / ".join(f"{value:,.0f}" for value in negative_pool["quartiles"]),
         *(_share(report, name) for name in ("fallback", "empty", "false_negatives", "kept")),
     )
 

@@ -145,7 +145,7 @@ def randomisation_p_value(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values (M,) corrected for M comparisons, in the given order.
+    """P-values (M,) corrected for M comparisons, in their order.
 
     Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
     """
@@ -200,7 +200,7 @@ def _flipped(gap: Values, draws: int, generator: np.random.Generator) -> Values:
     for first in range(0, draws, size):
         count = min(size, draws - first)
         bits = generator.integers(0, 2, size=(count, len(differing)), dtype=np.int8)
-        # The sum with signs is the sum of those kept minus that of those flipped.
+        # The sum with signs is the sum of the unflipped minus that of the flipped.
         means[first : first + count] = 2 * (bits @ differing) - differing.sum()
     means /= len(gap)
     return means

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from cir_plugins.config.records import Record, read_record
 from cir_plugins.config.toml import SETTINGS_TABLES, Config, as_config, merge
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.plugins.options import Accepted, accepted_by
+from cir_plugins.reading import read_toml
 
 SUITES = Path(__file__).parent / "suites"
 _DEFAULTS = ("backbone", "loss", "sampler", *SETTINGS_TABLES)
@@ -38,7 +38,7 @@ Seeds = Annotated[
 
 
 class _Defaults(Record):
-    """The tables that entries share, or one entry has of its own."""
+    """The config that entries share, or one entry alone has."""
 
     backbone: Component = _NONE
     loss: Component = _NONE
@@ -63,8 +63,9 @@ class _Generator(Record):
 
     model_config = ConfigDict(extra="allow")
 
-    images: Annotated[int, Field(ge=0)] = 0
-    seed: Annotated[int, Field(ge=0)] = 0
+    images: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
 
 
 class _File(Record):
@@ -86,18 +87,18 @@ class SuiteEntry:
 
     Attributes:
         label: Its name in the table, unique in the suite.
-        tables: Its configuration, the suite's defaults merged in; no data and no seed.
+        config: Its configuration, the suite's defaults merged in; no data and no seed.
         compare: Label of the entry its difference is taken to; "" for the suite's first.
     """
 
     label: str
-    tables: Config
+    config: Config
     compare: str = ""
 
     @property
     def method(self) -> str:
         """Name of the method."""
-        return str(self.tables["method"]["name"])
+        return str(self.config["method"]["name"])
 
     @property
     def slug(self) -> str:
@@ -112,28 +113,28 @@ class Suite:
     Attributes:
         name: Name of the suite.
         source: The file it was read from, for messages.
-        rows: The entries; the others are compared with the first.
+        entries: The entries; the others are compared with the first.
         data: The reader's name and options, and ``root`` where the suite names a folder.
         description: What the comparison is about, for the page and the README.
         seeds: Each entry is run once with each.
-        make: What is drawn when no data folder is given: ``{"garments": {"images", "seed", ...}}``.
+        make: What is drawn when there is no data folder: ``{"garments": {"images", "seed", ...}}``.
         show: Measures that the table shows beside the protocol's main ones.
     """
 
     name: str
     source: str
-    rows: tuple[SuiteEntry, ...]
+    entries: tuple[SuiteEntry, ...]
     data: Mapping[str, Any]
     description: str = ""
     seeds: tuple[int, ...] = (0,)
     make: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     show: tuple[str, ...] = ()
 
-    def pointed_at(self, data: str | None, root: str | Path | None) -> Suite:
+    def on_data(self, data: str | None, root: str | Path | None) -> Suite:
         """The same comparison on other data; None leaves the suite's own name or folder.
 
-        Reader options of the suite stay only where the data name stays. Nothing is drawn once a
-        folder or another reader is named.
+        Reader options of the suite stay only where the data name stays. For another folder or
+        reader nothing is drawn.
         """
         if data is None and root is None:
             return self
@@ -146,18 +147,18 @@ class Suite:
     def only(self, methods: Sequence[str] = (), seeds: Sequence[int] = ()) -> Suite:
         """The suite with the entries of these labels or methods, and these seeds; () for all.
 
-        A label may also be given as its slug, which has no blanks and commas.
+        A label's slug, which has no blanks and commas, may stand for it.
 
         Raises:
             CIRError: If a name is neither a label nor a method of the suite, or a seed is bad.
         """
-        names = {name for entry in self.rows for name in (entry.label, entry.method)}
+        names = {name for entry in self.entries for name in (entry.label, entry.method)}
         for name in methods:
-            if name not in names | {entry.slug for entry in self.rows}:
+            if name not in names | {entry.slug for entry in self.entries}:
                 raise unknown_name(f"entry or method in suite '{self.name}'", name, names)
         entries = tuple(
             entry
-            for entry in self.rows
+            for entry in self.entries
             if not methods or {entry.label, entry.method, entry.slug} & set(methods)
         )
         try:
@@ -166,16 +167,16 @@ class Suite:
             raise CIRError(
                 f"--seeds cannot be {list(seeds)}; accepted: {accepted_by(Seeds)}"
             ) from error
-        return replace(self, rows=entries, seeds=numbers)
+        return replace(self, entries=entries, seeds=numbers)
 
     def config(self, entry: SuiteEntry, seed: int) -> Config:
         """The whole configuration of an entry with a seed."""
-        return merge(entry.tables, {"data": self.data, "run": {"seed": seed}})
+        return merge(entry.config, {"data": self.data, "run": {"seed": seed}})
 
     def reference(self, entry: SuiteEntry) -> SuiteEntry:
         """The entry that an entry is compared with: the one it names, or else the first."""
-        same = [other for other in self.rows if entry.compare and other.label == entry.compare]
-        return same[0] if same else self.rows[0]
+        same = [other for other in self.entries if entry.compare and other.label == entry.compare]
+        return same[0] if same else self.entries[0]
 
 
 def slug(label: str) -> str:
@@ -197,7 +198,7 @@ def read_suite(name_or_path: str | Path) -> Suite:
     """A suite by the name it is shipped under, or from any TOML file.
 
     Raises:
-        CIRError: If there is no such suite, or something in it is wrong; names file, entry and key.
+        CIRError: If there is no such suite, or an error in it; with file, entry and key.
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
@@ -205,13 +206,7 @@ def read_suite(name_or_path: str | Path) -> Suite:
             hint = "or the path of a suite file that ends in .toml"
             raise unknown_name("suite", str(name_or_path), suite_names(), hint=hint)
         path = SUITES / f"{name_or_path}.toml"
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise CIRError(f"suite file {path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise CIRError(f"suite file {path} is not valid TOML: {error}") from error
-    return _suite(content, path)
+    return _suite(read_toml(path, "suite file"), path)
 
 
 def _suite(content: Mapping[str, Any], path: Path) -> Suite:
@@ -228,7 +223,7 @@ def _suite(content: Mapping[str, Any], path: Path) -> Suite:
     return Suite(
         name=file.name or path.stem,
         source=str(path),
-        rows=entries,
+        entries=entries,
         data=_data(file.data, where),
         description=file.description,
         seeds=file.seeds,
@@ -241,16 +236,16 @@ def _entry(row: Any, number: int, shared: Config, where: str) -> SuiteEntry:
     if not isinstance(row, Mapping):
         raise CIRError(f"entry {number} of {where} cannot be {row!r}; accepted: a table [[rows]]")
     name = row.get("label", row.get("method"))
-    place = f"entry {number} ('{name}') of {where}" if name else f"entry {number} of {where}"
-    entry = read_record(_Entry, row, place)
-    method = as_config({"method": entry.method}, place)["method"]
+    here = f"entry {number} ('{name}') of {where}" if name else f"entry {number} of {where}"
+    entry = read_record(_Entry, row, here)
+    method = as_config({"method": entry.method}, here)["method"]
     if not method.get("name") or not isinstance(method["name"], str):
-        raise CIRError(f'{place} names no method; accepted: method = "NAME"')
+        raise CIRError(f'{here} has no method; accepted: method = "NAME"')
     label = method["name"] if entry.label is None else entry.label
     if not slug(label):
-        raise CIRError(f"label '{label}' of {place} has no letter and no digit")
-    own = as_config({key: row[key] for key in _DEFAULTS if key in row}, place)
-    return SuiteEntry(label, merge(shared, {"method": method, **own}), entry.compare)
+        raise CIRError(f"label '{label}' of {here} has no letter and no digit")
+    changes = as_config({key: row[key] for key in _DEFAULTS if key in row}, here)
+    return SuiteEntry(label, merge(shared, {"method": method, **changes}), entry.compare)
 
 
 def _check_labels(entries: Sequence[SuiteEntry], where: str) -> None:
@@ -281,14 +276,14 @@ def _check_measures(names: Sequence[str], where: str) -> None:
 def _data(value: Component, where: str) -> Mapping[str, Any]:
     data = as_config({"data": value}, where)["data"]
     if not isinstance(data.get("name"), str):
-        raise CIRError(f'{where} names no data set; accepted: [data] with name = "READER"')
+        raise CIRError(f'{where} has no data set; accepted: [data] with name = "READER"')
     return data
 
 
-def _make(tables: Mapping[str, Table], where: str) -> Mapping[str, Table]:
-    if len(tables) > 1:
-        names = ", ".join(tables)
-        raise CIRError(f"table [make] of {where} names {names}; accepted: one generator")
-    for name, options in tables.items():
+def _make(generators: Mapping[str, Table], where: str) -> Mapping[str, Table]:
+    if len(generators) > 1:
+        names = ", ".join(generators)
+        raise CIRError(f"table [make] of {where} has {names}; accepted: one generator")
+    for name, options in generators.items():
         read_record(_Generator, options, f"table [make.{name}] of {where}")
-    return tables
+    return generators

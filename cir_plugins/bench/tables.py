@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cir_plugins.bench.statistics import mean_and_deviation
+from cir_plugins.bench.stored import check_document
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.files import write_atomically
+from cir_plugins.reading import read_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -195,8 +197,8 @@ def print_table(table: Table, console: Console) -> None:
     from rich.text import Text
 
     grid = Grid()
-    for place, head in enumerate(table.header):
-        grid.add_column(Text(head), justify="right" if place else "left")
+    for number, head in enumerate(table.header):
+        grid.add_column(Text(head), justify="right" if number else "left")
     for row in table.rows:
         grid.add_row(*(Text(cell) for cell in row))
     console.print(grid)
@@ -233,10 +235,10 @@ def conditions(document: Mapping[str, Any]) -> str:
     counts = [f"{runs[0]['queries']:,} queries", f"{runs[0]['gallery']:,} images"] if runs else []
     seeds = ", ".join(str(seed) for seed in document["seeds"])
     where = facts["gpu"] or f"{facts['cpu']}, {facts['threads']} threads"
-    parts = [data, *counts, f"seeds {seeds}", where, f"torch {versions['torch']}"]
+    items = [data, *counts, f"seeds {seeds}", where, f"torch {versions['torch']}"]
     if document["commit"]:
-        parts.append(f"commit {document['commit']}")
-    return "; ".join([*parts, document["created"][:10]])
+        items.append(f"commit {document['commit']}")
+    return "; ".join([*items, document["created"][:10]])
 
 
 def tables_of(folder: Path, result: str = "", labels: Sequence[str] = ()) -> str:
@@ -252,19 +254,17 @@ def tables_of(folder: Path, result: str = "", labels: Sequence[str] = ()) -> str
     for file in sorted(folder.rglob("results.json")):
         document = _read(file)
         name = file.parent.relative_to(folder).as_posix()
-        place = "" if document["suite"] == file.parent.name else f" ({name})"
+        source = "" if document["suite"] == file.parent.name else f" ({name})"
         description = [document["description"]] if document["description"] else []
-        sections += [f"### `{document['suite']}`{place}", *description, _section(document)]
+        sections += [f"### `{document['suite']}`{source}", *description, _section(document)]
     return "\n\n".join(sections) if sections else "No results yet."
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        _section(document)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CIRError(f"{file} is no result of a suite: {type(error).__name__} {error}") from error
-    return document
+        return check_document(read_json(file), str(file))
+    except CIRError as error:
+        raise CIRError(f"{file} is no result of a suite: {error}") from error
 
 
 def _section(document: Mapping[str, Any], labels: Sequence[str] = ()) -> str:

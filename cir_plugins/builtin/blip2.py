@@ -19,6 +19,7 @@ from cir_plugins.builtin.tokenizers import WordPieceTokenizer
 from cir_plugins.builtin.towers import Tower
 from cir_plugins.data.images import Resize
 from cir_plugins.method import Fused
+from cir_plugins.plugins.ranges import Dropout, DropoutOrOwn, ImageSize, TextLength
 from cir_plugins.types import Tokens
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -67,10 +68,10 @@ class Blip2(ImageTextModel):
         tokenizer: str = "",
         vision: Literal["frozen", "trained"] = "frozen",
         vision_norm: Literal["frozen", "trained"] = "trained",
-        image_size: int = 0,
+        image_size: ImageSize = 0,
         resize: Resize = "target_pad",
-        text_length: int = 32,
-        dropout: float = -1.0,
+        text_length: TextLength = 32,
+        dropout: DropoutOrOwn = -1.0,
     ) -> None:
         super().__init__(
             load_model(model, weights, dropout),
@@ -176,8 +177,8 @@ class TinyBlip2(Blip2):
         vision: Literal["frozen", "trained"] = "trained",
         start: Literal["drawn", "random"] = "drawn",
         resize: Resize = "squash",
-        text_length: int = 32,
-        dropout: float = 0.1,
+        text_length: TextLength = 32,
+        dropout: Dropout = 0.1,
     ) -> None:
         super().__init__(
             model=str(WEIGHTS / "tiny_blip2"),

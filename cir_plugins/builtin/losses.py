@@ -7,9 +7,10 @@ row without negatives costs 0; a batch without any is an error, since it would t
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from cir_plugins.errors import CIRError
@@ -81,7 +82,7 @@ class Margin:
 
     scaled: ClassVar[bool] = False
 
-    def __init__(self, *, margin: float = 0.2) -> None:
+    def __init__(self, *, margin: Annotated[float, Field(ge=0)] = 0.2) -> None:
         if margin < 0:
             raise ValueError(f"margin must be at least 0, not {margin}")
         self.margin = margin

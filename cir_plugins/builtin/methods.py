@@ -13,6 +13,7 @@ from torch import Tensor
 from cir_plugins.builtin.similarity import unit
 from cir_plugins.config.settings import Recipe, TrainSettings
 from cir_plugins.method import Components, Method
+from cir_plugins.plugins.ranges import Share
 from cir_plugins.types import Features, Tokens
 
 _UNTRAINED = TrainSettings(epochs=0)
@@ -61,7 +62,7 @@ class ImageTextSum(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"image_embedding", "text_embedding"})
     trained: ClassVar[bool] = False
 
-    def __init__(self, components: Components, *, text_weight: float = 0.5) -> None:
+    def __init__(self, components: Components, *, text_weight: Share = 0.5) -> None:
         super().__init__(components)
         if not 0 <= text_weight <= 1:
             raise ValueError(f"text_weight must lie in [0, 1], not {text_weight}")

@@ -1,4 +1,4 @@
-"""Samplers of the literature. Each tells, for every query, which candidates are its negatives.
+"""Samplers of the literature: which candidates are the negatives of each query.
 
 All take scores (Q, N) float, target columns (Q,) int64 and exclusions (Q, N) bool, and give (Q, N)
 bool in which neither the target nor anything excluded is ever True.
@@ -6,9 +6,13 @@ bool in which neither the target nor anything excluded is ever True.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from cir_plugins.plugins.ranges import Count
 from cir_plugins.retrieval.ranking import top_k
 
 
@@ -37,7 +41,7 @@ class Hardest:
         count: How many per query, at least 1. Ties go to the lower column.
     """
 
-    def __init__(self, *, count: int = 1) -> None:
+    def __init__(self, *, count: Count = 1) -> None:
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
         self.count = count
@@ -59,7 +63,7 @@ class SemiHard:
     Source: Schroff et al., FaceNet, CVPR 2015, arXiv 1503.03832, section 3.2.
     """
 
-    def __init__(self, *, margin: float = 0.2) -> None:
+    def __init__(self, *, margin: Annotated[float, Field(gt=0)] = 0.2) -> None:
         if margin <= 0:
             raise ValueError(f"margin must be above 0, not {margin}")
         self.margin = margin

@@ -38,8 +38,8 @@ def best_token(query: Tensor, target: Tensor) -> Tensor:
     if target.dim() == 2:
         return query @ target.T
     tokens = target.shape[1]
-    flat = query @ target.reshape(-1, target.shape[-1]).T  # (B, C*T)
-    return flat.view(query.shape[0], -1, tokens).amax(dim=-1)
+    scores = query @ target.reshape(-1, target.shape[-1]).T  # (B, C*T)
+    return scores.view(query.shape[0], -1, tokens).amax(dim=-1)
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -42,6 +42,12 @@ class _Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             raise interruption(error) from error
+        except Exception:
+            raise
+        except BaseException as error:  # a plugin ends the program, perhaps with code 0
+            from cir_plugins.plugins.guard import reason_of
+
+            raise CIRError(f"the command was ended by a component: {reason_of(error)}") from error
 
 
 def _show_version(value: bool) -> None:

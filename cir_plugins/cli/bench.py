@@ -27,7 +27,7 @@ Methods = Annotated[
     ),
 ]
 Seeds = Annotated[
-    str, typer.Option("--seeds", metavar="0,1,2", help="Seeds of each row.", show_default=False)
+    str, typer.Option("--seeds", metavar="0,1,2", help="Seeds of each entry.", show_default=False)
 ]
 Results = Annotated[
     Path | None, typer.Option("--out", help="Folder of the results; runs/SUITE if left out.")
@@ -36,13 +36,14 @@ Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda or mps.", show_default=False)
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="Loader processes.", show_default=False)
+    int | None,
+    typer.Option("--workers", min=-1, max=256, help="Loader processes.", show_default=False),
 ]
 PublishedFile = Annotated[
     Path | None,
     typer.Option("--published", help="TOML of papers' numbers; the same protocol's are shown."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Keep the rows that are done.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep the runs that are done.")]
 
 
 def bench(
@@ -61,14 +62,14 @@ def bench(
     runs: Runs = None,
     resume: Resume = False,
 ) -> None:
-    """Compare methods: the rows of a suite.
+    """Compare methods: the entries of a suite.
 
-    Each row is trained and evaluated with each seed. Exit code 1 if a row failed.
+    Each entry is trained and evaluated with each seed. Exit code 1 if a run failed.
     """
     from cir_plugins.bench.suite import read_suite
     from cir_plugins.config.toml import parse_set
 
-    entries = read_suite(suite).pointed_at(data or None, root)
+    entries = read_suite(suite).on_data(data or None, root)
     selection = entries.only(_names(methods), _seeds(seeds))
     changes = parse_set(sets or [])
     run = _run_settings(device, workers, feature_cache)

@@ -107,11 +107,11 @@ def plan_converted(names: Config, differences: Mapping[str, Any], settings: Conf
     from cir_plugins.config.resolve import make_plan
     from cir_plugins.plugins.registry import Registry
 
-    tables: Config = {}
+    official: Config = {}
     for key, value in differences.items():
         table, _, option = key.partition(".")
-        tables.setdefault(table, {})[option] = value
-    plan = make_plan(Registry.load(), names, tables, settings)
+        official.setdefault(table, {})[option] = value
+    plan = make_plan(Registry.load(), names, official, settings)
     if not plan.train.epochs:
         raise CIRError("train.epochs=0 makes a run without weights; accepted: leave it out")
     return plan

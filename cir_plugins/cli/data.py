@@ -20,8 +20,12 @@ _HEADER = ("split", "queries", "gallery", "references", "missing", "broken", "qu
 def make_data(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What draws it, such as garments.")],
     out: Annotated[Path, typer.Option("--out", help="A new or empty folder.")],
-    images: Annotated[int, typer.Option("--images", help="Number of images.")] = 2000,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same bytes.")] = 0,
+    images: Annotated[
+        int, typer.Option("--images", min=1, max=10_000_000, help="Number of images.")
+    ] = 2000,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**31 - 1, help="Same seed, same bytes.")
+    ] = 0,
     sets: Annotated[
         list[str] | None,
         typer.Option(
@@ -32,7 +36,10 @@ def make_data(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Drawing processes; one per core if left out.")
+        int | None,
+        typer.Option(
+            "--workers", min=1, max=256, help="Drawing processes; one per core if left out."
+        ),
     ] = None,
 ) -> None:
     """Draw a data set in a reader's layout."""
@@ -41,7 +48,9 @@ def make_data(
     from cir_plugins.plugins.registry import Registry
 
     planned = plan_component(Registry.load(), "generator", name, parse_options(sets or []))
-    generated = planned.build()(out, images=images, seed=seed, workers=workers)
+    generator = planned.build()
+    with planned.guarded(f"cannot make {out}"):
+        generated = generator(out, images=images, seed=seed, workers=workers)
     for line in generated.lines:
         typer.echo(line)
     typer.echo(f"use it with: --data {generated.dataset} --root {out}")
@@ -55,7 +64,8 @@ def check(
         bool, typer.Option("--decode/--no-decode", help="Whether to open every image.")
     ] = True,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes that open images.")
+        int | None,
+        typer.Option("--workers", min=0, max=256, help="Processes that open images."),
     ] = None,
     list_file: Annotated[
         Path | None,
@@ -76,8 +86,10 @@ def check(
     from cir_plugins.plugins.registry import Registry
 
     folder = need(root, "--root DIR")
-    reader = plan_reader(Registry.load(), need(data, "--data NAME"), data_options(sets)).build()
-    report = check_data(reader, folder, decode=decode, workers=workers)
+    planned = plan_reader(Registry.load(), need(data, "--data NAME"), data_options(sets))
+    reader = planned.build()
+    with planned.guarded(f"cannot read {folder}"):
+        report = check_data(reader, folder, decode=decode, workers=workers)
     show_check(report)
     if list_file is not None:
         _write_list(list_file, report)

@@ -55,11 +55,11 @@ def data_options(assignments: list[str] | None) -> dict[str, Any]:
     """
     from cir_plugins.config.toml import parse_set
 
-    tables: Config = parse_set(assignments or [])
-    options = tables.pop("data", {})
-    if tables:
+    config: Config = parse_set(assignments or [])
+    options = config.pop("data", {})
+    if config:
         raise CIRError(
-            f"--set {next(iter(tables))}... has no effect here; accepted: data.OPTION=value"
+            f"--set {next(iter(config))}... has no effect here; accepted: data.OPTION=value"
         )
     for key, option in (("name", "--data"), ("root", "--root")):
         if key in options:

@@ -79,11 +79,11 @@ def submit(
     )
     if not ranked:
         raise CIRError(f"data set '{name}' has no split for '{split}' in its folder")
-    written = []
+    files = []
     for each, images in ranked:
         by_query = dict(zip((query.id for query in each.queries), images, strict=True))
         for file_name, form in server.files.items():
             file = out / (file_name if len(ranked) == 1 else f"{each.name}.{file_name}")
             write_submission(file, form, by_query, each)
-            written.append(file)
-    return written
+            files.append(file)
+    return files

@@ -64,7 +64,7 @@ def train(
     rendezvous = Rendezvous.of(*rank_and_world_size())
     try:
         with rendezvous.synchronise_errors():
-            flags = arguments_as_tables(method, data, root, seed, device, warm_start, feature_cache)
+            flags = config_of_arguments(method, data, root, seed, device, warm_start, feature_cache)
             file: Config = read_config(config) if config else {}
             plan = checked_plan((file, flags, parse_set(sets or [])), out, resume)
         print_notes(plan, rendezvous)
@@ -139,7 +139,7 @@ def end_all(error: SharedError, rendezvous: Rendezvous) -> NoReturn:
     raise typer.Exit(USAGE) from error
 
 
-def arguments_as_tables(
+def config_of_arguments(
     method: str,
     data: str,
     root: Path | None,
@@ -148,8 +148,8 @@ def arguments_as_tables(
     warm_start: Path | None,
     feature_cache: Path | None,
 ) -> Config:
-    """The command's arguments as tables, without those that are left out."""
-    tables: dict[str, dict[str, Any]] = {
+    """The config of the command's arguments, without those that are left out."""
+    config: dict[str, dict[str, Any]] = {
         "method": {"name": method},
         "data": {"name": data, "root": str(root) if root else ""},
         "run": {
@@ -161,6 +161,6 @@ def arguments_as_tables(
     }
     filled = {
         table: {key: value for key, value in values.items() if value != ""}
-        for table, values in tables.items()
+        for table, values in config.items()
     }
     return {table: values for table, values in filled.items() if values}

@@ -42,7 +42,8 @@ def _backbone_reasons(plan: Plan) -> Iterator[str]:
 
 def _method_reasons(plan: Plan) -> Iterator[str]:
     check = CHECK_COMPATIBILITY.of(plan.method.factory)
-    reason = check(plan) if check else ""
+    with plan.method.guarded("cannot be checked"):
+        reason = check(plan) if check else ""
     if reason:
         yield f"method '{plan.method.name}': {reason}"
     if plan.train.micro_batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from cir_plugins.config.settings import (
 )
 from cir_plugins.config.toml import Config, write_config
 from cir_plugins.errors import CIRError
+from cir_plugins.plugins.guard import guarded, message_of
 from cir_plugins.plugins.registry import Kind
 
 
@@ -30,28 +32,44 @@ class PlannedComponent:
         name: Its name.
         factory: Class or function that builds it.
         options: Every option with its value, defaults included.
+        plugin: Name of the plugin that offers it.
     """
 
     kind: Kind
     name: str
     factory: Callable[..., Any]
     options: Mapping[str, Any]
+    plugin: str
 
-    def build(self) -> Any:
+    def build(self, *arguments: Any, **changed: Any) -> Any:
         """The component.
 
+        Args:
+            arguments: What its factory takes beside options.
+            changed: Options in place of the planned ones.
+
         Raises:
-            CIRError: If the factory raises a ``ValueError`` for an option.
+            CIRError: If the factory raises anything; names the component and, unless it is a
+                ``ValueError`` for an option, its plugin.
         """
-        try:
-            return self.factory(**self.options)
-        except ValueError as error:
-            raise CIRError(f"{self.kind} '{self.name}': {error}") from error
+        with self.guarded("cannot be built"):
+            try:
+                return self.factory(*arguments, **{**self.options, **changed})
+            except ValueError as error:
+                raise CIRError(f"{self.kind} '{self.name}': {message_of(error)}") from error
+
+    def guarded(self, what: str) -> AbstractContextManager[None]:
+        """A context in which whatever the component raises is an error that names it.
+
+        Args:
+            what: What cannot be done, such as ``cannot be built``.
+        """
+        return guarded(f"{self.kind} '{self.name}' of plugin '{self.plugin}' {what}")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run needs to know.
+    """All settings and components of a run.
 
     Attributes:
         method: The method; its factory takes ``Components`` beside the options.
@@ -81,12 +99,12 @@ class Plan:
 
     @property
     def training(self) -> TrainingSettings:
-        """The tables that a trainer reads."""
+        """The settings of a trainer."""
         return TrainingSettings(self.train, self.schedule, self.mining, self.memory)
 
     @property
     def settings(self) -> tuple[Settings, ...]:
-        """The tables of settings."""
+        """The settings of all tables."""
         return self.train, self.schedule, self.mining, self.memory, self.run
 
     def config(self) -> Config:

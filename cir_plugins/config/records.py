@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.errors import CIRError, shown, unknown_name
 from cir_plugins.plugins.options import Option, accepted_by, tuples
 
 R = TypeVar("R", bound="Record")
@@ -44,6 +44,15 @@ class Record(BaseModel):
         return {name: _option(name, field) for name, field in cls.model_fields.items()}
 
 
+class StoredRecord(Record):
+    """What is read back of a structure in a file of ours: the fields that are used.
+
+    Others are left alone, and a number may be NaN: whoever wrote it has checked what it wrote.
+    """
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=True)
+
+
 def _option(name: str, field: FieldInfo) -> Option:
     return Option(
         name,
@@ -54,7 +63,7 @@ def _option(name: str, field: FieldInfo) -> Option:
     )
 
 
-def read_record(kind: type[R], values: Mapping[str, Any], where: str) -> R:
+def read_record(kind: type[R], values: object, where: str) -> R:
     """The record of a table's values.
 
     Args:
@@ -63,8 +72,11 @@ def read_record(kind: type[R], values: Mapping[str, Any], where: str) -> R:
         where: File and entry, for messages.
 
     Raises:
-        CIRError: If a key is unknown or missing, or a value does not fit; one message for each.
+        CIRError: If it is no table, a key is unknown or missing, or a value does not fit; one
+            message for each.
     """
+    if not isinstance(values, Mapping):
+        raise CIRError(f"{where} holds {shown(values, 60)}\naccepted: a table")
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
@@ -77,15 +89,15 @@ def _problems(
     errors = error.errors(include_url=False)
     # An unknown key first: it is often the misspelt one that is missing.
     for detail in sorted(errors, key=lambda detail: detail["type"] == "missing"):
-        place = _Place(kind, values)
+        cursor = _Cursor(kind, values)
         for step in detail["loc"]:
-            if not place.enter(step):
+            if not cursor.enter(step):
                 break
-        yield place.problem(detail, where)
+        yield cursor.problem(detail, where)
 
 
-class _Place:
-    """A place in a table of values: what stands there, and what its type accepts.
+class _Cursor:
+    """A position in a table of values: the value there, and what its type accepts.
 
     It goes into records, tables and lists of records, not into lists of plain values.
     """
@@ -95,16 +107,16 @@ class _Place:
         self.bounds: tuple[Any, ...] = ()
         self.value: Any = values
         self.path = ""
-        self.key: Any = None  # type of the keys of the table that holds this place
+        self.key: Any = None  # type of the keys of the table around it
 
     def enter(self, step: str | int) -> bool:
-        """Whether there was a further place of that name or number to go to."""
+        """Whether there was a further value of that name or number to go to."""
         arguments = get_args(self.annotation)
         if _is_record(self.annotation):
             option = self.annotation.options().get(step)
             if option is None:
                 return False
-            self.annotation, self.bounds = option.annotation, option.bounds
+            self.annotation, self.bounds = _without_none(option.annotation), option.bounds
         elif step == "[key]":
             self.annotation, self.bounds, self.value = self.key, (), None
             return False
@@ -121,11 +133,11 @@ class _Place:
         return True
 
     def problem(self, detail: ErrorDetails, where: str) -> str:
-        """The message for an error at this place."""
+        """The message for an error at this position."""
         accepted = accepted_by(self.annotation, self.bounds)
         if detail["type"] == "missing":
             return f"{where} lacks: {self.path}; accepted: {accepted}"
-        if _is_record(self.annotation):
+        if _is_record(self.annotation) and detail["type"] != "model_type":
             owner = f"'{self.path}' of {where}" if self.path else where
             if detail["type"] == "extra_forbidden":
                 key = str(detail["loc"][-1])
@@ -133,7 +145,14 @@ class _Place:
             return f"{owner} {detail['msg'].removeprefix('Value error, ')}"
         if detail["loc"][-1] == "[key]":
             return f"'{self.path}' of {where} cannot be a key; accepted: {accepted}"
-        return f"'{self.path}' of {where} cannot be {shown_value(self.value)}; accepted: {accepted}"
+        return f"'{self.path}' of {where} cannot be {shown(self.value)}; accepted: {accepted}"
+
+
+def _without_none(annotation: Any) -> Any:
+    """A record's type where a record or None is accepted; any other type as it is."""
+    records = [argument for argument in get_args(annotation) if _is_record(argument)]
+    whole = len(records) == 1 and {*get_args(annotation)} == {records[0], type(None)}
+    return records[0] if whole else annotation
 
 
 def _is_record(annotation: Any) -> bool:
@@ -146,8 +165,3 @@ def first_errors(error: ValidationError) -> Iterable[tuple[str, ErrorDetails]]:
     for detail in error.errors(include_url=False):
         errors.setdefault(str(detail["loc"][0]) if detail["loc"] else "", detail)
     return errors.items()
-
-
-def shown_value(value: Any) -> str:
-    """A value as messages show it: tuples as the lists that a file holds."""
-    return repr(list(value) if isinstance(value, tuple) else value)

@@ -21,6 +21,7 @@ from cir_plugins.config.settings import (
 from cir_plugins.config.toml import Config, layer, merge
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.plugins.declarations import PROTOCOLS, check_declarations
+from cir_plugins.plugins.guard import guarded, message_of
 from cir_plugins.plugins.options import check_options, options_of
 from cir_plugins.plugins.registry import KINDS, Kind, Registry
 
@@ -34,9 +35,9 @@ _WORD_OF = MappingProxyType({"dataset": "data set"})
 
 
 def make_plan(registry: Registry, *layers: Config) -> Plan:
-    """The plan that the layers of tables describe, the last one uppermost.
+    """The plan of the configs in layers, the last one uppermost.
 
-    A method's recipe gives what they leave open; the recipe's differences for the data set come
+    A method's recipe fills in what they leave open; the recipe's differences for the data set come
     before it.
 
     Raises:
@@ -100,7 +101,7 @@ def _sure(value: V | None) -> V:
 
 def _name_in(layers: Sequence[Config], table: str) -> str:
     """The name of a component in the uppermost layer that has one; "" for none."""
-    names = [tables[table]["name"] for tables in layers if "name" in tables.get(table, {})]
+    names = [config[table]["name"] for config in layers if "name" in config.get(table, {})]
     return names[-1] if names and isinstance(names[-1], str) else ""
 
 
@@ -116,10 +117,10 @@ def _recipe_named(registry: Registry, method: str, errors: list[str]) -> Recipe 
 
 
 def _planned_component(
-    registry: Registry, kind: Kind, tables: Config, errors: list[str], has_recipe: bool
+    registry: Registry, kind: Kind, config: Config, errors: list[str], has_recipe: bool
 ) -> PlannedComponent | None:
-    """The component of a kind as the tables have it, or None with an error added."""
-    table = tables.get(_TABLE_OF[kind], {})
+    """The component of a kind as the config has it, or None with an error added."""
+    table = config.get(_TABLE_OF[kind], {})
     name = table.get("name", "")
     if not isinstance(name, str):
         errors.append(
@@ -148,15 +149,17 @@ def plan_component(
             factory does not declare its options as it should.
     """
     factory = registry.factory(kind, name)
-    try:
-        options = options_of(factory)
-        check_declarations(kind, factory)
-    except (ValueError, CIRError) as error:
-        owner = registry.offer(kind, name).plugin
-        raise CIRError(f"{kind} '{name}' of plugin '{owner}' is faulty: {error}") from error
+    owner = registry.offer(kind, name).plugin
+    faulty = f"{kind} '{name}' of plugin '{owner}' is faulty"
+    with guarded(faulty):
+        try:
+            options = options_of(factory)
+            check_declarations(kind, factory)
+        except (ValueError, CIRError) as error:
+            raise CIRError(f"{faulty}: {message_of(error)}") from error
     checked = check_options(f"{kind} '{name}'", options, values)
     whole = {key: checked.get(key, option.default) for key, option in options.items()}
-    return PlannedComponent(kind, name, factory, whole)
+    return PlannedComponent(kind, name, factory, whole, owner)
 
 
 def plan_reader(
@@ -187,8 +190,8 @@ def recipe_of(method: Callable[..., Any]) -> Recipe:
 
 
 def recipe_config(recipe: Recipe, data: str) -> Config:
-    """A recipe as tables, with its differences for a data set."""
-    tables: Config = {
+    """A recipe as a config, with its differences for a data set."""
+    config: Config = {
         "backbone": {"name": recipe.backbone.name, **recipe.backbone.options},
         "loss": {"name": recipe.loss.name, **recipe.loss.options},
         "sampler": {"name": recipe.sampler.name, **recipe.sampler.options},
@@ -199,7 +202,7 @@ def recipe_config(recipe: Recipe, data: str) -> Config:
     for key, value in recipe.datasets.get(data, {}).items():
         table, _, option = key.partition(".")
         differences.setdefault(table, {})[option or "name"] = value
-    return merge(tables, differences)
+    return merge(config, differences)
 
 
 def _names(registry: Registry, kind: Kind) -> str:

@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
-from cir_plugins.config.records import Record, first_errors, shown_value
-from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.config.records import Record, first_errors
+from cir_plugins.errors import CIRError, shown, unknown_name
 
 Augmentation = Literal["none", "flip", "crop_flip", "shift_crop_flip", "rand_augment", "photo"]
 _Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -44,8 +44,8 @@ class Settings(Record):
             if detail["type"] == "extra_forbidden":
                 yield _unknown(cls.table, key)
             else:
-                shown = shown_value(values[key])
-                yield f"{cls.table}.{key} cannot be {shown}; accepted: {options[key].accepted}"
+                text = shown(values[key])
+                yield f"{cls.table}.{key} cannot be {text}; accepted: {options[key].accepted}"
 
 
 class TrainSettings(Settings):
@@ -201,8 +201,8 @@ def _most_alike(name: str, without: str) -> tuple[float, list[str]]:
     """How alike the options of other tables are at best, and those options."""
     ratios: dict[str, float] = {}
     for table, kind in SETTINGS.items():
-        for place, option in enumerate(kind.model_fields):
-            spellings = [option, f"{table}_{option}", *([table] if place == 0 else [])]
+        for number, option in enumerate(kind.model_fields):
+            spellings = [option, f"{table}_{option}", *([table] if number == 0 else [])]
             if table != without:
                 ratios[f"{table}.{option}"] = max(_ratio(name, other) for other in spellings)
     best = max(ratios.values())
@@ -215,19 +215,19 @@ def _ratio(one: str, other: str) -> float:
 
 def _unknown(table: str, key: str) -> str:
     """The message for an option that its table does not have."""
-    own = SETTINGS[table].model_fields
+    options = SETTINGS[table].model_fields
     alike, elsewhere = _most_alike(key, table)
-    if elsewhere and alike > max(_ratio(key, name) for name in own):
-        near = [f"{table}.{name}" for name in own if name.endswith(f"_{key}")] + elsewhere
+    if elsewhere and alike > max(_ratio(key, name) for name in options):
+        near = [f"{table}.{name}" for name in options if name.endswith(f"_{key}")] + elsewhere
         return f"unknown option {table}.{key}; did you mean {' or '.join(near)}?"
     others = ", ".join(other for other in SETTINGS if other != table)
     hint = f"other tables of settings: {others}; see cir show {table}"
-    return str(unknown_name(f"[{table}] option", key, own, hint=hint))
+    return str(unknown_name(f"[{table}] option", key, options, hint=hint))
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """The four tables that a trainer reads.
+    """The settings of a trainer.
 
     Attributes:
         train: Length, batches, optimiser, validation.
@@ -297,7 +297,7 @@ class Recipe:
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Settings]:
-        """The tables of settings by name."""
+        """The settings by name of their table."""
         return {
             "train": self.train,
             "schedule": self.schedule,

@@ -123,13 +123,13 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         column = {image: number for number, image in enumerate(candidates)}
         references = [triplet.reference for triplet in triplets]
         distinct = list(dict.fromkeys([*self._shard(candidates), *self._shard(references)]))
-        place = {image: number for number, image in enumerate(distinct)}
+        position = {image: number for number, image in enumerate(distinct)}
         text = self._texts(plan, triplets, self.caption_edit, "text")
         return Batch(
             images=self._images(plan, distinct) if self.with_images else None,
             features=None,
-            reference=torch.tensor([place.get(image, -1) for image in references]),
-            candidates=torch.tensor([place.get(image, -1) for image in candidates]),
+            reference=torch.tensor([position.get(image, -1) for image in references]),
+            candidates=torch.tensor([position.get(image, -1) for image in candidates]),
             target=torch.tensor([column[triplet.target] for triplet in triplets]),
             excluded=self._excluded(plan, column),
             text=text,
@@ -145,8 +145,8 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         )
 
     def _shard(self, images: Sequence[int]) -> Sequence[int]:
-        span = self.processes.shard(len(images), self.micro_batch)
-        return images[span.start : span.stop]
+        shard = self.processes.shard(len(images), self.micro_batch)
+        return images[shard.start : shard.stop]
 
     def _images(self, plan: BatchPlan, images: Sequence[int]) -> Tensor:
         pixels = []

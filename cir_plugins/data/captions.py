@@ -14,6 +14,7 @@ from string import Formatter
 from typing import Literal
 
 from cir_plugins.errors import CIRError
+from cir_plugins.plugins.ranges import CountOrNone
 
 JoinMode = Literal["and", "both_orders", "single", "four_way", "category_and_it", "space"]
 Symbols = Literal["keep", "blank", "words"]
@@ -42,7 +43,7 @@ class CaptionSwitches:
     capitalise: bool = False
     lower: bool = False
     symbols: Symbols = "keep"
-    max_words: int = 0
+    max_words: CountOrNone = 0
     prefix: str = "{}"
 
     def caption_rules(self, mode: JoinMode = "and") -> Captions:
@@ -64,10 +65,10 @@ CAPTION_SWITCHES = tuple(field.name for field in fields(CaptionSwitches))
 
 def _check_prefix(prefix: str) -> None:
     try:
-        places = [place[1:] for place in Formatter().parse(prefix) if place[1] is not None]
+        fields_of_prefix = [each[1:] for each in Formatter().parse(prefix) if each[1] is not None]
     except ValueError:
-        places = []
-    if places != [("", "", None)]:
+        fields_of_prefix = []
+    if fields_of_prefix != [("", "", None)]:
         accepted = "accepted: one {} for the text, such as 'a photo of $ that {}'"
         raise CIRError(f"prefix is '{prefix}'\n{accepted}")
 
@@ -117,7 +118,7 @@ class Captions(CaptionSwitches):
         rng: random.Random,
         caption_edit: Callable[[str], str] | None = None,
     ) -> str:
-        """The text of a training triplet; ``order`` is its place among the query's texts."""
+        """The text of a training triplet; ``order`` is its position among the query's texts."""
         cleaned = self._cleaned(captions, caption_edit)
         if self.mode != "four_way" or len(cleaned) < 2:
             texts = self.texts(captions, category, caption_edit)

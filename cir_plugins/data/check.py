@@ -245,11 +245,11 @@ def _reason(path: Path) -> str | None:
     return None
 
 
-def share(part: int, whole: int) -> str:
+def share(count: int, whole: int) -> str:
     """A number of queries out of all of them, with their percentage."""
-    return f"{part:,} of {whole:,} queries ({percent(part, whole)})"
+    return f"{count:,} of {whole:,} queries ({percent(count, whole)})"
 
 
-def percent(part: int, whole: int) -> str:
+def percent(count: int, whole: int) -> str:
     """A share in percent, with one decimal."""
-    return f"{part / whole:.1%}" if whole else "0.0%"
+    return f"{count / whole:.1%}" if whole else "0.0%"

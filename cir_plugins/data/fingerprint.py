@@ -131,9 +131,9 @@ class DataFingerprint:
             return TypeAdapter(cls).validate_python(content)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
+            key = ".".join(map(str, first["loc"]))
             raise CIRError(
-                f"{where} holds no fingerprint of data: {place or 'it'} is damaged ({first['msg']})"
+                f"{where} holds no fingerprint of data: {key or 'it'} is damaged ({first['msg']})"
             ) from error
 
     def changes(self, later: DataFingerprint) -> list[str]:

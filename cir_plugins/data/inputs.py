@@ -21,7 +21,7 @@ Texts: TypeAlias = "str | Sequence[str | tuple[str, ...]]"
 
 
 def named_images(images: Images) -> tuple[tuple[str, ...], list[ImageLike]]:
-    """Ids and images: given ids, path strings, or numbers for pictures in memory.
+    """Ids and images; ids are keys of a mapping, path strings, or numbers for pictures in memory.
 
     Raises:
         CIRError: If there is none, or something is no image.

@@ -49,7 +49,7 @@ class ImageLists:
 
     @classmethod
     def of(cls, lists: Sequence[Sequence[int]]) -> ImageLists:
-        """The images listed for each triplet."""
+        """The lists of images, one for each triplet."""
         sizes = torch.tensor([0, *map(len, lists)])
         images = [image for images in lists for image in images]
         return cls(sizes.cumsum(0), torch.tensor(images, dtype=torch.long))

@@ -193,7 +193,7 @@ class ProcessGroup:
             # Not shared: each process that is left prints it, as the first may be the lost one.
             raise CIRError(
                 f"process {self.rank} of {self.size} lost another one, which was killed or did not "
-                f"answer in {_minutes()} minutes ({TIMEOUT}); the run goes on with --resume"
+                f"respond in {_minutes()} minutes ({TIMEOUT}); the run goes on with --resume"
             ) from error
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -209,10 +209,10 @@ class ProcessGroup:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         for bucket in _buckets([p.grad for p in reduced if p.grad is not None]):
-            flat = torch.cat([gradient.flatten() for gradient in bucket])
+            vector = torch.cat([gradient.flatten() for gradient in bucket])
             with self._collective():
-                dist.all_reduce(flat)
-            sums = torch.split(flat, [gradient.numel() for gradient in bucket])
+                dist.all_reduce(vector)
+            sums = torch.split(vector, [gradient.numel() for gradient in bucket])
             for gradient, total in zip(bucket, sums, strict=True):
                 gradient.copy_(total.view_as(gradient))
 

@@ -77,7 +77,7 @@ class Guarded(Dataset[Any]):
         return len(self.source)
 
     def __getitem__(self, index: Any) -> Any:
-        """The item, or the error in its place."""
+        """The item, or the error instead of it."""
         try:
             return self.source[index]
         except CIRError as error:
@@ -215,7 +215,7 @@ class DiskFeatures(TrainingFeatures):
 
     def __getitem__(self, index: Tensor) -> Features:
         """Features of the images at ``index``."""
-        return self._store.read([self._names[place] for place in index.tolist()])
+        return self._store.read([self._names[number] for number in index.tolist()])
 
 
 def training_features(

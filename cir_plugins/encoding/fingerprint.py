@@ -94,8 +94,8 @@ def new_digest() -> hashlib.blake2b:
 
 def tensor_bytes(value: Tensor) -> Any:
     """The bytes of a tensor as an array (n,), without a copy where it lies in one piece."""
-    flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return flat.numpy()
+    array = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return array.numpy()
 
 
 def probe_pictures() -> list[Image.Image]:

@@ -67,10 +67,10 @@ class ShardWriter:
         self._where = where
         self._accepted = accepted
         self._batches: list[Features] = []
-        self._places: dict[str, tuple[Features, int]] = {}
+        self._positions: dict[str, tuple[Features, int]] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._places
+        return name in self._positions
 
     def add(self, names: Sequence[str], features: Features, selection: Container[str]) -> Features:
         """The features in the dtype of the shards; from now on those in ``selection`` wait.
@@ -92,14 +92,14 @@ class ShardWriter:
             index = torch.tensor(list(fresh.values()))
             batch = each(select(features, index), Tensor.cpu)
             self._batches.append(batch)
-            self._places |= {name: (batch, position) for position, name in enumerate(fresh)}
+            self._positions |= {name: (batch, position) for position, name in enumerate(fresh)}
             self.size_in_bytes += size_in_bytes(batch)
         return features
 
     def row(self, name: str) -> Features:
         """Features (1, ...) of an image that waits."""
-        batch, place = self._places[name]
-        return each(batch, lambda tensor: tensor[place : place + 1])
+        batch, position = self._positions[name]
+        return each(batch, lambda tensor: tensor[position : position + 1])
 
     def write(self, path: Path, facts: Mapping[str, Any]) -> None:
         """Write what waits as a shard, after which nothing does; a shard without images too.
@@ -115,10 +115,10 @@ class ShardWriter:
 
         features = tensors_of(concatenate(self._batches)) if self._batches else ()
         tensors = {f"part{number}": tensor.contiguous() for number, tensor in enumerate(features)}
-        text = json.dumps({"format": FORMAT, "names": list(self._places), **facts})
+        text = json.dumps({"format": FORMAT, "names": list(self._positions), **facts})
         metadata = {"shard": text, "checksums": Checksums.of(text, tensors).dump()}
         write_atomically(path, save(tensors, metadata))
-        self._batches, self._places, self.size_in_bytes = [], {}, 0
+        self._batches, self._positions, self.size_in_bytes = [], {}, 0
 
 
 class Shard:
@@ -181,14 +181,14 @@ class Shard:
                 raise DamagedShardError(self.path, error) from error
         self.verified = True
 
-    def row(self, place: int) -> tuple[Tensor, ...]:
+    def row(self, index: int) -> tuple[Tensor, ...]:
         """Each tensor (1, ...) of the features of one image.
 
         Raises:
             DamagedShardError: If the shard does not hold what was written.
         """
         self.verify()
-        return tuple(tensor[place : place + 1] for tensor in self._slices.values())
+        return tuple(tensor[index : index + 1] for tensor in self._slices.values())
 
     def whole(self) -> tuple[Tensor, ...]:
         """Each tensor (n, ...) of the features of all its images.

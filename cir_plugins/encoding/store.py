@@ -47,7 +47,7 @@ class FeatureStore:
         accepted = "run.feature_cache_dtype=bf16 or same"
         self._writer = ShardWriter(f"feature cache {folder}", dtype, accepted)
         self._shards: dict[str, Shard] = {}  # by the name of the file
-        self._places: dict[str, tuple[Shard, int]] = {}
+        self._locations: dict[str, tuple[Shard, int]] = {}
         self._seen: set[str] = set()
         remove_stale(folder)
         self.refresh()
@@ -65,7 +65,7 @@ class FeatureStore:
     @property
     def images(self) -> int:
         """How many images are on disk."""
-        return len(self._places)
+        return len(self._locations)
 
     def refresh(self) -> None:
         """Open the shards that are new."""
@@ -87,8 +87,8 @@ class FeatureStore:
                 self._index(self._shards[path.name])
 
     def _index(self, shard: Shard) -> None:
-        for place, name in enumerate(shard.names):
-            self._places.setdefault(name, (shard, place))
+        for index, name in enumerate(shard.names):
+            self._locations.setdefault(name, (shard, index))
 
     def _remove(self, file: str, reason: object) -> None:
         """Take a damaged shard out of the store and off the disk, with a warning."""
@@ -102,7 +102,7 @@ class FeatureStore:
     def _forget(self, file: str) -> None:
         """Take a shard out of the store."""
         if self._shards.pop(file, None) is not None:
-            self._places.clear()
+            self._locations.clear()
             for shard in self._shards.values():
                 self._index(shard)
 
@@ -115,8 +115,8 @@ class FeatureStore:
             names: Content hashes of the images.
             processes: The processes that call this together.
         """
-        places = (self._places.get(name) for name in names)
-        files = sorted({place[0].path.name for place in places if place is not None})
+        locations = (self._locations.get(name) for name in names)
+        files = sorted({pair[0].path.name for pair in locations if pair is not None})
         local = processes.shard_of(files)
         checks = in_threads(_check, [self._shards[file] for file in local])
         for check in chain(*processes.all_gather_object(checks)):
@@ -131,7 +131,7 @@ class FeatureStore:
                 self._forget(check.file)  # the process that read it removes it
 
     def __contains__(self, name: str) -> bool:
-        return name in self._places or name in self._writer
+        return name in self._locations or name in self._writer
 
     def reserve(self, images: int) -> None:
         """Check that the disk has room for more images, and log what they take.
@@ -194,8 +194,8 @@ class FeatureStore:
     def _row(self, name: str) -> Features:
         if name in self._writer:
             return self._writer.row(name)
-        shard, place = self._places[name]
-        row = shard.row(place)
+        shard, index = self._locations[name]
+        row = shard.row(index)
         return row[0] if isinstance(self.like, Tensor) else type(self.like)(*row)
 
     def _unpacked(self, features: Features) -> Features:
@@ -211,7 +211,7 @@ class _Check:
 
     Attributes:
         file: Name of its file.
-        inode: Number of the file on its disk, by which processes know that they see the same one.
+        inode: Number of the file on its disk, the same in processes that share the file.
         damage: What is wrong; "" for nothing.
     """
 

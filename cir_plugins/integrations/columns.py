@@ -21,19 +21,19 @@ def stored(columns: Mapping[str, Sequence[Any]]) -> Dataset:
 
 
 def _feature(name: str, items: Sequence[Any]) -> Any:
-    """How the items of one column are kept."""
+    """How the items of one column are stored."""
     kinds = {_kind(item) for item in items}
     if len(kinds) > 1:
         raise ValueError(
             f"column {name!r} holds items of several kinds ({', '.join(sorted(kinds))}), and a "
-            "stored column has one: train on `MinedTuples.dataset`, which hands out the items"
+            "stored column has one: train on `MinedTuples.dataset`, whose rows are the items"
         )
     if kinds == {"text"}:
         return Value("string")
     if kinds == {"image"}:
         return Image()
     if items and isinstance(items[0], dict):
-        return {part: _feature(f"{name}.{part}", [i[part] for i in items]) for part in items[0]}
+        return {field: _feature(f"{name}.{field}", [i[field] for i in items]) for field in items[0]}
     return Dataset.from_dict({name: list(items)}).features[name]
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 def key(item: Any) -> Hashable:
     """What makes two texts, PIL images or arrays, or two dicts or lists of them, the same."""
     if isinstance(item, dict):
-        return tuple((name, key(part)) for name, part in sorted(item.items()))
+        return tuple((name, key(value)) for name, value in sorted(item.items()))
     if isinstance(item, list | tuple):
-        return tuple(key(part) for part in item)
+        return tuple(key(value) for value in item)
     if not hasattr(item, "tobytes"):
         return cast(Hashable, item)
     if hasattr(item, "mode"):
@@ -24,24 +24,24 @@ def key(item: Any) -> Hashable:
 
 
 def _digest(item: Any) -> bytes:
-    """A hash of an item's bytes, so that no copy of them is kept."""
+    """A hash of an item's bytes, which stands for them without a copy."""
     return hashlib.blake2b(item.tobytes()).digest()
 
 
 def distinct(items: Sequence[Any]) -> tuple[list[Any], list[int]]:
-    """The distinct items in order of first sight, and the place of each item among them."""
-    places: dict[Hashable, int] = {}
+    """The distinct items in order of first sight, and each item's position among them."""
+    positions: dict[Hashable, int] = {}
     first: list[Any] = []
     columns = []
     for item in items:
-        place = places.setdefault(key(item), len(first))
-        if place == len(first):
+        position = positions.setdefault(key(item), len(first))
+        if position == len(first):
             first.append(item)
-        columns.append(place)
+        columns.append(position)
     return first, columns
 
 
-def listed(labels: Any) -> list[Hashable]:
+def plain_labels(labels: Any) -> list[Hashable]:
     """Labels as plain values: those of a tensor or an array are not equal by themselves."""
     return list(labels.tolist() if hasattr(labels, "tolist") else labels)
 
@@ -61,11 +61,11 @@ class GroupedPositives:
         self._columns = columns
         self._groups = []  # for each grouping: every row's group, and all groups' columns
         for names in groupings:
-            places: dict[Hashable, int] = {}
-            group = torch.tensor([places.setdefault(name, len(places)) for name in names]).long()
+            numbers: dict[Hashable, int] = {}
+            group = torch.tensor([numbers.setdefault(name, len(numbers)) for name in names]).long()
             # A column once in each group.
             pairs = torch.tensor(sorted({*(group * columns + target).tolist()})).long()
-            size = torch.bincount(pairs // columns, minlength=len(places))
+            size = torch.bincount(pairs // columns, minlength=len(numbers))
             self._groups.append((group, size, size.cumsum(0) - size, pairs % columns))
 
     def __call__(self, rows: slice) -> Tensor:
@@ -79,11 +79,11 @@ class GroupedPositives:
                 else right
             )
             row = torch.repeat_interleave(torch.arange(len(groups)), size[groups])
-            place = (
+            position = (
                 torch.arange(len(row))
                 - (size[groups].cumsum(0) - size[groups] - start[groups])[row]
             )
-            right[row, column[place]] = True
+            right[row, column[position]] = True
         assert right is not None, "there is no grouping"
         return right
 
@@ -91,9 +91,9 @@ class GroupedPositives:
 def encoded(encode: Callable[[list[Any]], Tensor], items: Sequence[Any]) -> Tensor:
     """Embeddings (len(items), D), one call for each kind: models take no texts among images."""
     kinds: dict[Hashable, list[int]] = {}
-    for place, item in enumerate(items):
+    for position, item in enumerate(items):
         kind = tuple(sorted(item)) if isinstance(item, dict) else isinstance(item, str)
-        kinds.setdefault(kind, []).append(place)
-    parts = [encode([items[place] for place in places]) for places in kinds.values()]
-    order = torch.tensor([place for places in kinds.values() for place in places])
-    return torch.cat(parts)[order.argsort().to(parts[0].device)]
+        kinds.setdefault(kind, []).append(position)
+    batches = [encode([items[at] for at in positions]) for positions in kinds.values()]
+    order = torch.tensor([at for positions in kinds.values() for at in positions])
+    return torch.cat(batches)[order.argsort().to(batches[0].device)]

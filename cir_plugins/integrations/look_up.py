@@ -11,7 +11,7 @@ from datasets import Dataset
 from cir_plugins.mining.negatives import NegativeTable
 
 
-def looked_up(
+def lookup_dataset(
     anchors: Sequence[Any], positives: Sequence[Any], corpus: Sequence[Any], table: NegativeTable
 ) -> Dataset:
     """Columns ``anchor``, ``positive``, ``negative_1`` ...: looked up when a row is read.
@@ -21,10 +21,10 @@ def looked_up(
     Args:
         anchors: (Q,) items.
         positives: (Q,) items.
-        corpus: (N,) items that the table's ids (Q, K) are places of.
+        corpus: (N,) items that the table's ids (Q, K) are indices of.
         table: May be refreshed.
     """
-    negatives = [f"negative_{place + 1}" for place in range(table.ids.shape[1])]
+    negatives = [f"negative_{number + 1}" for number in range(table.ids.shape[1])]
     names = ["anchor", "positive", *negatives]
     rows = list(range(len(anchors)))  # a row of the dataset is a number until it is read
     dataset = Dataset.from_dict(dict.fromkeys(names, rows))
@@ -40,7 +40,7 @@ class LookUp:
     Attributes:
         names: The dataset's columns.
         pairs: Items (Q,) of the anchors and of the positives.
-        corpus: Items (N,) that the table's ids are places of.
+        corpus: Items (N,) that the table's ids are indices of.
         table: The negatives.
     """
 
@@ -57,7 +57,7 @@ class LookUp:
         rows = next(iter(batch.values()))
         ids = self.table.ids[rows].T.tolist()
         columns = [[items[row] for row in rows] for items in self.pairs]
-        columns += [[self.corpus[place] for place in column] for column in ids]
+        columns += [[self.corpus[index] for index in column] for column in ids]
         items_of = dict(zip(self.names, columns, strict=True))
         return {name: items_of[name] for name in batch}
 

@@ -89,5 +89,5 @@ class SamplerMiner(BaseMiner):  # type: ignore[misc]
             row, column = mask.nonzero(as_tuple=True)
             return row, column
         ids = draw(mask, self.count, seed=self.seed, epoch=self.epoch, first_row=first_row)
-        row, place = (ids >= 0).nonzero(as_tuple=True)
-        return row, ids[row, place]
+        row, number = (ids >= 0).nonzero(as_tuple=True)
+        return row, ids[row, number]

@@ -19,7 +19,7 @@ class MinedClipLoss(ClipLoss):  # type: ignore[misc]
     batch's images and its ``mined_image_features``. Without mined features the value is that of
     ``ClipLoss``, bit for bit. The names fit ``loss(**model_out, output_dict=True)``, the call of
     open_clip's training loop. With several processes, ``local_loss=True`` is needed, since a row's
-    own columns stay on its process.
+    columns stay on its process.
     """
 
     def forward(

@@ -24,7 +24,7 @@ class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
         every: Epochs between two refreshes, at least 1.
 
     Attributes:
-        kept: Share of the negatives that stayed, one number for each refresh.
+        overlaps: Share of the negatives that stayed, one number for each refresh.
 
     Raises:
         ValueError: If ``every`` is less than 1.
@@ -34,7 +34,7 @@ class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
         if every < 1:
             raise ValueError(f"every must be at least 1, not {every}")
         self.tuples, self.every = tuples, every
-        self.kept: list[float] = []
+        self.overlaps: list[float] = []
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Refresh between two epochs, when no batch is being made."""
@@ -43,5 +43,5 @@ class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
         more = epoch < state.num_train_epochs and state.global_step < state.max_steps
         if epoch % self.every == 0 and more:
             training = self.tuples.model.training
-            self.kept.append(self.tuples.refresh())
+            self.overlaps.append(self.tuples.refresh())
             self.tuples.model.train(training)

@@ -19,8 +19,14 @@ with installed(
     from sentence_transformers import SentenceTransformer
 
     from cir_plugins.integrations.columns import stored
-    from cir_plugins.integrations.items import GroupedPositives, distinct, encoded, key, listed
-    from cir_plugins.integrations.look_up import looked_up
+    from cir_plugins.integrations.items import (
+        GroupedPositives,
+        distinct,
+        encoded,
+        key,
+        plain_labels,
+    )
+    from cir_plugins.integrations.look_up import lookup_dataset
     from cir_plugins.integrations.refresh import RefreshNegatives
 
 __all__ = ["MinedTuples", "RefreshNegatives"]
@@ -76,10 +82,10 @@ class MinedTuples:
         self.corpus, columns = distinct([*positives, *corpus])
         self.target = tensor(columns[: len(anchors)])
         groupings = [[key(anchor) for anchor in anchors]]
-        groupings += [] if labels is None else [listed(labels)]
+        groupings += [] if labels is None else [plain_labels(labels)]
         self._right = GroupedPositives(groupings, self.target, len(self.corpus))
         self.table = NegativeTable(self._mine(0))
-        self.dataset = looked_up(anchors, positives, self.corpus, self.table)
+        self.dataset = lookup_dataset(anchors, positives, self.corpus, self.table)
 
     def refresh(self) -> float:
         """Share of the old negatives that stay when they are mined with the weights of now."""

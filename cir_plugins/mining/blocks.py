@@ -77,7 +77,7 @@ def blocks(
         labels = relevance(some, block)
         target, excluded = labels.target[:, None], labels.excluded
         # A sampler sees the target as it is.
-        own = excluded.gather(1, target) if labels.present is not None else None
+        target_excluded = excluded.gather(1, target) if labels.present is not None else None
         excluded.scatter_(1, target, False)
         fallback = None
         if block is None:
@@ -89,10 +89,10 @@ def blocks(
             else:
                 mask[labels.pairs] = False
         mask.scatter_(1, target, False)
-        if labels.present is None or own is None:
+        if labels.present is None or target_excluded is None:
             excluded.scatter_(1, target, True)
         else:
-            excluded.scatter_(1, target, own | labels.present[:, None])
+            excluded.scatter_(1, target, target_excluded | labels.present[:, None])
             mask[(~labels.present).nonzero()[:, 0]] = False
             fallback = None if fallback is None else fallback & labels.present
         yield Block(some, block, labels, mask, fallback)

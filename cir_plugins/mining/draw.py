@@ -27,7 +27,7 @@ def draw(
     mask alone: blocks, devices and the order of calls change nothing.
 
     Columns are proposed by a hash and the first distinct ones in the mask are taken. A row whose
-    mask is too sparse for that is drawn from its listed columns.
+    mask is too sparse for that is drawn from a list of its columns.
 
     Args:
         mask: (q, N) bool.
@@ -52,17 +52,17 @@ def draw(
         rows = torch.arange(first_row, first_row + len(mask), device=mask.device)
     key = mix_seed(seed, epoch) & 0xFFFFFFFF
     tries = min(_MOST, max(_FEWEST, _PER_DRAW * count))
-    places = torch.arange(tries, device=mask.device)
-    hashes = scramble(rows[:, None] * 0x632BE5AB + places[None, :] * 0x85157AF5 + key)
+    proposal = torch.arange(tries, device=mask.device)
+    hashes = scramble(rows[:, None] * 0x632BE5AB + proposal[None, :] * 0x85157AF5 + key)
     proposed = hashes % mask.shape[1]
     valid = mask.gather(1, proposed) & ~_repeated(proposed)
     number = valid.cumsum(dim=1)
-    place = torch.where(valid & (number <= count), number - 1, count)
+    slot = torch.where(valid & (number <= count), number - 1, count)
     drawn = torch.full((len(mask), count + 1), -1, device=mask.device)
-    drawn = drawn.scatter(1, place, proposed)[:, :count]
+    drawn = drawn.scatter(1, slot, proposed)[:, :count]
     short = (number[:, -1] < count).nonzero().flatten()
     if len(short):
-        drawn[short] = _draw_listed(mask[short], rows[short], count, key, repeat)
+        drawn[short] = _draw_from_lists(mask[short], rows[short], count, key, repeat)
     return drawn
 
 
@@ -74,20 +74,20 @@ def _repeated(proposed: Tensor) -> Tensor:
     return torch.zeros_like(again).scatter(1, order, again)
 
 
-def _draw_listed(mask: Tensor, rows: Tensor, count: int, key: int, repeat: bool) -> Tensor:
+def _draw_from_lists(mask: Tensor, rows: Tensor, count: int, key: int, repeat: bool) -> Tensor:
     """As ``draw``, by a hash of every True column."""
     row, column = mask.nonzero(as_tuple=True)
     size = torch.bincount(row, minlength=len(mask))
     width = max(1, int(size.max()))
-    place = torch.arange(len(row), device=mask.device) - (size.cumsum(0) - size)[row]
+    position = torch.arange(len(row), device=mask.device) - (size.cumsum(0) - size)[row]
     hashes = torch.full((len(mask), width), -1, device=mask.device)
-    hashes[row, place] = scramble(rows[row] * 0x632BE5AB + column * 0x85157AF5 + key + 1)
-    listed = torch.zeros_like(hashes)
-    listed[row, place] = column
+    hashes[row, position] = scramble(rows[row] * 0x632BE5AB + column * 0x85157AF5 + key + 1)
+    columns = torch.zeros_like(hashes)
+    columns[row, position] = column
     order = hashes.topk(min(count, width), dim=1).indices
     turn = torch.arange(count, device=mask.device)
     from_start = turn % size[:, None].clamp(min=1)
-    drawn = listed.gather(1, order.gather(1, from_start.clamp(max=order.shape[1] - 1)))
+    drawn = columns.gather(1, order.gather(1, from_start.clamp(max=order.shape[1] - 1)))
     exhausted = (size == 0)[:, None] if repeat else turn >= size[:, None]
     return drawn.masked_fill(exhausted, -1)
 

@@ -1,7 +1,7 @@
-"""Negatives of every training row, drawn from what a sampler leaves of the training images.
+"""Negatives of every training triplet, drawn from the candidates that a sampler leaves.
 
-K negatives per epoch are drawn from each row, without replacement until it is used up, by hashes
-of (seed, epoch, row) alone.
+K negatives per epoch are drawn for each triplet, without replacement until they are used up, by
+hashes of (seed, epoch, triplet) alone.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Mined:
     """The negatives drawn at a refresh.
 
     Attributes:
-        images: (R, L) int64 image indices for the R training rows, L = K times the epochs until
-            the next refresh; -1 for a row without negatives.
+        images: (R, L) int64 image indices for the R triplets, L = K times the epochs until the
+            next refresh; -1 for a triplet without negatives.
         since: Epoch of the refresh.
         report: Numbers about what the sampler left (see ``PoolStatistics.report``).
     """
@@ -65,38 +65,38 @@ def mine(
     previous: Mined | None = None,
     processes: ProcessGroup | None = None,
 ) -> Mined:
-    """Negatives for the next ``epochs`` epochs, ``count`` per row and epoch.
+    """Negatives for the next ``epochs`` epochs, ``count`` per triplet and epoch.
 
     The report is that of ``PoolStatistics``.
 
     Args:
         method: Scores and sampler.
-        table: Training rows.
+        table: Training triplets.
         encoding: Where to encode.
         epoch: Epoch of the refresh, 0-based.
         epochs: Epochs until the next one.
-        count: Negatives per row and epoch (K).
+        count: Negatives per triplet and epoch (K).
         seed: Seed of the run.
-        known_positives: Which known images never are negatives.
+        known_positives: Which positives never are negatives: ``all`` or ``target``.
         with_model: False to draw at random, while the model's scores mean nothing yet.
         store: Cached features, or None to encode the images.
         previous: The previous refresh, for the overlap.
-        processes: The processes that share the rows and the encoding; all get the same negatives.
+        processes: The processes that share mining and encoding; all get the same negatives.
 
     Raises:
-        CIRError: If no row has a negative.
+        CIRError: If no triplet has a negative.
     """
     processes = processes or ProcessGroup()
     images = torch.full((len(table.triplets), epochs * count), -1)
     statistics = PoolStatistics(len(table.triplets))
     for split in range(len(table.splits)):
-        known = _known(table, split, known_positives)
+        labels = _labels(table, split, known_positives)
         embedded: tuple[Tensor, Tensor] | None = None
         if with_model:
             embedded = _embed(method, table, split, encoding, store, processes)
-        shard = processes.shard(len(known.rows))
-        for block in _blocks(method, table, split, known, embedded, encoding, shard):
-            rows, device = known.rows[block.rows], block.mask.device
+        shard = processes.shard(len(labels.rows))
+        for block in _blocks(method, table, split, labels, embedded, encoding, shard):
+            rows, device = labels.rows[block.rows], block.mask.device
             drawn = draw(
                 block.mask,
                 epochs * count,
@@ -108,8 +108,8 @@ def mine(
             images[rows] = torch.where(
                 drawn >= 0, table.negative_images[split][drawn.clamp(min=0)], -1
             )
-            row, column = known.positives.block(block.rows.start, block.rows.stop)
-            before = None if previous is None else known.column[previous.images[rows]].to(device)
+            row, column = labels.positives.block(block.rows.start, block.rows.stop)
+            before = None if previous is None else labels.column[previous.images[rows]].to(device)
             statistics.add_block(
                 block, positives=(row.to(device), column.to(device)), previous=before
             )
@@ -127,7 +127,7 @@ def _blocks(
     method: Method,
     table: TrainingTable,
     split: int,
-    known: _Known,
+    labels: _Labels,
     embedded: tuple[Tensor, Tensor] | None,
     encoding: Encoding,
     shard: range,
@@ -142,7 +142,7 @@ def _blocks(
     bar: Iterable[Block] = tqdm(
         blocks(
             scores,
-            relevance_of_columns(known.target, known.excluded, candidates, device),
+            relevance_of_columns(labels.target, labels.excluded, candidates, device),
             method.sampler,
             rows=shard,
             candidates=candidates,
@@ -157,13 +157,13 @@ def _blocks(
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What is known of a split's R training rows, in columns of its pool of N images.
+class _Labels:
+    """Positives and exclusions of a split's R triplets, in columns of its N candidates.
 
     Attributes:
-        rows: (R,) numbers of the rows in the table.
-        column: Column of each image of the table; -1 for one outside the pool, and at its end, so
-            that it may be asked for image -1.
+        rows: (R,) numbers of the triplets in the table.
+        column: Column of each image of the table; -1 for one that is no candidate, and at its end,
+            for image -1.
         target: (R,) column of the target.
         excluded: Columns that are no negatives.
         positives: Columns of known positives.
@@ -176,22 +176,22 @@ class _Known:
     positives: Columns
 
 
-def _known(table: TrainingTable, split: int, known_positives: str) -> _Known:
+def _labels(table: TrainingTable, split: int, known_positives: str) -> _Labels:
     """The exclusions and positives of a split's triplets, in columns."""
     images, arrays = table.negative_images[split], table.arrays
     column = torch.full((len(table.images) + 1,), -1)
     column[images] = torch.arange(len(images))
     triplets = (arrays.split == split).nonzero().flatten()
-    place = torch.full((len(arrays.split),), -1)
-    place[triplets] = torch.arange(len(triplets))
+    position = torch.full((len(arrays.split),), -1)
+    position[triplets] = torch.arange(len(triplets))
 
     def columns(lists: ImageLists) -> Columns:
-        row = place[lists.triplets()]
+        row = position[lists.triplets()]
         return Columns.gathered(row[row >= 0], column[lists.images[row >= 0]], len(triplets))
 
     excluded = columns(table.excluded_images(known_positives))
     target = column[arrays.target[triplets]]
-    return _Known(triplets, column, target, excluded, columns(arrays.positives))
+    return _Labels(triplets, column, target, excluded, columns(arrays.positives))
 
 
 def _embed(
@@ -202,20 +202,20 @@ def _embed(
     store: TrainingFeatures | None,
     processes: ProcessGroup,
 ) -> tuple[Tensor, Tensor]:
-    """Queries (Q, D) of a split's rows in their order, and targets of its pool.
+    """Queries (Q, D) of a split's triplets in their order, and embeddings of its candidates.
 
-    Each process embeds its share; one without a share embeds what is there first, for its shape.
+    Each process embeds its shard; one without a shard embeds the first item, for its shape.
     """
-    pool = table.negative_images[split].tolist()
-    rows = [row for row in table.triplets if row.split == split]
-    shard, images = processes.shard(len(rows)), processes.shard(len(pool))
-    queried = rows[shard.start : shard.stop] or rows[:1]
-    gallery = pool[images.start : images.stop] or pool[:1]
-    names = list(dict.fromkeys([*gallery, *(row.reference for row in queried)]))
-    place = {image: position for position, image in enumerate(names)}
+    candidates = table.negative_images[split].tolist()
+    triplets = [triplet for triplet in table.triplets if triplet.split == split]
+    shard, images = processes.shard(len(triplets)), processes.shard(len(candidates))
+    local = triplets[shard.start : shard.stop] or triplets[:1]
+    gallery = candidates[images.start : images.stop] or candidates[:1]
+    names = list(dict.fromkeys([*gallery, *(triplet.reference for triplet in local)]))
+    position_of = {image: position for position, image in enumerate(names)}
     captions = table.splits[split].captions
     with processes.synchronise_errors():
-        chunks = (
+        batches = (
             store.batches(torch.tensor(names), encoding)
             if store is not None
             else feature_batches(
@@ -224,13 +224,13 @@ def _embed(
         )
         queries, targets = embed(
             method,
-            chunks,
+            batches,
             encoding,
             gallery=len(gallery),
-            references=[place[row.reference] for row in queried],
-            texts=[query_text(method, row.query, captions) for row in queried],
+            references=[position_of[triplet.reference] for triplet in local],
+            texts=[query_text(method, triplet.query, captions) for triplet in local],
         )
     return (
-        processes.all_gather(queries[: len(shard)], processes.shard_sizes(len(rows))),
-        processes.all_gather(targets[: len(images)], processes.shard_sizes(len(pool))),
+        processes.all_gather(queries[: len(shard)], processes.shard_sizes(len(triplets))),
+        processes.all_gather(targets[: len(images)], processes.shard_sizes(len(candidates))),
     )

@@ -94,11 +94,11 @@ def negatives_of_embeddings(
     Args:
         queries: (Q, D) float; scores are dot products, so unit length gives cosines.
         candidates: (N, D) float, N at least 1, or (N, T, D) with a similarity.
-        positives: As above; may be left out where labels are given.
+        positives: As above; may be left out where there are labels.
         sampler: As above.
         count: As above.
         labels: Labels (Q,) of the queries and (N,) of the candidates: equal labels are positives,
-            and never negatives, also where ``positives`` names one target.
+            and never negatives, also where ``positives`` has one target alone.
         itself: Whether candidate i is query i, as in a batch held against itself: it is then never
             a negative of its row, nor the target that labels give. False for two towers. None:
             where ``queries`` and ``candidates`` are one object.
@@ -110,18 +110,18 @@ def negatives_of_embeddings(
         epoch: As above.
         complete: As above.
         block: Rows scored at once; as many as suit the device if left out.
-        statistics: Counts what the sampler leaves, where given.
+        statistics: Counts the negatives that the sampler leaves; None for no statistics.
 
     Warns:
         UserWarning: If no query has a positive, so that none has a negative.
 
     Raises:
-        ValueError: As above, if neither positives nor labels are given, if ``itself`` is True
+        ValueError: As above, if there are neither positives nor labels, if ``itself`` is True
             and there are not as many candidates as queries, or if candidates have several tokens
             and there is no similarity.
     """
     if positives is None and labels is None:
-        raise ValueError("give positives or labels: without either no candidate is known as right")
+        raise ValueError("positives and labels are missing; accepted: one of them or both")
     if similarity is None and candidates.dim() != 2:
         raise ValueError(
             f"candidates {tuple(candidates.shape)} have several tokens: give a similarity, such as "
@@ -229,13 +229,13 @@ def _relevance(
         assert scores is not None
         masks = [] if excluded is None else [_mask_of_rows(excluded, rows, scores)]
         right = None if positives is None else positives[rows].to(scores.device)
-        own = torch.arange(rows.start, rows.stop, device=scores.device)[:, None]
+        diagonal = torch.arange(rows.start, rows.stop, device=scores.device)[:, None]
         if labels is not None:
             same = labels[0][rows, None] == labels[1][None, :]
-            others = same.scatter(1, own, False) if itself else same
+            others = same.scatter(1, diagonal, False) if itself else same
             masks, right = [*masks, same], others if right is None else right
         elif itself:
-            masks.append(torch.zeros_like(scores, dtype=torch.bool).scatter(1, own, True))
+            masks.append(torch.zeros_like(scores, dtype=torch.bool).scatter(1, diagonal, True))
         assert right is not None
         return relevance_of_positives(scores, right, masks, rows.start)
 

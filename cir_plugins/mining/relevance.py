@@ -47,7 +47,7 @@ class Columns:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]]) -> Columns:
-        """The columns listed for each row."""
+        """The lists of columns, one for each row."""
         sizes = torch.tensor([0, *(len(row) for row in rows)])
         return cls(sizes.cumsum(0), torch.tensor([c for row in rows for c in row]).long())
 
@@ -69,7 +69,7 @@ class Columns:
 def relevance_of_columns(
     target: Tensor, excluded: Columns, candidates: int, device: torch.device
 ) -> RelevanceOf:
-    """Relevance from a target column (Q,) and listed exclusions of each row.
+    """Relevance from a target column (Q,) and lists of exclusions of each row.
 
     Args:
         target: (Q,) int64, on the CPU.

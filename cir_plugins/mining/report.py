@@ -34,7 +34,7 @@ class PoolStatistics:
         self._sizes: list[Tensor] = []
         self._positives: int | None = None
         self._fallback: list[Tensor] = []
-        self._kept: list[Tensor] = []
+        self._overlaps: list[Tensor] = []
         self._gaps = torch.zeros(BINS)
         self._every = max(1, -(-rows // MOST_ROWS))
         self._seen = 0
@@ -88,7 +88,7 @@ class PoolStatistics:
         present = drawn >= 0
         number = present.sum(dim=1)
         inside = (mask.gather(1, drawn.clamp(min=0)) & present).sum(dim=1)
-        self._kept.append((inside / number)[number > 0].cpu())
+        self._overlaps.append((inside / number)[number > 0].cpu())
 
     @classmethod
     def joined(cls, shares: Sequence[PoolStatistics]) -> PoolStatistics:
@@ -101,7 +101,7 @@ class PoolStatistics:
             if share._positives is not None:
                 whole._positives = (whole._positives or 0) + share._positives
             whole._fallback += share._fallback
-            whole._kept += share._kept
+            whole._overlaps += share._overlaps
             whole._gaps += share._gaps
         return whole
 
@@ -131,9 +131,9 @@ class PoolStatistics:
             report["false_negatives"] = self._positives / max(1, int(sizes.sum()))
         if self._fallback:
             report["fallback"] = float(torch.cat(self._fallback).double().mean())
-        kept = torch.cat(self._kept) if self._kept else torch.empty(0)
-        if len(kept):
-            report["kept"] = float(kept.double().mean())
+        overlaps = torch.cat(self._overlaps) if self._overlaps else torch.empty(0)
+        if len(overlaps):
+            report["kept"] = float(overlaps.double().mean())
         if self._gaps.sum() > 0:
             report["score_gap"] = {"span": [-SPAN, SPAN], "counts": self._gaps.long().tolist()}
         return report

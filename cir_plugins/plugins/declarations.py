@@ -252,7 +252,7 @@ NOTES = Declaration[Callable[[Path], list[str]] | None](
     None,
     _FUNCTION,
     callable,
-    text="A method `(root) -> lines` for `cir check`: what a user should know about the folder.",
+    text="A method `(root) -> lines` for `cir check`: notes on the folder for its user.",
 )
 LOOKED_FOR = Declaration[Callable[[Path], str] | None](
     "dataset",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.errors import CIRError, shown, unknown_name
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def _is_plain_module(called: Callable[..., Any]) -> bool:
 
 def _hints(factory: Callable[..., Any], called: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(factory if is_dataclass(factory) else called)
+        where = factory if is_dataclass(factory) else called
+        return typing.get_type_hints(where, include_extras=True)
     except NameError as error:
         raise ValueError(
             f"the types of {factory!r} cannot be read: {error}; import them outside TYPE_CHECKING"
@@ -132,6 +133,9 @@ def check_options(
         try:
             if name not in options:
                 raise unknown_name(f"{what} option", name, options)
+            if _is_default(value, options[name].default):  # as a file of ours holds it
+                checked[name] = options[name].default
+                continue
             checked[name] = convert(f"option '{name}' of {what}", options[name].annotation, value)
         except CIRError as error:
             errors.append(error)
@@ -140,21 +144,32 @@ def check_options(
     return checked
 
 
+def _is_default(value: Any, default: Any) -> bool:
+    """Whether a number is the default, which may lie outside of what is accepted: infinity."""
+    return type(value) is type(default) is float and bool(value == default)
+
+
 def convert(where: str, annotation: Any, value: Any) -> Any:
     """The value as the annotated type; lists become tuples, integers floats, nothing else changes.
 
     Raises:
-        CIRError: If the value does not fit; names the place and what is accepted.
+        CIRError: If the value does not fit; with what is accepted.
     """
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-    adapter = TypeAdapter(annotation, config=ConfigDict(strict=True))
+    adapter = TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
     try:
         return adapter.validate_python(tuples(value))
     except ValidationError as error:
-        raise CIRError(
-            f"{where} cannot be {value!r}; accepted: {accepted_by(annotation)}"
-        ) from error
+        accepted = accepted_by(annotation)
+        if isinstance(value, str) and _is_list_of_strings(annotation):
+            accepted += f""", such as '["{value:.40}"]'"""
+        raise CIRError(f"{where} cannot be {shown(value)}; accepted: {accepted}") from error
+
+
+def _is_list_of_strings(annotation: Any) -> bool:
+    arguments = typing.get_args(annotation)
+    return len(arguments) == 2 and arguments[1] is Ellipsis and arguments[0] is str
 
 
 def tuples(value: Any) -> Any:
@@ -187,6 +202,8 @@ def accepted_by(annotation: Any, bounds: Sequence[Any] = ()) -> str:
         return "a table"
     if origin is tuple:
         return _accepted_list(arguments)
+    if hasattr(annotation, "model_fields"):
+        return "a table"
     return "none" if annotation is type(None) else str(annotation)
 
 

@@ -7,7 +7,6 @@ import importlib.metadata
 import inspect
 import re
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
@@ -17,6 +16,7 @@ import pluggy
 
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.plugins import hookspecs
+from cir_plugins.plugins.guard import SLOW_MODEL_SECONDS, announced, guarded, reason_of
 from cir_plugins.plugins.hookspecs import ENTRY_POINT_GROUP
 
 Kind = Literal["backbone", "sampler", "loss", "method", "dataset", "generator"]
@@ -102,8 +102,11 @@ class Registry:
             importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name
         ):
             try:
-                plugin = entry.load()
-            except (Exception, SystemExit) as error:  # a plugin's import harms itself only
+                with announced(f"plugin '{entry.name}' ({entry.value})"):
+                    plugin = entry.load()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a plugin's import harms itself only
                 collected.fail(entry.name, _hidden(entry.module, error) or error)
                 continue
             collected.add(manager, entry.name, plugin)
@@ -111,8 +114,8 @@ class Registry:
 
     def offers(self, kind: Kind | None = None) -> list[Offer]:
         """The components of one kind, or all, by kind and name."""
-        chosen = [offer for offer in self._offers.values() if kind in (None, offer.kind)]
-        return sorted(chosen, key=lambda offer: (KINDS.index(offer.kind), offer.name))
+        offers = [offer for offer in self._offers.values() if kind in (None, offer.kind)]
+        return sorted(offers, key=lambda offer: (KINDS.index(offer.kind), offer.name))
 
     def offer(self, kind: Kind, name: str) -> Offer:
         """The component of this kind and name.
@@ -137,18 +140,16 @@ class Registry:
         if not isinstance(offer.target, str):
             return offer.target
         module, _, attribute = offer.target.partition(":")
-        try:
+        what = f"{kind} '{name}' of plugin '{offer.plugin}'"
+        with (
+            guarded(f"{what} cannot be imported from '{offer.target}'"),
+            announced(f"{what} ({offer.target})", SLOW_MODEL_SECONDS),
+        ):
             factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-        except Exception as error:  # its module may raise anything on import
-            raise CIRError(
-                f"{kind} '{name}' of plugin '{offer.plugin}' cannot be imported from "
-                f"'{offer.target}': {_reason(error)}"
-            ) from error
-        if not is_factory(factory):
-            raise CIRError(
-                f"{kind} '{name}' of plugin '{offer.plugin}': '{offer.target}' is "
-                f"{type(factory).__name__}, not a factory"
-            )
+            if not is_factory(factory):
+                raise CIRError(
+                    f"{what}: '{offer.target}' is {type(factory).__name__}, not a factory"
+                )
         return factory
 
 
@@ -176,7 +177,7 @@ class _Collected:
         self.failures: list[Failure] = []
 
     def fail(self, name: str, error: BaseException) -> None:
-        self.failures.append(Failure(name, _reason(error)))
+        self.failures.append(Failure(name, reason_of(error)))
 
     def add(self, manager: pluggy.PluginManager, name: str, plugin: object) -> None:
         try:
@@ -184,14 +185,16 @@ class _Collected:
             manager.register(plugin, name)
             manager.check_pending()
             self.offers.extend(self._offers_of(manager, name, plugin))
-        except Exception as error:  # a plugin's hook may raise anything; name it and go on
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's hook may raise anything; name it and go on
             self.fail(name, error)
             # pluggy leaves a half-registered plugin in; taking it out keeps later checks clean.
             if manager.get_plugin(name) is plugin:
                 manager.unregister(name=name)
 
     def _offers_of(self, manager: pluggy.PluginManager, name: str, plugin: object) -> list[Offer]:
-        taken = {(offer.kind, offer.name): offer for offer in self.offers}
+        owners = {(offer.kind, offer.name): offer for offer in self.offers}
         offers: list[Offer] = []
         hooks = 0
         for kind, hook in _HOOKS.items():
@@ -200,28 +203,18 @@ class _Collected:
                     continue
                 hooks += 1
                 for component, target in _factories(hook, implementation.function()).items():
-                    if (kind, component) in taken:
-                        owner = taken[kind, component]
+                    if (kind, component) in owners:
+                        owner = owners[kind, component]
                         raise CIRError(
                             f"{kind} '{component}' is taken by plugin '{owner.plugin}' "
                             f"({owner.where})"
                         )
-                    offers.append(Offer(kind, component, name, target))
+                    offer = Offer(kind, component, name, target)
+                    _ = offer.where  # so that a factory without a name is left out, too
+                    offers.append(offer)
         if not hooks:
             raise CIRError(f"it implements no hook; accepted: {', '.join(_HOOKS.values())}")
         return offers
-
-
-def _reason(error: BaseException) -> str:
-    """What a plugin raised and, unless the message is ours, the line that raised it."""
-    if isinstance(error, (CIRError, pluggy.PluginValidationError)):
-        return str(error)
-    if isinstance(error, SyntaxError) and error.filename:  # not where it was imported
-        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    inner = [frame for frame in frames if not frame.filename.startswith(("<frozen", __file__))]
-    return f"{reason} ({inner[-1].filename}:{inner[-1].lineno})" if inner else reason
 
 
 def _hidden(module: str, error: BaseException) -> CIRError | None:

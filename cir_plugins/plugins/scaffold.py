@@ -89,8 +89,8 @@ def _check_name(name: str, registry: Registry) -> None:
     owners = {offer.plugin for offer in registry.offers()}
     owners |= {failure.plugin for failure in registry.failures}
     names = {offer.name for offer in registry.offers()}
-    taken = names & {f"{name}_{kind}" for kind in KINDS}
-    if name in owners or taken:
+    clashes = names & {f"{name}_{kind}" for kind in KINDS}
+    if name in owners or clashes:
         raise CIRError(f"the name '{name}' is taken by an installed plugin (see cir list)")
     if importlib.util.find_spec(name) is not None:
         raise CIRError(f"the name '{name}' is taken by an installed module; choose another")

@@ -20,10 +20,10 @@ def count_true(mask: Tensor) -> Tensor:
         return mask.sum(dim=-1)
     runs = -(-width // (8 * _RUN))
     whole = width - width % (8 * runs)
-    flat = (mask[..., :whole] if whole < width else mask).reshape(-1).contiguous()
-    flat = flat.clone() if flat.storage_offset() % 8 else flat
+    cells = (mask[..., :whole] if whole < width else mask).reshape(-1).contiguous()
+    cells = cells.clone() if cells.storage_offset() % 8 else cells
     # Eight at a time as bytes of an int64.
-    packed = flat.view(torch.int64).view(*mask.shape[:-1], runs, whole // (8 * runs))
+    packed = cells.view(torch.int64).view(*mask.shape[:-1], runs, whole // (8 * runs))
     number = packed.sum(dim=-1).view(torch.uint8).sum(dim=-1)
     return number if width == whole else number + mask[..., whole:].sum(dim=-1)
 

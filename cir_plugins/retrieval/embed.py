@@ -53,20 +53,20 @@ def embed(
                 first = torch.arange(inside, device=encoding.device)
                 images.append(method.encode_gallery(select(features, first)).float())
             pairs = [
-                (place, number)
-                for place, position in enumerate(positions.tolist())
+                (row, number)
+                for row, position in enumerate(positions.tolist())
                 for number in queries_at.get(position, ())
             ]
             for start in range(0, len(pairs), encoding.batch_size):
                 batch = pairs[start : start + encoding.batch_size]
-                places = torch.tensor([place for place, _ in batch], device=encoding.device)
+                rows = torch.tensor([row for row, _ in batch], device=encoding.device)
                 tokens = method.backbone.tokenize([texts[number] for _, number in batch])
                 tokens = move_tokens(tokens, encoding.device)
-                queries.append(method.encode_query(select(features, places), tokens).float())
+                queries.append(method.encode_query(select(features, rows), tokens).float())
                 order += [number for _, number in batch]
-    place_of = torch.empty(len(order), dtype=torch.long)
-    place_of[torch.tensor(order)] = torch.arange(len(order))
-    return torch.cat(queries)[place_of.to(encoding.device)], torch.cat(images)
+    row_of = torch.empty(len(order), dtype=torch.long)
+    row_of[torch.tensor(order)] = torch.arange(len(order))
+    return torch.cat(queries)[row_of.to(encoding.device)], torch.cat(images)
 
 
 def query_text(method: Method, query: Query, captions: Captions) -> str:

@@ -102,7 +102,7 @@ def score_blocks(method: Method, encoded: Encoded) -> Iterator[tuple[slice, Tens
             (row,) = torch.nonzero(column < scores.shape[1], as_tuple=True)
             scores[row, column[row]] = -torch.inf
         yield rows, scores
-        del scores  # the next block takes its place, in memory and in the processor's caches
+        del scores  # the next block uses the same memory and processor caches
 
 
 def evaluate(method: Method, split: Split, encoding: Encoding) -> SplitResult:
@@ -128,19 +128,19 @@ def evaluate_encoded(method: Method, encoded: Encoded) -> SplitResult:
         if arrays.group is not None:
             subset.append(_subset_ranks(scores, arrays, rows).cpu())
         del scores
-    seen = ~arrays.blind
-    all_ranks = torch.cat(ranks)[seen]
-    subset_ranks = torch.cat(subset)[seen] if subset else None
+    labelled = ~arrays.blind
+    all_ranks = torch.cat(ranks)[labelled]
+    subset_ranks = torch.cat(subset)[labelled] if subset else None
     values = {
-        name: per_query(name, all_ranks, subset_ranks, arrays.counts[seen])
+        name: per_query(name, all_ranks, subset_ranks, arrays.counts[labelled])
         for name in split.measures
     }
-    removed = (arrays.reference == arrays.target) & seen & split.drop_reference
+    removed = (arrays.reference == arrays.target) & labelled & split.drop_reference
     return SplitResult(
         split.name,
         measures={name: float(value.mean()) for name, value in values.items()},
         values=values,
-        queries=int(seen.sum()),
+        queries=int(labelled.sum()),
         gallery=len(split.gallery),
         blind=int(arrays.blind.sum()),
         unreachable=int(removed.sum()),
@@ -169,7 +169,7 @@ def rankings(
     *,
     groups: bool = False,
 ) -> list[list[str]]:
-    """Image ids of the first k of each query's ranking, of the given rows or of all, in order.
+    """Image ids of the first k of each query's ranking, of some rows or all, in order.
 
     A removed reference is not ranked. With ``groups`` the members of the query's group that are
     not among the first k follow, in the order in which they rank.
@@ -184,8 +184,8 @@ def rankings(
             if groups and group is not None:
                 members = set(group[row].tolist())
                 rest = torch.tensor(sorted(members - {-1, *columns}), dtype=torch.int64)
-                more, places = top_k(scores[row - block.start, rest][None], len(rest))
-                columns += rest[places[0].cpu()].tolist()
+                more, ranking = top_k(scores[row - block.start, rest][None], len(rest))
+                columns += rest[ranking[0].cpu()].tolist()
                 values += more[0].tolist()
             pairs = zip(columns, values, strict=True)
             images[row] = [gallery[column] for column, value in pairs if value > -torch.inf]

@@ -28,7 +28,7 @@ def ranks_of(scores: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         scores: (q, N).
-        columns: (q, A) int64 in [0, N), or negative for a rank that nobody needs: any comes back.
+        columns: (q, A) int64 in [0, N), or negative for a rank that is not needed: any comes back.
     """
     if not columns.numel() or not scores.numel():
         return torch.zeros_like(columns), scores.isnan().any(dim=1)
@@ -48,9 +48,9 @@ def ranks_of(scores: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     for rows in torch.split(doubtful, step):
         broken[rows] = scores[rows].isnan().any(dim=1)
     index = torch.arange(scores.shape[1], device=scores.device)
-    for row, place in (pairs.T for pairs in torch.split(unclear.nonzero(), step)):
-        equal = compare_values(scores[row], operator.eq, values[row, place, None])
-        above[row, place] += count_true(equal & (index < columns[row, place, None]))
+    for row, at in (pairs.T for pairs in torch.split(unclear.nonzero(), step)):
+        equal = compare_values(scores[row], operator.eq, values[row, at, None])
+        above[row, at] += count_true(equal & (index < columns[row, at, None]))
     return above + 1, broken
 
 
@@ -62,16 +62,16 @@ def _compared(scores: Tensor, values: Tensor, _needed: Tensor) -> tuple[Tensor, 
 
 
 def _compared_on_cpu(scores: Tensor, values: Tensor, needed: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``_compared``, zeros where nobody needs a rank.
+    """As ``_compared``, zeros where no rank is needed.
 
     NumPy compares, eight times as fast as torch, in a pass for each value: sorting a row once costs
     as much as 14 of them at 15,000 columns, as 40 at 123,000, and looking every score up among the
     sorted values as 70.
     """
-    width, places = scores.shape[1], values.shape[1]
-    step = max(1, CELLS // (width * places))
+    width, bounds_per_row = scores.shape[1], values.shape[1]
+    step = max(1, CELLS // (width * bounds_per_row))
     together = max(1, CELLS // (width * step))  # values compared in one go
-    counts = np.zeros((2, places, len(scores)), dtype=np.int64)
+    counts = np.zeros((2, bounds_per_row, len(scores)), dtype=np.int64)
     bounds, columns = values.T.contiguous().numpy(), needed.T.numpy()
 
     def count(starts: Sequence[int]) -> None:
@@ -117,8 +117,8 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     values, columns = _in_order(scores, columns[:, :k].sort(dim=1).values)
     rows = (torn & ~broken).nonzero().flatten()
     if len(rows):
-        part = scores[rows]
-        values[rows], columns[rows] = _in_order(part, _lowest_columns(part, k, values[rows, -1:]))
+        tied = scores[rows]
+        values[rows], columns[rows] = _in_order(tied, _lowest_columns(tied, k, values[rows, -1:]))
     rows = broken.nonzero().flatten()
     if len(rows):
         values[rows], columns[rows] = _first_of_sort(scores[rows], k)
@@ -140,5 +140,5 @@ def _lowest_columns(scores: Tensor, k: int, last: Tensor) -> Tensor:
     """The k columns (q, k) that rank first, ascending, where the k-th score ``last`` (q, 1) is."""
     above, level = scores > last, scores == last
     room = k - above.sum(dim=1, keepdim=True)
-    taken = above | (level & (level.cumsum(dim=1, dtype=torch.int32) <= room))
-    return taken.nonzero()[:, 1].view(-1, k)
+    mask = above | (level & (level.cumsum(dim=1, dtype=torch.int32) <= room))
+    return mask.nonzero()[:, 1].view(-1, k)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 # Scores of a block: fewer make the matrix product slow.
 CELLS = 2_600_000
-# A GPU wants few large blocks; the sampler's copies of this one take about a GiB.
+# A GPU is fastest with few large blocks; the sampler's copies of this one take about a GiB.
 GPU_CELLS = 64_000_000
 # A block of few queries makes the matrix product slow: up to this many are taken together where
 # they need no more than _MOST_CELLS.

@@ -18,8 +18,8 @@ class Embeddings:
     """Embeddings with their ids, on the retriever's device.
 
     Attributes:
-        ids: One for each image or query: given ids, path strings, or numbers for pictures in
-            memory; of queries the texts that were encoded.
+        ids: One for each image or query: keys of a mapping, path strings, or numbers for pictures
+            in memory; of queries the texts that were encoded.
         vectors: (N, D), or (N, T, D) with T vectors for each image or query.
     """
 
@@ -125,7 +125,7 @@ def _excluded_columns(
             f"exclude has ids for {len(groups)} queries, there are {queries}; accepted: ids for "
             "all queries, or one collection of ids for each"
         )
-    places: dict[str, list[int]] = {}
+    columns: dict[str, list[int]] = {}
     for column, name in enumerate(ids):
-        places.setdefault(name, []).append(column)
-    return [[column for name in set(group) for column in places.get(name, ())] for group in groups]
+        columns.setdefault(name, []).append(column)
+    return [[column for name in set(group) for column in columns.get(name, ())] for group in groups]

@@ -146,7 +146,7 @@ def _check_images(form: Form, query: Query, images: Sequence[str], gallery: froz
     if len(set(images)) != len(images):
         raise CIRError(f"{where} names an image twice\naccepted: {form.count} different images")
     allowed = frozenset(query.group) if form.in_group else gallery
-    strange = [image for image in images if image not in allowed]
-    if strange:
-        place = "the query's group" if form.in_group else "the gallery"
-        raise CIRError(f"{where} names '{strange[0]}', which is not in {place}")
+    unexpected = [image for image in images if image not in allowed]
+    if unexpected:
+        source = "the query's group" if form.in_group else "the gallery"
+        raise CIRError(f"{where} names '{unexpected[0]}', which is not in {source}")

@@ -42,15 +42,15 @@ def query_vectors(
         CIRError: If an image cannot be read.
     """
     number: dict[Hashable, int] = {}
-    places = [number.setdefault(identity(each), len(number)) for each in images]
-    distinct = [images[places.index(place)] for place in range(len(number))]
+    image_of = [number.setdefault(identity(each), len(number)) for each in images]
+    distinct = [images[image_of.index(each)] for each in range(len(number))]
     vectors: dict[int, Tensor] = {}
     for positions, features in _feature_batches(method, distinct, encoding, "queries"):
-        row_of = {place: row for row, place in enumerate(positions.tolist())}
-        waiting = [query for query, place in enumerate(places) if place in row_of]
+        row_of = {image: row for row, image in enumerate(positions.tolist())}
+        waiting = [query for query, image in enumerate(image_of) if image in row_of]
         for first in range(0, len(waiting), encoding.batch_size):
             batch = waiting[first : first + encoding.batch_size]
-            rows = torch.tensor([row_of[places[query]] for query in batch])
+            rows = torch.tensor([row_of[image_of[query]] for query in batch])
             tokens = method.backbone.tokenize([texts[query] for query in batch])
             tokens = move_tokens(tokens, encoding.device)
             with torch.no_grad(), autocast(encoding.device, encoding.dtype):

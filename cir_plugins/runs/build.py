@@ -26,9 +26,9 @@ def read_splits(plan: Plan, roles: Sequence[str]) -> list[Split]:
     """
     reader = plan.data.build()
     if hasattr(reader, "splits") and not reader.splits:
-        options = {**plan.data.options, "splits": tuple(roles)}
-        reader = plan.data.factory(**options)
-    splits: list[Split] = reader(plan.root)
+        reader = plan.data.build(splits=tuple(roles))
+    with plan.data.guarded(f"cannot read {plan.root}"):
+        splits: list[Split] = reader(plan.root)
     return [split for split in splits if split.role in roles]
 
 
@@ -91,10 +91,7 @@ def build(plan: Plan, encoding: Encoding) -> Method:
     components = Components(
         plan.backbone.build(), plan.loss.build(), plan.sampler.build(), plan.mining.negatives
     )
-    try:
-        method: Method = plan.method.factory(components, **plan.method.options)
-    except ValueError as error:
-        raise CIRError(f"method '{plan.method.name}': {error}") from error
+    method: Method = plan.method.build(components)
     return method.to(encoding.device)
 
 

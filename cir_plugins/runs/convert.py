@@ -133,7 +133,7 @@ class Ledger:
         }
 
     def drop(self, *patterns: str) -> None:
-        """Count keys that match a whole pattern as used: they have no place here."""
+        """Count keys that match a whole pattern as used: they are not needed here."""
         for pattern in patterns:
             self.rename(pattern, "")
 

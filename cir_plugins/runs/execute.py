@@ -14,7 +14,7 @@ from torch import Tensor
 from cir_plugins.config.compatibility import check_unused
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
-from cir_plugins.config.toml import Config, read_config
+from cir_plugins.config.toml import Config
 from cir_plugins.data.split import Split
 from cir_plugins.data.table import training_table
 from cir_plugins.distributed.process_group import ProcessGroup
@@ -32,7 +32,7 @@ from cir_plugins.runs.build import (
     with_learned_options,
 )
 from cir_plugins.runs.evaluation import Evaluation, Outcome
-from cir_plugins.runs.folder import CONFIG, RECORD, check_folder, make_folder
+from cir_plugins.runs.folder import RECORD, check_folder, make_folder, read_run_config
 from cir_plugins.runs.lock import run_lock
 from cir_plugins.runs.protocol import protocol_of
 from cir_plugins.runs.warm_start import check_warm_start, load_warm_start, warm_start_layer
@@ -47,17 +47,17 @@ def plan_run(
     folder: Path | None = None,
     resume: bool = False,
 ) -> Plan:
-    """The plan of a run from layers of tables, the last one uppermost.
+    """The plan of a run from layers of configs, the last one uppermost.
 
-    Below them are the tables of the run that it starts from and, where a run is resumed, those
-    that it was begun with: an option that is left out is the run's.
+    Below them is the config of the run that it starts from and, where a run is resumed, its first
+    one: an option that is left out is the run's.
 
     Raises:
         CIRError: If the layers make no plan, or name a component that is never used.
     """
     below = warm_start_layer(layers)
     if resume and folder is not None and (folder / RECORD).is_file():
-        below = (read_config(folder / CONFIG),)
+        below = (read_run_config(folder),)
     plan = make_plan(registry, *below, *layers)
     check_unused(plan, layers[-1])
     return plan

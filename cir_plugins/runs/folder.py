@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cir_plugins.config.plan import Plan
-from cir_plugins.config.toml import computed, read_config, write_config
-from cir_plugins.errors import CIRError
+from cir_plugins.config.records import read_record
+from cir_plugins.config.toml import COMPONENT_TABLES, Config, computed, read_config, write_config
+from cir_plugins.errors import CIRError, shown
 from cir_plugins.files import disk_error, is_partial, remove_stale, write_atomically, write_json
+from cir_plugins.reading import read_json
 from cir_plugins.runs.lock import LOCK
+from cir_plugins.runs.records import RunFile
 from cir_plugins.training.checkpoint import FORMAT
 
 CONFIG, RECORD = "config.toml", "run.json"
@@ -66,8 +68,8 @@ def differences(folder: Path, plan: Plan) -> list[str]:
         CIRError: If the configuration cannot be read.
     """
     before, after = (
-        tomllib.loads(write_config(computed(tables)))
-        for tables in (read_config(folder / CONFIG), plan.config())
+        tomllib.loads(write_config(computed(config)))
+        for config in (read_run_config(folder), plan.config())
     )
     lines = []
     for name in dict.fromkeys([*before, *after]):
@@ -109,19 +111,37 @@ def check_record(folder: Path) -> dict[str, Any]:
         CIRError: If the folder is no run, or one of another format.
     """
     path = folder / RECORD
-    if not path.is_file():
+    if not path.exists():
         raise CIRError(f"{folder} is no run folder: {RECORD} is missing")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CIRError(f"{path} cannot be read: {error}") from error
-    version = record.get("format") if isinstance(record, dict) else None
+    record = read_json(path)
+    values: dict[str, Any] = record if isinstance(record, dict) else {}
+    version = values.get("format")
     if version != FORMAT:
         raise CIRError(
-            f"run {folder} was written in format {version}; this version of cir-plugins reads "
-            f"format {FORMAT}"
+            f"run {folder} was written in format {shown(version, 40)}; this version of "
+            f"cir-plugins reads format {FORMAT}"
         )
-    return dict(record)
+    read_record(RunFile, values, str(path))
+    return values
+
+
+def read_run_config(folder: Path) -> Config:
+    """The resolved configuration of a run folder.
+
+    Raises:
+        CIRError: If it cannot be read or is not whole.
+    """
+    path = folder / CONFIG
+    tables = read_config(path)
+    lacking = [
+        name for name in COMPONENT_TABLES if not isinstance(tables.get(name, {}).get("name"), str)
+    ]
+    if lacking:
+        raise CIRError(
+            f"{path} is damaged: it names no {', '.join(lacking)}\n"
+            "accepted: the file as cir train or cir convert wrote it"
+        )
+    return tables
 
 
 def is_converted(folder: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,26 +9,26 @@ from typing import Any
 
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan, plan_reader
-from cir_plugins.config.toml import Config, merge, read_config
+from cir_plugins.config.toml import Config, merge
 from cir_plugins.encoding.features import Encoding
-from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.runs.build import build, count_parameters, make_encoding
 from cir_plugins.runs.evaluation import Outcome, evaluate_plan
-from cir_plugins.runs.folder import CONFIG, check_record
+from cir_plugins.runs.folder import check_record, read_run_config
+from cir_plugins.runs.records import read_metrics
 from cir_plugins.runs.weights import load_best
 from cir_plugins.training.trainer import METRICS
 
 
 def plan_of_run(folder: Path, registry: Registry, overrides: Config) -> Plan:
-    """The plan of a finished run, with some tables over its own.
+    """The plan of a finished run with changes to its config.
 
     Raises:
-        CIRError: If the folder is no run of this version, or the tables do not fit.
+        CIRError: If the folder is no run of this version, or the changes do not fit.
     """
     check_record(folder)
-    return make_plan(registry, merge(read_config(folder / CONFIG), overrides))
+    return make_plan(registry, merge(read_run_config(folder), overrides))
 
 
 def open_run(
@@ -67,13 +66,8 @@ def read_run(folder: Path) -> tuple[Config, list[dict[str, Any]]]:
         CIRError: If the folder is no run of this version, or a file of it cannot be read.
     """
     check_record(folder)
-    config, path = read_config(folder / CONFIG), folder / METRICS
-    if not path.is_file():
-        return config, []
-    try:
-        return config, [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise CIRError(f"{path} cannot be read: {error}") from error
+    config, path = read_run_config(folder), folder / METRICS
+    return config, read_metrics(path) if path.exists() else []
 
 
 def evaluate_run(folder: Path, plan: Plan, *, progress: bool = True) -> Outcome:
@@ -103,6 +97,9 @@ def images_of_data(registry: Registry, data: str, root: Path) -> dict[str, Path]
     Raises:
         CIRError: If the data cannot be read.
     """
-    splits = plan_reader(registry, data, {}).build()(root)
+    planned = plan_reader(registry, data, {})
+    reader = planned.build()
+    with planned.guarded(f"cannot read {root}"):
+        splits = reader(root)
     paths = {name: path for split in splits for name, path in split.paths.items()}
     return dict(sorted(paths.items()))

@@ -1,4 +1,4 @@
-"""Evaluation protocols of a run: their names, and the tables that point a run at other data."""
+"""Evaluation protocols of a run: their names, and the changed config for other data."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def retarget(
 
     Args:
         registry: Where the components come from.
-        config: The run's tables.
+        config: The run's config.
         data: Name of the data set.
         root: Its folder.
         protocol: Name of a preset of its reader; "" for none.
@@ -69,15 +69,15 @@ def retarget(
     presets = PROTOCOLS.of(factory)
     if protocol and protocol not in presets:
         raise unknown_name(f"protocol of data set '{data}'", protocol, presets)
-    known = options_of(factory)
+    accepted = options_of(factory)
     switches = protocol_switches(factory) if protocol else ()
-    preset = {key: known[key].default for key in switches} | dict(presets.get(protocol, {}))
-    check_options(f"dataset '{data}'", known, options)
+    preset = {key: accepted[key].default for key in switches} | dict(presets.get(protocol, {}))
+    check_options(f"dataset '{data}'", accepted, options)
     before = config.get("data", {})
-    tables: Config = {"data": {**preset, **options, "name": data, "root": str(root)}}
+    changes: Config = {"data": {**preset, **options, "name": data, "root": str(root)}}
     if before.get("name") == data:
-        tables["data"] = {**before, **tables["data"]}
-        return tables
+        changes["data"] = {**before, **changes["data"]}
+        return changes
     method = registry.factory("method", config["method"]["name"])
     in_recipe = recipe_config(recipe_of(method), data).get("method", {})
     eval_only_options = {
@@ -85,13 +85,13 @@ def retarget(
         for name, option in options_of(method).items()
         if name in EVAL_ONLY_OPTIONS.of(method)
     }
-    return {**tables, "method": eval_only_options} if eval_only_options else tables
+    return {**changes, "method": eval_only_options} if eval_only_options else changes
 
 
 def changed_options(before: Plan, after: Plan) -> dict[str, tuple[Any, Any]]:
     """Options of data and method that differ between two plans: name -> (before, after).
 
-    Of another data set only its name is listed: its options are not comparable.
+    For another data set only the name is there: its options are not comparable.
     """
     pairs = [("method", before.method, after.method)]
     changed: dict[str, tuple[Any, Any]] = {}

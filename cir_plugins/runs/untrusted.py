@@ -79,9 +79,9 @@ def load_untrusted(path: Path) -> Mapping[str, Any]:
         name = re.search(r"GLOBAL ([\w.]+)", str(error))
         if name:
             raise CIRError(
-                f"checkpoint {path} is refused: it names {name[1]}, which could run code; nothing "
-                "in it was run. Accepted: tensors and plain values. Where it was written, save the "
-                "weights alone: torch.save({'model': model.state_dict()}, 'weights.pt')"
+                f"checkpoint {path} was not loaded: it uses {name[1]}, which could run code; "
+                "nothing in it was run. Accepted: tensors and plain values. Where it was written, "
+                "save the weights alone: torch.save({'model': model.state_dict()}, 'weights.pt')"
             ) from error
         reason = _reason(error)
         raise CIRError(

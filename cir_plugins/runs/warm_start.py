@@ -16,17 +16,17 @@ from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.plugins.options import check_options, options_of
 from cir_plugins.runs.build import build
-from cir_plugins.runs.folder import CONFIG, check_record
+from cir_plugins.runs.folder import CONFIG, check_record, read_run_config
 from cir_plugins.runs.weights import load_best, load_frozen
 from cir_plugins.training.checkpoint import load_trained_state
 from cir_plugins.training.trainer import BEST, LATEST
 
 
 def warm_start_layer(layers: Iterable[Config]) -> tuple[Config, ...]:
-    """The tables ``[method]`` and ``[backbone]`` of the run that ``run.warm_start`` names.
+    """Tables ``[method]`` and ``[backbone]`` of the run in ``run.warm_start``.
 
     As the lowest layer they give the new run the same shape (sizes, vocabulary) without naming it
-    again. () where no run is named, or where there is none: ``check_warm_start`` raises the error
+    again. () where there is no such option or no such run: ``check_warm_start`` raises the error
     where the run is needed.
     """
     folders = [
@@ -34,8 +34,8 @@ def warm_start_layer(layers: Iterable[Config]) -> tuple[Config, ...]:
     ]
     if not folders or not folders[-1] or not (Path(str(folders[-1])) / CONFIG).is_file():
         return ()
-    tables = read_config(Path(folders[-1]) / CONFIG)
-    return ({name: tables[name] for name in ("method", "backbone") if name in tables},)
+    config = read_config(Path(folders[-1]) / CONFIG)
+    return ({name: config[name] for name in ("method", "backbone") if name in config},)
 
 
 def check_warm_start(plan: Plan, folder: Path, *, resume: bool) -> None:
@@ -48,11 +48,11 @@ def check_warm_start(plan: Plan, folder: Path, *, resume: bool) -> None:
         return
     source = Path(plan.run.warm_start)
     check_record(source)
-    tables = read_config(source / CONFIG)
+    config = read_run_config(source)
     wrong = [
-        f"{component.kind} '{tables.get(component.kind, {}).get('name')}', not '{component.name}'"
+        f"{component.kind} '{config.get(component.kind, {}).get('name')}', not '{component.name}'"
         for component in (plan.method, plan.backbone)
-        if tables.get(component.kind, {}).get("name") != component.name
+        if config.get(component.kind, {}).get("name") != component.name
     ]
     if wrong:
         raise CIRError(f"run {source} cannot be started from: it has {' and '.join(wrong)}")
@@ -63,7 +63,7 @@ def check_warm_start(plan: Plan, folder: Path, *, resume: bool) -> None:
 def load_warm_start(method: Method, plan: Plan, folder: Path, *, resume: bool) -> dict[str, Tensor]:
     """The frozen weights to keep, once all weights of the run that the plan names are in a method.
 
-    A run that is resumed from its checkpoint has kept the frozen ones and needs no others.
+    A run that is resumed from its checkpoint has the frozen ones already.
 
     Raises:
         CIRError: If the weights do not fit, with what does not.
@@ -83,15 +83,15 @@ def warm_start_plan(plan: Plan) -> Plan:
     Raises:
         CIRError: If that run's configuration cannot be read or is of another version.
     """
-    tables = read_config(Path(plan.run.warm_start or "") / CONFIG)
+    config = read_run_config(Path(plan.run.warm_start or ""))
     components = []
     for component in (plan.method, plan.backbone):
         options = options_of(component.factory)
-        values = {key: value for key, value in tables[component.kind].items() if key != "name"}
+        values = {key: value for key, value in config[component.kind].items() if key != "name"}
         checked = check_options(f"{component.kind} '{component.name}'", options, values)
         whole = {key: checked.get(key, option.default) for key, option in options.items()}
         components.append(replace(component, options=whole))
-    seed = tables.get("run", {}).get("seed", plan.run.seed)
+    seed = config.get("run", {}).get("seed", plan.run.seed)
     run = plan.run.model_copy(update={"seed": seed, "warm_start": None})
     return replace(plan, method=components[0], backbone=components[1], run=run)
 

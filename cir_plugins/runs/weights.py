@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
-from cir_plugins.training.checkpoint import load_state, load_trained_state, save_state
+from cir_plugins.training.checkpoint import load_trained_state, load_weights, save_state
 from cir_plugins.training.trainer import BEST
 
 # Frozen weights that a run has from its warm start; its checkpoints hold trained ones.
@@ -27,7 +27,7 @@ def load_best(method: Method, folder: Path) -> None:
     if not path.is_file():
         raise CIRError(f"run {folder} has no {BEST}: its training has not got that far")
     load_frozen(method, folder)
-    load_trained_state(method, load_state(path)["method"], f"checkpoint {path}")
+    load_trained_state(method, load_weights(path), f"checkpoint {path}")
 
 
 def save_frozen(folder: Path, frozen: Mapping[str, Tensor]) -> None:
@@ -47,7 +47,7 @@ def load_frozen(method: Method, folder: Path) -> dict[str, Tensor]:
         CIRError: If the method has no such weights.
     """
     path = folder / FROZEN
-    state: dict[str, Tensor] = load_state(path)["method"] if path.is_file() else {}
+    state: dict[str, Tensor] = load_weights(path) if path.is_file() else {}
     whole = method.state_dict()
     wrong = [name for name in state if name not in whole or whole[name].shape != state[name].shape]
     if wrong:

@@ -118,8 +118,8 @@ def _check_tokenize(backbone: Any, number: int) -> Mapping[str, Tensor]:
 
 def _check_features(features: Any, images: int) -> None:
     tensors = (features,) if isinstance(features, Tensor) else features
-    named = isinstance(features, Tensor) or hasattr(features, "_fields")
-    require(named, f"features are {type(features).__name__}, not a tensor or a named tuple")
+    accepted = isinstance(features, Tensor) or hasattr(features, "_fields")
+    require(accepted, f"features are {type(features).__name__}, not a tensor or a named tuple")
     for tensor in tensors:
         require(isinstance(tensor, Tensor), "a named tuple of features must hold tensors only")
         require(
@@ -150,9 +150,12 @@ def _check_embeddings(
         with calling("the backbone", "a single image and text"):
             one = backbone.features(pixels[index : index + 1])
             alone = backbone.tokenize(_texts(images)[index : index + 1])
-            found, composed = backbone.encode_gallery(one)[0], backbone.encode_query(one, alone)[0]
+            embedding, composed = (
+                backbone.encode_gallery(one)[0],
+                backbone.encode_query(one, alone)[0],
+            )
         where = f"of image {index} alone and in a batch of {images}"
-        require_close(f"target {where}", found, target[index], 1e-3)
+        require_close(f"target {where}", embedding, target[index], 1e-3)
         require_close(f"query {where}", composed, query[index], 1e-3)
     backwards = torch.arange(images - 1, -1, -1)
     with calling("encode_gallery", "the features in another order"):

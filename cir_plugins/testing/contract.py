@@ -68,7 +68,7 @@ def require_tensor(what: str, value: object, shape: Sequence[int | None]) -> Ten
     if not isinstance(value, Tensor):
         raise ContractError(f"{what} must be a tensor {expected}, not {type(value).__name__}")
     fits = len(value.shape) == len(shape) and all(
-        size in (None, found) for size, found in zip(shape, value.shape, strict=True)
+        size in (None, length) for size, length in zip(shape, value.shape, strict=True)
     )
     require(fits, f"{what} must have shape {expected}, found {tuple(value.shape)}")
     return value
@@ -92,10 +92,10 @@ def require_unchanged(what: str, before: Mapping[str, Tensor], after: Mapping[st
         require(torch.equal(value, after[name]), f"{what} changes its input '{name}' in place")
 
 
-def require_close(what: str, found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
-    """Nothing, if both tensors agree within an absolute tolerance."""
-    require_tensor(what, found, tuple(expected.shape))
-    off = float((found.float() - expected.float()).abs().max()) if found.numel() else 0.0
+def require_close(what: str, value: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
+    """Nothing, if both tensors are equal within an absolute tolerance."""
+    require_tensor(what, value, tuple(expected.shape))
+    off = float((value.float() - expected.float()).abs().max()) if value.numel() else 0.0
     require(off <= tolerance, f"{what}: off by {off:.3g}, accepted: {tolerance:.3g}")
 
 

@@ -195,8 +195,8 @@ def _check_terms(method: Method, batch: Batch) -> frozenset[str]:
     total = torch.stack(list(terms.values())).sum()
     require(total.requires_grad, "no gradient reaches the terms: is something detached?")
     trained = {name: p for name, p in method.named_parameters() if p.requires_grad}
-    found = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
-    gradients = {n: g for n, g in zip(trained, found, strict=True) if g is not None}
+    results = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+    gradients = {n: g for n, g in zip(trained, results, strict=True) if g is not None}
     for name, gradient in gradients.items():
         require_finite(f"the gradient of '{name}'", gradient)
     moved = [name for name, gradient in gradients.items() if bool(gradient.any())]
@@ -205,9 +205,9 @@ def _check_terms(method: Method, batch: Batch) -> frozenset[str]:
 
 
 def _tensors(batch: Batch) -> dict[str, Tensor]:
-    found = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    found |= {f"tokens.{name}": value for name, value in batch.tokens.items()}
-    return {name: value.clone() for name, value in found.items() if isinstance(value, Tensor)}
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    values |= {f"tokens.{name}": value for name, value in batch.tokens.items()}
+    return {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
 
 
 def _check_features(method: Method, batch: Batch) -> None:
@@ -222,10 +222,10 @@ def _check_features(method: Method, batch: Batch) -> None:
         with calling(
             "loss_terms", "a batch that brings features instead of images (images is None)"
         ):
-            found = method.loss_terms(replace(batch, images=None, features=features))
+            terms = method.loss_terms(replace(batch, images=None, features=features))
     for name, value in expected.items():
-        require(name in found, f"term '{name}' is missing when the batch brings features")
-        require_close(f"term '{name}' from features instead of pixels", found[name], value, 1e-3)
+        require(name in terms, f"term '{name}' is missing when the batch brings features")
+        require_close(f"term '{name}' from features instead of pixels", terms[name], value, 1e-3)
 
 
 def _check_groups(method: Method, reached: frozenset[str]) -> None:

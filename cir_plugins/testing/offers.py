@@ -70,8 +70,8 @@ def _check_text(backbone: Any, features: Any, tokens: Mapping[str, Tensor]) -> N
 def _check_raw(backbone: Any, features: Any, tokens: Mapping[str, Tensor]) -> None:
     text = require_tensor("raw_text", backbone.raw_text(tokens), (count(features), None))
     project = getattr(backbone, "raw_image", None)
-    own = "features, to which 'raw_embeddings' adds texts as there is no raw_image,"
-    what = own if project is None else "raw_image"
+    plain = "features, to which 'raw_embeddings' adds texts as there is no raw_image,"
+    what = plain if project is None else "raw_image"
     image = features if project is None else project(features)
     require_tensor(what, image, tuple(text.shape))
 

@@ -48,9 +48,9 @@ def check_plugin(plugin: Any) -> None:
 
 
 def _beside_installed(registry: Registry) -> Registry:
-    """The registry's components and, for recipes that name them, those of the installed plugins."""
-    own = {(offer.kind, offer.name) for offer in registry.offers()}
-    others = [o for o in Registry.load().offers() if (o.kind, o.name) not in own]
+    """The registry's components and, for recipes that use them, those of the installed plugins."""
+    names = {(offer.kind, offer.name) for offer in registry.offers()}
+    others = [o for o in Registry.load().offers() if (o.kind, o.name) not in names]
     return Registry([*registry.offers(), *others])
 
 
@@ -79,23 +79,23 @@ def _check_offer(registry: Registry, offer: Offer) -> None:
 def _check_plans(registry: Registry, name: str, factory: Any) -> None:
     """Nothing, if the recipe can be planned: at large, and on each data set it differs for."""
     recipe = recipe_of(factory)
-    known = [offer.name for offer in registry.offers("dataset")]
-    silent = next((data for data in known if data not in recipe.datasets), known[0])
+    readers = [offer.name for offer in registry.offers("dataset")]
+    silent = next((data for data in readers if data not in recipe.datasets), readers[0])
     _plan("the recipe", registry, name, silent)
     for data, differences in recipe.datasets.items():
-        near = get_close_matches(data, known, n=1, cutoff=_ALIKE) if data not in known else []
+        near = get_close_matches(data, readers, n=1, cutoff=_ALIKE) if data not in readers else []
         require(not near, f"the recipe is for data set '{data}'; did you mean '{''.join(near)}'?")
         what = f"the recipe for {data}"
-        if data in known:
+        if data in readers:
             _plan(what, registry, name, data)
             continue
         # Its reader is not installed, so that the reader's options cannot be checked.
-        tables: Config = {}
+        config: Config = {}
         for key, value in differences.items():
             table, _, option = key.partition(".")
             if table != "data":
-                tables.setdefault(table, {})[option] = value
-        _plan(what, registry, name, silent, tables)
+                config.setdefault(table, {})[option] = value
+        _plan(what, registry, name, silent, config)
 
 
 def _plan(what: str, registry: Registry, name: str, data: str, *layers: Config) -> None:

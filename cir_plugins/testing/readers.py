@@ -70,8 +70,8 @@ def _check_split(split: Split) -> None:
             parse_measure(measure)
         except Exception as error:  # a measure that is no string may raise anything
             raise ContractError(f"{where}: measure '{measure}': {error}") from error
-    strange = sorted(set(split.main) - set(split.measures))
-    require(not strange, f"{where}: main measures {strange} are not among its measures")
+    unexpected = sorted(set(split.main) - set(split.measures))
+    require(not unexpected, f"{where}: main measures {unexpected} are not among its measures")
     require(bool(split.main), f"{where} has no main measure to choose checkpoints by")
     images = {*split.gallery, *(query.reference for query in split.queries)}
     lacking = sorted(name for name in images if name not in split.paths)

@@ -43,8 +43,8 @@ def check_sampler(sampler: Any, *, seed: int = 0) -> None:
     _check_blocks(sampler, whole, scores, target, excluded)
     _check_fallback(sampler, whole, scores, target, excluded)
     order = torch.randperm(_COLUMNS, generator=torch.Generator().manual_seed(seed + 1))
-    place = order.argsort()
-    moved = _pick(sampler, scores[:, order], place[target], excluded[:, order])
+    position = order.argsort()
+    moved = _pick(sampler, scores[:, order], position[target], excluded[:, order])
     require(
         torch.equal(moved, whole[:, order]),
         "the choice depends on the order of the candidates although all scores differ",

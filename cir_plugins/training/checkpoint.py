@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
+from cir_plugins.config.records import R, StoredRecord, read_record
 from cir_plugins.encoding.checksums import Checksums, tensor_checksums
 from cir_plugins.errors import CIRError
 from cir_plugins.files import write_atomically
@@ -105,7 +107,7 @@ def load_state(path: Path) -> Any:
     """
     from safetensors import SafetensorError
 
-    refuse_pickle(path)
+    require_no_pickle(path)
     try:
         metadata, tensors = _read(path)
         state = _put_tensors(json.loads(metadata["state"]), tensors)
@@ -121,6 +123,58 @@ def load_state(path: Path) -> Any:
             f"{_shortened(names)}"
         )
     return state
+
+
+class _Weights(StoredRecord):
+    """What a checkpoint of chosen weights holds."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    method: dict[str, Tensor]
+
+
+class MinedState(StoredRecord):
+    """The current mined negatives in a checkpoint."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    images: Tensor
+    since: Annotated[int, Field(ge=0)]
+
+
+class TrainingState(_Weights):
+    """What a checkpoint holds from which training goes on."""
+
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    average: dict[str, Tensor] | None
+    epoch: Annotated[int, Field(ge=0)]
+    updates: Annotated[int, Field(ge=0)]
+    best: float | None
+    mined: MinedState | None
+    lines: str
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a method in a checkpoint.
+
+    Raises:
+        CIRError: As ``load_state``; and if it holds none.
+    """
+    return _as_record(_Weights, load_state(path), path).method
+
+
+def load_training_state(path: Path) -> TrainingState:
+    """The state from which training goes on.
+
+    Raises:
+        CIRError: As ``load_state``; and if it is none.
+    """
+    return _as_record(TrainingState, load_state(path), path)
+
+
+def _as_record(kind: type[R], state: Any, path: Path) -> R:
+    return read_record(kind, state, f"the state in checkpoint {path}")
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -148,7 +202,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return metadata, tensors
 
 
-def refuse_pickle(path: Path) -> None:
+def require_no_pickle(path: Path) -> None:
     """Check that a file is there and no pickle, which could run code when loaded.
 
     Raises:

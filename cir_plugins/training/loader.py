@@ -98,7 +98,7 @@ def _same_gpu() -> Callable[[], None]:
 class _Plans(torch.utils.data.Sampler[BatchPlan]):
     """The current epoch's plans, for the workers: what a batch needs comes as an argument.
 
-    It does not know the loader: in a cycle the workers would live until the garbage collector
+    It has no reference to the loader: in a cycle the workers would live until the garbage collector
     came, and then end by a timeout only, at five seconds each.
     """
 

@@ -184,11 +184,11 @@ class Average:
 
         @contextmanager
         def swap() -> Iterator[None]:
-            own = {name: value.clone() for name, value in trained_state(method).items()}
+            state = {name: value.clone() for name, value in trained_state(method).items()}
             method.load_state_dict(self.weights, strict=False)
             try:
                 yield
             finally:
-                method.load_state_dict(own, strict=False)
+                method.load_state_dict(state, strict=False)
 
         return swap()

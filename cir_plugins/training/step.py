@@ -146,16 +146,16 @@ class Step:
         return terms
 
     def _micro_batched_backward(
-        self, batch: Batch, place: tuple[int, int], where: str
+        self, batch: Batch, step: tuple[int, int], where: str
     ) -> dict[str, Tensor]:
         """Loss terms of a batch whose queries and candidates are embedded slice by slice."""
         if self.method.backbone.frozen_features and batch.features is None:
             batch = replace(batch, features=self._frozen_features(batch), images=None)
-        queries, query_slices = self._embed_slices(batch, QUERIES, len(batch.reference), place)
+        queries, query_slices = self._embed_slices(batch, QUERIES, len(batch.reference), step)
         candidates, candidate_slices = self._embed_slices(
-            batch, CANDIDATES, len(batch.candidates), place
+            batch, CANDIDATES, len(batch.candidates), step
         )
-        torch.manual_seed(mix_seed(self.seed, *place, LOSS_TERMS))
+        torch.manual_seed(mix_seed(self.seed, *step, LOSS_TERMS))
         terms = self._backward(
             lambda: self.method.loss_terms_from(queries, candidates, batch), where
         )
@@ -174,12 +174,12 @@ class Step:
         return terms
 
     def _embed_slices(
-        self, batch: Batch, side: int, count: int, place: tuple[int, int]
+        self, batch: Batch, side: int, count: int, step: tuple[int, int]
     ) -> tuple[Features, list[tuple[BatchSlice, Features]]]:
         """Embeddings of a whole side of a batch as leaves of a graph, and this process's slices."""
         size = self.settings.train.micro_batch
         slices = [
-            BatchSlice(side, index, mix_seed(self.seed, *place, side, number))
+            BatchSlice(side, index, mix_seed(self.seed, *step, side, number))
             for number, index in enumerate(self.processes.slices(count, size))
         ]
         with torch.set_grad_enabled(not size):

@@ -32,10 +32,12 @@ from cir_plugins.errors import CIRError
 from cir_plugins.files import remove_stale, write_atomically
 from cir_plugins.method import Method
 from cir_plugins.mining.miner import Mined, mine
+from cir_plugins.reading import parse_json
 from cir_plugins.seeds import mix_seed
 from cir_plugins.training.checkpoint import (
-    load_state,
+    TrainingState,
     load_trained_state,
+    load_training_state,
     save_state,
     trained_state,
 )
@@ -121,9 +123,9 @@ class Trainer:
         """
         path = self.folder / LATEST
         self.processes.broadcast(lambda: remove_stale(self.folder, seconds=0))
-        there = resume and self.processes.broadcast(path.is_file)
-        if there:
-            state = self.processes.broadcast(lambda: load_state(path))
+        has_checkpoint = resume and self.processes.broadcast(path.is_file)
+        if has_checkpoint:
+            state = self.processes.broadcast(lambda: load_training_state(path))
             with self.processes.synchronise_errors():
                 self._load(state)
             # A run that was cut off between its checkpoint and its log lacks the last line.
@@ -278,22 +280,29 @@ class Trainer:
         text = "".join(json.dumps(line) + "\n" for line in self.progress.lines)
         write_atomically(self.folder / METRICS, text.encode())
 
-    def _load(self, state: dict[str, Any]) -> None:
-        load_trained_state(self.method, state["method"], f"checkpoint {self.folder / LATEST}")
-        self.optimizer.load_state_dict(_with_tuples(state["optimizer"]))
-        if state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
+    def _load(self, state: TrainingState) -> None:
+        where = f"checkpoint {self.folder / LATEST}"
+        load_trained_state(self.method, state.method, where)
+        try:
+            self.optimizer.load_state_dict(_with_tuples(state.optimizer))
+            if state.scaler:
+                self.scaler.load_state_dict(state.scaler)
+        except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise CIRError(f"the optimiser in {where} does not fit: {error!r:.200}") from error
         if self.average is not None:
+            if state.average is None or state.average.keys() != self.average.weights.keys():
+                raise CIRError(f"the averaged weights in {where} do not fit the model")
             self.average.weights = {
-                name: value.to(self.encoding.device) for name, value in state["average"].items()
+                name: value.to(self.encoding.device) for name, value in state.average.items()
             }
-        mined = state["mined"]
+        lines = parse_json(state.lines, f"the log in {where}")
+        mined = state.mined
         self.progress = Progress(
-            epoch=state["epoch"],
-            updates=state["updates"],
-            best=-math.inf if state["best"] is None else state["best"],
-            mined=None if mined is None else Mined(mined["images"], mined["since"], {}),
-            lines=json.loads(state["lines"]),
+            epoch=state.epoch,
+            updates=state.updates,
+            best=-math.inf if state.best is None else state.best,
+            mined=None if mined is None else Mined(mined.images, mined.since, {}),
+            lines=lines if isinstance(lines, list) else [],
         )
 
 

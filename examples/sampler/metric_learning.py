@@ -15,7 +15,7 @@ from cir_plugins.integrations.metric_learning import SamplerMiner
 from dqe_plugin.sampler import TargetRelative
 
 # In a batch of 100 items 2 are false negatives and 7 are siblings, on average.
-ZONE = TargetRelative(lower=0.03, upper=0.1)
+SAMPLER = TargetRelative(lower=0.03, upper=0.1)
 
 
 def train(way: str, seed: int, quick: bool) -> float:
@@ -25,7 +25,7 @@ def train(way: str, seed: int, quick: bool) -> float:
     rng = torch.Generator().manual_seed(seed)
     model, loss = network(seed), TripletMarginLoss(margin=0.5)
     miners = {"no miner": None, "batch-hard": BatchHardMiner()}
-    miner = miners.get(way, SamplerMiner(ZONE, count=8))
+    miner = miners.get(way, SamplerMiner(SAMPLER, count=8))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(1 if quick else 15):
         for some in torch.randperm(len(items) // 2, generator=rng).split(50):

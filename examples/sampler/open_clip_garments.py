@@ -30,8 +30,8 @@ from garments_plugin.captions import full_caption
 
 COUNT, LENGTH = 4, 12
 NAMED = ("garment", "colour", "pattern")
-# Of 1500 captions 5 are right on average: the zone begins behind the nearest 8 and ends at 45.
-ZONE = TargetRelative(lower=0.005, upper=0.03)
+# Of 1500 captions 5 are right on average: the mid-zone begins behind the nearest 8 and ends at 45.
+SAMPLER = TargetRelative(lower=0.005, upper=0.03)
 
 
 @cache
@@ -47,7 +47,7 @@ def garments(seed: int, split: int, count: int) -> tuple[Tensor, Tensor, Tensor]
         blocks = torch.stack([clip.preprocess(Image.fromarray(p)) for p in pictures]).split(250)
         features = torch.cat([clip.image(clip.features(block)) for block in blocks])
     kinds = [tuple(each[name] for name in NAMED) for each in attributes]
-    numbers = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
+    numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
     return features, tokens[:, :LENGTH], torch.tensor([numbers[kind] for kind in kinds])
 
 
@@ -60,7 +60,7 @@ class WithMined(torch.nn.Module):
         self.logit_scale = clip.logit_scale
 
     def forward(self, images: Tensor, texts: Tensor) -> dict[str, Tensor]:
-        """What open_clip's loop hands on to the loss."""
+        """What the loss gets from open_clip's loop."""
         output: dict[str, Tensor] = self.clip(images, texts[:, 0])
         if texts.shape[1] > 1:
             mined = self.clip.encode_text(texts[:, 1:].flatten(0, 1), normalize=True)
@@ -81,7 +81,7 @@ def rows(way: str, model: CLIP, images: Tensor, tokens: Tensor, epoch: int) -> T
             ids = scores.topk(COUNT).indices
         else:
             ids = negatives_of_embeddings(
-                *vectors, marked, count=COUNT, sampler=ZONE, epoch=epoch, complete=True
+                *vectors, marked, count=COUNT, sampler=SAMPLER, epoch=epoch, complete=True
             )
         texts = torch.cat([texts, tokens[ids]], dim=1)
     return TensorDataset(images, texts)
@@ -116,9 +116,9 @@ def train(way: str, seed: int, quick: bool) -> float:
         data = rows(way, model, images, tokens, epoch)
         loader = DataLoader(data, batch_size=50, shuffle=True, generator=order, drop_last=True)
         loader.num_batches, loader.num_samples = len(loader), len(data)
-        part = SimpleNamespace(dataloader=loader, set_epoch=lambda epoch: None)
+        data = SimpleNamespace(dataloader=loader, set_epoch=lambda epoch: None)
         loop = partial(train_one_epoch, scaler=None, scheduler=None, dist_model=None)
-        loop(wrapped, {"train": part}, MinedClipLoss(), epoch, optimizer, args=options)
+        loop(wrapped, {"train": data}, MinedClipLoss(), epoch, optimizer, args=options)
     images, tokens, kinds = garments(seed, 1, 60 if quick else 1000)
     model.eval()
     with torch.no_grad():

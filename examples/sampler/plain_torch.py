@@ -14,8 +14,8 @@ from cir_plugins.mining import NegativeTable, negatives_of_embeddings
 from dqe_plugin.sampler import TargetRelative
 
 COUNT = 8
-# Of 800 items 3 are right and unmarked: the zone begins behind the nearest 8 and ends at 40.
-ZONE = TargetRelative(lower=0.01, upper=0.05)
+# Of 800 items 3 are right and unmarked: the mid-zone begins behind the nearest 8 and ends at 40.
+SAMPLER = TargetRelative(lower=0.01, upper=0.05)
 
 
 class Rows(Dataset[tuple[int, Tensor]]):
@@ -32,14 +32,19 @@ class Rows(Dataset[tuple[int, Tensor]]):
 
 
 def mined(
-    way: str, queries: Tensor, items: Tensor, seed: int, epoch: int, zone: TargetRelative = ZONE
+    way: str,
+    queries: Tensor,
+    items: Tensor,
+    seed: int,
+    epoch: int,
+    sampler: TargetRelative = SAMPLER,
 ) -> Tensor:
     """Negatives (Q, COUNT); only the marked item of each query is known as right."""
     marked = torch.arange(len(queries))
     if way == "target-relative":
         return negatives_of_embeddings(
             *(queries, items, marked),
-            sampler=zone,
+            sampler=sampler,
             count=COUNT,
             seed=seed,
             epoch=epoch,
@@ -52,7 +57,7 @@ def mined(
     return scores.fill_diagonal_(-torch.inf).topk(COUNT).indices
 
 
-def train(way: str, seed: int, quick: bool, zone: TargetRelative = ZONE) -> float:
+def train(way: str, seed: int, quick: bool, sampler: TargetRelative = SAMPLER) -> float:
     """Precision on new concepts after 20 epochs."""
     queries, items, _ = concepts(seed, split=0)
     model = network(seed)
@@ -63,7 +68,7 @@ def train(way: str, seed: int, quick: bool, zone: TargetRelative = ZONE) -> floa
     for epoch in range(1 if quick else 20):
         with torch.no_grad():
             anchors, gallery = (F.normalize(model(each), dim=1) for each in (queries, items))
-            table.refresh(mined(way, anchors, gallery, seed, epoch, zone))
+            table.refresh(mined(way, anchors, gallery, seed, epoch, sampler))
         for row, negatives in loader:
             columns = torch.cat([row[:, None], negatives], dim=1)
             anchors = F.normalize(model(queries[row]), dim=1)
@@ -79,10 +84,10 @@ def train(way: str, seed: int, quick: bool, zone: TargetRelative = ZONE) -> floa
 
 if __name__ == "__main__":
     parser = arguments()
-    parser.add_argument("--lower", type=float, default=ZONE.lower, help="of the zone")
-    parser.add_argument("--upper", type=float, default=ZONE.upper, help="of the zone")
-    parser.add_argument("--unit", choices=["quantile", "absolute"], default=ZONE.unit)
+    parser.add_argument("--lower", type=float, default=SAMPLER.lower, help="of the mid-zone")
+    parser.add_argument("--upper", type=float, default=SAMPLER.upper, help="of the mid-zone")
+    parser.add_argument("--unit", choices=["quantile", "absolute"], default=SAMPLER.unit)
     options = parser.parse_args()
-    zone = TargetRelative(lower=options.lower, upper=options.upper, unit=options.unit)
+    sampler = TargetRelative(lower=options.lower, upper=options.upper, unit=options.unit)
     ways = ("random", "hardest", "target-relative")
-    compare("R-precision on new concepts", partial(train, zone=zone), ways, options)
+    compare("R-precision on new concepts", partial(train, sampler=sampler), ways, options)

@@ -1,8 +1,8 @@
 """sentence-transformers: its mined negatives against target-relative ones, refreshed or not.
 
-Questions use other words than positives, and every answer word has a synonym. Ten positives say the
-same and one of them is marked: the other nine are false negatives. All ways start from the same
-model, which has learned from the batch alone.
+Questions use other words than positives, and every word of a positive has a synonym. Ten
+positives mean the same and one of them is marked: the other nine are false negatives. All ways
+start from the same model, which has learned from the batch alone.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from dqe_plugin.sampler import TargetRelative
 
 TOPICS, DETAILS, FILLERS = 40, 12, 60
 COPIES, COUNT = 10, 4
-# Of 480 positives 9 are right and unmarked: the zone begins behind the nearest 10 and ends at 29.
-ZONE = TargetRelative(lower=0.02, upper=0.06)
+# Of 480 positives 9 are right and unmarked: the mid-zone is behind the nearest 10, up to 29.
+SAMPLER = TargetRelative(lower=0.02, upper=0.06)
 
 
 def texts(seed: int, *, split: int, families: int) -> tuple[list[str], list[str], list[int]]:
@@ -41,17 +41,17 @@ def texts(seed: int, *, split: int, families: int) -> tuple[list[str], list[str]
     questions, positives, about = [], [], []
     for family in range(families):
         topics = rng.sample(range(TOPICS), 3)
-        for place, detail in enumerate(rng.sample(range(DETAILS), 4)):
+        for number, detail in enumerate(rng.sample(range(DETAILS), 4)):
             names = [*(str(topic) for topic in topics), f"d{detail}"]
             for _ in range(COPIES):
                 question = [f"q{name}" for name in names]
-                answer = [f"{rng.choice('ab')}{name}" for name in names]
-                for words in (question, answer):
+                positive = [f"{rng.choice('ab')}{name}" for name in names]
+                for words in (question, positive):
                     words += [f"f{rng.randrange(FILLERS)}" for _ in range(2)]
                     rng.shuffle(words)
                 questions.append(" ".join(question))
-                positives.append(" ".join(answer))
-                about.append(4 * family + place)
+                positives.append(" ".join(positive))
+                about.append(4 * family + number)
     return questions, positives, about
 
 
@@ -74,7 +74,7 @@ def mined(way: str, model: SentenceTransformer, pairs: Dataset, seed: int) -> tu
         options = {"output_format": "n-tuple", "num_negatives": COUNT, "verbose": False}
         return mine_hard_negatives(pairs, model, **options), []
     rows = MinedTuples(
-        model, pairs["anchor"][:], pairs["positive"][:], sampler=ZONE, count=COUNT, seed=seed
+        model, pairs["anchor"][:], pairs["positive"][:], sampler=SAMPLER, count=COUNT, seed=seed
     )
     return rows.dataset, [RefreshNegatives(rows)] if way == "refreshed" else []
 

@@ -59,12 +59,12 @@ def blip_text(
     }
     for number in range(depth):
         layer = f"text_encoder.encoder.layer.{number}"
-        for part, inputs in (("attention", width), ("crossattention", seen)):
-            shapes |= linear(f"{layer}.{part}.self.query", width, width)
-            shapes |= linear(f"{layer}.{part}.self.key", width, inputs)
-            shapes |= linear(f"{layer}.{part}.self.value", width, inputs)
-            shapes |= linear(f"{layer}.{part}.output.dense", width, width)
-            shapes |= norm(f"{layer}.{part}.output.LayerNorm", width)
+        for matrix, inputs in (("attention", width), ("crossattention", seen)):
+            shapes |= linear(f"{layer}.{matrix}.self.query", width, width)
+            shapes |= linear(f"{layer}.{matrix}.self.key", width, inputs)
+            shapes |= linear(f"{layer}.{matrix}.self.value", width, inputs)
+            shapes |= linear(f"{layer}.{matrix}.output.dense", width, width)
+            shapes |= norm(f"{layer}.{matrix}.output.LayerNorm", width)
         shapes |= linear(f"{layer}.intermediate.dense", mlp, width)
         shapes |= linear(f"{layer}.output.dense", width, mlp)
         shapes |= norm(f"{layer}.output.LayerNorm", width)
@@ -117,11 +117,11 @@ def clip_resnet(
                 shapes[f"{block}.downsample.0.weight"] = (4 * inner, inputs, 1, 1)
                 shapes |= batch_norm(f"{block}.downsample.1", 4 * inner)
             inputs = 4 * inner
-    pool = "visual.attnpool"
-    shapes[f"{pool}.positional_embedding"] = ((side // 32) ** 2 + 1, inputs)
-    for part in "qkv":
-        shapes |= linear(f"{pool}.{part}_proj", inputs, inputs)
-    shapes |= linear(f"{pool}.c_proj", embed, inputs)
+    tower = "visual.attnpool"
+    shapes[f"{tower}.positional_embedding"] = ((side // 32) ** 2 + 1, inputs)
+    for matrix in "qkv":
+        shapes |= linear(f"{tower}.{matrix}_proj", inputs, inputs)
+    shapes |= linear(f"{tower}.c_proj", embed, inputs)
     for number in range(depth):
         block = f"transformer.resblocks.{number}"
         shapes |= {f"{block}.attn.in_proj_weight": (3 * text, text)}

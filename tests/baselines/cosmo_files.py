@@ -65,8 +65,8 @@ def roberta_shapes(
     }
     for number in range(layers):
         layer = f"encoder.layer.{number}"
-        for part in ("query", "key", "value"):
-            entries |= linear(f"{layer}.attention.self.{part}", hidden, hidden)
+        for matrix in ("query", "key", "value"):
+            entries |= linear(f"{layer}.attention.self.{matrix}", hidden, hidden)
         entries |= linear(f"{layer}.attention.output.dense", hidden, hidden)
         entries |= norm(f"{layer}.attention.output.LayerNorm")
         entries |= linear(f"{layer}.intermediate.dense", inner, hidden)

@@ -35,10 +35,10 @@ def registry() -> Registry:
     return Registry.load({"offered": plugin})
 
 
-def plan_of(name: str, root: Path, dataset: str = "fashioniq", **tables: dict[str, Any]) -> Plan:
+def plan_of(name: str, root: Path, dataset: str = "fashioniq", **config: dict[str, Any]) -> Plan:
     base: Config = {
         "method": {"name": name},
         "data": {"name": dataset, "root": str(root)},
         "run": {"device": "cpu", "workers": 0},
     }
-    return make_plan(registry(), base, tables)
+    return make_plan(registry(), base, config)

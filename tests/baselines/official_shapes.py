@@ -26,9 +26,9 @@ def resnet18(prefix: str) -> dict[str, tuple[int, ...]]:
 
 def norm(prefix: str, size: int) -> dict[str, tuple[int, ...]]:
     """A batch norm."""
-    parts = ("weight", "bias", "running_mean", "running_var")
+    names = ("weight", "bias", "running_mean", "running_var")
     counter: dict[str, tuple[int, ...]] = {f"{prefix}.num_batches_tracked": ()}
-    return {**{f"{prefix}.{part}": (size,) for part in parts}, **counter}
+    return {**{f"{prefix}.{name}": (size,) for name in names}, **counter}
 
 
 def layer(prefix: str, *shape: int) -> dict[str, tuple[int, ...]]:

@@ -50,7 +50,7 @@ def words_of(root: Path) -> tuple[str, ...]:
     return learn_words([caption for row in rows for caption in row["captions"]])
 
 
-def plan_of(method: str, root: Path, /, **tables: dict[str, Any]) -> Plan:
+def plan_of(method: str, root: Path, /, **config: dict[str, Any]) -> Plan:
     """The plan of "module:class" with these tables, on one epoch of one thread."""
     backbone = {
         "name": "tiny_resnet",
@@ -59,7 +59,7 @@ def plan_of(method: str, root: Path, /, **tables: dict[str, Any]) -> Plan:
         "state_width": 32,
         "text_width": 32,
         "vocabulary": list(words_of(root)),
-        **tables.pop("backbone", {}),
+        **config.pop("backbone", {}),
     }
     if backbone.get("text") in ("bert", "roberta"):
         backbone["vocabulary"] = []
@@ -71,13 +71,13 @@ def plan_of(method: str, root: Path, /, **tables: dict[str, Any]) -> Plan:
     return make_plan(
         registry,
         {
-            "method": {"name": "tested", **tables.pop("method", {})},
+            "method": {"name": "tested", **config.pop("method", {})},
             "backbone": backbone,
-            "data": {"name": "fashioniq", "root": str(root), **tables.pop("data", {})},
-            "train": {**train, **tables.pop("train", {})},
-            "schedule": {**schedule, **tables.pop("schedule", {})},
+            "data": {"name": "fashioniq", "root": str(root), **config.pop("data", {})},
+            "train": {**train, **config.pop("train", {})},
+            "schedule": {**schedule, **config.pop("schedule", {})},
             "run": {"device": "cpu", "workers": 0},
-            **tables,
+            **config,
         },
     )
 

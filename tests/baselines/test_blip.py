@@ -117,7 +117,7 @@ def test_another_image_size_interpolates_positions(tmp_path: Path) -> None:
     assert blip.features(torch.randn(1, 3, 48, 48)).shape == (1, 37, 16)
 
 
-def test_frozen_and_trained_parts(tmp_path: Path) -> None:
+def test_frozen_and_trained_weights(tmp_path: Path) -> None:
     frozen = {n for n, p in small(tmp_path).named_parameters() if not p.requires_grad}
     assert any(name.startswith("model.vision_model") for name in frozen)
     assert {"model.vision_proj.weight", "model.itm_head.weight"} <= frozen

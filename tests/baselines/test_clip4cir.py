@@ -25,8 +25,8 @@ SMALL = {"projection": 16, "hidden": 24}
 
 def method_of(**options: Any) -> CLIP4Cir:
     torch.manual_seed(0)
-    parts = Components(TinyClip(start="random"), InfoNCE(), InBatch())
-    return CLIP4Cir(parts, **{**SMALL, **options})
+    components = Components(TinyClip(start="random"), InfoNCE(), InBatch())
+    return CLIP4Cir(components, **{**SMALL, **options})
 
 
 @pytest.mark.parametrize("stage", ["both", "sum", "combiner"])

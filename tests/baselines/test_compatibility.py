@@ -13,8 +13,8 @@ from cir_plugins.plugins.registry import Registry
 def test_a_symmetric_loss_needs_the_batch(method: str, negatives: str) -> None:
     """Mined negatives have no query for the second direction."""
     registry = Registry.load()
-    tables = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "somewhere"}}
+    config = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "somewhere"}}
     sets = parse_set(["loss=two_way_hinge", f"mining.negatives={negatives}"])
     with pytest.raises(CIRError, match="loss 'two_way_hinge' is symmetric, from each target"):
-        make_plan(registry, tables, sets)
-    assert make_plan(registry, tables, parse_set(["loss=two_way_hinge", "mining.negatives=batch"]))
+        make_plan(registry, config, sets)
+    assert make_plan(registry, config, parse_set(["loss=two_way_hinge", "mining.negatives=batch"]))

@@ -80,8 +80,8 @@ def test_the_linear_branch_starts_ten_times_as_heavy() -> None:
     assert torch.allclose(composed.out, 10 * composed.rho_linear + composed.rho_convolved)
 
 
-def test_the_default_pool_matches_the_linear_input() -> None:
-    """The pool makes the convolution as wide as the linear branch's input."""
+def test_default_pooling_matches_the_linear_input() -> None:
+    """The pooling makes the convolution as wide as the linear branch's input."""
     assert Composer(512, 768).pool.output_size == 16
     assert Composer(512, 768, space="real").pool.output_size == 20
 

@@ -84,7 +84,7 @@ def tiny() -> TinyResNet:
     return TinyResNet(start="random", text="lstm", rule="cosmo", vocabulary=WORDS)
 
 
-def plan_of(root: Path, **tables: Any) -> Any:
+def plan_of(root: Path, **config: Any) -> Any:
     def cir_methods() -> Any:
         return {"cosmo": CoSMo}
 
@@ -103,7 +103,7 @@ def plan_of(root: Path, **tables: Any) -> Any:
         "backbone": backbone,
         "data": {"name": "fashioniq", "root": str(root), "categories": ["dress"]},
         "run": {"device": "cpu", "workers": 0},
-        **tables,
+        **config,
     }
     return make_plan(registry, content)
 
@@ -146,7 +146,7 @@ def test_there_is_no_temperature_to_learn() -> None:
     assert "compositor.weights" in trained
 
 
-def test_another_loss_prices_the_same_scores() -> None:
+def test_another_loss_takes_the_same_scores() -> None:
     method, batch = on_maps(Margin(margin=0.3)), batch_of_maps()
     references, targets = maps_of(batch)
     query, target = method.encode_query(references, batch.tokens), method.encode_gallery(targets)
@@ -184,14 +184,14 @@ def test_an_official_checkpoint_is_taken_key_by_key() -> None:
     method = on_maps()
     content = small_checkpoint()
     method.load_state_dict(converted_state([content], method, official_state), strict=True)
-    parts = content["model_state_dict"]
-    first = parts["layer4"]["att_module.self_att_generator.W_q.weight"]
-    second = parts["layer4"]["att_module2.merge.weight"]
-    gate = parts["layer4"]["global_styler.gate.linear.weight_orig"]
+    tensors = content["model_state_dict"]
+    first = tensors["layer4"]["att_module.self_att_generator.W_q.weight"]
+    second = tensors["layer4"]["att_module2.merge.weight"]
+    gate = tensors["layer4"]["global_styler.gate.linear.weight_orig"]
     assert torch.equal(method.compositor.first.query.weight, first)
     assert torch.equal(method.compositor.second.fuse.weight, second)
     assert torch.equal(method.compositor.style.gate.weight, gate)
-    assert torch.equal(method.backbone.head.weight, parts["upper_image_encoder"]["fc.weight"])
+    assert torch.equal(method.backbone.head.weight, tensors["upper_image_encoder"]["fc.weight"])
     assert method.temperature.item() == pytest.approx(1 / 16)
 
 

@@ -52,12 +52,12 @@ def test_joined_projections_are_cut_in_three() -> None:
     key = "visual_encoder.transformer.resblocks.3.attn.in_proj_bias"
     result = blip2_state(Ledger({key: torch.arange(6)}, "it"))
     layer = "vision_model.clip.encoder.layers.3.self_attn"
-    assert {name: part.tolist() for name, part in result.items()} == {
+    assert {name: entry.tolist() for name, entry in result.items()} == {
         f"{layer}.q_proj.bias": [0, 1],
         f"{layer}.k_proj.bias": [2, 3],
         f"{layer}.v_proj.bias": [4, 5],
     }
-    assert all(part.dtype == torch.float32 for part in result.values())
+    assert all(entry.dtype == torch.float32 for entry in result.values())
 
 
 def test_sizes_are_read_off_the_published_ones() -> None:

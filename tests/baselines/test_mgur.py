@@ -49,13 +49,13 @@ def registry_of() -> Registry:
     return Registry.load({"mine": plugin})
 
 
-def tables_of(root: Path, **tables: Any) -> dict[str, Any]:
+def config_of(root: Path, **config: Any) -> dict[str, Any]:
     return {
         "method": {"name": "mgur"},
         "backbone": {"name": "tiny_resnet", "start": "random", "text": "roberta"},
         "data": {"name": "fashioniq", "root": str(root), "categories": ["dress"]},
         "run": {"device": "cpu", "workers": 0},
-        **tables,
+        **config,
     }
 
 
@@ -224,17 +224,17 @@ def test_options_out_of_range_are_errors(options: dict[str, Any], message: str) 
 
 
 def test_losses_on_cosines_are_errors() -> None:
-    tables = tables_of(Path("nowhere"), loss={"name": "margin"})
+    config = config_of(Path("nowhere"), loss={"name": "margin"})
     with pytest.raises(
         CIRError, match="loss 'margin' works on cosines, and noised targets have none"
     ):
-        make_plan(registry_of(), tables)
+        make_plan(registry_of(), config)
 
 
 def test_three_levels_of_maps_are_errors() -> None:
     backbone = {"name": "tiny_resnet", "text": "roberta", "levels": "three"}
     with pytest.raises(CIRError, match=r"method 'mgur': .*levels"):
-        make_plan(registry_of(), tables_of(Path("nowhere"), backbone=backbone))
+        make_plan(registry_of(), config_of(Path("nowhere"), backbone=backbone))
 
 
 def test_a_checkpoint_needs_its_text_head() -> None:
@@ -282,7 +282,7 @@ def test_the_published_sizes_fit_an_official_checkpoint() -> None:
 
 def test_it_trains_and_evaluates_on_drawn_garments(garments_root: Path, tmp_path: Path) -> None:
     train = {"epochs": 3, "batch_size": 8, "validate_every": 0}
-    plan = make_plan(registry_of(), tables_of(garments_root, train=train, schedule={"warmup": 0.0}))
+    plan = make_plan(registry_of(), config_of(garments_root, train=train, schedule={"warmup": 0.0}))
     outcome = execute(plan, tmp_path / "run", progress=False)
     lines = [
         line for line in outcome.curve if set(line.get("loss_terms", {})) == {"uncertainty", "info"}

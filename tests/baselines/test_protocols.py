@@ -28,16 +28,16 @@ def registry() -> Registry:
 
 @pytest.mark.parametrize("method", PROTOCOLS)
 def test_recipes_have_their_repositorys_protocol(registry: Registry, method: str) -> None:
-    tables = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "somewhere"}}
-    plan = make_plan(registry, tables)
+    config = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "somewhere"}}
+    plan = make_plan(registry, config)
     assert protocol_of(plan) == PROTOCOLS[method]
     assert plan.train.known_positives == "target"
 
 
 def test_qure_mines_among_the_training_targets(registry: Registry) -> None:
-    tables = {"method": {"name": "qure"}, "data": {"name": "fashioniq", "root": "somewhere"}}
-    assert make_plan(registry, tables).mining.from_images == "targets"
-    cirr = {**tables, "data": {"name": "cirr", "root": "somewhere"}}
+    config = {"method": {"name": "qure"}, "data": {"name": "fashioniq", "root": "somewhere"}}
+    assert make_plan(registry, config).mining.from_images == "targets"
+    cirr = {**config, "data": {"name": "cirr", "root": "somewhere"}}
     assert make_plan(registry, cirr).mining.from_images == "gallery"
 
 
@@ -46,5 +46,5 @@ def test_qure_mines_among_the_training_targets(registry: Registry) -> None:
     [("covr2", "cirr", "max"), ("covr2", "circo", "mean"), ("covr2", "fashioniq", "mean")],
 )
 def test_covr2_scores_by_data_set(registry: Registry, method: str, data: str, score: str) -> None:
-    tables = {"method": {"name": method}, "data": {"name": data, "root": "somewhere"}}
-    assert make_plan(registry, tables).method.options["score"] == score
+    config = {"method": {"name": method}, "data": {"name": data, "root": "somewhere"}}
+    assert make_plan(registry, config).method.options["score"] == score

@@ -20,14 +20,14 @@ def negatives_of(
     return mask[0].nonzero().flatten().tolist()
 
 
-def test_between_the_two_largest_drops() -> None:
+def test_between_the_two_largest_score_gaps() -> None:
     """Below the target 7: 6 5 | 2 1 0 | -6 -7, the gaps 1 3 1 1 6 1: largest at ranks 4 and 1."""
     assert negatives_of([7, 6, 5, 2, 1, 0, -6, -7]) == [3, 4, 5]
     # any order of columns, and what scores above the target plays no part
     assert negatives_of([2, -7, 7, 6, 99, 5, -6, 0, 1], target=2) == [0, 7, 8]
 
 
-def test_neighbouring_drops_are_passed_over_pair_by_pair() -> None:
+def test_neighbouring_score_gaps_are_skipped_by_pairs() -> None:
     """Below 20: 19 | 13 | 6 5 3 2, the gaps 6 7 1 2 1: ranks 1, 0 touch; 0 and 3 do not."""
     assert negatives_of([20, 19, 13, 6, 5, 3, 2]) == [2, 3, 4]
     # three ranks apart do not differ by more than 3; the next pair, 3 and 2, touches, and 2 and 4

@@ -165,7 +165,7 @@ def test_unfitting_checkpoints_name_their_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tables", "reason"),
+    ("config", "reason"),
     [
         (
             {"method": {"objective": "soft_triplet"}, "loss": {"name": "margin"}},
@@ -179,10 +179,10 @@ def test_unfitting_checkpoints_name_their_keys() -> None:
     ],
 )
 def test_combinations_that_make_no_sense(
-    garments_root: Path, tables: dict[str, dict[str, Any]], reason: str
+    garments_root: Path, config: dict[str, dict[str, Any]], reason: str
 ) -> None:
     with pytest.raises(CIRError, match=reason):
-        plan_of(METHOD, garments_root, **tables)
+        plan_of(METHOD, garments_root, **config)
 
 
 def test_a_run_on_drawn_garments_learns(garments_root: Path, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_large_kernel_preserves_the_size() -> None:
 
 def test_scores_are_the_mean_of_the_levels_cosines() -> None:
     method, x = small().eval(), levels()
-    first, second = Levels(*(part[:3] for part in x)), Levels(*(part[3:] for part in x))
+    first, second = Levels(*(level[:3] for level in x)), Levels(*(level[3:] for level in x))
     query, target = method.encode_query(first, TOKENS), method.encode_gallery(second)
     assert query.shape == (3, 12)
     scores = method.similarity(query, target)
@@ -140,7 +140,7 @@ def test_terms_are_the_hinge_of_each_level() -> None:
     method, x = small().eval(), levels()
     terms = method.loss_terms(batch_of(x, TOKENS))
     assert list(terms) == ["low", "mid", "high"]
-    first, second = Levels(*(part[:3] for part in x)), Levels(*(part[3:] for part in x))
+    first, second = Levels(*(level[:3] for level in x)), Levels(*(level[3:] for level in x))
     negatives = ~torch.eye(3, dtype=torch.bool)
     pairs = zip(method.levels(first, TOKENS), method.levels(second), strict=True)
     for value, (query, target) in zip(terms.values(), pairs, strict=True):
@@ -178,16 +178,16 @@ def test_published_maps_of_the_image_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tables", "reason"),
+    ("config", "reason"),
     [
         ({"backbone": {"levels": "last"}}, "composes three levels of feature maps"),
         ({"mining": {"negatives": "both"}}, "mined negatives have none"),
     ],
 )
 def test_combinations_that_make_no_sense(
-    garments_root: Path, tables: dict[str, dict[str, Any]], reason: str
+    garments_root: Path, config: dict[str, dict[str, Any]], reason: str
 ) -> None:
-    merged = {"backbone": {"levels": "three", "rule": "val"}, **tables}
+    merged = {"backbone": {"levels": "three", "rule": "val"}, **config}
     with pytest.raises(CIRError, match=reason):
         plan_of(METHOD, garments_root, **merged)
 

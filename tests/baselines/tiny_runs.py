@@ -13,7 +13,7 @@ from cir_plugins.plugins.registry import Registry
 
 
 class Mine:
-    """The parts under test, offered as a plugin offers them."""
+    """The components under test, offered as a plugin offers them."""
 
     @hookimpl
     def cir_backbones(self) -> Mapping[str, str]:
@@ -41,7 +41,7 @@ class Mine:
         }
 
 
-def plan_of(root: Path, name: str, /, **tables: dict[str, Any]) -> Plan:
+def plan_of(root: Path, name: str, /, **config: dict[str, Any]) -> Plan:
     """A plan of two short epochs, updated with config tables."""
     registry = Registry.load({"mine": Mine()})
     assert not registry.failures
@@ -58,6 +58,6 @@ def plan_of(root: Path, name: str, /, **tables: dict[str, Any]) -> Plan:
         },
         "run": {"device": "cpu", "workers": 0},
     }
-    for kind, table in tables.items():
+    for kind, table in config.items():
         merged[kind] = {**merged.get(kind, {}), **table}
     return make_plan(registry, merged)

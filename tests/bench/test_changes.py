@@ -12,10 +12,10 @@ from tests.bench.toy import record, result, suite
 def test_options_change_all_entries_and_the_data() -> None:
     changes = parse_set(["train.epochs=1", "sampler=hardest", "data.gallery=original"])
     changed = changed_suite(suite("a", "b"), changes)
-    assert [row.tables["train"] for row in changed.rows] == [{"epochs": 1}] * 2
-    assert [row.tables["sampler"] for row in changed.rows] == [{"name": "hardest"}] * 2
+    assert [row.config["train"] for row in changed.entries] == [{"epochs": 1}] * 2
+    assert [row.config["sampler"] for row in changed.entries] == [{"name": "hardest"}] * 2
     assert changed.data == {"name": "fashioniq", "gallery": "original"}
-    assert all(row.tables["method"] == {"name": "contrastive"} for row in changed.rows)
+    assert all(row.config["method"] == {"name": "contrastive"} for row in changed.entries)
     assert changed_options(changes) == {
         "train.epochs": 1,
         "sampler.name": "hardest",

@@ -75,7 +75,7 @@ def test_entries_are_built_before_the_first_trains(
         return execute(plan, folder, **options)
 
     monkeypatch.setattr(runner, "execute", spy)
-    suite = read_suite(tmp_path / "s.toml").pointed_at(None, garments_root)
+    suite = read_suite(tmp_path / "s.toml").on_data(None, garments_root)
     result = run_suite(suite, registry(), tmp_path / "out", run={"device": "cpu", "workers": 0})
     assert order[0] == ("contrastive-seed0", True)
     assert [name for name, _ in order] == ["contrastive-seed0", "other-seed0"]
@@ -86,7 +86,7 @@ def test_entries_are_built_before_the_first_trains(
 def test_component_without_meta_form_is_planned_only(tmp_path: Path, garments_root: Path) -> None:
     text = TEXT.replace('"fake"', '"computing"') + '[[rows]]\nmethod = "contrastive"\n'
     (tmp_path / "s.toml").write_text(text)
-    suite = read_suite(tmp_path / "s.toml").pointed_at(None, garments_root)
+    suite = read_suite(tmp_path / "s.toml").on_data(None, garments_root)
     result = run_suite(
         suite,
         registry(),

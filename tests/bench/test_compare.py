@@ -97,7 +97,7 @@ def test_two_texts_of_a_triplet_are_paired() -> None:
     assert table.triplets == 4
 
 
-def test_other_queries_are_refused() -> None:
+def test_other_queries_are_errors() -> None:
     """Pairing values of different queries gives a p-value of nothing."""
     short = evaluated([0.0, 1.0])
     with pytest.raises(CIRError, match=r"'b' \(toy, protocol plain\) and 'a' were evaluated on"):
@@ -152,7 +152,7 @@ def test_the_table_in_pandas(table: Comparison) -> None:
     assert frame.loc["high", "wins"] == 2
 
 
-def test_without_pandas_one_sentence_says_so(
+def test_without_pandas_one_sentence_explains_it(
     table: Comparison, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
@@ -174,11 +174,11 @@ def test_folders_runs_and_retrievers_are_the_same(garments_root: Path, tmp_path:
         "text_only", data="fashioniq", root=garments_root, out=tmp_path / "text", workers=0, **tiny
     )
     retriever = cir.load(run.folder, progress=False)
-    tables = [
+    comparisons = [
         cir.compare({"sum": each, "text": other}, baseline="text", draws=200, resamples=200)
         for each in (run, retriever, run.folder, str(run.folder), run.evaluation)
     ]
-    assert all(table == tables[0] for table in tables)
-    assert tables[0].rows[0].measures == run.evaluation.measures
+    assert all(table == comparisons[0] for table in comparisons)
+    assert comparisons[0].rows[0].measures == run.evaluation.measures
     merged = cir.compare({"sum": run, "text": other}, protocol="merged", draws=200, resamples=200)
     assert merged.protocol == "merged"

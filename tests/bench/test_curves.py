@@ -18,7 +18,7 @@ def colours(picture: str) -> set[str]:
     text = base64.b64decode(data).decode()
     assert "href='http" not in text
     root = ElementTree.fromstring(text)
-    styles = " ".join(part.get("style", "") for part in root.iter()).lower()
+    styles = " ".join(element.get("style", "") for element in root.iter()).lower()
     return {colour for colour in map(str.lower, COLOURS) if f"stroke: {colour}" in styles}
 
 

@@ -59,7 +59,7 @@ def with_two_texts(split: Split) -> Split:
     return replace(split, queries=queries)
 
 
-def test_same_triplets_are_drawn_of_queries_with_two_texts() -> None:
+def test_same_triplets_drawn_for_two_texts() -> None:
     plain = split("one", "abcdefgh")
     ((_, once),) = choose([plain], 3, seed=2)
     ((_, first),) = choose([with_two_texts(plain)], 3, seed=2)

@@ -12,8 +12,9 @@ from cir_plugins.bench.published import (
     read_published,
 )
 from cir_plugins.errors import CIRError
+from tests.places import ROOT
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "published.toml"
+FILE = ROOT / "benchmarks" / "published.toml"
 HEAD = """
 [[entry]]
 id = "{id}"
@@ -35,9 +36,9 @@ COLUMNS = """[entry.columns]
 OF = '["dress.recall@10", "shirt.recall@10", "toptee.recall@10"]'
 
 
-def written(folder: Path, *parts: str) -> Path:
+def written(folder: Path, *sections: str) -> Path:
     path = folder / "published.toml"
-    path.write_text("".join(parts), encoding="utf-8")
+    path.write_text("".join(sections), encoding="utf-8")
     return path
 
 
@@ -50,15 +51,15 @@ def with_average(folder: Path, value: str, digits: int = 2) -> tuple[Published, 
 def test_the_shipped_file_has_two_known_misprints() -> None:
     """By hand: (71.09 + 74.62 + 79.12) / 3 = 74.943 and (49.18 + 55.64 + 59.35) / 3 = 54.723."""
     entries = read_published(FILE)
-    found = {(wrong.entry.id, wrong.average.name): wrong for wrong in mismatches(entries)}
-    assert set(found) == {
+    entry_averages = {(wrong.entry.id, wrong.average.name): wrong for wrong in mismatches(entries)}
+    assert set(entry_averages) == {
         ("dqe_fashioniq", "recall@50"),
         ("sprc_fashioniq_leaderboard", "recall@10"),
     }
-    first = found["dqe_fashioniq", "recall@50"]
+    first = entry_averages["dqe_fashioniq", "recall@50"]
     assert first.average.value == 75.94
     assert first.expected == pytest.approx(74.943, abs=5e-4)
-    assert found["sprc_fashioniq_leaderboard", "recall@10"].expected == pytest.approx(
+    assert entry_averages["sprc_fashioniq_leaderboard", "recall@10"].expected == pytest.approx(
         54.723, abs=5e-4
     )
 
@@ -120,7 +121,7 @@ def test_own_columns_come_before_another_entrys(tmp_path: Path) -> None:
     assert wrong.expected == pytest.approx(20.0)
 
 
-def test_averages_without_columns_are_not_judged(tmp_path: Path) -> None:
+def test_averages_without_columns_are_not_checked(tmp_path: Path) -> None:
     average = "averages = [{ name = 'recall@10', value = 90.0 }]\n"
     assert mismatches(read_published(written(tmp_path, HEAD.format(id="a"), average))) == ()
 
@@ -131,12 +132,12 @@ def test_only_entries_of_one_protocol_are_comparable(tmp_path: Path) -> None:
 
     other = HEAD.format(id="b").replace('"kept"', '"removed"')
     unstated = HEAD.format(id="c").replace('"original"', '"unstated"')
-    parts = (HEAD.format(id="a"), COLUMNS, other, COLUMNS, unstated, COLUMNS)
-    entries = read_published(written(tmp_path, *parts))
-    found = comparable(entries, "fashioniq", "val", "original", drop_reference=False)
-    assert named(found) == ["a"]
-    found = comparable(entries, "fashioniq", "val", "original", drop_reference=True)
-    assert named(found) == ["b"]
+    sections = (HEAD.format(id="a"), COLUMNS, other, COLUMNS, unstated, COLUMNS)
+    entries = read_published(written(tmp_path, *sections))
+    matching = comparable(entries, "fashioniq", "val", "original", drop_reference=False)
+    assert named(matching) == ["a"]
+    matching = comparable(entries, "fashioniq", "val", "original", drop_reference=True)
+    assert named(matching) == ["b"]
     assert comparable(entries, "fashioniq", "val", "val", drop_reference=True) == ()
     assert comparable(entries, "cirr", "val", "original", drop_reference=False) == ()
 
@@ -195,7 +196,7 @@ def test_only_entries_of_one_protocol_are_comparable(tmp_path: Path) -> None:
             "[[entries]]",
             r"must hold tables \[\[entry\]\] and nothing else; found: ent",
         ),
-        ("[[entry]]", "[[entry", "cannot be read"),
+        ("[[entry]]", "[[entry", "is not valid TOML"),
     ],
 )
 def test_bad_entries_are_named(tmp_path: Path, before: str, after: str, message: str) -> None:
@@ -221,4 +222,4 @@ def test_the_command_lists_what_does_not_follow(
     assert "2 of 9 printed averages do not follow from their columns" in out
     assert "dqe_fashioniq: recall@50 is printed as 75.94, its 3 columns average 74.94" in out
     assert main([str(tmp_path / "none.toml")]) == 2
-    assert "none.toml cannot be read" in capsys.readouterr().err
+    assert "none.toml does not exist" in capsys.readouterr().err

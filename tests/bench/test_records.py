@@ -81,9 +81,9 @@ def test_absolute_folders_are_left_out(text: str, expected: str) -> None:
 
 
 def test_folders_are_left_out_of_tables() -> None:
-    tables = {"data": {"root": "/a/b", "n": 3, "on": True}, "list": (Path("/c/d"), None)}
+    config = {"data": {"root": "/a/b", "n": 3, "on": True}, "list": (Path("/c/d"), None)}
     expected = {"data": {"root": "b", "n": 3, "on": True}, "list": ["d", None]}
-    assert without_folders(tables) == expected
+    assert without_folders(config) == expected
 
 
 def test_reasons_are_one_line() -> None:

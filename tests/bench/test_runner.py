@@ -56,7 +56,7 @@ method = "image_only"
 def suite(tmp_path_factory: pytest.TempPathFactory, garments_root: Path) -> Suite:
     file = tmp_path_factory.mktemp("suite") / "small.toml"
     file.write_text(TEXT)
-    return read_suite(file).pointed_at(None, garments_root)
+    return read_suite(file).on_data(None, garments_root)
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +150,7 @@ def test_row_of_both_orders_shares_the_grids(tmp_path: Path, garments_root: Path
     text = TEXT.partition("[[rows]]")[0].replace("[0, 1]", "[0]")
     rows = "".join(f'\n[[rows]]\nmethod = "{name}"\n' for name in ("image_only", "two_texts"))
     (tmp_path / "s.toml").write_text(text + rows)
-    made = read_suite(tmp_path / "s.toml").pointed_at(None, garments_root)
+    made = read_suite(tmp_path / "s.toml").on_data(None, garments_root)
     result = run_suite(made, registry(), tmp_path / "out", progress=False, run=RUN)
     assert [r.report["queries"] for r in result.finished][1] == 2 * len(result.splits[0].queries)
     shown = grids(result.finished, result.splits)
@@ -239,7 +239,7 @@ def test_entry_starts_from_the_run_it_names(
     (tmp_path / "s.toml").write_text(
         f'{text}[[rows]]\n{row}[[rows]]\nmethod = "contrastive"\n{row.splitlines()[1]}'
     )
-    made = read_suite(tmp_path / "s.toml").pointed_at(None, garments_root)
+    made = read_suite(tmp_path / "s.toml").on_data(None, garments_root)
     other = run_suite(made, registry(), tmp_path / "out", progress=False, run=RUN)
     (record,) = other.finished
     (whole,) = [r for r in result.finished if (r.label, r.seed) == ("dqe", 0)]
@@ -251,14 +251,14 @@ def test_entry_starts_from_the_run_it_names(
 def test_interrupt_passes_and_earlier_rows_are_written(suite: Suite, tmp_path: Path) -> None:
     text = TEXT.replace('method = "dqe"', 'method = "interrupted"')
     (tmp_path / "s.toml").write_text(text)
-    stopped = read_suite(tmp_path / "s.toml").pointed_at(None, suite.data["root"])
+    stopped = read_suite(tmp_path / "s.toml").on_data(None, suite.data["root"])
     with pytest.raises(KeyboardInterrupt):
         run_suite(stopped, registry(), tmp_path / "out", progress=False, run=RUN)
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert [row["label"] for row in rows] == ["contrastive", "contrastive"]
 
 
-def test_changed_suite_says_so_in_its_results(suite: Suite, tmp_path: Path) -> None:
+def test_changed_suite_is_noted_in_its_results(suite: Suite, tmp_path: Path) -> None:
     small = suite.only(["contrastive"], [0])
     changes = {"train": {"epochs": 1}, "run": {"feature_cache": str(tmp_path / "cache")}}
     result = run_suite(
@@ -292,19 +292,19 @@ def test_drawn_data_is_made_once(suite: Suite, tmp_path: Path) -> None:
 def test_suite_without_data_is_an_error(suite: Suite, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(TEXT)
     bare = read_suite(tmp_path / "s.toml")
-    with pytest.raises(CIRError, match="'s' names no data folder; accepted: --root DIR"):
+    with pytest.raises(CIRError, match="'s' has no data folder; accepted: --root DIR"):
         run_suite(bare, registry(), tmp_path / "out", progress=False)
     with pytest.raises(CIRError, match=r"data folder .*nothing of suite 's' is not there"):
-        run_suite(bare.pointed_at(None, tmp_path / "nothing"), registry(), tmp_path / "out")
+        run_suite(bare.on_data(None, tmp_path / "nothing"), registry(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_suite_in_which_nothing_can_run_is_an_error(suite: Suite, tmp_path: Path) -> None:
+def test_suite_without_runnable_entry_is_error(suite: Suite, tmp_path: Path) -> None:
     hopeless = suite.only(["no such option"])
     with pytest.raises(CIRError, match=r"no row of suite 'small' can run; the first: .*'epoch'"):
         run_suite(hopeless, registry(), tmp_path / "out", progress=False)
     with pytest.raises(CIRError, match="unknown dataset 'fashionique'; nearest: fashioniq"):
-        run_suite(suite.pointed_at("fashionique", tmp_path), registry(), tmp_path / "out")
+        run_suite(suite.on_data("fashionique", tmp_path), registry(), tmp_path / "out")
 
 
 def test_runs_of_another_suite_are_evaluated_without_training(
@@ -327,4 +327,4 @@ def test_runs_of_another_suite_are_evaluated_without_training(
         r.name: r.report["average"] for r in result.finished
     }
     reasons = {r.label: r.error for r in other.failed}
-    assert "has no trained run of this row" in reasons["broken"]
+    assert "has no trained run of this entry" in reasons["broken"]

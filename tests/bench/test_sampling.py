@@ -44,7 +44,7 @@ def test_each_sign_of_collapse_has_its_alarm(changed: dict[str, Any], message: s
     assert message in alarm
 
 
-def test_candidates_that_score_like_the_target_raise_an_alarm() -> None:
+def test_candidates_scoring_like_the_target_raise_alarm() -> None:
     """Collapsed embeddings leave mid-zones by quantile full: only the score gaps show it."""
     counts = [0] * 200
     counts[100], counts[130] = 96, 4  # bins of 0.02 from -2: [0, 0.02) and [0.6, 0.62)

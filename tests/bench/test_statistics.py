@@ -6,7 +6,6 @@ import statistics as exact
 import numpy as np
 import pytest
 
-from cir_plugins.bench import statistics
 from cir_plugins.bench.statistics import (
     holm,
     mean_and_deviation,
@@ -34,7 +33,7 @@ def test_over_seeds_averages_each_query() -> None:
     assert merged["b"].tolist() == [1.0]
 
 
-def test_over_seeds_refuses_other_queries() -> None:
+def test_other_queries_over_seeds_are_errors() -> None:
     with pytest.raises(ValueError, match="same splits and queries"):
         over_seeds([{"a": np.zeros(2)}, {"a": np.zeros(3)}])
     with pytest.raises(ValueError, match="same splits and queries"):
@@ -87,15 +86,15 @@ def test_bounds_agree_with_a_plain_bootstrap(sizes: list[int]) -> None:
     assert interval.low < interval.difference < interval.high
 
 
-def test_chunks_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = np.random.default_rng(2)
-    method, baseline = {"a": generator.random(30)}, {"a": generator.random(30)}
-    whole = paired_interval(method, baseline, resamples=500)
-    assert whole == paired_interval(method, baseline, resamples=500)
-    assert whole != paired_interval(method, baseline, resamples=500, seed=1)
-    monkeypatch.setattr(statistics, "_DRAWN_AT_ONCE", 7 * 30)
-    # The generator gives the same stream however the draws are cut.
-    assert paired_interval(method, baseline, resamples=500) == whole
+def test_intervals_depend_on_seed_not_slices() -> None:
+    """Of 30,000 queries 133 resamples are drawn at once: the stream must go on where it was cut."""
+    rng = np.random.default_rng(2)
+    method, baseline = {"a": rng.random(30_000)}, {"a": rng.random(30_000)}
+    interval = paired_interval(method, baseline, resamples=150)
+    assert interval != paired_interval(method, baseline, resamples=150, seed=1)
+    drawn = np.random.default_rng(0).integers(0, 30_000, size=(150, 30_000))
+    means = (method["a"] - baseline["a"])[drawn].mean(axis=1)
+    assert [interval.low, interval.high] == pytest.approx(np.quantile(means, [0.025, 0.975]))
 
 
 def test_two_texts_of_a_triplet_count_as_one() -> None:
@@ -144,13 +143,16 @@ def test_p_values_agree_with_scipy(sizes: list[int]) -> None:
     assert abs(p - expected) < 4 * np.sqrt(2 * expected * (1 - expected) / 20_000)
 
 
-def test_p_values_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_p_values_depend_on_seed_not_slices() -> None:
+    """Of 50,000 queries 80 draws are made at once: the stream must go on where it was cut."""
     rng = np.random.default_rng(0)
-    pair = {"a": rng.random(50)}, {"a": rng.random(50)}
-    whole = randomisation_p_value(*pair, draws=2000, seed=5)
-    monkeypatch.setattr(statistics, "_DRAWN_AT_ONCE", 50 * 64)
-    assert randomisation_p_value(*pair, draws=2000, seed=5) == whole
-    assert randomisation_p_value(*pair, draws=2000, seed=6) != whole
+    gap = rng.normal(0.005, 1, 50_000)
+    pair = {"a": gap}, {"a": np.zeros(50_000)}
+    p = randomisation_p_value(*pair, draws=150, seed=5)
+    bits = np.random.default_rng(5).integers(0, 2, size=(150, 50_000), dtype=np.int8)
+    means = ((2 * bits - 1) @ gap) / 50_000
+    assert p == ((np.abs(means) >= abs(gap.mean())).sum() + 1) / 151
+    assert randomisation_p_value(*pair, draws=150, seed=6) != p
 
 
 def test_the_level_holds_under_the_null() -> None:

@@ -24,6 +24,7 @@ from cir_plugins.bench.tables import (
 )
 from cir_plugins.errors import CIRError
 from tests.bench.toy import record, result, suite, val_split
+from tests.places import ROOT
 
 START = "<!-- results:start -->"
 
@@ -94,7 +95,7 @@ def test_several_splits_have_columns_of_their_own(tmp_path: Path) -> None:
     assert {len(row) for row in found.rows} == {len(found.header)}
 
 
-def test_a_difference_to_another_row_says_to_which(tmp_path: Path) -> None:
+def test_a_difference_names_its_reference_row(tmp_path: Path) -> None:
     made = [
         record(label, 0, {"s": [value]}) for label, value in zip("abc", (0, 1, 0.5), strict=True)
     ]
@@ -103,7 +104,7 @@ def test_a_difference_to_another_row_says_to_which(tmp_path: Path) -> None:
     assert found.rows[3][3] == "−50.0 [−50.0, −50.0] to b"
 
 
-def test_a_suite_in_which_all_failed_has_reasons_only() -> None:
+def test_failed_suite_has_reasons_only() -> None:
     found = summary(result(suite("a"), [record("a", 0, {"s": [1.0]}, error="why")], ()).document)
     assert found.rows == ()
     assert found.notes == ("failed: a, seed 0: why",)
@@ -205,7 +206,7 @@ def test_documents_are_checked_and_written(
     assert "| second |" in second
     (results / "made_up" / "results.json").write_text("{")
     assert main([*files, "--check"]) == 2
-    assert "is no result of a suite: JSONDecodeError" in capsys.readouterr().err
+    assert "results.json is not valid JSON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -220,8 +221,7 @@ def test_markers_must_be_pairs(text: str, tmp_path: Path) -> None:
 
 def test_every_result_is_in_the_documentation() -> None:
     """A result that no page shows is a result that nobody can weigh."""
-    root = Path(__file__).parents[2]
-    page = (root / "docs" / "results.md").read_text(encoding="utf-8")
-    folder = root / "benchmarks" / "results"
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    folder = ROOT / "benchmarks" / "results"
     names = {file.parent.relative_to(folder).as_posix() for file in folder.rglob("results.json")}
     assert set(re.findall(r"<!-- results:start ([^:>]*) -->", page)) == names

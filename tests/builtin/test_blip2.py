@@ -221,10 +221,10 @@ def test_weights_in_several_files_are_read(tmp_path: Path) -> None:
     model.save(tmp_path / "saved")
     state = load_file(tmp_path / "saved" / "model.safetensors")
     names = sorted(state)
-    parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
-    for file, keys in parts.items():
+    shards = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    for file, keys in shards.items():
         save_file({key: state[key] for key in keys}, tmp_path / "saved" / file)
-    weight_map = {key: file for file, keys in parts.items() for key in keys}
+    weight_map = {key: file for file, keys in shards.items() for key in keys}
     index = tmp_path / "saved" / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     (tmp_path / "saved" / "model.safetensors").unlink()

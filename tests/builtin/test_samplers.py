@@ -53,7 +53,7 @@ def test_hardest_is_what_a_full_sort_gives(count: int, levels: int) -> None:
 
 def test_semi_hard_is_within_the_margin() -> None:
     """Candidates below the target by less than the margin."""
-    # drops 0.25, -, 0, 0.125, excluded and -, -0.25, 0.25, 0.125, 0.125
+    # score gaps 0.25, -, 0, 0.125, excluded and -, -0.25, 0.25, 0.125, 0.125
     assert columns(SemiHard(margin=0.25)(*example())) == [[3], [3, 4]]
     assert columns(SemiHard(margin=0.3)(*example())) == [[0, 3], [2, 3, 4]]
 

@@ -14,9 +14,9 @@ from tests.plugin_folder import run_cir, write_plugins
 
 
 def test_list_shows_kind_name_plugin_and_place(cir: Call) -> None:
-    answer = cir("list", "sampler")
-    assert answer.code == 0
-    lines = [line.split() for line in answer.out.splitlines()]
+    output = cir("list", "sampler")
+    assert output.code == 0
+    lines = [line.split() for line in output.out.splitlines()]
     assert lines[0] == ["kind", "name", "plugin", "from"]
     assert ["sampler", "hardest", "builtin", "cir_plugins.builtin.samplers:Hardest"] in lines
     assert ["sampler", "target_relative", "dqe", "dqe_plugin.sampler:TargetRelative"] in lines
@@ -24,23 +24,23 @@ def test_list_shows_kind_name_plugin_and_place(cir: Call) -> None:
 
 
 def test_show_prints_options_recipe_and_source(cir: Call) -> None:
-    answer = cir("show", "method", "dqe")
-    assert answer.code == 0
-    assert "method dqe, plugin dqe, dqe_plugin.method:DQE" in answer.out
-    assert "Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037" in answer.out
-    assert "method.margin_weight" in answer.out
-    assert "  sampler = target_relative" in answer.out
-    assert '  mining.negatives = "mined"' in answer.out
-    assert "train.batch_size" not in answer.out  # as in the defaults
-    assert "needs: query_tokens" in answer.out
-    assert "Args:" not in answer.out
+    output = cir("show", "method", "dqe")
+    assert output.code == 0
+    assert "method dqe, plugin dqe, dqe_plugin.method:DQE" in output.out
+    assert "Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037" in output.out
+    assert "method.margin_weight" in output.out
+    assert "  sampler = target_relative" in output.out
+    assert '  mining.negatives = "mined"' in output.out
+    assert "train.batch_size" not in output.out  # as in the defaults
+    assert "needs: query_tokens" in output.out
+    assert "Args:" not in output.out
 
 
 def test_show_prints_brackets_as_they_are(cir: Call) -> None:
     """Text in square brackets must not vanish as if it were the terminal's markup."""
-    answer = cir("show", "train")
-    assert answer.out.startswith("[train]  How a method is trained: length")
-    assert "[0.9, 0.999]" in answer.out
+    output = cir("show", "train")
+    assert output.out.startswith("[train]  How a method is trained: length")
+    assert "[0.9, 0.999]" in output.out
     assert "gallery" in cir("show", "dataset", "fashioniq").out
     assert "protocols" in cir("show", "dataset", "fashioniq").out
 
@@ -70,7 +70,7 @@ def test_show_prints_every_table_of_settings(cir: Call, table: str, option: str)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "parts"),
+    ("arguments", "fragments"),
     [
         (
             ["trian"],
@@ -91,18 +91,18 @@ def test_show_prints_every_table_of_settings(cir: Call, table: str, option: str)
         (["check", "--data", "cir", "--root", "x"], ["unknown dataset 'cir'; nearest: cirr"]),
         (["train"], ["no method is named", "no data set is named", "no data folder is named"]),
         (["train", "dqe", "--data", "cirr", "--root", "x"], ["--out RUN is missing"]),
-        (["train", "--config", "no.toml"], ["config file no.toml cannot be read"]),
+        (["train", "--config", "no.toml"], ["config file no.toml does not exist"]),
         (["eval", "x", "--data", "cirr"], ["x is no run folder"]),
         (["bench", "quikstart"], ["unknown suite 'quikstart'; nearest: quickstart"]),
         (["bench", "quickstart", "--seeds", "0,a"], ["--seeds cannot be '0,a'; accepted: whole"]),
     ],
 )
-def test_wrong_input_ends_in_one_message_and_code_2(
-    cir: Call, arguments: list[str], parts: list[str]
+def test_wrong_input_ends_in_one_message(
+    cir: Call, arguments: list[str], fragments: list[str]
 ) -> None:
-    answer = cir(*arguments)
-    assert answer.complains(*parts), answer
-    assert answer.out == ""
+    output = cir(*arguments)
+    assert output.complains(*fragments), output
+    assert output.out == ""
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_wrong_input_ends_in_one_message_and_code_2(
     ],
 )
 def test_wrong_usage_ends_with_code_2(cir: Call, arguments: list[str], message: str) -> None:
-    answer = cir(*arguments)
-    assert answer.code == 2
-    assert message in answer.err
-    assert "Traceback" not in answer.err
+    output = cir(*arguments)
+    assert output.code == 2
+    assert message in output.err
+    assert "Traceback" not in output.err
 
 
 def test_dry_run_prints_a_valid_config(cir: Call, tmp_path: Path) -> None:
@@ -138,10 +138,10 @@ def test_loss_of_an_untrained_method_is_an_error(cir: Call, setting: str) -> Non
     """It would train nothing, use no loss and end with code 0, as if the two had been compared."""
     sets = ["--set", "loss=margin"] if setting.startswith("loss.") else []
     arguments = ("train", "image_only", "--data", "cirr", "--root", "/d", "--dry-run")
-    answer = cir(*arguments, *sets, "--set", setting)
-    assert answer.code == 2
+    output = cir(*arguments, *sets, "--set", setting)
+    assert output.code == 2
     kind = setting.partition("=")[0].partition(".")[0]
-    assert f"'image_only' is not trained, so that it has no use for --set {kind}" in answer.err
+    assert f"'image_only' is not trained, so that it has no use for --set {kind}" in output.err
     assert cir(*arguments).code == 0
 
 
@@ -157,21 +157,21 @@ def test_set_beats_arguments_which_beat_the_file(cir: Call, tmp_path: Path) -> N
     file = tmp_path / "config.toml"
     file.write_text('[train]\nepochs = 3\nlr = 0.5\n[run]\nseed = 1\n[data]\nname = "circo"\n')
     arguments = ["train", "contrastive", "--config", str(file), "--data", "cirr", "--root", "/d"]
-    answer = cir(*arguments, "--seed", "2", "--set", "train.lr=0.25", "--dry-run")
-    assert "epochs = 3\n" in answer.out
-    assert "lr = 0.25\n" in answer.out
-    assert "seed = 2\n" in answer.out
-    assert '[data]\nname = "cirr"\nroot = "/d"\n' in answer.out
+    output = cir(*arguments, "--seed", "2", "--set", "train.lr=0.25", "--dry-run")
+    assert "epochs = 3\n" in output.out
+    assert "lr = 0.25\n" in output.out
+    assert "seed = 2\n" in output.out
+    assert '[data]\nname = "cirr"\nroot = "/d"\n' in output.out
     assert "seed = 3\n" in cir(*arguments, "--seed", "2", "--set", "run.seed=3", "--dry-run").out
 
 
 def test_every_error_of_a_plan_is_printed(cir: Call, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    answer = cir(
+    output = cir(
         *("train", "dqe", "--data", "cirr", "--root", tmp_path, "--out", out),
         *("--set", "backbone=clip", "--set", "train.epoch=3", "--set", "loss=margins"),
     )
-    assert answer.complains("unknown [train] option 'epoch'", "unknown loss 'margins'")
+    assert output.complains("unknown [train] option 'epoch'", "unknown loss 'margins'")
     assert not out.exists()
 
 
@@ -214,9 +214,9 @@ def test_interrupting_ends_with_code_130(cir: Call, monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cir_plugins.plugins.registry.Registry.load", interrupt)
-    answer = cir("list")
-    assert answer.code == 130
-    assert answer.err == "interrupted\n"
+    output = cir("list")
+    assert output.code == 130
+    assert output.err == "interrupted\n"
 
 
 def test_full_disk_is_a_message_other_errors_pass(
@@ -224,14 +224,14 @@ def test_full_disk_is_a_message_other_errors_pass(
 ) -> None:
     def fail(number: int) -> Callable[[], NoReturn]:
         def raise_it() -> NoReturn:
-            raise OSError(number, "as the system says", "/some/file")
+            raise OSError(number, "as the system reports", "/some/file")
 
         return raise_it
 
     monkeypatch.setattr("cir_plugins.plugins.registry.Registry.load", fail(errno.ENOSPC))
-    assert cir("list").complains("cannot read or write /some/file: as the system says")
+    assert cir("list").complains("cannot read or write /some/file: as the system reports")
     monkeypatch.setattr("cir_plugins.plugins.registry.Registry.load", fail(errno.EBADF))
-    with pytest.raises(OSError, match="as the system says"):
+    with pytest.raises(OSError, match="as the system reports"):
         cli.main(["list"])
 
 

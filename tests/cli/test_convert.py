@@ -55,9 +55,9 @@ def test_a_converted_run_gives_the_official_numbers(
     cir: Call, files: list[Path], source: CLIP4Cir, garments_root: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "runs" / "converted"
-    answer = cir("convert", "clip4cir", *files, "--out", run, *TINY)
-    assert (answer.code, answer.err) == (0, "")
-    assert f"run: {run}" in answer.out
+    output = cir("convert", "clip4cir", *files, "--out", run, *TINY)
+    assert (output.code, output.err) == (0, "")
+    assert f"run: {run}" in output.out
     assert sorted(file.name for file in run.iterdir()) == [
         *("best.safetensors", "config.toml", "run.json")
     ]
@@ -129,41 +129,41 @@ def test_recipe_official_and_own_settings_are_layered(tmp_path: Path) -> None:
     assert set(other.backbone.options) == {"vision", "start", "text_length", "dropout"}
 
 
-def refused(cir: Call, tmp_path: Path, *arguments: Any) -> Any:
-    """The answer of a conversion, which must leave nothing behind."""
+def failed(cir: Call, tmp_path: Path, *arguments: Any) -> Any:
+    """The output of a conversion, which must leave nothing behind."""
     before = sorted(tmp_path.iterdir())
-    answer = cir("convert", *arguments, "--out", tmp_path / "run", *TINY)
+    output = cir("convert", *arguments, "--out", tmp_path / "run", *TINY)
     assert sorted(tmp_path.iterdir()) == before
-    return answer
+    return output
 
 
-def test_missing_cut_off_and_other_files_are_refused(
+def test_missing_cut_and_other_files_are_errors(
     cir: Call, files: list[Path], tmp_path: Path
 ) -> None:
     gone = tmp_path / "gone.pt"
-    assert refused(cir, tmp_path, "clip4cir", gone).complains("gone.pt does not exist")
+    assert failed(cir, tmp_path, "clip4cir", gone).complains("gone.pt does not exist")
     cut = tmp_path / "cut.pt"
     cut.write_bytes(files[0].read_bytes()[:-5000])
-    assert refused(cir, tmp_path, "clip4cir", cut).complains("cut.pt is damaged or no checkpoint")
-    cut.write_text("a page that says: file not found")
-    assert refused(cir, tmp_path, "clip4cir", cut).complains("cut.pt is damaged or no checkpoint")
+    assert failed(cir, tmp_path, "clip4cir", cut).complains("cut.pt is damaged or no checkpoint")
+    cut.write_text("a page with: file not found")
+    assert failed(cir, tmp_path, "clip4cir", cut).complains("cut.pt is damaged or no checkpoint")
 
 
 def test_a_checkpoint_of_another_method_is_an_error(
     cir: Call, files: list[Path], tmp_path: Path
 ) -> None:
-    answer = refused(cir, tmp_path, "clip4cir", files[1])
-    assert answer.complains("method 'clip4cir': no entry 'CLIP'", "they hold: epoch, Combiner")
+    output = failed(cir, tmp_path, "clip4cir", files[1])
+    assert output.complains("method 'clip4cir': no entry 'CLIP'", "they hold: epoch, Combiner")
     other = tmp_path / "other.pt"
     torch.save({"CLIP": {"text_model.x": torch.ones(1)}}, other)
-    answer = refused(cir, tmp_path, "clip4cir", other, files[1])
-    assert answer.complains("entry 'CLIP' does not fit; unexpected: text_model.x")
+    output = failed(cir, tmp_path, "clip4cir", other, files[1])
+    assert output.complains("entry 'CLIP' does not fit; unexpected: text_model.x")
     state = dict(load_untrusted(files[0])["CLIP"])
     del state["ln_final.weight"]
     state["logit_scale"] = torch.ones(2)
     torch.save({"CLIP": state}, other)
-    answer = refused(cir, tmp_path, "clip4cir", other, files[1])
-    assert answer.complains(
+    output = failed(cir, tmp_path, "clip4cir", other, files[1])
+    assert output.complains(
         "missing: backbone.model.ln_final.weight",
         "shapes: backbone.model.logit_scale (2,) instead of ()",
     )
@@ -172,22 +172,22 @@ def test_a_checkpoint_of_another_method_is_an_error(
 def test_a_pickle_with_code_runs_nothing(cir: Call, files: list[Path], tmp_path: Path) -> None:
     made, hostile = tmp_path / "made", tmp_path / "hostile.pt"
     torch.save({"CLIP": load_untrusted(files[0])["CLIP"], "x": RunsCode(made)}, hostile)
-    answer = refused(cir, tmp_path, "clip4cir", hostile, files[1])
-    assert answer.complains("hostile.pt is refused: it names posix.system")
+    output = failed(cir, tmp_path, "clip4cir", hostile, files[1])
+    assert output.complains("hostile.pt was not loaded: it uses posix.system")
     assert not made.exists()
 
 
 def test_unusable_methods_and_folders_are_errors(
     cir: Call, files: list[Path], tmp_path: Path
 ) -> None:
-    assert refused(cir, tmp_path, "contrastive", *files).complains(
+    assert failed(cir, tmp_path, "contrastive", *files).complains(
         "method 'contrastive' has no official checkpoints"
     )
-    assert refused(cir, tmp_path, "clip4ci", *files).complains("nearest: clip4cir")
+    assert failed(cir, tmp_path, "clip4ci", *files).complains("nearest: clip4cir")
     assert cir("convert", "clip4cir", *files).complains("--out RUN is missing")
     used = cir("convert", "clip4cir", *files, "--out", tmp_path, *TINY)
     assert used.complains("is not empty; accepted: a new folder")
-    none = refused(cir, tmp_path, "clip4cir", *files, "--set", "train.epochs=0")
+    none = failed(cir, tmp_path, "clip4cir", *files, "--set", "train.epochs=0")
     assert none.complains("train.epochs=0 makes a run without weights")
 
 
@@ -198,7 +198,7 @@ def test_a_disk_that_fails_leaves_no_half_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    assert refused(cir, tmp_path, "clip4cir", *files).complains("no space left on the disk")
+    assert failed(cir, tmp_path, "clip4cir", *files).complains("no space left on the disk")
 
 
 def test_files_of_other_kinds_bring_options(tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_files_of_wrapped_models_are_converted(
     torch.save({"CLIP": {f"module.{k}": v for k, v in clip.items()}}, wrapped[0])
     lightning = {f"Combiner._orig_mod.{k}": v for k, v in combiner.items()}
     torch.save({"state_dict": lightning, "epoch": 3, "folder": tmp_path}, wrapped[1])
-    answer = cir("convert", "clip4cir", *wrapped, "--out", tmp_path / "wrapped", *TINY)
-    assert answer.code == 0, answer.err
+    output = cir("convert", "clip4cir", *wrapped, "--out", tmp_path / "wrapped", *TINY)
+    assert output.code == 0, output.err
     plain, other = (
         load_state(tmp_path / name / "best.safetensors")["method"] for name in ("plain", "wrapped")
     )
@@ -235,11 +235,11 @@ def test_files_of_wrapped_models_are_converted(
 def test_doubles_and_nan_are_errors(cir: Call, files: list[Path], tmp_path: Path) -> None:
     again = tmp_path / "older.pt"
     again.write_bytes(files[0].read_bytes())
-    answer = refused(cir, tmp_path, "clip4cir", *files, again)
-    assert answer.complains("entry 'CLIP' is in", "tuned_clip_best.pt and in", "older.pt")
+    output = failed(cir, tmp_path, "clip4cir", *files, again)
+    assert output.complains("entry 'CLIP' is in", "tuned_clip_best.pt and in", "older.pt")
     combiner = torch.load(files[1], weights_only=False)
     next(iter(combiner["Combiner"].values())).flatten()[0] = torch.nan
     torch.save(combiner, files[1])
-    assert refused(cir, tmp_path, "clip4cir", *files).complains(
+    assert failed(cir, tmp_path, "clip4cir", *files).complains(
         "the checkpoint holds NaN: composer."
     )

@@ -14,8 +14,8 @@ import pytest
 from cir_plugins.cli.interrupt import TerminatedError, terminable
 from cir_plugins.runs.lock import run_lock
 from tests.command import Call
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 SLOW = ["--set", "backbone=tiny_clip", "--set", "train.lr=1e-3", "--set", "run.workers=0"]
 
 
@@ -59,10 +59,10 @@ def test_interrupted_suite_prints_its_command(
 
     monkeypatch.setattr("cir_plugins.bench.runner.execute", interrupt)
     words = ["bench", "quickstart", "--root", str(garments_root), "--out", str(tmp_path / "out")]
-    answer = cir(*words)
-    assert answer.code == 143
+    output = cir(*words)
+    assert output.code == 143
     command = f"cir {' '.join(words)} --resume"
-    assert answer.err.endswith(f"terminated; go on with: {command}\n")
+    assert output.err.endswith(f"terminated; go on with: {command}\n")
 
 
 def test_nothing_to_go_on_with_is_not_offered(
@@ -73,12 +73,12 @@ def test_nothing_to_go_on_with_is_not_offered(
 
     monkeypatch.setattr("cir_plugins.runs.execute.execute", interrupt)
     arguments = ["train", "image_only", "--data", "fashioniq", "--root", garments_root]
-    answer = cir(*arguments, "--out", tmp_path / "run")
-    assert (answer.code, answer.err) == (130, "interrupted\n")
+    output = cir(*arguments, "--out", tmp_path / "run")
+    assert (output.code, output.err) == (130, "interrupted\n")
 
 
 def test_forked_workers_end_as_before() -> None:
-    """A pool ends its workers by SIGTERM: they must not raise and print a traceback."""
+    """A process pool ends its workers by SIGTERM: they must not raise and print a traceback."""
     with terminable():
         child = os.fork()
         if not child:

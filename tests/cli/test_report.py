@@ -24,7 +24,8 @@ MINING: dict[str, Any] = {
 def made_run(folder: Path, *minings: dict[str, Any]) -> Path:
     """A run folder with a line per epoch."""
     folder.mkdir()
-    (folder / CONFIG).write_text('method = "dqe"\n[mining]\nper_query = 2\n')
+    others = 'backbone = "tiny_clip"\nloss = "contrastive"\nsampler = "random"\ndata = "cirr"\n'
+    (folder / CONFIG).write_text(f'method = "dqe"\n{others}[mining]\nper_query = 2\n')
     (folder / RECORD).write_text(json.dumps({"format": FORMAT, "method": "dqe"}))
     lines = [{"epoch": i, "loss": 1.0, "mining": mining} for i, mining in enumerate(minings)]
     (folder / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -33,9 +34,9 @@ def made_run(folder: Path, *minings: dict[str, Any]) -> Path:
 
 def test_report_prints_and_writes_the_sampler(cir: Call, tmp_path: Path) -> None:
     run, out = made_run(tmp_path / "run", MINING, MINING), tmp_path / "new" / "folder"
-    answer = cir("report", run, "--out", out)
-    assert answer.code == 0
-    assert "8 / 9 / 10" in answer.out
+    output = cir("report", run, "--out", out)
+    assert output.code == 0
+    assert "8 / 9 / 10" in output.out
     numbers = json.loads((out / "sampler.json").read_text())
     assert [line["epoch"] for line in numbers["refreshes"]] == [0, 1]
     assert numbers["alarms"] == []
@@ -46,17 +47,17 @@ def test_report_prints_and_writes_the_sampler(cir: Call, tmp_path: Path) -> None
 
 def test_report_ends_with_code_1_on_an_alarm(cir: Call, tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", {**MINING, "empty": 0.75})
-    answer = cir("report", run)
-    assert answer.code == 1
-    assert "alarm: epoch 1: 75.0 % of the queries have no negative" in answer.err
+    output = cir("report", run)
+    assert output.code == 1
+    assert "alarm: epoch 1: 75.0 % of the queries have no negative" in output.err
     assert "75.0 %" in (run / "report.html").read_text()
 
 
 def test_report_of_a_run_that_mined_nothing(cir: Call, tmp_path: Path) -> None:
     run = made_run(tmp_path / "run")
-    answer = cir("report", run)
-    assert answer.code == 0
-    assert "no negatives were mined" in answer.out
+    output = cir("report", run)
+    assert output.code == 0
+    assert "no negatives were mined" in output.out
     assert not (run / "sampler.png").exists()
 
 
@@ -64,7 +65,7 @@ def test_report_of_a_run_that_mined_nothing(cir: Call, tmp_path: Path) -> None:
 def test_report_of_a_damaged_run_is_an_error(cir: Call, tmp_path: Path, text: str) -> None:
     run = made_run(tmp_path / "run")
     (run / METRICS).write_text(text)
-    assert cir("report", run).complains("metrics.jsonl cannot be read")
+    assert cir("report", run).complains("metrics.jsonl is not valid JSON")
 
 
 def test_report_of_another_folder_is_an_error(cir: Call, tmp_path: Path) -> None:

@@ -27,27 +27,27 @@ def run(garments_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_resume_needs_the_folder_alone(cir: Call, run: Path) -> None:
     """The options are in the folder; to type them again invites one that differs."""
     before = (run / "checkpoint.safetensors").read_bytes()
-    answer = cir("train", "--out", run, "--resume")
-    assert answer.code == 0, answer.err
-    assert f"run: {run}" in answer.out
+    output = cir("train", "--out", run, "--resume")
+    assert output.code == 0, output.err
+    assert f"run: {run}" in output.out
     assert (run / "checkpoint.safetensors").read_bytes() == before
 
 
 def test_a_difference_is_named_with_both_values(cir: Call, run: Path) -> None:
     config = (run / "config.toml").read_text()
-    answer = cir("train", "--out", run, "--resume", "--set", "train.lr=0.5", "--seed", 3)
+    output = cir("train", "--out", run, "--resume", "--set", "train.lr=0.5", "--seed", 3)
     lr = read_config(run / "config.toml")["train"]["lr"]
-    assert answer.complains(
+    assert output.complains(
         f"train.lr: {lr} in the run, now 0.5",
         "run.seed: 0 in the run, now 3",
         f"cir train --out {run} --resume",
-    ), answer.err
-    answer = cir("train", "--out", run, "--resume", "--set", "loss=margin")
-    assert answer.complains("loss.name: 'info_nce' in the run, now 'margin'"), answer.err
+    ), output.err
+    output = cir("train", "--out", run, "--resume", "--set", "loss=margin")
+    assert output.complains("loss.name: 'info_nce' in the run, now 'margin'"), output.err
     assert (run / "config.toml").read_text() == config
 
 
-def test_resume_of_nothing_says_what_is_missing(cir: Call, tmp_path: Path) -> None:
+def test_resume_of_nothing_names_what_is_missing(cir: Call, tmp_path: Path) -> None:
     assert cir("train", "--out", tmp_path, "--resume").complains("no method is named")
 
 
@@ -74,14 +74,14 @@ def test_an_unfit_device_is_named_at_once(
     """A dry run on the login machine promised what the first minute of training refuted."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     data: tuple[Any, ...] = ("--data", "fashioniq", "--root", garments_root)
-    answer = cir("train", "contrastive", *data, "--out", tmp_path / "x", *TINY, *extra, *dry)
-    assert answer.complains(message), answer
+    output = cir("train", "contrastive", *data, "--out", tmp_path / "x", *TINY, *extra, *dry)
+    assert output.complains(message), output
     assert not (tmp_path / "x").exists()
 
 
 def test_eval_takes_data_and_device_from_the_run(cir: Call, run: Path) -> None:
-    answer = cir("eval", run)
-    assert answer.code == 0, answer.err
-    assert answer.out.startswith("fashioniq, protocol original")
-    assert "changed" not in answer.out
+    output = cir("eval", run)
+    assert output.code == 0, output.err
+    assert output.out.startswith("fashioniq, protocol original")
+    assert "changed" not in output.out
     assert cir("eval", run, "--device", "tpu").complains("'tpu'", "accepted")

@@ -10,8 +10,8 @@ from tests.command import Call
 
 
 def notes_on(method: str, *sets: str) -> list[str]:
-    tables = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "x"}}
-    return notes(make_plan(Registry.load(), tables, parse_set(sets)))
+    config = {"method": {"name": method}, "data": {"name": "fashioniq", "root": "x"}}
+    return notes(make_plan(Registry.load(), config, parse_set(sets)))
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ def notes_on(method: str, *sets: str) -> list[str]:
 )
 def test_sampler_that_is_never_used_is_noted(sets: tuple[str, ...], text: str) -> None:
     """Two trials with other sampler bounds gave the same weights to the bit, without a word."""
-    found = notes_on("dqe", *sets)
-    assert len(found) == bool(text)
+    messages = notes_on("dqe", *sets)
+    assert len(messages) == bool(text)
     if text:
-        assert "sampler 'target_relative' is never used" in found[0]
-        assert text in found[0]
+        assert "sampler 'target_relative' is never used" in messages[0]
+        assert text in messages[0]
 
 
 def test_published_rate_with_a_small_backbone_is_noted() -> None:
@@ -45,7 +45,7 @@ def test_published_rate_with_a_small_backbone_is_noted() -> None:
 
 def test_notes_are_printed_at_plan_time(cir: Call) -> None:
     arguments = ("train", "contrastive", "--data", "cirr", "--root", "/d", "--dry-run")
-    answer = cir(*arguments, "--set", "backbone=tiny_clip")
-    assert answer.code == 0
-    assert answer.err.startswith("note: train.lr 5e-06 was published")
+    output = cir(*arguments, "--set", "backbone=tiny_clip")
+    assert output.code == 0
+    assert output.err.startswith("note: train.lr 5e-06 was published")
     assert cir(*arguments).err == ""

@@ -56,8 +56,8 @@ class Whole(Small):
 
 @hookimpl
 def cir_methods() -> Any:
-    own = {"small": Small, "picky": Picky, "needs_tokens": NeedsTokens, "whole": Whole}
-    return {**own, "none": dict}
+    methods = {"small": Small, "picky": Picky, "needs_tokens": NeedsTokens, "whole": Whole}
+    return {**methods, "none": dict}
 
 
 @hookimpl
@@ -74,9 +74,9 @@ def cir_samplers() -> Any:
 @pytest.fixture(scope="module")
 def registry() -> Registry:
     plugin = SimpleNamespace(cir_methods=cir_methods, cir_samplers=cir_samplers)
-    found = Registry.load({"mine": plugin})
-    assert found.failures == ()
-    return found
+    loaded = Registry.load({"mine": plugin})
+    assert loaded.failures == ()
+    return loaded
 
 
 def base(method: str = "small", data: str = "fashioniq") -> Config:
@@ -98,10 +98,10 @@ def test_options_lie_over_the_recipes_differences(registry: Registry) -> None:
     plan = make_plan(registry, base(data="cirr"))
     assert (plan.train.epochs, plan.data.options["lower"]) == (9, True)
     assert plan.sampler.options == {"margin": 0.3}
-    given = make_plan(
+    changed = make_plan(
         registry, base(data="cirr"), parse_set(["train.epochs=2", "data.lower=false"])
     )
-    assert (given.train.epochs, given.data.options["lower"]) == (2, False)
+    assert (changed.train.epochs, changed.data.options["lower"]) == (2, False)
 
 
 def test_the_resolved_config_gives_the_same_plan(registry: Registry, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_all_errors_come_at_once(registry: Registry) -> None:
     with pytest.raises(CIRError) as raised:
         make_plan(registry, {**base(), "data": {"name": "fashioniq"}}, parse_set(sets))
     message = str(raised.value)
-    for part in (
+    for fragment in (
         "option 'depth' of method 'small' cannot be 2.5; accepted: an integer",
         "unknown loss 'info_nce' option 'margin'",
         "unknown sampler 'hardst'; nearest: hardest",
@@ -151,7 +151,7 @@ def test_all_errors_come_at_once(registry: Registry) -> None:
         "unknown [run] option 'seeds'; nearest: seed",
         "no data folder is named; accepted: --root DIR",
     ):
-        assert part in message
+        assert fragment in message
 
 
 def test_an_unknown_method_hides_no_other_error(registry: Registry) -> None:
@@ -163,7 +163,7 @@ def test_an_unknown_method_hides_no_other_error(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tables", "message"),
+    ("config", "message"),
     [
         ({}, "no method is named; accepted: contrastive, "),
         ({}, "no data set is named; accepted: circo, cirr, fashioniq"),
@@ -175,8 +175,8 @@ def test_an_unknown_method_hides_no_other_error(registry: Registry) -> None:
         ({"sampler": {"name": "faulty"}}, "sampler 'faulty' of plugin 'mine' is faulty: "),
     ],
 )
-def test_bad_tables_are_errors(registry: Registry, tables: Config, message: str) -> None:
-    layers = (tables,) if not tables else (base(), tables)
+def test_bad_config_is_an_error(registry: Registry, config: Config, message: str) -> None:
+    layers = (config,) if not config else (base(), config)
     with pytest.raises(CIRError, match=re.escape(message)):
         make_plan(registry, *layers)
 
@@ -252,8 +252,8 @@ def test_a_factorys_value_error_names_the_component(registry: Registry) -> None:
 def test_a_protocol_lies_below_the_given_options(registry: Registry) -> None:
     merged = plan_reader(registry, "fashioniq", {}, "merged")
     assert merged.options["gallery"] == "merged"
-    given = plan_reader(registry, "fashioniq", {"gallery": "val"}, "merged")
-    assert given.options["gallery"] == "val"
+    changed = plan_reader(registry, "fashioniq", {"gallery": "val"}, "merged")
+    assert changed.options["gallery"] == "val"
     with pytest.raises(CIRError, match="unknown protocol 'mergd'; nearest: merged"):
         plan_reader(registry, "fashioniq", {}, "mergd")
 

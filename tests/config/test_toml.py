@@ -20,13 +20,13 @@ from cir_plugins.errors import CIRError
 
 
 def test_set_reads_toml_values_and_plain_text() -> None:
-    tables = parse_set(
+    config = parse_set(
         [
             *("train.epochs=3", "train.lr = 5e-6", "train.milestones=[1, 2]"),
             *("sampler=hardest", "data.prefix=a photo of {}", "train.drop_last=true", "data.x="),
         ]
     )
-    assert tables == {
+    assert config == {
         "train": {"epochs": 3, "lr": 5e-6, "milestones": [1, 2], "drop_last": True},
         "sampler": {"name": "hardest"},
         "data": {"prefix": "a photo of {}", "x": ""},
@@ -34,7 +34,7 @@ def test_set_reads_toml_values_and_plain_text() -> None:
 
 
 def test_set_takes_options_before_the_name() -> None:
-    """An option given before the name of its part must not be dropped."""
+    """An option given before the name of its component must not be dropped."""
     forward = parse_set(["sampler=hardest", "sampler.count=2"])
     assert forward == {"sampler": {"name": "hardest", "count": 2}}
     assert parse_set(["sampler.count=2", "sampler=hardest"]) == forward
@@ -88,18 +88,20 @@ def test_the_recipes_component_gets_its_options_back() -> None:
     back: Config = {"sampler": {"name": "semi_hard"}}
     assert layer(recipe, [away])["sampler"] == {"name": "hardest", "count": 3}
     assert layer(recipe, [away, back])["sampler"] == {"name": "semi_hard", "margin": 0.1}
-    own: Config = {"sampler": {"margin": 0.5}}
-    assert layer(recipe, [own])["sampler"] == {"name": "semi_hard", "margin": 0.5}
-    assert layer(recipe, [own, {"sampler": {"name": "hardest"}}])["sampler"] == {"name": "hardest"}
+    options: Config = {"sampler": {"margin": 0.5}}
+    assert layer(recipe, [options])["sampler"] == {"name": "semi_hard", "margin": 0.5}
+    assert layer(recipe, [options, {"sampler": {"name": "hardest"}}])["sampler"] == {
+        "name": "hardest"
+    }
 
 
 def test_written_text_reads_back(tmp_path: Path) -> None:
-    tables: Config = {
+    config: Config = {
         "sampler": {"name": "x", "bounds": (0.1, 0.2), "text": 'quo"te\n', "nothing": None},
         "data": {"name": "d", "root": Path("/a b")},
     }
     file = tmp_path / "config.toml"
-    file.write_text(write_config(tables), encoding="utf-8")
+    file.write_text(write_config(config), encoding="utf-8")
     assert read_config(file) == {
         "sampler": {"name": "x", "bounds": [0.1, 0.2], "text": 'quo"te\n'},
         "data": {"name": "d", "root": "/a b"},
@@ -124,10 +126,10 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CIRError, match=r"config file .*gone.toml cannot be read"):
+    with pytest.raises(CIRError, match=r"config file .*gone.toml does not exist"):
         read_config(tmp_path / "gone.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CIRError, match=r"config file .*bytes.toml cannot be read"):
+    with pytest.raises(CIRError, match=r"config file .*bytes.toml is not UTF-8"):
         read_config(tmp_path / "bytes.toml")
 
 
@@ -136,7 +138,7 @@ def test_a_name_alone_is_short_for_a_table() -> None:
 
 
 def test_the_feature_cache_changes_no_number_unless_rounded() -> None:
-    """--resume was refused when a cache was added, moved or given more memory."""
+    """--resume failed when a cache was added, moved or given more memory."""
 
     def run(memory: dict[str, Any] | None = None, **settings: Any) -> Any:
         return computed(

@@ -108,7 +108,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert len({str(order(seed, epoch)) for seed in range(4) for epoch in range(4)}) == 16
 
 
-def test_a_batch_larger_than_the_data_is_an_error() -> None:
+def test_batch_larger_than_the_data_is_error() -> None:
     with pytest.raises(CIRError, match=r"train\.batch_size 9 exceeds the 8 training triplets"):
         epoch_plans(8, batch_size=9, drop_last=True, seed=0, epoch=0, mined=None)
     (plan,) = epoch_plans(8, batch_size=9, drop_last=False, seed=0, epoch=0, mined=None)
@@ -157,7 +157,7 @@ def test_duplicate_targets_share_a_column(tmp_path: Path) -> None:
     assert batch.triplet_index.tolist() == [0, 1, 2, 3]
 
 
-def test_known_targets_alone_leave_other_positives_in(tmp_path: Path) -> None:
+def test_targets_alone_leave_other_positives_in(tmp_path: Path) -> None:
     queries = [query(0, "a", "b", "c"), query(1, "e", "c")]
     table = training_table([small_split(tmp_path, queries)])
     assert not source(table, known_positives="target")[BatchPlan(0, 0, (0, 1))].excluded.any()

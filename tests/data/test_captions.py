@@ -85,7 +85,7 @@ def test_other_modes_draw_the_triplets_own_text() -> None:
 
 @pytest.mark.parametrize("reader", [FashionIQ, CIRR, CIRCO])
 def test_every_reader_has_the_same_switches(reader: Any) -> None:
-    """Four lists of the same six options were kept in step by hand."""
+    """Four lists of the same six options were synchronised by hand."""
     options = options_of(reader)
     assert tuple(options)[-len(CAPTION_SWITCHES) :] == CAPTION_SWITCHES
     assert all(option.text for option in described_options(reader).values())

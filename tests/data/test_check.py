@@ -2,10 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
-from cir_plugins.data import check as module
 from cir_plugins.data.check import check
 from cir_plugins.data.readers.circo import CIRCO
 from cir_plugins.data.readers.cirr import CIRR
@@ -20,13 +18,7 @@ from tests.layouts import (
     write_fashioniq,
     write_picture,
 )
-from tests.places import SHARED_DATA
-
-
-def data(name: str) -> Path:
-    if not (SHARED_DATA / name).is_dir():
-        pytest.skip(f"{SHARED_DATA / name} is not there")
-    return SHARED_DATA / name
+from tests.places import SharedData
 
 
 def test_a_complete_folder_is_fine(tmp_path: Path) -> None:
@@ -151,18 +143,24 @@ def test_readers_that_are_plain_functions_are_checked_too(tmp_path: Path) -> Non
     assert check(lambda _: [], tmp_path).errors == [f"no split was found in {tmp_path}"]
 
 
-def test_worker_processes_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = small_cirr(tmp_path)
-    (root / "dev" / "dev-2.png").write_bytes(b"not an image")
-    alone = check(CIRR(), root, workers=1)
-    monkeypatch.setattr(module, "_WORTH_WORKERS", 0)
-    together = check(CIRR(), root, workers=2)
-    assert together == alone
-    assert list(alone.splits[0].broken) == ["dev-2"]
+def test_worker_processes_find_the_same(tmp_path: Path) -> None:
+    """Four hundred pictures are enough for processes of their own."""
+    names = tuple(f"{number}.png" for number in range(400))
+    for name in names:
+        write_picture(tmp_path / name)
+    (tmp_path / "2.png").write_bytes(b"not an image")
+
+    def read(root: Path) -> list[Split]:
+        query = Query("0", names[0], ("x",), "x", names[1], (names[1],))
+        return [Split("val", "val", (query,), names, {name: root / name for name in names})]
+
+    alone = check(read, tmp_path, workers=1)
+    assert check(read, tmp_path, workers=2) == alone
+    assert list(alone.splits[0].broken) == ["2.png"]
 
 
-def test_fashioniq_annotations_without_pictures() -> None:
-    report = check(FashionIQ(), data("fashioniq"))
+def test_fashioniq_annotations_without_pictures(shared_data: SharedData) -> None:
+    report = check(FashionIQ(), shared_data("fashioniq"))
     assert report.queries() == {"train": 18_000, "val": 6_016, "test": 6_118}
     galleries = {split.name: split.gallery for split in report.splits if split.role == "val"}
     assert galleries == {"dress.val": 3_817, "shirt.val": 6_346, "toptee.val": 5_373}
@@ -173,24 +171,24 @@ def test_fashioniq_annotations_without_pictures() -> None:
     assert report.lost()["val"] == 6_016
 
 
-def test_cirr_annotations_without_pictures() -> None:
-    report = check(CIRR(), data("cirr"))
+def test_cirr_annotations_without_pictures(shared_data: SharedData) -> None:
+    report = check(CIRR(), shared_data("cirr"))
     counts = [(s.name, s.queries, s.gallery, s.references, s.missing) for s in report.splits]
     assert counts == [("val", 4181, 2297, 2165, 2297), ("test1", 4148, 2315, 2178, 2315)]
     assert not report.ok
     assert "cap.rc2.train.json is not there" in report.notes[0]
 
 
-def test_circo_annotations_without_pictures() -> None:
-    report = check(CIRCO(), data("circo"))
+def test_circo_annotations_without_pictures(shared_data: SharedData) -> None:
+    report = check(CIRCO(), shared_data("circo"))
     assert [(s.name, s.queries, s.lost) for s in report.splits] == [
         ("val", 220, 220),
         ("test", 800, 800),
     ]
-    assert "the gallery is what the annotations name" in report.notes[0]
+    assert "the gallery is every image of the annotations" in report.notes[0]
 
 
-def test_real_photographs_are_whole() -> None:
-    report = check(FashionIQ(gallery="merged"), data("photos"), workers=1)
+def test_real_photographs_are_whole(shared_data: SharedData) -> None:
+    report = check(FashionIQ(gallery="merged"), shared_data("photos"), workers=1)
     assert report.ok
     assert report.queries() == {"train": 4560, "val": 1516}

@@ -47,14 +47,14 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds next to nothing."""
 
-    def chunk(name: bytes, body: bytes) -> bytes:
+    def block(name: bytes, body: bytes) -> bytes:
         return (
             struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        b"\x89PNG\r\n\x1a\n" + block(b"IHDR", header) + block(b"IDAT", zlib.compress(b"\0" * 100))
     )
 
 
@@ -162,17 +162,17 @@ def test_a_folder_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
-@pytest.mark.parametrize("kept", [0.5, 0.9])
-def test_a_cut_off_file_is_named(tmp_path: Path, kind: str, kept: float) -> None:
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_cut_off_file_is_named(tmp_path: Path, kind: str, share: float) -> None:
     whole = encoded(noise(64, 64), kind)
     file = tmp_path / "cut"
-    file.write_bytes(whole[: int(len(whole) * kept)])
+    file.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(CIRError, match=r"image .*cut (cannot be decoded: .+|is not an image)"):
         open_image(file)
 
 
 @pytest.mark.parametrize("size", [(8001, 8000), (20_000, 10_000), (60_000, 60_000)])
-def test_an_image_that_would_fill_memory_is_an_error(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_image_that_would_fill_memory_is_error(tmp_path: Path, size: tuple[int, int]) -> None:
     file = tmp_path / "bomb.png"
     file.write_bytes(png_header(*size))
     assert size[0] * size[1] > MAX_PIXELS
@@ -184,7 +184,7 @@ def test_no_damage_escapes_as_another_error(tmp_path: Path) -> None:
     rng = random.Random(0)
     sources = [encoded(noise(24, 20), kind) for kind in images.FORMATS]
     file = tmp_path / "damaged"
-    opened = refused = 0
+    opened = failed = 0
     for _ in range(400):
         data = bytearray(rng.choice(sources))
         for _ in range(rng.randint(1, 5)):
@@ -193,9 +193,9 @@ def test_no_damage_escapes_as_another_error(tmp_path: Path) -> None:
         try:
             opened += open_image(file).mode == "RGB"
         except CIRError as error:
-            refused += str(file) in str(error)
-    assert opened + refused == 400
-    assert min(opened, refused) > 20
+            failed += str(file) in str(error)
+    assert opened + failed == 400
+    assert min(opened, failed) > 20
 
 
 def plain_preprocess(image: Image.Image, size: int, resize: str) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Processes that are killed or do not answer while others wait for them."""
+"""Processes that are killed or do not respond while others wait for them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cir_plugins.data.batches import BatchSource
 from cir_plugins.distributed.process_group import TIMEOUT, open_process_group
 from cir_plugins.errors import CIRError
 from tests.fakes import make_trainer
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 CODE = """
 import os, sys, time, torch
 from cir_plugins.distributed.process_group import open_process_group
@@ -70,7 +70,7 @@ def test_timeout_is_a_number_of_minutes(monkeypatch: pytest.MonkeyPatch, minutes
         pass
 
 
-def test_killed_loader_worker_is_an_error_with_the_way_on(
+def test_killed_loader_worker_is_error_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was a traceback of the loader."""

@@ -13,8 +13,7 @@ import pytest
 
 from cir_plugins.training.checkpoint import load_state
 from cir_plugins.training.trainer import BEST
-
-ROOT = Path(__file__).parents[2]
+from tests.places import ROOT
 
 
 def torchrun(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -24,9 +23,7 @@ def torchrun(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_cir_train_in_two_processes_gives_the_run_of_one(
-    garments_root: Path, tmp_path: Path
-) -> None:
+def test_two_processes_train_the_run_of_one(garments_root: Path, tmp_path: Path) -> None:
     arguments = ["train", "contrastive", "--data", "fashioniq", "--root", str(garments_root)]
     # A key's bias has no gradient but rounding: a small eps makes a full step of it in Adam.
     arguments += ["--set", "train.eps=1e-5"]

@@ -150,7 +150,7 @@ def test_repeated_attributes_are_an_error(tmp_path: Path) -> None:
         made_up(tmp_path, attributes=("shape", "shape"))
 
 
-def test_training_moves_every_part_of_it(tmp_path: Path) -> None:
+def test_training_moves_every_weight_of_it(tmp_path: Path) -> None:
     method, batch = made_up(tmp_path, mined_for(tmp_path), gate=0.3, attribute_margin=0.5)
     sum(method.loss_terms(batch).values()).backward()  # type: ignore[union-attr]
     silent = [
@@ -165,7 +165,7 @@ def test_query_tokens_are_checked_in_the_plan() -> None:
     """A backbone without query tokens is an error before anything is built."""
     registry = Registry.load({"dqe": hooks})
     assert not registry.failures
-    tables = {
+    config = {
         "method": {"name": "dqe"},
         "backbone": {"name": "tiny_clip"},
         "data": {"name": "fashioniq", "root": "nowhere"},
@@ -175,8 +175,8 @@ def test_query_tokens_are_checked_in_the_plan() -> None:
         match=r"method 'dqe' needs query_tokens, which backbone 'tiny_clip' does not offer "
         r"\(it offers: image_embedding, raw_embeddings, text_embedding\)",
     ):
-        make_plan(registry, tables)
-    plan = make_plan(registry, {**tables, "backbone": {"name": "tiny_blip2"}})
+        make_plan(registry, config)
+    plan = make_plan(registry, {**config, "backbone": {"name": "tiny_blip2"}})
     assert (plan.sampler.name, plan.loss.name) == ("target_relative", "pairwise")
     assert plan.mining.negatives == "mined"
     assert plan.mining.per_query == 1

@@ -29,12 +29,12 @@ def test_quantiles_are_numpys(way: str, dtype: torch.dtype, spread: float) -> No
     values[5, 3] = values[7, :9] = torch.nan
     values[9] = -1
     for shares in ([0.3], [0.0, 1.0], [0.05, 0.5], [0.5, 0.5], [0.3, 0.3001], [0.77, 1.0]):
-        found = quantiles(values.clone(), excluded, shares)
-        assert found.shape == (len(shares), 40)
+        bounds = quantiles(values.clone(), excluded, shares)
+        assert bounds.shape == (len(shares), 40)
         for row in range(40):
-            own = values[row][(values[row] > 0) & ~excluded[row]].double().numpy()
-            if not len(own):
-                assert found[:, row].tolist() == [torch.inf] * len(shares)
+            eligible = values[row][(values[row] > 0) & ~excluded[row]].double().numpy()
+            if not len(eligible):
+                assert bounds[:, row].tolist() == [torch.inf] * len(shares)
                 continue
-            expected = np.quantile(own, shares)
-            assert found[:, row].tolist() == pytest.approx(expected.tolist(), rel=1e-6), (way, row)
+            expected = np.quantile(eligible, shares)
+            assert bounds[:, row].tolist() == pytest.approx(expected.tolist(), rel=1e-6), (way, row)

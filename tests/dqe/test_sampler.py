@@ -62,7 +62,7 @@ def plain_answers(
 @pytest.mark.parametrize(("unit", "lower", "upper"), BOUNDS)
 @pytest.mark.parametrize("ties", [True, False])
 def test_equals_the_plain_version(unit: Any, lower: float, upper: float, ties: bool) -> None:
-    """Ties, exclusions, empty zones and rows without candidates are all among the rows."""
+    """Ties, exclusions, empty mid-zones and rows without candidates are all among the rows."""
     for seed in range(6):
         for dtype, number in (
             (torch.float64, float),
@@ -72,31 +72,29 @@ def test_equals_the_plain_version(unit: Any, lower: float, upper: float, ties: b
             scores, target, excluded = made_up(seed, dtype=dtype, ties=ties)
             for fallback in (0, 1, 3):
                 sampler = TargetRelative(lower=lower, upper=upper, unit=unit, fallback=fallback)
-                found = sampler(scores, target, excluded).tolist()
+                result = sampler(scores, target, excluded).tolist()
                 plain = plain_answers(sampler, scores, target, excluded, number)
-                for row, (mask, wanted) in enumerate(zip(found, plain, strict=True)):
-                    assert mask == wanted, (seed, dtype, fallback, row)
+                for row, (mask, expected) in enumerate(zip(result, plain, strict=True)):
+                    assert mask == expected, (seed, dtype, fallback, row)
 
 
 @pytest.mark.parametrize(("unit", "lower", "upper"), BOUNDS)
-def test_never_the_target_the_excluded_or_what_scores_as_high(
+def test_targets_excluded_and_higher_scores_never_selected(
     unit: Any, lower: float, upper: float
 ) -> None:
     for seed in range(20):
         scores, target, excluded = made_up(seed)
         mask = TargetRelative(lower=lower, upper=upper, unit=unit)(scores, target, excluded)
-        own = scores.gather(1, target[:, None])
+        target_scores = scores.gather(1, target[:, None])
         assert not (mask & excluded).any()
-        assert not (mask & (scores >= own)).any()
+        assert not (mask & (scores >= target_scores)).any()
         assert not mask.gather(1, target[:, None]).any()
         # with a fallback a row is empty only where nothing is eligible
-        assert torch.equal(mask.any(dim=1), ((scores < own) & ~excluded).any(dim=1))
+        assert torch.equal(mask.any(dim=1), ((scores < target_scores) & ~excluded).any(dim=1))
 
 
 @pytest.mark.parametrize(("unit", "lower", "upper"), BOUNDS)
-def test_a_block_of_rows_gives_those_rows_of_the_whole(
-    unit: Any, lower: float, upper: float
-) -> None:
+def test_block_equals_those_rows_of_the_whole(unit: Any, lower: float, upper: float) -> None:
     sampler = TargetRelative(lower=lower, upper=upper, unit=unit, fallback=2)
     for seed in range(5):
         scores, target, excluded = made_up(seed)
@@ -122,7 +120,7 @@ def test_any_order_of_candidates(unit: Any, lower: float, upper: float) -> None:
             assert torch.equal(moved, whole[:, order])
 
 
-def test_zone_by_hand() -> None:
+def test_mid_zone_by_hand() -> None:
     """Target 0.75; score gaps 0, -0.125, 0.125, 0.25, 0.5, 0.75, and the 0.25 again, excluded."""
     scores = torch.tensor([[0.75, 0.875, 0.625, 0.5, 0.25, 0.0, 0.5]])
     target = torch.tensor([0])
@@ -134,21 +132,21 @@ def test_zone_by_hand() -> None:
     assert mask.tolist() == [[False, False, False, True, False, False, False]]
 
 
-def test_empty_zone_takes_the_nearest_and_the_lower_column_of_equals() -> None:
+def test_empty_mid_zone_takes_nearest_lower_column_first() -> None:
     scores = torch.tensor(
         [[0.75, 0.5, 0.25, 0.5, 0.25, -1.0]]
     )  # score gaps 0.25, 0.5, 0.25, 0.5, 1.75
     target, excluded = torch.tensor([0]), torch.zeros(1, 6, dtype=torch.bool)
 
-    def chosen(count: int) -> list[int]:
+    def columns_of(count: int) -> list[int]:
         sampler = TargetRelative(lower=0.375, upper=0.375, unit="absolute", fallback=count)
         return sampler(scores, target, excluded)[0].nonzero().flatten().tolist()
 
-    # the zone is the point 0.375: columns 1 to 4 are all 0.125 away
-    assert chosen(0) == []
-    assert chosen(1) == [1]
-    assert chosen(3) == [1, 2, 3]
-    assert chosen(9) == [1, 2, 3, 4, 5]
+    # the mid-zone is the point 0.375: columns 1 to 4 are all 0.125 away
+    assert columns_of(0) == []
+    assert columns_of(1) == [1]
+    assert columns_of(3) == [1, 2, 3]
+    assert columns_of(9) == [1, 2, 3, 4, 5]
 
 
 def test_rows_that_fell_back_are_marked() -> None:
@@ -191,7 +189,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("ties", [True, False])
-def test_wide_rows_equal_the_plain_version_on_every_way(way: str, ties: bool) -> None:
+def test_wide_rows_equal_the_plain_version(way: str, ties: bool) -> None:
     """Rows long enough to be partitioned in earnest, with targets at the top and in the middle."""
     rng = torch.Generator().manual_seed(4)
     scores = torch.randn(24, 700, generator=rng)
@@ -201,11 +199,13 @@ def test_wide_rows_equal_the_plain_version_on_every_way(way: str, ties: bool) ->
     excluded = torch.rand(24, 700, generator=rng) < 0.05
     for lower, upper in ((0.0, 0.3), (0.05, 0.5), (0.5, 0.5), (0.999, 1.0)):
         for rows in (slice(0, 16), slice(0, 24)):  # places alike, and far apart
-            given = scores[rows], target[rows], excluded[rows]
+            inputs = scores[rows], target[rows], excluded[rows]
             sampler = TargetRelative(lower=lower, upper=upper, unit="quantile", fallback=8)
-            plain = plain_answers(sampler, *given, np.float32)
-            for row, (mask, wanted) in enumerate(zip(sampler(*given).tolist(), plain, strict=True)):
-                assert mask == wanted, (way, lower, upper, row)
+            plain = plain_answers(sampler, *inputs, np.float32)
+            for row, (mask, expected) in enumerate(
+                zip(sampler(*inputs).tolist(), plain, strict=True)
+            ):
+                assert mask == expected, (way, lower, upper, row)
 
 
 def test_several_threads_find_what_one_finds() -> None:
@@ -214,7 +214,7 @@ def test_several_threads_find_what_one_finds() -> None:
     target = torch.randint(0, 400, (50,), generator=rng)
     excluded = torch.zeros_like(scores, dtype=torch.bool)
     threads = torch.get_num_threads()
-    found = []
+    results = []
     for number in (1, 3):
         torch.set_num_threads(number)
         try:
@@ -224,15 +224,15 @@ def test_several_threads_find_what_one_finds() -> None:
             ]
         finally:
             torch.set_num_threads(threads)
-        found.append(torch.cat(masks))
-    assert torch.equal(*found)
+        results.append(torch.cat(masks))
+    assert torch.equal(*results)
 
 
 def test_arguments_are_left_as_they_are() -> None:
-    given = made_up(1)
-    kept = [tensor.clone() for tensor in given]
-    TargetRelative(unit="absolute", lower=3, upper=4)(*given)
-    assert all(torch.equal(a, b) for a, b in zip(given, kept, strict=True))
+    inputs = made_up(1)
+    copies = [tensor.clone() for tensor in inputs]
+    TargetRelative(unit="absolute", lower=3, upper=4)(*inputs)
+    assert all(torch.equal(a, b) for a, b in zip(inputs, copies, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -246,13 +246,13 @@ def test_arguments_are_left_as_they_are() -> None:
         ({"fallback": -1}, "fallback must be at least 0, not -1"),
     ],
 )
-def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+def test_options_out_of_range_are_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TargetRelative(**options)
     assert TargetRelative(unit="absolute", upper=1.5).upper == 1.5
 
 
-def test_shapes_that_do_not_belong_together_are_refused() -> None:
+def test_shapes_that_do_not_belong_together_are_errors() -> None:
     scores, target, excluded = made_up(2)
     with pytest.raises(ValueError, match=r"expected scores \(Q, N\), target \(Q,\), excluded"):
         TargetRelative()(scores, target[:-1], excluded)

@@ -32,6 +32,7 @@ from cir_plugins.encoding.shards import Shard
 from cir_plugins.errors import CIRError
 from cir_plugins.training.checkpoint import trained_state
 from tests.fakes import CPU, FakeBackbone, make_trainer, shrink, write_pictures
+from tests.places import ROOT
 
 
 class Two(NamedTuple):
@@ -88,7 +89,7 @@ def test_a_second_run_decodes_nothing(tmp_path: Path, opened: list[Path]) -> Non
     assert not list((tmp_path / "c").rglob("*.part"))
 
 
-def test_a_batch_with_one_new_image_is_encoded_whole(tmp_path: Path, opened: list[Path]) -> None:
+def test_batch_with_one_new_image_is_encoded(tmp_path: Path, opened: list[Path]) -> None:
     paths = pictures(tmp_path / "images")
     backbone = FakeBackbone(frozen=True)
     whole(backbone, paths[:16], cached(tmp_path / "c"))
@@ -108,9 +109,9 @@ def test_a_changed_image_is_encoded_again(tmp_path: Path, opened: list[Path]) ->
     whole(backbone, [copy], cached(tmp_path / "c"))
     assert not opened
     paths[0].write_bytes(paths[1].read_bytes() + b"\0")
-    found = whole(backbone, paths, cached(tmp_path / "c"))
+    read_back = whole(backbone, paths, cached(tmp_path / "c"))
     assert opened == paths
-    assert torch.equal(found, whole(backbone, paths, CPU))
+    assert torch.equal(read_back, whole(backbone, paths, CPU))
 
 
 def test_the_second_run_does_not_read_the_files(
@@ -169,12 +170,11 @@ def test_fingerprint_is_the_same_in_every_process() -> None:
         "backbone.patches = ('a', 0.1, True)\n"
         "print(backbone_fingerprint(backbone, constant_tensors(backbone), ''))\n"
     )
-    root = Path(__file__).parents[2]
     fingerprints = {
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": seed},
-            cwd=root,
+            cwd=ROOT,
             check=True,
             capture_output=True,
         ).stdout
@@ -224,24 +224,24 @@ def test_a_tower_in_training_is_not_cached(tmp_path: Path, opened: list[Path]) -
     assert len(opened) == 9
 
 
-def test_named_tuples_and_half_precision_come_back_as_they_were(tmp_path: Path) -> None:
+def test_named_tuples_and_half_precision_survive(tmp_path: Path) -> None:
     paths = pictures(tmp_path / "images", 9)
     backbone = TwoKinds(frozen=True)
     exact = [features for _, features in feature_batches(backbone, paths, CPU, "x")]
     for _ in range(2):  # computed, then read: both are rounded as stored
         half = cached(tmp_path / "c", "fp16")
-        found = [features for _, features in feature_batches(backbone, paths, half, "x")]
-        for (states, sums), (rounded, same) in zip(exact, found, strict=True):
+        read_back = [features for _, features in feature_batches(backbone, paths, half, "x")]
+        for (states, sums), (rounded, same) in zip(exact, read_back, strict=True):
             assert torch.equal(rounded, states.half().float())
             assert torch.equal(same, sums)
             assert same.dtype == torch.int64
     assert half.cache is not None
     store = half.cache.store(backbone, half.dtype, half.device)
     assert store.bytes_per_image == 16 * 2 + 8
-    assert isinstance(found[0], Two)
+    assert isinstance(read_back[0], Two)
 
 
-def test_a_number_too_large_for_the_stored_dtype_is_refused(tmp_path: Path) -> None:
+def test_number_beyond_the_stored_dtype_is_error(tmp_path: Path) -> None:
     """It became inf in the cache, and every score of the image NaN or inf, without a word."""
     paths = pictures(tmp_path / "images", 3)
     backbone = FakeBackbone(frozen=True)
@@ -281,8 +281,7 @@ def test_several_processes_fill_one_cache(tmp_path: Path) -> None:
         "whole(FakeBackbone(frozen=True), paths, cached(Path(sys.argv[1])))\n"
     )
     arguments = [str(tmp_path / "c"), *map(str, paths)]
-    root = Path(__file__).parents[2]
-    both = [subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=root) for _ in range(2)]
+    both = [subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=ROOT) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     backbone, encoding = FakeBackbone(frozen=True), cached(tmp_path / "c")
     assert torch.equal(whole(backbone, paths, encoding), whole(backbone, paths, CPU))
@@ -290,7 +289,7 @@ def test_several_processes_fill_one_cache(tmp_path: Path) -> None:
     assert encoding.cache.store(backbone, CPU.dtype, CPU.device).images == 20
 
 
-def test_training_images_stay_on_disk_where_memory_is_short(tmp_path: Path) -> None:
+def test_training_images_stay_on_disk_without_memory(tmp_path: Path) -> None:
     paths = pictures(tmp_path / "images", 20)
     backbone, encoding = FakeBackbone(frozen=True), cached(tmp_path / "c")
     memory = training_features(backbone, paths, encoding, 1, "none")

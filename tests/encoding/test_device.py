@@ -51,7 +51,7 @@ def test_workers_leave_a_core_free(monkeypatch: pytest.MonkeyPatch) -> None:
         assert resolve_workers(-1) == workers
 
 
-def test_a_moved_batch_is_whole_and_leaves_the_old_one_alone() -> None:
+def test_moved_batch_is_whole_and_a_copy() -> None:
     index = torch.arange(2)
     batch = Batch(
         images=torch.zeros(2, 3, 4, 4),

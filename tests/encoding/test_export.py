@@ -43,11 +43,11 @@ def rows(out: Path, shards: int) -> tuple[list[str], Tensor]:
     return [n for shard in read for n in shard.names], torch.cat([s.whole()[0] for s in read])
 
 
-def test_images_of_a_folder_are_named_by_their_place(files: dict[str, Path]) -> None:
+def test_image_ids_are_paths_in_the_folder(files: dict[str, Path]) -> None:
     assert list(files) == [f"deep/{n:02d}.png" for n in range(11)]
 
 
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match=r"no images in folder .*; accepted: \.bmp"):
         images_of(tmp_path)
 
@@ -67,9 +67,9 @@ def test_shards_hold_what_the_method_gives(
     pixels = torch.stack([method.backbone.preprocess(open_image(path)) for path in files.values()])
     features = method.backbone.features(pixels)
     expected = features if what == "features" else method.encode_gallery(features)
-    names, found = rows(tmp_path / "out", 3)
+    names, matrix = rows(tmp_path / "out", 3)
     assert names == list(files)
-    assert torch.allclose(found, expected.detach(), atol=1e-6)
+    assert torch.allclose(matrix, expected.detach(), atol=1e-6)
 
 
 def test_half_precision_is_stored_as_such(files: dict[str, Path], tmp_path: Path) -> None:
@@ -77,9 +77,7 @@ def test_half_precision_is_stored_as_such(files: dict[str, Path], tmp_path: Path
     assert rows(tmp_path / "out", 1)[1].dtype == torch.bfloat16
 
 
-def test_a_number_too_large_for_half_precision_is_refused(
-    files: dict[str, Path], tmp_path: Path
-) -> None:
+def test_number_beyond_half_precision_is_error(files: dict[str, Path], tmp_path: Path) -> None:
     method = a_method()
     with torch.no_grad():
         method.backbone.tower.mul_(1e6)
@@ -143,7 +141,7 @@ def test_a_method_of_other_options_is_another_one(files: dict[str, Path], tmp_pa
         encode_images(method, files, tmp_path / "out", CPU, ExportSettings())
 
 
-def test_shards_that_are_done_are_kept(files: dict[str, Path], tmp_path: Path) -> None:
+def test_finished_shards_are_not_written_again(files: dict[str, Path], tmp_path: Path) -> None:
     out, settings = tmp_path / "out", ExportSettings(shard_size=4)
     encode_images(a_method(), files, out, CPU, settings)
     first = rows(out, 3)[1]
@@ -158,7 +156,7 @@ def test_shards_that_are_done_are_kept(files: dict[str, Path], tmp_path: Path) -
 def test_a_damaged_shard_is_encoded_again(
     files: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, byte: int
 ) -> None:
-    """It was kept, and the manifest written over it."""
+    """It stayed, and the manifest written over it."""
     out, settings = tmp_path / "out", ExportSettings(shard_size=4)
     encode_images(a_method(), files, out, CPU, settings)
     expected, manifest = rows(out, 3), (out / "manifest.json").read_bytes()
@@ -175,7 +173,7 @@ def test_a_damaged_shard_is_encoded_again(
     assert (out / "manifest.json").read_bytes() == manifest
 
 
-def test_a_shard_of_another_format_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_shard_of_another_format_is_an_error(files: dict[str, Path], tmp_path: Path) -> None:
     """What another version wrote is not overwritten."""
     encode_images(a_method(), files, tmp_path / "out", CPU, ExportSettings())
     save_file({"part0": torch.ones(1)}, shard_path(tmp_path / "out", 0), {"shard": '{"format": 1}'})
@@ -203,7 +201,7 @@ def test_two_ranks_share_the_shards(files: dict[str, Path], tmp_path: Path) -> N
     assert (alone / "manifest.json").read_text() == (shared / "manifest.json").read_text()
 
 
-def test_shards_of_other_weights_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+def test_shards_of_other_weights_are_errors(files: dict[str, Path], tmp_path: Path) -> None:
     encode_images(a_method(), files, tmp_path / "out", CPU, ExportSettings())
     with pytest.raises(CIRError, match="written for other images, weights or settings; accepted"):
         encode_images(a_method(seed=1), files, tmp_path / "out", CPU, ExportSettings())
@@ -224,7 +222,7 @@ def test_a_broken_image_is_named_or_left_out(files: dict[str, Path], tmp_path: P
 
 
 @pytest.mark.parametrize(("rank", "world_size"), [("2", "2"), ("x", "2")])
-def test_an_impossible_rank_is_refused(
+def test_an_impossible_rank_is_an_error(
     monkeypatch: pytest.MonkeyPatch, rank: str, world_size: str
 ) -> None:
     monkeypatch.setenv("RANK", rank)
@@ -234,14 +232,14 @@ def test_an_impossible_rank_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("gpus", "local", "taken"), [(0, "1", []), (1, "1", []), (4, "2", [2]), (2, "3", [1])]
+    ("gpus", "local", "devices"), [(0, "1", []), (1, "1", []), (4, "2", [2]), (2, "3", [1])]
 )
-def test_processes_of_a_machine_take_its_gpus_in_turn(
-    monkeypatch: pytest.MonkeyPatch, gpus: int, local: str, taken: list[int]
+def test_processes_take_the_gpus_in_turn(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, local: str, devices: list[int]
 ) -> None:
-    found: list[int] = []
+    selected: list[int] = []
     monkeypatch.setenv("LOCAL_RANK", local)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(torch.cuda, "set_device", found.append)
+    monkeypatch.setattr(torch.cuda, "set_device", selected.append)
     spread_over_gpus()
-    assert found == taken
+    assert selected == devices

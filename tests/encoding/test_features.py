@@ -26,14 +26,14 @@ def test_batches_cover_every_image_once_in_order(
         return open_image(path)
 
     monkeypatch.setattr(features_module, "open_image", counted)
-    found = list(feature_batches(backbone, paths, CPU, "x"))
+    encoded = list(feature_batches(backbone, paths, CPU, "x"))
     assert opened == paths
-    assert [index.tolist() for index, _ in found] == [
+    assert [index.tolist() for index, _ in encoded] == [
         list(range(7)),
         list(range(7, 14)),
         [14, 15, 16],
     ]
-    features = torch.cat([features for _, features in found])
+    features = torch.cat([features for _, features in encoded])
     assert not features.requires_grad
     pixels = torch.stack([backbone.preprocess(open_image(path)) for path in paths])
     assert torch.allclose(features, backbone.features(pixels), atol=1e-6)

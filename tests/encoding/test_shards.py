@@ -23,6 +23,7 @@ from cir_plugins.encoding.shards import (
 )
 from cir_plugins.errors import CIRError
 from cir_plugins.types import Features
+from tests.places import ROOT
 
 WRITER = """
 import sys, torch
@@ -73,8 +74,8 @@ def test_rows_and_facts_come_back(tmp_path: Path) -> None:
 def test_writer_collects_what_is_selected(tmp_path: Path) -> None:
     writer = ShardWriter("x", torch.float16, "y")
     rows = torch.arange(8.0).view(4, 2) / 3
-    given = writer.add(["a", "b", "a", "c"], rows, {"a", "c"})
-    assert torch.equal(given, rows.half())
+    written = writer.add(["a", "b", "a", "c"], rows, {"a", "c"})
+    assert torch.equal(written, rows.half())
     assert ("a" in writer, "b" in writer, "c" in writer) == (True, False, True)
     assert torch.equal(writer.row("c"), rows[3:].half())
     writer.add(["c", "d"], rows[:2], {"c", "d"})
@@ -93,7 +94,7 @@ def test_a_shard_may_be_without_images(tmp_path: Path) -> None:
     assert Shard(tmp_path / "a.safetensors").whole() == ()
 
 
-def test_a_file_that_is_no_shard_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_no_shard_is_error(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     for content in (b"", b"half of a shard", b"half of a shard" * 99):
         path.write_bytes(content)
@@ -108,7 +109,7 @@ def test_a_file_that_is_no_shard_is_refused(tmp_path: Path) -> None:
         Shard(tmp_path / "b.safetensors")
 
 
-def test_other_formats_are_told_from_damage(tmp_path: Path) -> None:
+def test_other_formats_are_distinguished_from_damage(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     facts = {"format": 1, "names": ["x"]}
     save_file({"part0": torch.ones(1)}, path, {"shard": json.dumps(facts)})
@@ -155,7 +156,7 @@ def test_a_killed_writer_leaves_whole_shards_only(tmp_path: Path) -> None:
         [sys.executable, "-c", WRITER, str(tmp_path)],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     assert process.stdout is not None
     for _ in range(3):

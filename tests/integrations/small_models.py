@@ -82,11 +82,11 @@ class Fused(InputModule):
         self.met += inputs
         for row, item in enumerate(inputs):
             name = "text" if isinstance(item, str) else "image"
-            parts = item if isinstance(item, dict) else {name: item}
-            for word in parts.get("text", "").split():
+            fields = item if isinstance(item, dict) else {name: item}
+            for word in fields.get("text", "").split():
                 counts[row, WORDS.index(word)] += 1
-            if "image" in parts:
-                pixels[row] = torch.tensor(parts["image"].getpixel((0, 0))) / 255
+            if "image" in fields:
+                pixels[row] = torch.tensor(fields["image"].getpixel((0, 0))) / 255
         return {"counts": counts, "pixel_values": pixels}
 
     def forward(self, features: dict[str, torch.Tensor], **options: Any) -> dict[str, torch.Tensor]:
@@ -96,4 +96,4 @@ class Fused(InputModule):
         return features
 
     def save(self, *args: Any, **options: Any) -> None:
-        """Nothing is kept: the trainer of these tests saves no model."""
+        """Nothing is saved: the trainer of these tests saves no model."""

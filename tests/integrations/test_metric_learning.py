@@ -31,16 +31,16 @@ def points(seed: int, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
 def reference(
     anchors: torch.Tensor, labels: torch.Tensor, others: torch.Tensor, theirs: torch.Tensor
 ) -> set[tuple[int, int, int]]:
-    found = set()
+    mined = set()
     for a in range(len(anchors)):
         for p in range(len(others)):
             if labels[a] != theirs[p] or (anchors is others and a == p):
                 continue
             for n in range(len(others)):
-                drop = float(anchors[a] @ others[p] - anchors[a] @ others[n])
-                if labels[a] != theirs[n] and 0.1 <= drop <= 0.7:
-                    found.add((a, p, n))
-    return found
+                score_gap = float(anchors[a] @ others[p] - anchors[a] @ others[n])
+                if labels[a] != theirs[n] and 0.1 <= score_gap <= 0.7:
+                    mined.add((a, p, n))
+    return mined
 
 
 def as_set(triplets: tuple[torch.Tensor, ...]) -> set[tuple[int, ...]]:
@@ -51,9 +51,9 @@ def as_set(triplets: tuple[torch.Tensor, ...]) -> set[tuple[int, ...]]:
 def test_triplets_equal_a_slow_plain_reference(block: int) -> None:
     embeddings, labels = points(0, 14)
     miner = SamplerMiner(ZONE, block=block)
-    wanted = reference(embeddings, labels, embeddings, labels)
-    assert as_set(miner(embeddings, labels)) == wanted
-    assert miner.num_triplets == len(wanted)
+    expected = reference(embeddings, labels, embeddings, labels)
+    assert as_set(miner(embeddings, labels)) == expected
+    assert miner.num_triplets == len(expected)
     others, theirs = points(1, 9)
     assert as_set(miner(embeddings, labels, others, theirs)) == reference(
         embeddings, labels, others, theirs
@@ -81,10 +81,10 @@ def test_a_large_memory_is_sampled_by_small_blocks() -> None:
             return super().negatives_and_fallback(scores, *masks)
 
     (embeddings, labels), (others, theirs) = points(0, 4), points(1, 8192)
-    found = SamplerMiner(Watched(), count=2)(embeddings, labels, others, theirs)
+    mined = SamplerMiner(Watched(), count=2)(embeddings, labels, others, theirs)
     whole = SamplerMiner(TargetRelative(), count=2, block=4096)(embeddings, labels, others, theirs)
     assert max(cells) <= 1_300_000
-    assert as_set(found) == as_set(whole)
+    assert as_set(mined) == as_set(whole)
 
 
 @pytest.mark.parametrize("loss", [TripletMarginLoss(), NTXentLoss()], ids=["triplet", "ntxent"])
@@ -163,16 +163,16 @@ def one_process(rank: int, port: int, folder: str) -> None:
 @pytest.mark.slow
 def test_two_processes_mine_each_others_rows(tmp_path: os.PathLike[str]) -> None:
     """Efficient wrapper: own rows are anchors, all rows are candidates, own rows first."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         spawn(one_process, (port, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
-    parts = [points(rank, 8) for rank in range(2)]
+    shards = [points(rank, 8) for rank in range(2)]
     for rank in range(2):
-        own, other = parts[rank], parts[1 - rank]
-        embeddings = torch.cat([own[0], other[0]])
-        labels = torch.cat([own[1], other[1]])
-        wanted = {t for t in reference(embeddings, labels, embeddings, labels) if t[0] < 8}
-        assert as_set(torch.load(f"{tmp_path}/{rank}.pt")) == wanted
+        local, other = shards[rank], shards[1 - rank]
+        embeddings = torch.cat([local[0], other[0]])
+        labels = torch.cat([local[1], other[1]])
+        expected = {t for t in reference(embeddings, labels, embeddings, labels) if t[0] < 8}
+        assert as_set(torch.load(f"{tmp_path}/{rank}.pt")) == expected

@@ -84,9 +84,9 @@ def test_texts_with_images_are_mined_and_trained_on(tmp_path: Path) -> None:
     )
     scores = queries @ corpus.T
     for row in range(6):
-        drop = scores[row, row] - scores[row]
-        wanted = {column for column in range(6) if drop[column] > 0} - {row}
-        assert set(mined.table[row].tolist()) <= (wanted or set(range(6)) - {row})
+        score_gaps = scores[row, row] - scores[row]
+        expected = {column for column in range(6) if score_gaps[column] > 0} - {row}
+        assert set(mined.table[row].tolist()) <= (expected or set(range(6)) - {row})
     module.met.clear()
     before = module.colour.weight.detach().clone(), module.words.weight.detach().clone()
     arguments = SentenceTransformerTrainingArguments(
@@ -106,7 +106,7 @@ def test_texts_with_images_are_mined_and_trained_on(tmp_path: Path) -> None:
     assert not torch.equal(before[1], module.words.weight)
 
 
-def test_a_copy_gives_the_images_inside_of_dicts_back() -> None:
+def test_copies_give_images_inside_dicts_back() -> None:
     """Arrow stores an image as a file's bytes; a model that gets those has nothing to look at."""
     model = SentenceTransformer(modules=[Fused()], device="cpu")
     positives = [picture(40 * row + 3) for row in range(4)]

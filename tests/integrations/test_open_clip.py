@@ -13,10 +13,10 @@ def features(seed: int, *shape: int) -> torch.Tensor:
     return F.normalize(made, dim=-1)
 
 
-def test_without_mined_features_it_is_the_librarys_loss_bit_for_bit() -> None:
+def test_no_mined_features_give_the_librarys_loss() -> None:
     images, texts, scale = features(0, 5, 8), features(1, 5, 8), torch.tensor(10.0)
-    own = MinedClipLoss()(images, texts, scale, output_dict=True)
-    assert torch.equal(own["contrastive_loss"], ClipLoss()(images, texts, scale))
+    losses = MinedClipLoss()(images, texts, scale, output_dict=True)
+    assert torch.equal(losses["contrastive_loss"], ClipLoss()(images, texts, scale))
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -35,9 +35,9 @@ def test_mined_columns_equal_a_slow_plain_reference(masked: bool) -> None:
     )
     total = 0.0
     for i in range(4):
-        held = [0, 2] if masked else [0, 1, 2]
+        rows = [0, 2] if masked else [0, 1, 2]
         row = [images[i] @ texts[j] for j in range(4)] + [
-            images[i] @ wrong_texts[i, k] for k in held
+            images[i] @ wrong_texts[i, k] for k in rows
         ]
         column = [texts[i] @ images[j] for j in range(4)]
         column += [texts[i] @ wrong_images[i, k] for k in range(2)]
@@ -54,7 +54,7 @@ def test_gradients_push_mined_texts_away() -> None:
     assert (torch.einsum("bkd,bd->bk", mined.grad, images) > 0).all()
 
 
-def test_features_of_other_rows_and_gathered_rows_are_refused() -> None:
+def test_features_of_other_or_gathered_rows_are_errors() -> None:
     images, texts, scale = features(0, 4, 8), features(1, 4, 8), torch.tensor(5.0)
     with pytest.raises(ValueError, match=r"expected mined features \(4, K, 8\), found \(3, 2, 8\)"):
         MinedClipLoss()(images, texts, scale, mined_text_features=features(2, 3, 2, 8))
@@ -66,6 +66,6 @@ def test_features_of_other_rows_and_gathered_rows_are_refused() -> None:
 def test_a_mask_of_floats_is_an_error() -> None:
     """It ended in an error about ``~`` of floats."""
     images, texts, mined = features(0, 4, 8), features(1, 4, 8), features(2, 4, 3, 8)
-    given = {"mined_text_features": mined, "mined_text_mask": torch.ones(4, 3)}
+    features_and_mask = {"mined_text_features": mined, "mined_text_mask": torch.ones(4, 3)}
     with pytest.raises(ValueError, match=r"expected a mask \(4, 3\) of bool .* of torch.float32"):
-        MinedClipLoss()(images, texts, torch.tensor(5.0), **given)
+        MinedClipLoss()(images, texts, torch.tensor(5.0), **features_and_mask)

@@ -26,7 +26,7 @@ ZONE = TargetRelative()
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def test_tuples_hold_what_the_sampler_lets_through_and_no_known_answer() -> None:
+def test_tuples_hold_mid_zone_negatives_and_no_positive() -> None:
     model = text_model()
     sampler = TargetRelative(lower=0.2, upper=0.8, unit="absolute", fallback=2)
     mined = MinedTuples(model, ANCHORS, POSITIVES, sampler=sampler, count=2, corpus=["w15", "w16"])
@@ -39,15 +39,15 @@ def test_tuples_hold_what_the_sampler_lets_through_and_no_known_answer() -> None
     scores = (queries @ corpus.T).tolist()
     twins = {0: {0, 3}, 3: {0, 3}}  # rows 0 and 3 ask the same
     for row, tuple_ in enumerate(table):
-        drops = [scores[row][row] - score for score in scores[row]]
+        score_gaps = [scores[row][row] - score for score in scores[row]]
         barred = twins.get(row, {row})
-        zone = {c for c in range(8) if 0.2 <= drops[c] <= 0.8} - barred
-        found = {mined.corpus.index(tuple_[f"negative_{k}"]) for k in (1, 2)}
-        assert not found & barred
-        assert found <= zone or not zone
+        mid_zone = {c for c in range(8) if 0.2 <= score_gaps[c] <= 0.8} - barred
+        negatives = {mined.corpus.index(tuple_[f"negative_{k}"]) for k in (1, 2)}
+        assert not negatives & barred
+        assert negatives <= mid_zone or not mid_zone
 
 
-def test_labels_bar_the_answers_of_other_rows() -> None:
+def test_labels_exclude_the_positives_of_other_rows() -> None:
     everything = TargetRelative(lower=0, upper=1)
     mined = MinedTuples(
         text_model(), ANCHORS, POSITIVES, labels=list("aabbcc"), sampler=everything, count=6
@@ -67,7 +67,7 @@ def test_wrong_lengths_and_periods_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("every", "asked", "times"),
+    ("every", "settings", "times"),
     [
         (1, {"num_train_epochs": 4}, 3),
         (2, {"num_train_epochs": 4}, 1),
@@ -77,7 +77,7 @@ def test_wrong_lengths_and_periods_are_named() -> None:
     ],
 )
 def test_the_trainer_sees_negatives_of_its_current_weights(
-    tmp_path: Path, every: int, asked: dict[str, Any], times: int
+    tmp_path: Path, every: int, settings: dict[str, Any], times: int
 ) -> None:
     """Steps in place of epochs ended the refreshes early; half an epoch left made one too many."""
     model = text_model()
@@ -86,9 +86,9 @@ def test_the_trainer_sees_negatives_of_its_current_weights(
     look_up = mined.dataset.format["format_kwargs"]["transform"]
 
     def watched(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        answer = look_up(batch)
-        seen.append({"version": mined.table.version, **answer})
-        return answer
+        columns = look_up(batch)
+        seen.append({"version": mined.table.version, **columns})
+        return columns
 
     mined.dataset.set_transform(watched)
     before = model.encode("w0")
@@ -103,7 +103,7 @@ def test_the_trainer_sees_negatives_of_its_current_weights(
     callback = RefreshNegatives(mined, every=every)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(tmp_path),
-        **asked,
+        **settings,
         per_device_train_batch_size=3,
         learning_rate=0.1,
         save_strategy="no",
@@ -118,7 +118,7 @@ def test_the_trainer_sees_negatives_of_its_current_weights(
         loss=MultipleNegativesRankingLoss(model),
         callbacks=[callback],
     ).train()
-    assert len(callback.kept) == times
+    assert len(callback.overlaps) == times
     assert mined.table.version == times
     assert {batch["version"] for batch in seen} == set(range(times + 1))
     stages = [torch.tensor(before), *versions, torch.tensor(model.encode("w0"))]
@@ -148,7 +148,7 @@ class Unpicklable:
         raise AssertionError("the model is pickled")
 
 
-def test_the_dataset_does_not_hold_the_model_and_is_not_hashed_whole() -> None:
+def test_dataset_without_model_is_not_hashed_whole() -> None:
     """``datasets`` pickles a transform to name the dataset: gigabytes of weights and pictures."""
     items = [Hardly(f"w{i}") for i in range(12)]
     mined, other = (
@@ -171,12 +171,12 @@ def test_labels_of_a_tensor_or_an_array(made: Any) -> None:
     labels, everything = [0, 0, 1, 1, 2, 2], TargetRelative(lower=0, upper=1)
     options: dict[str, Any] = {"sampler": everything, "count": 4}
     listed = MinedTuples(text_model(), ANCHORS, POSITIVES, labels=labels, **options)
-    found = MinedTuples(text_model(), ANCHORS, POSITIVES, labels=made(labels), **options)
-    assert torch.equal(found.table.ids, listed.table.ids)
-    assert all(row not in found.table[row ^ 1].tolist() for row in range(6))
+    tuples = MinedTuples(text_model(), ANCHORS, POSITIVES, labels=made(labels), **options)
+    assert torch.equal(tuples.table.ids, listed.table.ids)
+    assert all(row not in tuples.table[row ^ 1].tolist() for row in range(6))
 
 
-def test_a_collapsed_sampler_is_told() -> None:
+def test_a_collapsed_sampler_raises_a_warning() -> None:
     """Tuples are full whatever the sampler leaves: only a count shows that it left nothing."""
     good = MinedTuples(
         text_model(), ANCHORS, POSITIVES, count=1, sampler=TargetRelative(lower=0, upper=1)

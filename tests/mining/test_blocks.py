@@ -7,8 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import cir_plugins.mining.blocks as blocks_module
-import cir_plugins.retrieval.scores as scores_module
 from cir_plugins.builtin.samplers import Hardest, InBatch
 from cir_plugins.builtin.similarity import best_token, unit
 from cir_plugins.mining.blocks import Block, blocks
@@ -24,9 +22,10 @@ def blocks_of(
     queries: Tensor | None,
     targets: Tensor | None,
     target: Tensor,
-    known: list[list[int]],
+    excluded_columns: list[list[int]],
     sampler: Any,
     rows: range | None = None,
+    size: int | None = None,
 ) -> list[Block]:
     """Blocks as training makes them, of 30 or so candidates."""
     candidates = 30 if targets is None else len(targets)
@@ -35,11 +34,12 @@ def blocks_of(
             None
             if queries is None or targets is None
             else lambda rows: score(queries[rows], targets, best_token),
-            relevance_of_columns(target, Columns.of(known), candidates, CPU),
+            relevance_of_columns(target, Columns.of(excluded_columns), candidates, CPU),
             sampler,
             rows=rows or range(len(target)),
             candidates=candidates,
             device=CPU,
+            size=size,
         )
     )
 
@@ -47,17 +47,17 @@ def blocks_of(
 def made_up(
     count: int, candidates: int, tokens: int = 0
 ) -> tuple[Tensor, Tensor, Tensor, list[list[int]]]:
-    chance = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     shape = (candidates, tokens) if tokens else (candidates,)
-    queries = unit(torch.randn(count, 6, generator=chance))
-    targets = unit(torch.randn(*shape, 6, generator=chance))
-    target = torch.randint(0, candidates, (count,), generator=chance)
-    known = [
-        torch.randperm(candidates, generator=chance)[: index % 4].tolist()
+    queries = unit(torch.randn(count, 6, generator=rng))
+    targets = unit(torch.randn(*shape, 6, generator=rng))
+    target = torch.randint(0, candidates, (count,), generator=rng)
+    excluded_columns = [
+        torch.randperm(candidates, generator=rng)[: index % 4].tolist()
         + [int(target[index])] * (index % 2)
         for index in range(count)
     ]
-    return queries, targets, target, known
+    return queries, targets, target, excluded_columns
 
 
 def test_columns_of_a_block_by_hand() -> None:
@@ -76,50 +76,59 @@ def test_gathered_columns_by_hand() -> None:
 
 
 @pytest.mark.parametrize("tokens", [0, 3])
-def test_blocks_are_the_sampler_on_the_whole(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
-    queries, targets, target, known = made_up(23, 40, tokens)
-    scores = best_token(queries, targets)
-    excluded = torch.zeros(23, 40, dtype=torch.bool)
-    for row, columns in enumerate(known):
+@pytest.mark.parametrize(
+    ("candidates", "size"),
+    # Of 200,000 candidates the sampler gets slices of six queries, and tokens come in slices too.
+    [(40, 1), (40, 7), (40, 100), (40, None), (200_000, None)],
+)
+def test_blocks_are_the_sampler_on_the_whole(
+    tokens: int, candidates: int, size: int | None
+) -> None:
+    queries, targets, target, excluded_columns = made_up(23, candidates, tokens)
+    excluded = torch.zeros(23, candidates, dtype=torch.bool)
+    for row, columns in enumerate(excluded_columns):
         excluded[row, columns] = True
     excluded.scatter_(1, target[:, None], False)
     sampler = TargetRelative(lower=0.1, upper=0.6)
+    pieces = blocks_of(queries, targets, target, excluded_columns, sampler, size=size)
+    assert all(one.rows.stop == two.rows.start for one, two in pairwise(pieces))
+    assert len(pieces) == (-(-23 // size) if size else 1 if candidates == 40 else 2)
+    scores = torch.cat([block.scores for block in pieces if block.scores is not None])
+    torch.testing.assert_close(scores, best_token(queries, targets))
     expected, fallback = sampler.negatives_and_fallback(scores, target, excluded)
-    for cells in (1, 40, 40 * 7, 40 * 100):
-        monkeypatch.setattr(scores_module, "CELLS", cells)
-        monkeypatch.setattr(scores_module, "_MOST_CELLS", cells)
-        monkeypatch.setattr(blocks_module, "SLICE_CELLS", max(40, cells // 3))
-        parts = blocks_of(queries, targets, target, known, sampler)
-        assert all(one.rows.stop == two.rows.start for one, two in pairwise(parts))
-        assert torch.equal(torch.cat([block.mask for block in parts]), expected)
-        assert torch.equal(torch.cat([block.fallback for block in parts]), fallback)
-        torch.testing.assert_close(torch.cat([block.scores for block in parts]), scores)
+    assert torch.equal(torch.cat([block.mask for block in pieces]), expected)
+    marks = [block.fallback for block in pieces if block.fallback is not None]
+    assert torch.equal(torch.cat(marks), fallback)
 
 
-def test_a_share_of_the_rows_is_that_share_of_the_whole() -> None:
-    queries, targets, target, known = made_up(20, 30)
-    given = queries, targets, target, known, Hardest(count=5)
-    (whole,) = blocks_of(*given)
-    (part,) = blocks_of(*given, rows=range(6, 13))
-    assert part.rows == slice(6, 13)
-    assert torch.equal(part.mask, whole.mask[6:13])
+def test_some_rows_equal_those_of_the_whole() -> None:
+    queries, targets, target, excluded_columns = made_up(20, 30)
+    inputs = queries, targets, target, excluded_columns, Hardest(count=5)
+    (whole,) = blocks_of(*inputs)
+    (share,) = blocks_of(*inputs, rows=range(6, 13))
+    assert share.rows == slice(6, 13)
+    assert torch.equal(share.mask, whole.mask[6:13])
 
 
 def test_a_samplers_mistake_is_taken_back() -> None:
-    queries, targets, target, known = made_up(12, 30)
+    queries, targets, target, excluded_columns = made_up(12, 30)
     (block,) = blocks_of(
-        queries, targets, target, known, lambda scores, target, excluded: torch.ones_like(excluded)
+        queries,
+        targets,
+        target,
+        excluded_columns,
+        lambda scores, target, excluded: torch.ones_like(excluded),
     )
-    for row, columns in enumerate(known):
+    for row, columns in enumerate(excluded_columns):
         assert not block.mask[row, [*columns, int(target[row])]].any()
     assert block.fallback is None
 
 
 def test_without_scores_everything_allowed_is_left() -> None:
-    _, _, target, known = made_up(12, 30)
-    (block,) = blocks_of(None, None, target, known, InBatch())
+    _, _, target, excluded_columns = made_up(12, 30)
+    (block,) = blocks_of(None, None, target, excluded_columns, InBatch())
     assert block.scores is None
-    for row, columns in enumerate(known):
+    for row, columns in enumerate(excluded_columns):
         assert int(block.mask[row].sum()) == 30 - len({*columns, int(target[row])})
 
 
@@ -132,18 +141,22 @@ def test_memory_of_a_block_is_bounded() -> None:
 
 
 def test_negatives_of_embeddings_come_from_the_blocks() -> None:
-    queries, targets, target, known = made_up(40, 60)
+    queries, targets, target, excluded_columns = made_up(40, 60)
     sampler = TargetRelative()
     drawn = negatives_of_embeddings(
-        *(queries, targets, target), sampler=sampler, count=3, seed=1, excluded=Columns.of(known)
+        *(queries, targets, target),
+        sampler=sampler,
+        count=3,
+        seed=1,
+        excluded=Columns.of(excluded_columns),
     )
-    (block,) = blocks_of(queries, targets, target, known, sampler)
+    (block,) = blocks_of(queries, targets, target, excluded_columns, sampler)
     assert drawn.shape == (40, 3)
-    for row, found in enumerate(drawn.tolist()):
-        assert {column for column in found if column >= 0} <= set(
+    for row, ids in enumerate(drawn.tolist()):
+        assert {column for column in ids if column >= 0} <= set(
             block.mask[row].nonzero().flatten().tolist()
         )
-        assert (found[0] >= 0) == bool(block.mask[row].any())
+        assert (ids[0] >= 0) == bool(block.mask[row].any())
 
 
 @pytest.mark.parametrize("queries", [0, 2])
@@ -157,6 +170,8 @@ def test_no_candidate_is_an_error(queries: int) -> None:
 
 
 def test_a_samplers_mask_of_floats_is_an_error() -> None:
-    queries, targets, target, known = made_up(12, 30)
+    queries, targets, target, excluded_columns = made_up(12, 30)
     with pytest.raises(ValueError, match=r"must return a mask \(12, 30\) of bool, not .*float32"):
-        blocks_of(queries, targets, target, known, lambda scores, target, excluded: scores)
+        blocks_of(
+            queries, targets, target, excluded_columns, lambda scores, target, excluded: scores
+        )

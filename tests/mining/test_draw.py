@@ -15,13 +15,13 @@ def test_draw_is_without_replacement_until_used_up() -> None:
     mask[0] = False
     drawn = draw(mask, 20, seed=7, repeat=True)
     for row in range(40):
-        pool = set(mask[row].nonzero().flatten().tolist())
-        found = drawn[row].tolist()
-        if not pool:
-            assert found == [-1] * 20
+        candidates = set(mask[row].nonzero().flatten().tolist())
+        ids = drawn[row].tolist()
+        if not candidates:
+            assert ids == [-1] * 20
             continue
-        assert set(found[: len(pool)]) == pool
-        assert found == [found[place % len(pool)] for place in range(20)]
+        assert set(ids[: len(candidates)]) == candidates
+        assert ids == [ids[place % len(candidates)] for place in range(20)]
     assert not torch.equal(draw(mask, 20, seed=8, repeat=True), drawn)
 
 
@@ -31,10 +31,10 @@ def test_masks_of_any_share_give_distinct_columns(share: float) -> None:
     rng = torch.Generator().manual_seed(1)
     mask = torch.rand(50, 1000, generator=rng) < share
     drawn = draw(mask, 4, seed=3, repeat=True)
-    for row, found in enumerate(drawn.tolist()):
+    for row, ids in enumerate(drawn.tolist()):
         size = int(mask[row].sum())
-        assert len(set(found)) == min(4, max(size, 1))
-        assert all(bool(mask[row, column]) for column in found) if size else found == [-1] * 4
+        assert len(set(ids)) == min(4, max(size, 1))
+        assert all(bool(mask[row, column]) for column in ids) if size else ids == [-1] * 4
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
@@ -63,10 +63,10 @@ def test_scramble_keeps_keys_apart() -> None:
     assert len(set(mixed.tolist())) == 20000
     assert 0 <= int(mixed.min()) <= int(mixed.max()) < 2**32
     # the finaliser in plain integers
-    for key, found in zip(keys[:50].tolist(), mixed[:50].tolist(), strict=True):
+    for key, value in zip(keys[:50].tolist(), mixed[:50].tolist(), strict=True):
         key = (key ^ key >> 16) * 0x7FEB352D % 2**32
         key = (key ^ key >> 15) * 0x846CA68B % 2**32
-        assert found == key ^ key >> 16
+        assert value == key ^ key >> 16
 
 
 def test_a_short_row_repeats_or_is_padded() -> None:
@@ -124,9 +124,9 @@ def test_proposed_and_listed_columns_are_even() -> None:
     narrow = torch.zeros(300, 1000, dtype=torch.bool)
     narrow[:, 10:30] = True
     for allowed, most in ((wide, 1000), (narrow, 20)):
-        found = draw(allowed, 5, seed=3)
-        assert allowed.gather(1, found).all()
-        assert all(len({*row}) == 5 for row in found.tolist())
-        assert torch.equal(found[7:90], draw(allowed[7:90], 5, seed=3, first_row=7))
-        part = (found - found.min()) * 4 // most
-        assert int(torch.bincount(part.flatten(), minlength=4).min()) > 300  # 375 expected
+        ids = draw(allowed, 5, seed=3)
+        assert allowed.gather(1, ids).all()
+        assert all(len({*row}) == 5 for row in ids.tolist())
+        assert torch.equal(ids[7:90], draw(allowed[7:90], 5, seed=3, first_row=7))
+        quarter = (ids - ids.min()) * 4 // most
+        assert int(torch.bincount(quarter.flatten(), minlength=4).min()) > 300  # 375 expected

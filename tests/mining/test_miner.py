@@ -54,12 +54,12 @@ def run(method: Method, table: TrainingTable, **kwargs: Any) -> Mined:
     return mine(method, table, CPU, **{**settings, **kwargs})
 
 
-def pools(
+def negative_pools(
     method: Method, table: TrainingTable, sampler: Any, known_positives: str
 ) -> list[set[int]]:
     """The negatives of each row, one query and one image at a time."""
     backbone = method.backbone
-    made = []
+    candidate_sets = []
     for row in table.triplets:
         split = table.splits[row.split]
         gallery = table.negative_images[row.split].tolist()
@@ -83,9 +83,11 @@ def pools(
         if split.drop_reference and known_positives == "all":
             out.add(row.reference)
         excluded = [image in out and image != row.target for image in gallery]
-        chosen = sampler(scores, gallery.index(row.target), excluded)
-        made.append({image for image, taken in zip(gallery, chosen, strict=True) if taken})
-    return made
+        negatives = sampler(scores, gallery.index(row.target), excluded)
+        candidate_sets.append(
+            {image for image, is_negative in zip(gallery, negatives, strict=True) if is_negative}
+        )
+    return candidate_sets
 
 
 def plain_zone(scores: list[float], target: int, excluded: list[bool]) -> list[bool]:
@@ -103,22 +105,26 @@ def excluded(row: Triplet, drop_reference: bool, known_positives: str) -> set[in
 
 @pytest.mark.parametrize("drop_reference", [True, False])
 @pytest.mark.parametrize("known_positives", ["all", "target"])
-def test_what_is_known_is_that_of_each_row(
+def test_known_positives_are_those_of_each_triplet(
     tmp_path: Path, known_positives: str, drop_reference: bool
 ) -> None:
     table = two_splits(tmp_path, drop_reference=drop_reference)
     lists = table.excluded_images(known_positives)
-    for split, pool in enumerate(table.negative_images):
-        found = mining_module._known(table, split, known_positives)
-        own = [(number, row) for number, row in enumerate(table.triplets) if row.split == split]
-        assert found.rows.tolist() == [number for number, _ in own]
-        assert pool[found.target].tolist() == [row.target for _, row in own]
-        for place, (number, row) in enumerate(own):
-            inside = [image for image in dict.fromkeys(row.positives) if image in pool.tolist()]
-            assert pool[found.positives.block(place, place + 1)[1]].tolist() == inside
-            out = excluded(row, drop_reference, known_positives) & set(pool.tolist())
-            assert set(lists[number].tolist()) & set(pool.tolist()) == out
-            assert set(pool[found.excluded.block(place, place + 1)[1]].tolist()) == out
+    for split, candidates in enumerate(table.negative_images):
+        relevance = mining_module._known(table, split, known_positives)
+        numbered = [
+            (number, row) for number, row in enumerate(table.triplets) if row.split == split
+        ]
+        assert relevance.rows.tolist() == [number for number, _ in numbered]
+        assert candidates[relevance.target].tolist() == [row.target for _, row in numbered]
+        for place, (number, row) in enumerate(numbered):
+            inside = [
+                image for image in dict.fromkeys(row.positives) if image in candidates.tolist()
+            ]
+            assert candidates[relevance.positives.block(place, place + 1)[1]].tolist() == inside
+            out = excluded(row, drop_reference, known_positives) & set(candidates.tolist())
+            assert set(lists[number].tolist()) & set(candidates.tolist()) == out
+            assert set(candidates[relevance.excluded.block(place, place + 1)[1]].tolist()) == out
 
 
 @pytest.mark.parametrize("targets", [0, 3])
@@ -129,21 +135,22 @@ def test_draws_from_what_a_plain_version_leaves(
     table = two_splits(tmp_path, drop_reference=known_positives == "all")
     sampler = TargetRelative(lower=0.1, upper=0.6, fallback=2)
     method = Method(components(FakeBackbone(targets=targets), sampler=sampler))
-    expected = pools(method, table, plain_zone, known_positives)
+    expected = negative_pools(method, table, plain_zone, known_positives)
     many = run(method, table, epochs=20, known_positives=known_positives)
     assert many.images.shape == (32, 40)
-    for drawn, pool in zip(many.images.tolist(), expected, strict=True):
-        if not pool:
+    for drawn, candidates in zip(many.images.tolist(), expected, strict=True):
+        if not candidates:
             assert drawn == [-1] * 40
             continue
-        assert set(drawn) == pool  # forty draws use up a pool of at most fourteen
-        assert len(set(drawn[: len(pool)])) == len(pool)
-        assert drawn == [drawn[place % len(pool)] for place in range(40)]
-    sizes = torch.tensor([len(pool) for pool in expected], dtype=torch.float64)
+        assert set(drawn) == candidates  # forty draws use up at most fourteen candidates
+        assert len(set(drawn[: len(candidates)])) == len(candidates)
+        assert drawn == [drawn[place % len(candidates)] for place in range(40)]
+    sizes = torch.tensor([len(candidates) for candidates in expected], dtype=torch.float64)
     assert many.report["negative_pool"]["mean"] == pytest.approx(float(sizes.mean()))
     assert many.report["negative_pool"]["quartiles"][1] == pytest.approx(float(sizes.quantile(0.5)))
     wrong = sum(
-        len(pool & set(row.positives)) for pool, row in zip(expected, table.triplets, strict=True)
+        len(candidates & set(row.positives))
+        for candidates, row in zip(expected, table.triplets, strict=True)
     )
     assert many.report["false_negatives"] == pytest.approx(wrong / float(sizes.sum()))
     assert (wrong > 0) == (known_positives == "target")
@@ -151,7 +158,7 @@ def test_draws_from_what_a_plain_version_leaves(
     assert many.report["empty"] == expected.count(set()) / 32
 
 
-def test_never_the_target_the_excluded_or_another_splits_image(tmp_path: Path) -> None:
+def test_no_target_excluded_or_foreign_image_is_mined(tmp_path: Path) -> None:
     table = two_splits(tmp_path, drop_reference=True)
     for with_model in (True, False):
         mined = run(Method(components()), table, epochs=30, with_model=with_model)
@@ -171,7 +178,7 @@ def test_size_of_blocks_and_of_batches_changes_nothing(
     whole = run(method, table, with_model=with_model)
     for block in (1, 5):
         monkeypatch.setattr(blocks_module, "rows_per_block", lambda *_, rows=block: rows)
-        found = mine(
+        mined = mine(
             method,
             table,
             replace(CPU, batch_size=block + 2),
@@ -182,7 +189,7 @@ def test_size_of_blocks_and_of_batches_changes_nothing(
             known_positives="all",
             with_model=with_model,
         )
-        assert torch.equal(found.images, whole.images)
+        assert torch.equal(mined.images, whole.images)
 
 
 def test_draw_depends_on_seed_and_epoch(tmp_path: Path) -> None:
@@ -252,7 +259,7 @@ def test_report_of_the_previous_refresh_and_of_fallbacks(tmp_path: Path) -> None
     assert 0 <= report["kept"] < 1
 
 
-def test_cached_features_give_the_same_and_no_image_is_opened(
+def test_cached_features_mine_the_same_without_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = two_splits(tmp_path)
@@ -261,8 +268,8 @@ def test_cached_features_give_the_same_and_no_image_is_opened(
     store = TrainingFeatures.build(method.backbone, table.paths, CPU, 10)
     assert store is not None
 
-    def refuse(path: Path) -> None:
+    def fail(path: Path) -> None:
         raise AssertionError(f"{path} was opened")
 
-    monkeypatch.setattr(encode_module, "open_image", refuse)
+    monkeypatch.setattr(encode_module, "open_image", fail)
     assert torch.equal(run(method, table, store=store).images, plain.images)

@@ -33,19 +33,19 @@ def units(seed: int, rows: int, size: int = 8) -> Tensor:
 def test_a_hand_worked_row() -> None:
     """Target 0.9: columns at 0.5 and 0.6 lie 0.3 to 0.4 below; 0.85 too near, 0.1 too far."""
     scores = torch.tensor([[0.9, 0.5, 0.85, 0.1, 0.6, 0.95]])
-    found = negatives_of_scores(scores, torch.tensor([0]), count=4, sampler=WIDE)
-    assert sets(found) == [{1, 4}]
-    assert found[0, 2:].tolist() == [-1, -1]
+    drawn = negatives_of_scores(scores, torch.tensor([0]), count=4, sampler=WIDE)
+    assert sets(drawn) == [{1, 4}]
+    assert drawn[0, 2:].tolist() == [-1, -1]
     barred = torch.tensor([[False, True, False, False, False, False]])
-    found = negatives_of_scores(scores, torch.tensor([0]), count=4, excluded=barred, sampler=WIDE)
-    assert sets(found) == [{4}]
+    drawn = negatives_of_scores(scores, torch.tensor([0]), count=4, excluded=barred, sampler=WIDE)
+    assert sets(drawn) == [{4}]
 
 
 def test_best_scored_positive_is_the_target() -> None:
     scores = torch.tensor([[0.9, 0.5, 0.6, 0.1], [0.9, 0.5, 0.6, 0.1]])
     mask = torch.tensor([[True, True, False, False], [False, True, False, False]])
-    found = negatives_of_scores(scores, mask, count=2, sampler=WIDE)
-    assert sets(found) == [{2}, {3}]
+    drawn = negatives_of_scores(scores, mask, count=2, sampler=WIDE)
+    assert sets(drawn) == [{2}, {3}]
 
 
 def test_a_row_without_a_positive_has_no_negatives() -> None:
@@ -68,65 +68,67 @@ def test_labels_equal_a_slow_plain_reference(seed: int) -> None:
         queries, candidates, labels=(rows, columns), count=23, sampler=WIDE, seed=seed, block=5
     )
     scores = queries @ candidates.T
-    for row, found in enumerate(sets(whole)):
+    for row, drawn in enumerate(sets(whole)):
         right = [c for c in range(23) if columns[c] == rows[row]]
         best = max((float(scores[row, c]) for c in right), default=9.0)
-        wanted = {
+        expected = {
             c for c in range(23) if c not in right and 0.1 <= best - float(scores[row, c]) <= 0.5
         }
-        assert found == wanted
+        assert drawn == expected
     assert torch.equal(whole, blocks)
 
 
-def test_in_a_batch_no_row_is_its_own_target() -> None:
+def test_no_row_is_its_own_batch_target() -> None:
     labels = torch.tensor([0, 0, 1, 1])
     points = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
-    found = negatives_of_embeddings(points, points, labels=(labels, labels), count=4, sampler=WIDE)
+    drawn = negatives_of_embeddings(points, points, labels=(labels, labels), count=4, sampler=WIDE)
     # each row: its target scores 0.8, one stranger 0.6, the other 0 (too far) or 0.96 (above)
-    assert sets(found) == [{2}, {3}, {0}, {1}]
+    assert sets(drawn) == [{2}, {3}, {0}, {1}]
 
 
 def test_one_batch_is_known_by_its_embeddings() -> None:
     """Two towers with the labels of one tensor lost every target; copied labels gave back rows."""
     items, ids = units(1, 200), torch.arange(200)
     queries = torch.nn.functional.normalize(items + 0.1 * units(0, 200), dim=1)
-    zone = TargetRelative(lower=0, upper=1)
-    given: dict[str, Any] = {"count": 3, "sampler": zone}
-    towers = negatives_of_embeddings(queries, items, labels=(ids, ids), **given)
-    wanted = negatives_of_embeddings(queries, items, ids, **given)
-    assert torch.equal(towers, wanted)
+    mid_zone = TargetRelative(lower=0, upper=1)
+    options: dict[str, Any] = {"count": 3, "sampler": mid_zone}
+    towers = negatives_of_embeddings(queries, items, labels=(ids, ids), **options)
+    expected = negatives_of_embeddings(queries, items, ids, **options)
+    assert torch.equal(towers, expected)
     assert (towers >= 0).any(dim=1).all()
     topic = ids % 20
-    batch = negatives_of_embeddings(queries, queries, labels=(topic, topic), **given)
+    batch = negatives_of_embeddings(queries, queries, labels=(topic, topic), **options)
     copied = (topic, topic.clone())
-    assert torch.equal(batch, negatives_of_embeddings(queries, queries, labels=copied, **given))
-    told = negatives_of_embeddings(queries, queries.clone(), labels=copied, itself=True, **given)
-    assert torch.equal(batch, told)
-    as_towers = negatives_of_embeddings(queries, queries, labels=copied, itself=False, **given)
+    assert torch.equal(batch, negatives_of_embeddings(queries, queries, labels=copied, **options))
+    copies = negatives_of_embeddings(
+        queries, queries.clone(), labels=copied, itself=True, **options
+    )
+    assert torch.equal(batch, copies)
+    as_towers = negatives_of_embeddings(queries, queries, labels=copied, itself=False, **options)
     assert not torch.equal(batch, as_towers)
     with pytest.raises(ValueError, match="200 queries cannot be the 150 candidates"):
-        negatives_of_embeddings(queries, items[:150], ids % 150, itself=True, **given)
+        negatives_of_embeddings(queries, items[:150], ids % 150, itself=True, **options)
     with pytest.raises(ValueError, match=r"expected labels \(200,\) and \(150,\)"):
-        negatives_of_embeddings(queries, items[:150], labels=(ids, ids), **given)
+        negatives_of_embeddings(queries, items[:150], labels=(ids, ids), **options)
 
 
-def test_a_row_of_a_batch_is_not_its_own_negative() -> None:
+def test_no_batch_row_is_its_own_negative() -> None:
     points = units(0, 4)
     partner = torch.tensor([1, 0, 3, 2])
-    found = negatives_of_embeddings(
+    drawn = negatives_of_embeddings(
         points, points, partner, count=2, sampler=lambda s, t, e: ~e, complete=True
     )
-    assert sets(found) == [{2, 3}, {2, 3}, {0, 1}, {0, 1}]
+    assert sets(drawn) == [{2, 3}, {2, 3}, {0, 1}, {0, 1}]
 
 
 def test_complete_rows_repeat_and_never_hold_a_positive() -> None:
     scores = torch.tensor([[0.9, 0.5, 0.85, 0.1], [0.1, 0.5, 0.85, 0.4]])
     with pytest.warns(UserWarning, match="left 100% of the rows fewer than 3 negatives"):
-        found = negatives_of_scores(
+        drawn = negatives_of_scores(
             scores, torch.tensor([0, 0]), count=3, sampler=WIDE, complete=True
         )
-    assert found[0].tolist() == [1, 1, 1]
-    assert sets(found)[1] == {1, 2, 3}
+    assert drawn[0].tolist() == [1, 1, 1]
+    assert sets(drawn)[1] == {1, 2, 3}
 
 
 def test_empty_rows_are_filled_from_below_first() -> None:
@@ -135,52 +137,50 @@ def test_empty_rows_are_filled_from_below_first() -> None:
     scores = scores.repeat(2, 1)
     barred = torch.zeros(4, 5, dtype=torch.bool)
     barred[2, 2:4] = True
-    given: dict[str, Any] = {"count": 2, "sampler": WIDE, "complete": True}
-    found = negatives_of_scores(scores, torch.zeros(4).long(), excluded=barred, **given)
-    assert sets(found)[0] == {2, 3}
-    assert sets(found)[2] == {1, 4}, "nothing lies below, so that there is but the rest"
+    options: dict[str, Any] = {"count": 2, "sampler": WIDE, "complete": True}
+    drawn = negatives_of_scores(scores, torch.zeros(4).long(), excluded=barred, **options)
+    assert sets(drawn)[0] == {2, 3}
+    assert sets(drawn)[2] == {1, 4}, "nothing lies below, so that there is but the rest"
 
 
-def test_a_row_without_a_positive_keeps_its_first_column() -> None:
+def test_first_column_survives_without_a_positive() -> None:
     """No target was read as column 0, which then was never drawn."""
     scores = torch.tensor([[0.9, 0.5], [0.9, 0.5]])
     barred = torch.tensor([[False, True], [False, False]])
-    found = negatives_of_scores(
+    drawn = negatives_of_scores(
         scores, torch.tensor([-1, 0]), ZONE, count=1, excluded=barred, complete=True
     )
-    assert found.tolist() == [[0], [1]]
+    assert drawn.tolist() == [[0], [1]]
 
 
-def test_rows_in_parts_are_what_one_part_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_of_rows_give_the_same_negatives() -> None:
     queries, items = units(0, 40), units(1, 30)
     target = torch.arange(40) % 30
     whole = negatives_of_embeddings(queries, items, target, sampler=ZONE, count=4, seed=5)
-    monkeypatch.setattr("cir_plugins.mining.blocks.rows_per_block", lambda *_: 7)
-    assert torch.equal(
-        whole, negatives_of_embeddings(queries, items, target, sampler=ZONE, count=4, seed=5)
-    )
+    sliced = negatives_of_embeddings(queries, items, target, sampler=ZONE, count=4, seed=5, block=7)
+    assert torch.equal(whole, sliced)
     scores = queries @ items.T
     assert torch.equal(whole, negatives_of_scores(scores, target, sampler=ZONE, count=4, seed=5))
     barred = torch.rand(40, 30, generator=torch.Generator().manual_seed(2)) < 0.3
     masked = negatives_of_embeddings(queries, items, target, sampler=ZONE, count=4, excluded=barred)
-    asked = negatives_of_embeddings(
+    called = negatives_of_embeddings(
         queries, items, target, sampler=ZONE, count=4, excluded=barred.__getitem__
     )
-    assert torch.equal(masked, asked)
+    assert torch.equal(masked, called)
 
 
 def test_padding_of_minus_inf_is_never_a_negative() -> None:
     scores = torch.full((6, 20), -torch.inf)
     scores[:, :5] = torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
     for dtype in (torch.float32, torch.bfloat16):
-        found = negatives_of_scores(
+        drawn = negatives_of_scores(
             scores.to(dtype), torch.zeros(6).long(), count=4, sampler=TargetRelative(lower=0)
         )
-        assert int(found.max()) < 5
+        assert int(drawn.max()) < 5
     right = torch.zeros(6, 20, dtype=torch.bool)
     right[:3, 2], right[3:, 12] = True, True
-    found = negatives_of_scores(scores, right, count=4, sampler=TargetRelative(lower=0))
-    assert found[3:].eq(-1).all(), "a target that is padding is none"
+    drawn = negatives_of_scores(scores, right, count=4, sampler=TargetRelative(lower=0))
+    assert drawn[3:].eq(-1).all(), "a target that is padding is none"
 
 
 def test_no_query_gives_no_negatives() -> None:
@@ -234,7 +234,7 @@ def test_wrong_shapes_are_named() -> None:
         negatives_of_scores(scores, target, ZONE, count=1, excluded=torch.zeros(4, 3).bool())
     with pytest.raises(ValueError, match=r"expected positives \(3,\) of columns"):
         negatives_of_scores(scores, target[:2], ZONE, count=1)
-    with pytest.raises(ValueError, match="give positives or labels"):
+    with pytest.raises(ValueError, match="positives and labels are missing"):
         negatives_of_embeddings(units(0, 3), units(1, 4), sampler=ZONE, count=1)
     with pytest.raises(ValueError, match="count must be at least 1, not 0"):
         negatives_of_scores(scores, target, ZONE, count=0)
@@ -321,12 +321,12 @@ def test_without_any_positive_there_is_a_warning() -> None:
 def test_masks_of_floats_are_errors() -> None:
     queries, items, target = units(0, 3), units(1, 4), torch.zeros(3, dtype=torch.long)
     floats = torch.zeros(3, 4)
-    given: dict[str, Any] = {"sampler": ZONE, "count": 1}
+    options: dict[str, Any] = {"sampler": ZONE, "count": 1}
     for excluded in (floats, floats.__getitem__):
         with pytest.raises(
             ValueError, match=r"excluded must be a mask of bool, not torch\.float32"
         ):
-            negatives_of_embeddings(queries, items, target, excluded=excluded, **given)
+            negatives_of_embeddings(queries, items, target, excluded=excluded, **options)
     with pytest.raises(ValueError, match=r"the sampler must return a mask \(3, 4\) of bool"):
         negatives_of_embeddings(queries, items, target, sampler=lambda s, t, e: s, count=1)
 

@@ -42,10 +42,10 @@ def test_sizes_of_any_width(columns: int) -> None:
     statistics = PoolStatistics(5)
     statistics.add(mask, NO_POSITIVES)
     statistics.add(mask[:, ::2], NO_POSITIVES)
-    sizes = [float(row.sum()) for given in (mask, mask[:, ::2]) for row in given]
-    pool = statistics.report()["negative_pool"]
-    assert pool["mean"] == pytest.approx(sum(sizes) / 10)
-    assert pool["quartiles"][1] == pytest.approx(sum(sorted(sizes)[4:6]) / 2)
+    sizes = [float(row.sum()) for mask_slice in (mask, mask[:, ::2]) for row in mask_slice]
+    sizes_of_pools = statistics.report()["negative_pool"]
+    assert sizes_of_pools["mean"] == pytest.approx(sum(sizes) / 10)
+    assert sizes_of_pools["quartiles"][1] == pytest.approx(sum(sorted(sizes)[4:6]) / 2)
 
 
 def test_what_was_not_counted_is_left_out() -> None:
@@ -66,7 +66,7 @@ def test_of_many_rows_some_stand_for_all() -> None:
     target = torch.zeros(rows, dtype=torch.long)
     mask = torch.tensor([[False, True]]).repeat(rows, 1)
     for first in range(0, rows, 1000):  # blocks of a length that the stride does not divide evenly
-        part = slice(first, first + 1000)
-        statistics.add(mask[part], NO_POSITIVES)
-        statistics.add_scores(scores[part], target[part], mask[part], None)
+        block = slice(first, first + 1000)
+        statistics.add(mask[block], NO_POSITIVES)
+        statistics.add_scores(scores[block], target[block], mask[block], None)
     assert sum(statistics.report()["score_gap"]["counts"]) == MOST_ROWS

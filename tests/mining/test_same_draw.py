@@ -1,4 +1,4 @@
-"""The same seed draws the same negatives wherever they are asked for."""
+"""The same seed draws the same negatives everywhere."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ WAYS = ("forward", "backward")
 
 
 def tokens(case: Case, way: str) -> State:
-    ids, mask = (case.inputs[f"{way}_{part}"] for part in ("input_ids", "attention_mask"))
+    ids, mask = (case.inputs[f"{way}_{kind}"] for kind in ("input_ids", "attention_mask"))
     return {"ids": ids, "mask": mask}
 
 

@@ -68,24 +68,24 @@ def read_case(folder: Path) -> Case:
 
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     states = {file.stem: load_file(file) for file in sorted(folder.glob("*.safetensors"))}
-    weights, inputs, outputs = (states.pop(part, {}) for part in _PARTS)
+    weights, inputs, outputs = (states.pop(group, {}) for group in _PARTS)
     for value in inputs.values():
         value.requires_grad_(value.is_floating_point())
     return Case(folder, meta, weights, inputs, outputs, states)
 
 
-def split_entries(flat: Mapping[str, Tensor], *names: str) -> dict[str, State]:
+def split_entries(state: Mapping[str, Tensor], *names: str) -> dict[str, State]:
     """A flat file's state dicts by entry: ``{"Combiner": {"x.weight": ...}}``.
 
     Args:
-        flat: Entry + "." + official key -> tensor.
+        state: Entry + "." + official key -> tensor.
         names: The entries to expect; none for whatever stands before the first dot.
 
     Raises:
         ValueError: If a key belongs to no entry.
     """
     entries: dict[str, State] = {name: {} for name in names}
-    for key, value in flat.items():
+    for key, value in state.items():
         name, _, rest = key.partition(".")
         if not rest or (names and name not in names):
             raise ValueError(f"{key} belongs to none of the entries {', '.join(names)}")

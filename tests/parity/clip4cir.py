@@ -150,10 +150,10 @@ def converted(state: State, method: CLIP4Cir) -> State:
 
 
 def layer4_map(clip: Clip, images: Tensor) -> Tensor:
-    """The input map of a ResNet tower's attention pool."""
+    """The input map of a ResNet tower's attention pooling."""
     seen: list[Tensor] = []
-    pool = clip.model.visual.attnpool
-    hook = pool.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    pooling = clip.model.visual.attnpool
+    hook = pooling.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
     with torch.no_grad():
         clip.features(images)
     hook.remove()

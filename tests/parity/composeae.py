@@ -85,8 +85,8 @@ def steps(composed: Composition) -> dict[str, Tensor]:
     }
     for name, rotated in (("linear", composed.linear), ("conv", composed.convolved)):
         if isinstance(rotated, Rotated):
-            parts = zip(("k", "delta", "re", "im"), rotated, strict=True)
-            result.update({f"{name}_{part}": value for part, value in parts})
+            members = zip(("k", "delta", "re", "im"), rotated, strict=True)
+            result.update({f"{name}_{member}": value for member, value in members})
     return result
 
 

@@ -23,8 +23,8 @@ def outputs(case: Case) -> dict[str, Tensor]:
 def model_outputs(case: Case) -> dict[str, Tensor]:
     """States, embeddings, scores, the loss and its gradients."""
     tempered = case.meta.get("use_temp", True)
-    parts = Components(build_blip2(case.meta), Pairwise(), InBatch(), "mined")
-    method = QuRe(parts, learn_temperature=tempered)
+    components = Components(build_blip2(case.meta), Pairwise(), InBatch(), "mined")
+    method = QuRe(components, learn_temperature=tempered)
     # Scores that the official code does not divide have a temperature of 1, whatever is stored.
     weights = case.weights if tempered else {**case.weights, "temp": torch.ones(())}
     load_official(method, [weights], official_state)

@@ -18,8 +18,8 @@ TERMS = ("contrast", "text", "align")
 
 def build(case: Case) -> SPRC:
     """The method with the case's weights; all terms count alike."""
-    parts = Components(build_blip2(case.meta), InfoNCE(), InBatch())
-    method = SPRC(parts, text_weight=1.0, align_weight=1.0)
+    components = Components(build_blip2(case.meta), InfoNCE(), InBatch())
+    method = SPRC(components, text_weight=1.0, align_weight=1.0)
     load_official(method, [{"epoch": 0, ENTRY: case.weights}], official_state)
     return method
 

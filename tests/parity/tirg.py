@@ -44,8 +44,8 @@ def build(case: Case) -> TIRG:
         width=size,
         preprocess=Preprocess(),
     )
-    parts = Components(backbone, InfoNCE(), InBatch())
-    method = TIRG(parts, variant=VARIANTS[settings["model"]], dropout=0.0)  # type: ignore[arg-type]
+    components = Components(backbone, InfoNCE(), InBatch())
+    method = TIRG(components, variant=VARIANTS[settings["model"]], dropout=0.0)  # type: ignore[arg-type]
     load_official(method, [case.weights], official_state)
     return method
 

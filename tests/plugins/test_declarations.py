@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,8 +17,9 @@ from cir_plugins.plugins.declarations import (
     check_declarations,
 )
 from cir_plugins.plugins.registry import Registry
+from tests.places import ROOT
 
-DOCS = Path(__file__).parents[2] / "docs" / "plugins.md"
+DOCS = ROOT / "docs" / "plugins.md"
 
 
 def test_what_is_left_out_has_its_default() -> None:

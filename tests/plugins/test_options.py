@@ -111,9 +111,9 @@ def test_free_keywords_and_untyped_options_are_errors() -> None:
     ],
 )
 def test_values_are_converted(annotation: Any, value: Any, converted: Any) -> None:
-    found = convert("here", annotation, value)
-    assert found == converted
-    assert type(found) is type(converted)
+    actual = convert("here", annotation, value)
+    assert actual == converted
+    assert type(actual) is type(converted)
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,12 @@ TAKEN = GOOD.replace("good_sampler", "hardest")
 NO_MAPPING = GOOD.replace("return {", "return [").replace('": "', '", "').replace('"}', '"]')
 
 
-def offering(**parts: Any) -> SimpleNamespace:
+def offering(**components: Any) -> SimpleNamespace:
     """A plugin object with a sampler hook."""
 
     @hookimpl
     def cir_samplers() -> Any:
-        return parts
+        return components
 
     return SimpleNamespace(cir_samplers=cir_samplers)
 
@@ -61,8 +61,8 @@ def test_broken_plugins_harm_only_themselves(tmp_path: Path) -> None:
     }
     done = run_cir("list", plugins=write_plugins(tmp_path / "site", sources))
     assert done.returncode == 0, done.stderr
-    parts, failed = done.stdout.split("plugins that did not load, and why:")
-    names = [line.split()[1:3] for line in parts.splitlines()[1:]]
+    listing, failed = done.stdout.split("plugins that did not load, and why:")
+    names = [line.split()[1:3] for line in listing.splitlines()[1:]]
     assert ["good_sampler", "a_good"] in names
     assert ["hardest", "builtin"] in names
     assert ["target_relative", "dqe"] in names
@@ -98,7 +98,7 @@ def test_a_folder_hiding_a_package_is_named(tmp_path: Path) -> None:
 
 
 def test_a_syntax_error_is_reported_where_it_is(tmp_path: Path) -> None:
-    """The innermost frame is the importer's: its line says nothing to the plugin's author."""
+    """The innermost frame is the importer's: its line is of no use to the plugin's author."""
     site = write_plugins(tmp_path / "site", {"typo": "x = 1\n\ndef broken(:\n    pass\n"})
     done = run_cir("list", plugins=site)
     assert done.returncode == 0, done.stderr

@@ -17,6 +17,7 @@ import pytest
 from cir_plugins import CIRError, Registry
 from cir_plugins.plugins.scaffold import KINDS, render, write_plugin
 from cir_plugins.testing import check_method, check_plugin, check_sampler
+from tests.places import ROOT
 from tests.plugin_folder import run_cir
 from tests.testing.toy import Toy
 
@@ -53,42 +54,42 @@ def test_the_project_passes_its_own_tests(tmp_path: Path) -> None:
     listed = run_cir("list", plugins=project, cwd=tmp_path)
     assert listed.returncode == 0, listed.stderr
     assert not [kind for kind in KINDS if f"acme_{kind}" not in listed.stdout]
-    own = own_tests(project)
-    assert own.returncode == 0, own.stdout
-    assert "14 passed" in own.stdout
+    outcome = own_tests(project)
+    assert outcome.returncode == 0, outcome.stdout
+    assert "14 passed" in outcome.stdout
 
 
 def without(project: Path, name: str, kinds: tuple[str, ...]) -> None:
-    """Delete kinds as the project's README says: module, test, hook and row."""
+    """Delete kinds after the project's README: module, test, hook and row."""
     hooks, suite = project / name / "__init__.py", project / "suite.toml"
     for kind in kinds:
         (project / name / f"{kind}.py").unlink()
         (project / "tests" / f"test_{kind}.py").unlink()
         plural = {"loss": "losses"}.get(kind, f"{kind}s")
-        text, found = re.subn(
+        text, count = re.subn(
             rf"\n\n@hookimpl\ndef cir_{plural}\(\).*?\n    return .*?\n",
             "",
             hooks.read_text(),
             flags=re.S,
         )
-        assert found == 1, kind
+        assert count == 1, kind
         hooks.write_text(text)
-        parts = suite.read_text().split("[[rows]]")
-        kept = [part for part in parts if f'label = "{name}_{kind}"' not in part]
-        assert len(parts) - len(kept) == (kind != "dataset"), kind
-        suite.write_text("[[rows]]".join(kept))
+        entries = suite.read_text().split("[[rows]]")
+        others = [entry for entry in entries if f'label = "{name}_{kind}"' not in entry]
+        assert len(entries) - len(others) == (kind != "dataset"), kind
+        suite.write_text("[[rows]]".join(others))
 
 
 def test_a_project_of_one_kind_is_whole(tmp_path: Path) -> None:
-    """The last command must work for whoever brings a loss and deletes the rest, as told to."""
+    """The last command must work for whoever brings a loss and deletes the rest after reading."""
     project = tmp_path / "acme"
     write_plugin("acme", project, Registry.load({}))
     without(project, "acme", ("backbone", "sampler", "method", "dataset"))
     suite = project / "suite.toml"
     suite.write_text(suite.read_text().replace("images = 160", "images = 60"))
     installed(project, "acme")
-    own = own_tests(project)
-    assert "3 passed" in own.stdout, own.stdout
+    outcome = own_tests(project)
+    assert "3 passed" in outcome.stdout, outcome.stdout
     done = run_cir("bench", "suite.toml", "--out", "runs", plugins=project, cwd=project)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((project / "runs" / "results.json").read_text())["rows"]
@@ -107,10 +108,9 @@ def test_every_kind_is_in_suite_or_readme() -> None:
 
 
 def test_methods_that_teach_allow_micro_batches(tmp_path: Path) -> None:
-    """Whoever copies a method that overrides ``loss_terms`` is refused under torchrun."""
-    root = Path(__file__).parents[2]
-    guide = (root / "docs" / "plugins.md").read_text(encoding="utf-8")
-    example = (root / "examples" / "cir_neighbours" / "cir_neighbours.py").read_text()
+    """Whoever copies a method that overrides ``loss_terms`` fails under torchrun."""
+    guide = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    example = (ROOT / "examples" / "cir_neighbours" / "cir_neighbours.py").read_text()
     for text in (guide, example, render("acme")["acme/method.py"]):
         assert re.search(r"def loss_terms_from\(\s*self, queries", text)
         assert "def loss_terms(" not in text
@@ -118,7 +118,7 @@ def test_methods_that_teach_allow_micro_batches(tmp_path: Path) -> None:
 
 def test_the_guides_components_keep_the_contract() -> None:
     """Code in a page is copied before it is read: it has to work as it stands."""
-    guide = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
     module = ModuleType("my_plugin")
     module.__file__ = "plugins.md"
     for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL):
@@ -131,18 +131,17 @@ def test_the_guides_components_keep_the_contract() -> None:
 
 
 def test_the_ways_to_install_are_one() -> None:
-    root = Path(__file__).parents[2]
     texts = [
-        (root / "docs" / "plugins.md").read_text(encoding="utf-8"),
-        (root / "examples" / "cir_neighbours" / "README.md").read_text(encoding="utf-8"),
-        (root / "cir_plugins" / "cli" / "new_plugin.py").read_text(encoding="utf-8"),
+        (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8"),
+        (ROOT / "examples" / "cir_neighbours" / "README.md").read_text(encoding="utf-8"),
+        (ROOT / "cir_plugins" / "cli" / "new_plugin.py").read_text(encoding="utf-8"),
         render("acme")["README.md"],
     ]
     for text in texts:
         assert "pip install -e '.[test]'" in text
     guide = texts[0]
     assert guide.index("pip install DIR") < guide.index("cir new-plugin acme")
-    example = tomllib.loads((root / "examples" / "cir_neighbours" / "pyproject.toml").read_text())
+    example = tomllib.loads((ROOT / "examples" / "cir_neighbours" / "pyproject.toml").read_text())
     assert "test" in example["project"]["optional-dependencies"]
 
 
@@ -160,7 +159,7 @@ def test_the_project_is_clean_for_the_linter(tmp_path: Path) -> None:
 
 
 def test_every_template_is_written() -> None:
-    folder = Path(__file__).parents[2] / "cir_plugins" / "plugins" / "template"
+    folder = ROOT / "cir_plugins" / "plugins" / "template"
     assert len(render("acme")) == len(list(folder.glob("*.j2")))
 
 

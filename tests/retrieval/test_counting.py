@@ -20,7 +20,7 @@ def test_counts_of_any_width_equal_torchs_sum(width: int) -> None:
     assert even_width(max(width, 1)) >= width
 
 
-def test_a_mask_that_starts_inside_a_word_is_counted() -> None:
+def test_mask_starting_inside_a_word_is_counted() -> None:
     """Torch reads int64 at multiples of eight bytes only."""
     mask = (torch.arange(17) % 3 == 0)[1:].view(2, 8)
     assert count_true(mask).tolist() == mask.sum(dim=1).tolist()

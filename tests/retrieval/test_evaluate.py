@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 import cir_plugins.encoding.features as encode_module
-import cir_plugins.retrieval.evaluate as evaluation
 from cir_plugins.builtin.methods import ImageTextProduct
 from cir_plugins.cli.terminal import show_report
 from cir_plugins.data.images import open_image
@@ -18,7 +17,6 @@ from cir_plugins.data.split import Query, Split
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
-from cir_plugins.retrieval import scores as pools
 from cir_plugins.retrieval.embed import query_text
 from cir_plugins.retrieval.evaluate import (
     SplitResult,
@@ -33,6 +31,7 @@ from cir_plugins.retrieval.evaluate import (
 )
 from tests import reference
 from tests.fakes import CPU, FakeBackbone, components, made_up_split
+from tests.retrieval.wide import MANY_IMAGES, widened, with_empty_last
 
 MEASURES = ("recall@1", "recall@3", "any_recall@2", "map@3", "map@50", "subset_recall@1")
 
@@ -88,17 +87,23 @@ def plain_value(measure: str, scores: Sequence[float], query: Query, split: Spli
 
 @pytest.mark.parametrize("drop_reference", [False, True])
 @pytest.mark.parametrize("kind", ["one vector", "tokens", "product"])
-@pytest.mark.parametrize("block", [256, 7])
+@pytest.mark.parametrize("several_blocks", [False, True])
 def test_every_value_is_that_of_a_plain_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_reference: bool, kind: str, block: int
+    tmp_path: Path, drop_reference: bool, kind: str, several_blocks: bool
 ) -> None:
-    monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: block)
     split = made_up(tmp_path, drop_reference=drop_reference)
     backbone = FakeBackbone(targets=3 if kind == "tokens" else 0)
-    method = (ImageTextProduct if kind == "product" else Method)(components(backbone))
-    result = evaluate(method, split, CPU)
+    method = with_empty_last(ImageTextProduct if kind == "product" else Method)(
+        components(backbone)
+    )
+    if several_blocks:
+        encoded = widened(encode_split(method, split, CPU))
+        assert [rows.start for rows, _ in score_blocks(method, encoded)] == [0, 16, 32]
+        result = evaluate_encoded(method, encoded)
+    else:
+        result = evaluate(method, split, CPU)
     assert tuple(result.measures) == MEASURES
-    assert (result.queries, result.gallery) == (40, 13)
+    assert (result.queries, result.gallery) == (40, MANY_IMAGES if several_blocks else 13)
     plain = [plain_scores(method, split, query, query.text) for query in split.queries]
     for measure in MEASURES:
         expected = [
@@ -172,18 +177,20 @@ def test_equal_scores_rank_by_gallery_order(tmp_path: Path) -> None:
     split = made_up(tmp_path, groups=False, measures=("recall@1", "recall@3"))
     method = Indifferent(components())
     result = evaluate(method, split, CPU)
-    places = [split.gallery.index(query.target or "") for query in split.queries]
-    assert result.values["recall@3"].tolist() == [float(place < 3) for place in places]
+    indices = [split.gallery.index(query.target or "") for query in split.queries]
+    assert result.values["recall@3"].tolist() == [float(place < 3) for place in indices]
     assert rankings(method, encode_split(method, split, CPU), 4)[5] == list(split.gallery[:4])
 
 
-def test_rankings_are_the_first_of_a_sort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: 7)
+def test_rankings_are_the_first_of_a_sort(tmp_path: Path) -> None:
     split = made_up(tmp_path, drop_reference=True)
-    method = Method(components())
-    encoded = encode_split(method, split, CPU)
+    method = with_empty_last(Method)(components())
+    encoded = widened(encode_split(method, split, CPU))
     for k in (4, 50):
-        ranked = rankings(method, encoded, k)
+        ranked = [
+            [name for name in images if not name.startswith("far-")]
+            for images in rankings(method, encoded, k)
+        ]
         for row, query in enumerate(split.queries):
             scores = plain_scores(method, split, query, query.text)
             assert ranked[row] == [split.gallery[i] for i in reference.ranking(scores)[:k]]
@@ -192,9 +199,8 @@ def test_rankings_are_the_first_of_a_sort(tmp_path: Path, monkeypatch: pytest.Mo
     ]
 
 
-def test_several_tokens_are_scored_by_gallery_slices(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_tokens_are_scored_by_gallery_slices(tmp_path: Path) -> None:
+    """Scores of all tokens of a gallery take as many times the memory of its scores."""
     widths: list[int] = []
 
     class Watched(Method):
@@ -208,10 +214,11 @@ def test_several_tokens_are_scored_by_gallery_slices(
     whole = torch.cat([scores for _, scores in score_blocks(method, encoded)])
     assert set(widths) == {13}
     widths.clear()
-    monkeypatch.setattr(pools, "CELLS", 40 * 3 * 5)  # of 40 queries, 3 tokens and 5 images
-    micro_batched = torch.cat([scores for _, scores in score_blocks(method, encoded)])
-    assert max(widths) == 5
-    assert torch.allclose(micro_batched, whole, atol=1e-6)
+    wide = replace(encoded, targets=encoded.targets.repeat(3000, 1, 1))
+    sliced = torch.cat([scores for _, scores in score_blocks(method, wide)])
+    assert len(widths) > 1
+    assert sum(widths) == 13 * 3000
+    assert torch.allclose(sliced, whole.repeat(1, 3000), atol=1e-6)
 
 
 def test_an_encoded_split_is_measured_as_evaluate_does(tmp_path: Path) -> None:
@@ -221,20 +228,18 @@ def test_an_encoded_split_is_measured_as_evaluate_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("drop_reference", [False, True])
-def test_the_rest_of_a_group_follows_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_reference: bool
-) -> None:
-    monkeypatch.setattr(evaluation, "rows_per_block", lambda candidates, device: 7)
+def test_the_rest_of_a_group_follows_in_order(tmp_path: Path, drop_reference: bool) -> None:
     split = made_up(tmp_path, drop_reference=drop_reference)
     # Of a group a member may be missing, and the reference named as one.
     first = split.queries[0]
     odd = replace(first, group=(*first.group[1:], "nowhere", first.reference))
     split = replace(split, queries=(odd, *split.queries[1:]))
-    method = Method(components())
-    encoded = encode_split(method, split, CPU)
+    method = with_empty_last(Method)(components())
+    encoded = widened(encode_split(method, split, CPU))
     longer = 0
+    whole = rankings(method, encoded, 50)
     for k in (0, 2, 5, 50):
-        whole, short = rankings(method, encoded, 50), rankings(method, encoded, k, groups=True)
+        short = rankings(method, encoded, k, groups=True)
         for query, images, first in zip(split.queries, whole, short, strict=True):
             assert first == images[:k] + [name for name in images[k:] if name in query.group]
             longer += len(first) > k > 0

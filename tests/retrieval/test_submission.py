@@ -21,7 +21,7 @@ from cir_plugins.retrieval.submission import (
     write_submission,
 )
 from tests.layouts import write_json
-from tests.places import SHARED_DATA
+from tests.places import SharedData
 
 
 def cirr(count: int = 2) -> Split:
@@ -121,9 +121,9 @@ def test_bad_rankings_are_errors() -> None:
 
 def test_circo_needs_all_queries_in_order() -> None:
     split = circo(3)
-    part = replace(split, queries=split.queries[1:])
+    shorter = replace(split, queries=split.queries[1:])
     with pytest.raises(CIRError, match=r"query ids of split 'test' are not 0, 1, 2"):
-        submission(CIRCO_RANKING, shuffled(part), part)
+        submission(CIRCO_RANKING, shuffled(shorter), shorter)
 
 
 def test_bad_files_are_errors(tmp_path: Path) -> None:
@@ -152,10 +152,10 @@ def test_bad_files_are_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["val", "test"])
-def test_the_official_circo_examples_are_accepted(name: str, tmp_path: Path) -> None:
-    folder = SHARED_DATA / "circo"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
+def test_the_official_circo_examples_are_accepted(
+    name: str, tmp_path: Path, shared_data: SharedData
+) -> None:
+    folder = shared_data("circo")
     example = folder / "submission_examples" / f"submission_{name}.json"
     listed = {str(image) for images in json.loads(example.read_text()).values() for image in images}
     split = next(split for split in CIRCO().annotations(folder) if split.name == name)
@@ -168,10 +168,8 @@ def test_the_official_circo_examples_are_accepted(name: str, tmp_path: Path) -> 
         check_submission(tmp_path / "a.json", CIRCO_RANKING, split)
 
 
-def test_real_cirr_queries_make_an_official_file(tmp_path: Path) -> None:
-    if not (SHARED_DATA / "cirr").is_dir():
-        pytest.skip(f"{SHARED_DATA / 'cirr'} is not there")
-    split = CIRR(splits=("test1",)).annotations(SHARED_DATA / "cirr")[0]
+def test_real_cirr_queries_make_an_official_file(tmp_path: Path, shared_data: SharedData) -> None:
+    split = CIRR(splits=("test1",)).annotations(shared_data("cirr"))[0]
     rankings = {query.id: split.gallery for query in split.queries}
     write_submission(tmp_path / "a.json", CIRR_RECALL, rankings, split)
     table = json.loads((tmp_path / "a.json").read_text())

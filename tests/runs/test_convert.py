@@ -41,9 +41,9 @@ def test_a_ledger_lists_unused_and_missing_keys() -> None:
     ledger.drop("c")
     with pytest.raises(CIRError, match="it does not fit; unexpected: d"):
         ledger.finish()
-    taken = ledger.take("d")
-    assert taken is not None
-    assert taken.item() == 3
+    tensors = ledger.take("d")
+    assert tensors is not None
+    assert tensors.item() == 3
     ledger.finish()
     assert ledger.take("e") is None
     with pytest.raises(CIRError, match="it does not fit; missing: e"):
@@ -96,13 +96,15 @@ def test_an_entry_in_two_files_is_ambiguous() -> None:
     files = [Checkpoint({"A": state}, Path(name)) for name in ("one.pt", "two.pt")]
     with pytest.raises(CIRError, match=r"entry 'A' is in one\.pt and in two\.pt; accepted: the f"):
         need_entry(files, "A", "the thing")
-    flat = [Checkpoint({"w": torch.ones(1), "epoch": 3}, Path(name)) for name in ("x.pt", "y.pt")]
+    files_without_entries = [
+        Checkpoint({"w": torch.ones(1), "epoch": 3}, Path(name)) for name in ("x.pt", "y.pt")
+    ]
     with pytest.raises(CIRError, match=r"entry 'w' is in x\.pt and in y\.pt"):
-        check_no_doubles(flat)
-    check_no_doubles([*files, flat[0]])
+        check_no_doubles(files_without_entries)
+    check_no_doubles([*files, files_without_entries[0]])
 
 
-def test_weights_that_are_not_numbers_are_refused() -> None:
+def test_weights_that_are_not_numbers_are_errors() -> None:
     """A run of NaN ranks by gallery order and looks like a poor method."""
     method = Method(components())
     state = state_of(method)

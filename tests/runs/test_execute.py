@@ -49,7 +49,7 @@ def cir_backbones() -> dict[str, Any]:
     return {"fake": FakeBackbone}
 
 
-def plan_of(registry: Registry, root: Path, name: str = "contrastive", **tables: Any) -> Plan:
+def plan_of(registry: Registry, root: Path, name: str = "contrastive", **config: Any) -> Plan:
     whole: Config = {
         "method": {"name": name},
         "backbone": {"name": "fake"},
@@ -59,7 +59,7 @@ def plan_of(registry: Registry, root: Path, name: str = "contrastive", **tables:
     }
     if name not in ("contrastive", "dqe"):
         del whole["train"]
-    for key, table in tables.items():
+    for key, table in config.items():
         whole[key] = {**whole.get(key, {}), **table}
     return make_plan(registry, whole)
 
@@ -168,7 +168,7 @@ def test_untrained_methods_are_evaluated_as_they_are(
     assert retriever.evaluate().report == outcome.report
 
 
-def test_a_folder_in_use_is_refused(
+def test_a_folder_in_use_is_an_error(
     registry: Registry, finished: tuple[Path, Any], garments_root: Path, tmp_path: Path
 ) -> None:
     folder, _ = finished
@@ -189,7 +189,7 @@ def test_a_folder_in_use_is_refused(
     assert (tmp_path / "notes" / "todo.txt").read_text() == "mine"
 
 
-def test_a_run_of_another_version_is_refused(
+def test_a_run_of_another_version_is_an_error(
     registry: Registry, garments_root: Path, tmp_path: Path
 ) -> None:
     plan = plan_of(registry, garments_root, "image_only")
@@ -198,7 +198,7 @@ def test_a_run_of_another_version_is_refused(
     for record, message in (
         ('{"format": 99}', f"was written in format 99; this version .* reads format {FORMAT}"),
         ("[]", "was written in format None"),
-        ("{", "run.json cannot be read"),
+        ("{", "run.json is not valid JSON"),
     ):
         (folder / "run.json").write_text(record)
         with pytest.raises(CIRError, match=message):
@@ -224,7 +224,7 @@ def test_data_that_cannot_be_read_leaves_no_folder(
 def test_what_cannot_be_trained_leaves_no_folder(
     registry: Registry, garments_root: Path, tmp_path: Path
 ) -> None:
-    """The same command, mended, was refused because its folder was not empty."""
+    """The same command, mended, failed because its folder was not empty."""
     folder = tmp_path / "run"
     plan = plan_of(
         registry,

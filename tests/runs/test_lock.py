@@ -47,7 +47,7 @@ def test_empty_folders_are_removed_again(tmp_path: Path) -> None:
     assert sorted(file.name for file in (tmp_path / "deep" / "run").iterdir()) == [LOCK, "file"]
 
 
-def test_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+def test_file_in_place_of_folder_is_error(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(CIRError, match="run"), run_lock(tmp_path / "run"):
         pass

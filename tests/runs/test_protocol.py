@@ -57,9 +57,9 @@ def test_a_protocol_sets_only_the_text_it_names(
 
 
 def test_options_beat_the_protocol(registry: Registry) -> None:
-    tables = aimed(registry, "circo", "circo", "drop_reference", drop_reference=False)
-    assert tables["data"]["drop_reference"] is False
-    assert tables["data"]["root"] == "there"
+    aimed_config = aimed(registry, "circo", "circo", "drop_reference", drop_reference=False)
+    assert aimed_config["data"]["drop_reference"] is False
+    assert aimed_config["data"]["root"] == "there"
 
 
 def test_a_protocol_leaves_which_data_is_read(registry: Registry) -> None:
@@ -76,8 +76,8 @@ def test_a_protocol_leaves_which_data_is_read(registry: Registry) -> None:
         },
         "method": {"name": "dqe"},
     }
-    tables = retarget(registry, config, "fashioniq", "here", "original", {})["data"]
+    data_options = retarget(registry, config, "fashioniq", "here", "original", {})["data"]
     names = ("categories", "missing", "images")
-    assert [tables[name] for name in names] == [["dress"], "drop", "pictures"]
-    assert (tables["gallery"], tables["drop_reference"]) == ("original", False)
+    assert [data_options[name] for name in names] == [["dress"], "drop", "pictures"]
+    assert (data_options["gallery"], data_options["drop_reference"]) == ("original", False)
     assert aimed(registry, "cirr", "cirr", "default")["data"]["missing"] == "drop"

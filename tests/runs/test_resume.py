@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from cir_plugins.errors import CIRError
+from cir_plugins.runs.weights import load_best
 from cir_plugins.training.checkpoint import load_state, save_state
 from cir_plugins.training.trainer import BEST, LATEST, METRICS
 from tests.fakes import make_trainer
+from tests.places import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-ROOT = Path(__file__).parent.parent
 
 CASES: dict[str, dict[str, Any]] = {
     "contrastive": {},
@@ -113,6 +113,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads({threads})
 from tests.fakes import make_trainer
+from tests.places import ROOT
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -121,7 +122,7 @@ trainer = make_trainer(Path({folder!r}), Path({data!r}), **{settings!r})
 {harm}
 trainer.fit()
 """
-# Each says where the process dies; four steps an epoch.
+# Each states where the process dies; four steps an epoch.
 HARM = {
     "in the middle of an epoch": """
 terms = trainer.method.loss_terms
@@ -207,7 +208,7 @@ def test_a_resumed_best_value_beats_lower_ones(tmp_path: Path) -> None:
     assert longer.progress.epoch == 4
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_model_is_an_error(tmp_path: Path) -> None:
     make_trainer(tmp_path / "run", tmp_path / "data", epochs=1).fit()
     other = make_trainer(tmp_path / "run", tmp_path / "data", method="dqe", epochs=2)
     with pytest.raises(CIRError, match=r"checkpoint .* does not fit the model: missing: weighting"):
@@ -221,3 +222,43 @@ def test_without_validation_the_best_value_survives_a_resume(tmp_path: Path) -> 
     second = make_trainer(tmp_path / "run", tmp_path / "data", epochs=2, validated=False)
     assert second.fit(resume=True).best == -math.inf
     assert os.path.exists(tmp_path / "run" / BEST)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("method", None, "lacks: method"),
+        ("optimizer", None, "lacks: optimizer"),
+        ("optimizer", {}, "the optimiser in checkpoint .* does not fit: KeyError"),
+        ("optimizer", 3, "'optimizer' of the state in checkpoint .* cannot be 3"),
+        ("epoch", "one", "'epoch' of the state in checkpoint .* cannot be 'one'; accepted: an int"),
+        ("epoch", -1, "'epoch' of the state in checkpoint .* cannot be -1"),
+        ("mined", {"images": 1, "since": 0}, "'mined.images' of the state in checkpoint"),
+        ("average", {}, "the averaged weights in checkpoint .* do not fit"),
+        ("lines", "[", "the log in checkpoint .* is not valid JSON"),
+    ],
+)
+def test_a_state_of_another_kind_is_refused(
+    tmp_path: Path, key: str, value: Any, message: str
+) -> None:
+    """Its checksums are whole: another program, or another version, wrote it."""
+    run = tmp_path / "run"
+    make_trainer(run, tmp_path / "data", epochs=1, ema=0.5).fit()
+    state = dict(load_state(run / LATEST))
+    state[key] = value
+    if value is None:
+        del state[key]
+    save_state(run / LATEST, state)
+    again = make_trainer(run, tmp_path / "data", epochs=2, ema=0.5)
+    with pytest.raises(CIRError, match=message) as caught:
+        again.fit(resume=True)
+    assert LATEST in str(caught.value)
+
+
+def test_chosen_weights_without_weights_are_refused(tmp_path: Path) -> None:
+    """A ``KeyError``: 'method'."""
+    trainer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=1)
+    for state in ({"epoch": 1}, {"method": 3}, {"method": {"a": "b"}}):
+        save_state(tmp_path / "run" / BEST, state)
+        with pytest.raises(CIRError, match=BEST):
+            load_best(trainer.method, tmp_path / "run")

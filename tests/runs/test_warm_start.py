@@ -42,7 +42,7 @@ def registry() -> Registry:
     return Registry.load({"dqe": hooks, "fakes": SimpleNamespace(cir_backbones=cir_backbones)})
 
 
-def tables_of(root: Path, **tables: Any) -> Config:
+def config_of(root: Path, **config: Any) -> Config:
     whole: Config = {
         "method": {"name": "contrastive"},
         "backbone": {"name": "fake"},
@@ -50,11 +50,11 @@ def tables_of(root: Path, **tables: Any) -> Config:
         "train": TRAIN,
         "run": {"device": "cpu", "workers": 0},
     }
-    return {**whole, **{name: {**whole.get(name, {}), **table} for name, table in tables.items()}}
+    return {**whole, **{name: {**whole.get(name, {}), **table} for name, table in config.items()}}
 
 
-def plan_of(registry: Registry, root: Path, **tables: Any) -> Plan:
-    layer = tables_of(root, **tables)
+def plan_of(registry: Registry, root: Path, **config: Any) -> Plan:
+    layer = config_of(root, **config)
     return make_plan(registry, *warm_start_layer([layer]), layer)
 
 
@@ -185,7 +185,7 @@ def test_options_of_the_source_are_defaults(
     )
 
 
-def test_frozen_weights_of_the_source_are_kept(
+def test_frozen_weights_of_the_source_survive(
     registry: Registry, garments_root: Path, tmp_path: Path
 ) -> None:
     """Checkpoints hold trained weights alone, and the backbone would bring others of its own."""

@@ -7,13 +7,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+from tests.places import ROOT
 
 
 @pytest.fixture
@@ -35,27 +34,29 @@ def lines(script: str, *arguments: str) -> list[dict[str, Any]]:
 
 def test_mining() -> None:
     small = ("--queries", "40", "--candidates", "30", "--width", "8", "--runs", "1")
-    found = lines("mining.py", *small, "--tokens", "1", "2")
-    assert [(line["queries"], line["tokens"]) for line in found] == [(40, 1)] * 2 + [(4, 2)] * 2
-    assert all(0 <= line["extra_mib"] < 100 for line in found)
+    measured = lines("mining.py", *small, "--tokens", "1", "2")
+    assert [(line["queries"], line["tokens"]) for line in measured] == [(40, 1)] * 2 + [(4, 2)] * 2
+    assert all(0 <= line["extra_mib"] < 100 for line in measured)
 
 
 def test_evaluation() -> None:
     """The script ends with an error where the contenders find different recalls."""
-    (found,) = lines("evaluation.py", "--cases", "400x900x3", "--width", "8", "--runs", "1")
-    assert (found["queries"], found["gallery"], found["positives"]) == (400, 900, 3)
-    assert set(found["seconds"]) == set(found["extra_mib"]) == {"bare", "streamed", "sort"}
-    assert 0 < found["recalls"]["any_recall@1"] < found["recalls"]["any_recall@50"] < 1
+    (measured,) = lines("evaluation.py", "--cases", "400x900x3", "--width", "8", "--runs", "1")
+    assert (measured["queries"], measured["gallery"], measured["positives"]) == (400, 900, 3)
+    assert set(measured["seconds"]) == set(measured["extra_mib"]) == {"bare", "streamed", "sort"}
+    assert 0 < measured["recalls"]["any_recall@1"] < measured["recalls"]["any_recall@50"] < 1
     # The sorted names alone are 400 x 900 x 10 characters of four bytes.
-    assert found["extra_mib"]["sort"] > 10
+    assert measured["extra_mib"]["sort"] > 10
 
 
 def test_growth(clock: Any) -> None:
     small = ("--queries", "200", "--candidates", "400", "--width", "8", "--runs", "1")
-    (found,) = lines("growth.py", *small, "--factors", "1", "4", "--works", "mining")
-    assert (found["case"], found["candidates"]) == ("growth of mining", [400, 1600])
-    assert len(found["seconds"]) == len(found["extra_mib"]) == 2
-    assert found["exponent"] == pytest.approx(clock.exponent([200, 800], found["seconds"]), abs=0.3)
+    (measured,) = lines("growth.py", *small, "--factors", "1", "4", "--works", "mining")
+    assert (measured["case"], measured["candidates"]) == ("growth of mining", [400, 1600])
+    assert len(measured["seconds"]) == len(measured["extra_mib"]) == 2
+    assert measured["exponent"] == pytest.approx(
+        clock.exponent([200, 800], measured["seconds"]), abs=0.3
+    )
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
@@ -70,16 +71,16 @@ def test_the_exponent_is_that_of_made_up_timings(clock: Any, power: float) -> No
 
 
 @pytest.mark.parametrize("mib", [48, 160])
-def test_memory_is_what_a_work_takes_at_its_peak(clock: Any, mib: int) -> None:
+def test_memory_is_that_at_the_peak(clock: Any, mib: int) -> None:
     """Freed before the work ends, and beside what is held before and had been taken earlier."""
-    held = torch.ones(64 * 2**18)
-    del held
-    kept = torch.ones(16 * 2**18)
+    buffer = torch.ones(64 * 2**18)
+    del buffer
+    memory = torch.ones(16 * 2**18)
 
     def work() -> float:
         return float(torch.ones(mib * 2**18).sum())
 
-    found = clock.extra_mib(work, torch.device("cpu"))
-    assert mib - 2 <= found <= mib + 16
+    measured = clock.extra_mib(work, torch.device("cpu"))
+    assert mib - 2 <= measured <= mib + 16
     assert clock.extra_mib(lambda: None, torch.device("cpu")) < 2
-    assert len(kept)
+    assert len(memory)

@@ -1,4 +1,4 @@
-"""The benchmarks of steps, start-up and the GPU, at a size that says nothing about speed."""
+"""The benchmarks of steps, start-up and the GPU, at a size without meaning for speed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import importlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-SPEED = Path(__file__).parents[2] / "benchmarks" / "speed"
+from tests.places import ROOT
+
+SPEED = ROOT / "benchmarks" / "speed"
 
 
 def lines_of(
@@ -106,7 +107,7 @@ def gpu(*arguments: str) -> list[dict[str, Any]]:
 
 
 def test_gpu_variant_reports_samples_and_share_of_peak() -> None:
-    lines = gpu("--parts", "mining", "step", "--peak-bf16", "2", "--peak-fp32", "3")
+    lines = gpu("--cases", "mining", "step", "--peak-bf16", "2", "--peak-fp32", "3")
     assert [line["case"] for line in lines] == ["mining"] * 2 + ["cached_step tiny"] * 2
     assert [line.get("step") for line in lines[2:]] == ["plain", "cached"]
     for line, peak in zip(lines, (3, 3, 2, 2), strict=True):
@@ -121,7 +122,7 @@ def test_gpu_variant_reports_samples_and_share_of_peak() -> None:
 
 
 def test_gpu_variant_evaluates() -> None:
-    (line,) = gpu("--parts", "evaluation")
+    (line,) = gpu("--cases", "evaluation")
     assert line["case"] == "evaluation"
     assert line["peak_tflops"] is None
     assert line["share_of_peak"] is None

@@ -1,4 +1,4 @@
-"""Our own parts keep the contracts that third parties are held to."""
+"""Our own components keep the contracts that third parties are held to."""
 
 from __future__ import annotations
 

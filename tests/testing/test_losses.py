@@ -69,9 +69,9 @@ def overwrites(scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
 
 def too_large_for_half(scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
     require_negatives(negatives)
-    kept = scores.masked_fill(~negatives, -1e9)
+    masked = scores.masked_fill(~negatives, -1e9)
     rows = negatives.any(dim=1)
-    return torch.where(rows, torch.relu(2 - lead(kept, target)).mul(negatives).mean(dim=1), 0.0)
+    return torch.where(rows, torch.relu(2 - lead(masked, target)).mul(negatives).mean(dim=1), 0.0)
 
 
 def another_error(scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:

@@ -59,8 +59,8 @@ def gives_rows(scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
 
 
 def fails_in_half(scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
-    kept = eligible(target, excluded)
-    return kept if scores.dtype == torch.float32 else kept[:, :1]
+    choice = eligible(target, excluded)
+    return choice if scores.dtype == torch.float32 else choice[:, :1]
 
 
 def test_the_whole_batch_keeps_the_contract() -> None:
@@ -123,7 +123,7 @@ class Fallen(InBatch):
         return mask & (not self.other), torch.zeros(len(mask), dtype=self.dtype)
 
 
-def test_the_negatives_with_fallback_are_those_of_a_call() -> None:
+def test_negatives_with_fallback_equal_a_call() -> None:
     """Mining calls the one, training in the batch the other."""
     check_sampler(Fallen())
     with pytest.raises(ContractError, match="gives other negatives than a call of the sampler"):

@@ -18,12 +18,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def gradients(backbone: nn.Module, loss: Callable[[], Tensor]) -> tuple[dict[str, Tensor], int]:
-    """Gradients of a loss, and the bytes kept for the backward pass."""
-    kept = 0
+    """Gradients of a loss, and the bytes stored for the backward pass."""
+    stored = 0
 
     def keep(tensor: Tensor) -> Tensor:
-        nonlocal kept
-        kept += 0 if isinstance(tensor, nn.Parameter) else tensor.numel() * tensor.element_size()
+        nonlocal stored
+        stored += 0 if isinstance(tensor, nn.Parameter) else tensor.numel() * tensor.element_size()
         return tensor
 
     backbone.train()
@@ -32,8 +32,8 @@ def gradients(backbone: nn.Module, loss: Callable[[], Tensor]) -> tuple[dict[str
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         value = loss()
     value.backward()  # type: ignore[no-untyped-call]
-    found = {n: p.grad.clone() for n, p in backbone.named_parameters() if p.grad is not None}
-    return found, kept
+    grads = {n: p.grad.clone() for n, p in backbone.named_parameters() if p.grad is not None}
+    return grads, stored
 
 
 def small_blip2() -> tuple[nn.Module, Callable[[], Tensor]]:
@@ -64,16 +64,16 @@ def small_clip() -> tuple[nn.Module, Callable[[], Tensor]]:
 
 
 @pytest.mark.parametrize(("make", "most"), [(small_blip2, 0.8), (small_clip, 0.5)])
-def test_gradients_are_the_same_with_less_kept(make: Any, most: float) -> None:
+def test_recomputed_activations_give_the_same_gradients(make: Any, most: float) -> None:
     torch.manual_seed(0)
     backbone, loss = make()
-    plain, kept = gradients(backbone, loss)
+    plain, stored = gradients(backbone, loss)
     assert checkpoint_activations(backbone)
-    again, kept_again = gradients(backbone, loss)
+    again, stored_again = gradients(backbone, loss)
     assert plain.keys() == again.keys()
     assert all(torch.equal(value, again[name]) for name, value in plain.items())
     assert any(value.abs().max() > 0 for value in plain.values())
-    assert kept_again < most * kept
+    assert stored_again < most * stored
 
 
 class Timm(nn.Module):
@@ -98,7 +98,7 @@ def test_a_network_with_batch_norms_keeps_its_activations() -> None:
         checkpoint_activations(Timm(norm=True))
 
 
-def test_a_backbone_that_cannot_is_refused_by_the_trainer(tmp_path: Path) -> None:
+def test_backbone_without_checkpointing_is_an_error(tmp_path: Path) -> None:
     accepted = r"accepted: memory.checkpointing=false, or a smaller train.micro_batch"
     with pytest.raises(CIRError, match=rf"FakeBackbone has no network .*; {accepted}"):
         make_trainer(tmp_path / "run", tmp_path / "data", memory={"checkpointing": True})
@@ -108,7 +108,7 @@ def test_a_backbone_that_cannot_is_refused_by_the_trainer(tmp_path: Path) -> Non
         make_trainer(tmp_path / "run", tmp_path / "data", memory={"compile": True})
 
 
-def test_a_missing_compiler_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_an_early_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-c++")
     with pytest.raises(CIRError, match="needs a C\\+\\+ compiler and 'no-such-c\\+\\+' is not"):
         compile_blocks(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
@@ -150,16 +150,16 @@ def weights(trainer: Any) -> dict[str, Tensor]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's own, of what the compiler meets
-def test_compiled_steps_are_the_plain_ones_and_a_resumed_run_finds_its_weights(
+def test_compiled_steps_equal_plain_ones_and_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With dropout, whole and in micro-batches; checkpoints fit runs with and without compiling."""
     monkeypatch.setattr("tests.fakes.FakeBackbone", Stacked)
     other: dict[str, Any] = {"optimizer": "sgd", "lr": 0.1, "epochs": 2, "validated": False}
-    for chunk in (0, 3):
-        settings: dict[str, Any] = {**other, "micro_batch": chunk}
-        plain = make_trainer(tmp_path / f"plain{chunk}", tmp_path / "data", **settings)
-        folder = tmp_path / f"compiled{chunk}"
+    for micro_batch in (0, 3):
+        settings: dict[str, Any] = {**other, "micro_batch": micro_batch}
+        plain = make_trainer(tmp_path / f"plain{micro_batch}", tmp_path / "data", **settings)
+        folder = tmp_path / f"compiled{micro_batch}"
         compiled = make_trainer(folder, tmp_path / "data", memory={"compile": True}, **settings)
         assert isinstance(compiled.method.backbone, Stacked)
         one, two = weights(plain), weights(compiled)

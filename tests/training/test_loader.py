@@ -64,7 +64,7 @@ def test_no_thread_outlives_its_loop() -> None:
     assert threading.active_count() == before
 
 
-def test_on_cuda_batches_come_with_features_and_page_locked(
+def test_cuda_batches_have_features_and_locked_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Page-locking needs CUDA: a copy that is noted stands for it."""
@@ -83,14 +83,14 @@ def test_on_cuda_batches_come_with_features_and_page_locked(
 
     def batches(device: str) -> list[dict[str, Tensor]]:
         encoding = Encoding(torch.device(device), progress=False)
-        found = list(Loader(source, encoding, features).epoch(plans))
-        for batch in found:
+        loaded = list(Loader(source, encoding, features).epoch(plans))
+        for batch in loaded:
             assert batch.images is None
             assert batch.image_index is not None
             assert batch.features is not None
             assert torch.equal(batch.features, features[batch.image_index])
         names = ("features", "reference", "candidates", "target", "excluded")
-        return [{n: getattr(b, n) for n in names} | dict(b.tokens) for b in found]
+        return [{n: getattr(b, n) for n in names} | dict(b.tokens) for b in loaded]
 
     plain = batches("cpu")
     assert not pinned

@@ -66,13 +66,13 @@ def test_one_cycle_is_torchs(warmup: float, start: float, optimizer: Any) -> Non
     )
     for done in range(40):
         factor = rate.factor
-        group, wanted = ours.param_groups[0], theirs.param_groups[0]
-        assert group["lr"] == pytest.approx(wanted["lr"], rel=1e-9)
+        group, their_group = ours.param_groups[0], theirs.param_groups[0]
+        assert group["lr"] == pytest.approx(their_group["lr"], rel=1e-9)
         assert factor == pytest.approx(one_cycle_factor(done, 40, warmup, start), rel=1e-9)
         if optimizer == "sgd":
-            assert group["momentum"] == pytest.approx(wanted["momentum"], rel=1e-9)
+            assert group["momentum"] == pytest.approx(their_group["momentum"], rel=1e-9)
         else:
-            assert group["betas"] == pytest.approx(wanted["betas"], rel=1e-9)
+            assert group["betas"] == pytest.approx(their_group["betas"], rel=1e-9)
         theirs.step()
         ours.step()
         rate.step()
@@ -87,18 +87,18 @@ def test_cosine_is_torchs_cosine_annealing(floor: float) -> None:
     theirs = torch.optim.SGD([weight], lr=0.2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, 6, eta_min=0.2 * floor)
     for epoch in range(6):
-        found = [rate_factor(settings, 5 * epoch + step, 5) for step in range(5)]
-        assert found == [pytest.approx(theirs.param_groups[0]["lr"] / 0.2)] * 5
+        factors = [rate_factor(settings, 5 * epoch + step, 5) for step in range(5)]
+        assert factors == [pytest.approx(theirs.param_groups[0]["lr"] / 0.2)] * 5
         theirs.step()
         schedule.step()
 
 
 def test_cosine_by_steps_rises_evenly_and_then_falls() -> None:
     settings = laid_out(2, name="cosine_steps", warmup=0.2, floor=0.1)
-    found = rates(settings, 10)
+    factors = rates(settings, 10)
     # 4 of 20 steps rise: 1/4, 2/4, 3/4, 1; then 16 fall along 0.1 + 0.9 (1 + cos(pi i / 16)) / 2
-    assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
-    assert found[4:] == pytest.approx(
+    assert factors[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert factors[4:] == pytest.approx(
         [0.1 + 0.9 * (1 + math.cos(math.pi * i / 16)) / 2 for i in range(16)]
     )
 
@@ -113,9 +113,9 @@ def test_no_schedule_exceeds_its_peak(schedule: Any, warmup: float, steps: int) 
 
 def test_step_rises_and_falls_at_milestones() -> None:
     settings = laid_out(10, name="step", milestones=(5, 8), gamma=0.1, warmup=0.4, start_factor=0.2)
-    found = [rate_factor(settings, 3 * epoch, 3) for epoch in range(10)]
+    factors = [rate_factor(settings, 3 * epoch, 3) for epoch in range(10)]
     # four epochs from 0.2 by a quarter of 0.8 each
-    assert found == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
+    assert factors == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_a_schedule_may_be_longer_than_training() -> None:
@@ -177,7 +177,7 @@ def test_optimisers_get_their_settings(name: Any, kind: type) -> None:
 
 @pytest.mark.parametrize("name", ["adamw", "adam"])
 def test_a_fused_update_equals_the_plain_one(name: Any) -> None:
-    found = []
+    trained = []
     for fused in (False, True):
         method = Method(components(FakeBackbone()))
         settings = TrainSettings(optimizer=name, lr=0.1, fused=fused)
@@ -188,9 +188,9 @@ def test_a_fused_update_equals_the_plain_one(name: Any) -> None:
                 rng = torch.Generator().manual_seed(10 * step + place)
                 parameter.grad = torch.randn(parameter.shape, generator=rng)
             optimizer.step()
-        found.append([parameter.detach().clone() for parameter in method.parameters()])
+        trained.append([parameter.detach().clone() for parameter in method.parameters()])
     start = list(Method(components(FakeBackbone())).parameters())
-    for one, two, before in zip(*found, start, strict=True):
+    for one, two, before in zip(*trained, start, strict=True):
         assert torch.allclose(one, two, atol=1e-6)
         assert not torch.allclose(one, before, atol=1e-2)
 
@@ -259,14 +259,14 @@ def test_applied_weights_are_taken_back() -> None:
     average = Average(method, 0.5)
     with torch.no_grad():
         method.backbone.words.add_(2.0)
-    own = method.backbone.words.detach().clone()
+    initial = method.backbone.words.detach().clone()
     averaged = average.weights["backbone.words"].clone()
     with average.applied(method):
         assert torch.equal(method.backbone.words, averaged)
-    assert torch.equal(method.backbone.words, own)
+    assert torch.equal(method.backbone.words, initial)
     with pytest.raises(KeyError), average.applied(method):
         raise KeyError
-    assert torch.equal(method.backbone.words, own)
+    assert torch.equal(method.backbone.words, initial)
     assert torch.equal(average.weights["backbone.words"], averaged)
 
 

@@ -45,7 +45,7 @@ def assert_close(one: tuple[list[float], Any], other: tuple[list[float], Any], m
 @pytest.mark.parametrize("micro_batch", [1, 4, 50])
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("method", ["contrastive", "dqe"])
-def test_micro_batches_give_losses_and_weights_of_whole_batches(
+def test_micro_batches_train_like_whole_batches(
     tmp_path: Path, method: str, frozen: bool, micro_batch: int
 ) -> None:
     settings: dict[str, Any] = {"method": method, "optimizer": "sgd", "lr": 0.1, "clip": 1.0}
@@ -97,7 +97,7 @@ def test_second_pass_repeats_the_dropout_of_the_first(tmp_path: Path) -> None:
     assert method.loss_terms(batch)["loss"].item() != pytest.approx(losses["loss"], abs=1e-4)
 
 
-def test_no_more_than_a_micro_batch_is_embedded_at_once(
+def test_one_micro_batch_is_embedded_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []

@@ -70,14 +70,14 @@ def scripted(trainer: Trainer, mains: list[float]) -> dict[int, Tensor]:
     return seen
 
 
-@pytest.mark.parametrize(("select", "chosen"), [("best", 1), ("last", 3)])
-def test_checkpoint_is_of_best_or_last_epoch(tmp_path: Path, select: str, chosen: int) -> None:
+@pytest.mark.parametrize(("select", "best_epoch"), [("best", 1), ("last", 3)])
+def test_checkpoint_is_of_best_or_last_epoch(tmp_path: Path, select: str, best_epoch: int) -> None:
     trainer = make_trainer(tmp_path / "run", tmp_path / "data", select=select)
     seen = scripted(trainer, [0.2, 0.7, 0.7, 0.1])
     assert trainer.fit().best == 0.7
     best = load_state(tmp_path / "run" / BEST)
-    assert best["epoch"] == chosen
-    assert torch.equal(best["method"]["backbone.words"], seen[chosen])
+    assert best["epoch"] == best_epoch
+    assert torch.equal(best["method"]["backbone.words"], seen[best_epoch])
 
 
 def test_validation_every_few_epochs_and_at_the_end(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_validation_every_few_epochs_and_at_the_end(tmp_path: Path) -> None:
         assert validated == epochs
 
 
-def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
+def test_without_validation_the_last_epoch_is_saved(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=2, validated=False)
     trainer.fit()
     best = load_state(tmp_path / "run" / BEST)
@@ -98,7 +98,7 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
     assert all(torch.equal(best["method"][name], state[name]) for name in state)
 
 
-def test_averaged_weights_are_validated_and_kept(tmp_path: Path) -> None:
+def test_averaged_weights_are_validated_and_saved(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run", tmp_path / "data", epochs=2, ema=0.9)
     seen = scripted(trainer, [0.1, 0.2])
     trainer.fit()
@@ -176,7 +176,7 @@ def test_no_negative_comes_twice_between_refreshes(tmp_path: Path) -> None:
     assert mined.images.shape == (20, 8)
     for row in mined.images.tolist():
         assert len(set(row)) == 8
-    # twelve images less the target and another answer: one image of ten in each row stays out
+    # twelve images less the target and another positive: one image of ten in each row stays out
 
 
 def test_cached_features_change_nothing(tmp_path: Path) -> None:

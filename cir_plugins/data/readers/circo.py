@@ -78,7 +78,7 @@ class CIRCO(CaptionSwitches):
     def annotations(self, root: Path) -> list[Split]:
         """The same splits, whole, with ``paths`` of no more than the pictures that are there.
 
-        With neither pictures nor their list the gallery is what the annotations name.
+        With neither pictures nor their list the gallery is every image of the annotations.
         """
         root = Path(root)
         need_folder(root)
@@ -88,17 +88,17 @@ class CIRCO(CaptionSwitches):
                 "evaluate that run: cir eval RUN --data circo --root DIR"
             )
         files = {name: root / "annotations" / f"{name}.json" for name in self.splits or NAMES}
-        there: dict[Name, Path] = {name: file for name, file in files.items() if file.exists()}
-        if not there:
+        present: dict[Name, Path] = {name: file for name, file in files.items() if file.exists()}
+        if not present:
             tried = f"looked for: {_either(files.values())}{layout_hint(root, 'circo')}"
             raise CIRError(f"nothing to read in {root}\n{tried}")
         rules = self.caption_rules()
-        queries = {name: tuple(_queries(file, name, rules)) for name, file in there.items()}
+        queries = {name: tuple(_queries(file, name, rules)) for name, file in present.items()}
         pictures = _pictures(root)
-        named = {image for of in queries.values() for query in of for image in _images(query)}
-        gallery = _gallery(root, pictures) or tuple(sorted(named, key=int))
+        images = {image for of in queries.values() for query in of for image in _images(query)}
+        gallery = _gallery(root, pictures) or tuple(sorted(images, key=int))
         if (root / _INFO).exists():
-            _check_listed(root / _INFO, queries, gallery)
+            _check_gallery(root / _INFO, queries, gallery)
         return [
             self._split(name, of_split, gallery, pictures, rules)
             for name, of_split in queries.items()
@@ -108,11 +108,11 @@ class CIRCO(CaptionSwitches):
         """Facts about the folder that are no errors."""
         files = _files(Path(root))
         names = dict.fromkeys(name for split in self.annotations(root) for name in image_ids(split))
-        used = [name for name in names if name in files]
-        notes = ambiguity_notes(used, files, "move the others away")
+        present = [name for name in names if name in files]
+        notes = ambiguity_notes(present, files, "move the others away")
         if (Path(root) / _INFO).exists():
             return notes
-        source = "the pictures there are" if files else "what the annotations name"
+        source = "the pictures there are" if files else "every image of the annotations"
         return [f"{Path(root) / _INFO} is not there: the gallery is {source}", *notes]
 
     def looked_for(self, root: Path) -> str:
@@ -151,7 +151,7 @@ def _images(query: Query) -> tuple[str, ...]:
 
 
 def _files(root: Path) -> dict[str, list[Path]]:
-    """Image id -> its files; files that are not named by a number are none of CIRCO's."""
+    """Image id -> its files; a file whose name is no number is none of CIRCO's."""
     files: dict[str, list[Path]] = {}
     for folder in _FOLDERS:
         for path in walk_pictures(root / folder):
@@ -170,10 +170,10 @@ def _gallery(root: Path, pictures: Mapping[str, Path]) -> tuple[str, ...]:
     file = root / _INFO
     if not file.exists():
         return tuple(pictures)
-    listed = read_table(file).get("images")
-    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+    objects = read_table(file).get("images")
+    if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
         raise CIRError(f"{file} has no list of objects 'images'")
-    entries = [Entry(file, f"image {number}", item) for number, item in enumerate(listed)]
+    entries = [Entry(file, f"image {number}", item) for number, item in enumerate(objects)]
     ids: list[str] = []
     for entry in entries:
         number, stem = entry.number("id"), PurePosixPath(entry.text("file_name")).stem
@@ -185,14 +185,14 @@ def _gallery(root: Path, pictures: Mapping[str, Path]) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _check_listed(
+def _check_gallery(
     file: Path, queries: Mapping[Name, tuple[Query, ...]], gallery: tuple[str, ...]
 ) -> None:
-    listed = frozenset(gallery)
+    ids = frozenset(gallery)
     for name, of_split in queries.items():
         for query in of_split:
             for image in query.positives:
-                if image not in listed:
+                if image not in ids:
                     raise CIRError(
                         f"{file} lacks image {image}, a positive of {name} query {query.id}"
                     )

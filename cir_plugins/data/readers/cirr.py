@@ -100,8 +100,8 @@ class CIRR(CaptionSwitches):
             image: None
             for name, file in zip(self.splits or NAMES, files, strict=True)
             if file.exists()
-            for image, place in _read_places(_split_file(Path(root), name)).items()
-            if place not in pictures.places and image in pictures.names
+            for image, path in _read_paths(_split_file(Path(root), name)).items()
+            if path not in pictures.files and image in pictures.names
         }
         choice = "put it where its image_splits file has it"
         return notes + ambiguity_notes(elsewhere, pictures.names, choice)
@@ -112,14 +112,14 @@ class CIRR(CaptionSwitches):
         return f"the paths of image_splits in {folders}; {root}/**/<image>.{ENDINGS}"
 
     def _split(self, root: Path, name: Name, rules: Captions, pictures: _Pictures) -> Split:
-        places = _read_places(_split_file(root, name))
-        queries = tuple(_queries(_caption_file(root, name), _ROLES[name], places, rules))
+        paths = _read_paths(_split_file(root, name))
+        queries = tuple(_queries(_caption_file(root, name), _ROLES[name], paths, rules))
         return Split(
             name=name,
             role=_ROLES[name],
             queries=queries,
-            gallery=tuple(places),
-            paths=pictures.paths(places),
+            gallery=tuple(paths),
+            paths=pictures.paths(paths),
             drop_reference=self.drop_reference,
             measures=_RECALLS + _SUBSET_RECALLS,
             main=("recall@5", "subset_recall@1"),
@@ -143,22 +143,22 @@ def _split_file(root: Path, name: str) -> Path:
 
 def _where(root: Path, splits: Sequence[Split], name: str) -> str:
     for split in splits:
-        place = _read_places(_split_file(root, split.name)).get(name)
-        if place:
-            return str(root / place)
+        path = _read_paths(_split_file(root, split.name)).get(name)
+        if path:
+            return str(root / path)
     return str(root / name)
 
 
-def _read_places(file: Path) -> dict[str, str]:
+def _read_paths(file: Path) -> dict[str, str]:
     """Image name -> relative path with forward slashes, from a split file."""
-    places: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for name, value in read_table(file).items():
         path = PurePosixPath(value) if isinstance(value, str) and value else None
         if path is None or path.is_absolute() or ".." in path.parts:
             accepted = "accepted: a path below the data folder, such as './dev/dev-1-0-img1.png'"
             raise CIRError(f"{file}, image '{name}' has {short(value)}\n{accepted}")
-        places[name] = str(path)
-    return places
+        paths[name] = str(path)
+    return paths
 
 
 @dataclass(frozen=True)
@@ -166,49 +166,49 @@ class _Pictures:
     """The pictures in a data folder.
 
     Attributes:
-        places: Relative path, as split files have it -> file.
+        files: Relative path, as split files have it -> file.
         names: File name without ending -> its files, in order.
     """
 
-    places: Mapping[str, Path]
+    files: Mapping[str, Path]
     names: Mapping[str, Sequence[Path]]
 
     @classmethod
     def below(cls, root: Path) -> _Pictures:
-        places: dict[str, Path] = {}
+        files: dict[str, Path] = {}
         names: dict[str, list[Path]] = {}
         for path in walk_pictures(root):
-            places[path.relative_to(root).as_posix()] = path
+            files[path.relative_to(root).as_posix()] = path
             names.setdefault(path.stem, []).append(path)
         for folder in _FOLDERS:
-            for place, path in list(places.items()):
-                if place.startswith(f"{folder}/"):
-                    places.setdefault(place.removeprefix(f"{folder}/"), path)
-        return cls(places, names)
+            for relative, path in list(files.items()):
+                if relative.startswith(f"{folder}/"):
+                    files.setdefault(relative.removeprefix(f"{folder}/"), path)
+        return cls(files, names)
 
-    def paths(self, places: Mapping[str, str]) -> dict[str, Path]:
-        """Image name -> file, of the pictures that are there: by place, else by name."""
+    def paths(self, relative: Mapping[str, str]) -> dict[str, Path]:
+        """Image name -> file, of the pictures that are there: by relative path, else by name."""
         paths: dict[str, Path] = {}
-        for name, place in places.items():
-            if place in self.places:
-                paths[name] = self.places[place]
+        for name, path in relative.items():
+            if path in self.files:
+                paths[name] = self.files[path]
             elif name in self.names:
                 paths[name] = self.names[name][0]
         return paths
 
 
-def _queries(file: Path, role: str, places: Mapping[str, str], rules: Captions) -> Iterator[Query]:
+def _queries(file: Path, role: str, paths: Mapping[str, str], rules: Captions) -> Iterator[Query]:
     entries = read_entries(file)
     unique(((entry, str(entry.number("pairid"))) for entry in entries), "pairid")
     for entry in entries:
         blind = role == "test" and "target_hard" not in entry.fields
         target = None if blind else entry.text("target_hard")
         reference = entry.text("reference")
-        members = entry.part("img_set").texts("members")
+        members = entry.child("img_set").texts("members")
         _check_members(entry, members, reference, target)
         for name in members if target is None else (*members, target):
-            if name not in places:
-                raise CIRError(f"{file}, {entry.place}: '{name}' is not in its image_splits file")
+            if name not in paths:
+                raise CIRError(f"{file}, {entry.label}: '{name}' is not in its image_splits file")
         caption = entry.text("caption")
         yield Query(
             id=str(entry.number("pairid")),
@@ -224,9 +224,9 @@ def _queries(file: Path, role: str, places: Mapping[str, str], rules: Captions) 
 def _check_members(
     entry: Entry, members: Sequence[str], reference: str, target: str | None
 ) -> None:
-    have = set(members)
-    if len(have) != len(members):
-        raise CIRError(f"{entry.file}, {entry.place}: 'members' names an image twice")
+    distinct = set(members)
+    if len(distinct) != len(members):
+        raise CIRError(f"{entry.file}, {entry.label}: 'members' has an image twice")
     for name in (reference, target):
-        if name is not None and name not in have:
-            raise CIRError(f"{entry.file}, {entry.place}: '{name}' is not among its 'members'")
+        if name is not None and name not in distinct:
+            raise CIRError(f"{entry.file}, {entry.label}: '{name}' is not among its 'members'")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from reprlib import Repr
 
+from cir_plugins import reading
 from cir_plugins.errors import CIRError
-from cir_plugins.files import check_regular
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SHORT = Repr()
@@ -35,7 +35,7 @@ def layout_hint(root: Path, name: str) -> str:
     layouts = {
         "cirr": cirr,
         "fashioniq": bool(captions) and not cirr,
-        "circo": any((root / "annotations" / f"{part}.json").exists() for part in ("val", "test")),
+        "circo": any((root / "annotations" / f"{name}.json").exists() for name in ("val", "test")),
     }
     titles = {"cirr": "CIRR", "fashioniq": "FashionIQ", "circo": "CIRCO"}
     others = [other for other, there in layouts.items() if there and other != name]
@@ -48,28 +48,8 @@ def read_json(file: Path) -> object:
     Raises:
         CIRError: The file is missing, cannot be read, or is not whole, valid JSON.
     """
-    try:
-        check_regular(file)
-        content = file.read_bytes()
-        text = content.decode(json.detect_encoding(content))
-        value: object = json.loads(text)
-    except FileNotFoundError as error:
-        raise CIRError(f"{file} does not exist") from error
-    except OSError as error:
-        raise CIRError(f"{file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise CIRError(f"{file} is not UTF-8 text (byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise CIRError(
-            f"{file} is not valid JSON, perhaps cut off: {error.msg}, {place}"
-        ) from error
-    except ValueError as error:  # Python's own bound on the digits of a number
-        raise CIRError(f"{file} has a number with thousands of digits") from error
-    except RecursionError as error:
-        raise CIRError(f"{file} is nested too deeply to be an annotation file") from error
-    if re.search(r"\\u[dD][89a-fA-F]", text):
-        _check_characters(file, value)
+    value = reading.read_json(file)
+    _check_characters(file, value)
     return value
 
 
@@ -93,16 +73,16 @@ def short(value: object) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of an annotation file, whose getters check what they give.
+    """One entry of an annotation file; its getters check the values.
 
     Attributes:
         file: Where it is from.
-        place: Which entry, for messages: ``entry 12`` counts from 0.
+        label: Which entry, for messages: ``entry 12`` counts from 0.
         fields: Its members.
     """
 
     file: Path
-    place: str
+    label: str
     fields: Mapping[str, object]
 
     def text(self, key: str) -> str:
@@ -133,11 +113,11 @@ class Entry:
             return tuple(value)
         raise self.wrong(key, "a list of one or more different whole numbers from 0")
 
-    def part(self, key: str) -> Entry:
+    def child(self, key: str) -> Entry:
         """The object under a key, as an entry of its own."""
         value = self.fields.get(key)
         if isinstance(value, dict):
-            return Entry(self.file, f"{self.place}, '{key}'", value)
+            return Entry(self.file, f"{self.label}, '{key}'", value)
         raise self.wrong(key, "an object")
 
     def wrong(self, key: str, accepted: str) -> CIRError:
@@ -146,7 +126,7 @@ class Entry:
             value = f"has no '{key}'"
         else:
             value = f"has '{key}' = {short(self.fields[key])}"
-        return CIRError(f"{self.file}, {self.place} {value}\naccepted: {accepted}")
+        return CIRError(f"{self.file}, {self.label} {value}\naccepted: {accepted}")
 
 
 def read_entries(file: Path) -> list[Entry]:
@@ -193,12 +173,12 @@ def read_table(file: Path) -> dict[str, object]:
 
 
 def unique(entries: Iterable[tuple[Entry, str]], key: str) -> None:
-    """Nothing, if no two entries have the same value; a ``CIRError`` that names both otherwise."""
+    """Nothing, if no two entries have the same value; otherwise a ``CIRError`` with both."""
     seen: dict[str, Entry] = {}
     for entry, value in entries:
         if value in seen:
-            first = seen[value].place
-            raise CIRError(f"{entry.file}, {entry.place} has the same '{key}' as {first}: {value}")
+            first = seen[value].label
+            raise CIRError(f"{entry.file}, {entry.label} has the same '{key}' as {first}: {value}")
         seen[value] = entry
 
 

@@ -71,7 +71,7 @@ def settle(
         missing: ``error`` for a ``CIRError``; ``drop`` leaves out queries without reference or
             target and gallery images, and counts them in ``absent``.
         where: The file that an image id should be at, for the message.
-        looked_for: Every place where pictures were looked for, for the message.
+        looked_for: Every folder and pattern where pictures were looked for, for the message.
     """
     lack = absence(split, split.paths)
     if not lack.images:

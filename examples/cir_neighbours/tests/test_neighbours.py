@@ -1,4 +1,4 @@
-"""What the example promises: the right pairs, the method's contract, the plugin's."""
+"""What the example guarantees: the right pairs, the method's contract, the plugin's."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def test_the_nearest_of_each_other_are_pairs() -> None:
 
 @pytest.mark.parametrize("neighbours", [0, 1, 3, 9, 20])
 def test_pairs_are_those_of_a_plain_loop(neighbours: int) -> None:
-    chance = torch.Generator().manual_seed(3)
-    vectors = torch.nn.functional.normalize(torch.randn(10, 4, generator=chance), dim=1)
+    rng = torch.Generator().manual_seed(3)
+    vectors = torch.nn.functional.normalize(torch.randn(10, 4, generator=rng), dim=1)
     nearest = [
         sorted(
             (other for other in range(10) if other != one),
@@ -89,7 +89,7 @@ class Fixed(torch.nn.Module):
     ("neighbours", "expected"), [(0, [False, True, True, True]), (1, [False, False, True, True])]
 )
 def test_the_loss_never_sees_the_targets_twin(neighbours: int, expected: list[bool]) -> None:
-    """Pairs that are found and then not left out would train like plain contrastive learning."""
+    """Mined pairs that are not left out would train like plain contrastive learning."""
     angles = torch.deg2rad(torch.tensor([0.0, 10.0, 25.0, 120.0]))
     batch = Batch(
         images=None,

@@ -9,9 +9,7 @@ import pytest
 from cir_plugins.data.readers.circo import CIRCO
 from cir_plugins.errors import CIRError
 from tests.layouts import small_circo, write_circo_info, write_json, write_picture
-from tests.places import SHARED_DATA
-
-DATA = SHARED_DATA / "circo"
+from tests.places import SharedData
 
 
 def test_splits_of_the_default_protocol(tmp_path: Path) -> None:
@@ -74,7 +72,7 @@ def test_without_pictures_annotations_make_the_gallery(tmp_path: Path) -> None:
     root = small_circo(tmp_path, pictures=False)
     val = CIRCO().annotations(root)[0]
     assert (val.gallery, val.paths) == (("1", "2", "3", "4", "5"), {})
-    assert CIRCO().notes(root)[0].endswith("the gallery is what the annotations name")
+    assert CIRCO().notes(root)[0].endswith("the gallery is every image of the annotations")
     with pytest.raises(CIRError, match=r"not one picture was found, not even .*000000000001\.jpg"):
         CIRCO()(root)
 
@@ -166,10 +164,8 @@ def test_an_empty_folder_names_the_expected_files(tmp_path: Path) -> None:
         CIRCO()(tmp_path)
 
 
-def test_counts_of_the_official_annotations() -> None:
-    if not DATA.is_dir():
-        pytest.skip(f"{DATA} is not there")
-    val, test = CIRCO().annotations(DATA)
+def test_counts_of_the_official_annotations(shared_data: SharedData) -> None:
+    val, test = CIRCO().annotations(shared_data("circo"))
     assert (len(val.queries), len(test.queries)) == (220, 800)
     counts = [len(query.positives) for query in val.queries]
     assert (min(counts), max(counts), round(sum(counts) / 220, 2)) == (1, 14, 4.16)

@@ -9,16 +9,15 @@ import pytest
 from cir_plugins.data.readers.cirr import CIRR
 from cir_plugins.errors import CIRError
 from tests.layouts import cirr_entry, small_cirr, write_json, write_picture
-from tests.places import SHARED_DATA
+from tests.places import SharedData
 
-DATA = SHARED_DATA / "cirr"
 MEMBERS = [f"dev-{number}" for number in range(6)]
 
 
 def write_val(root: Path, *entries: dict[str, Any]) -> Path:
     write_json(root / "captions" / "cap.rc2.val.json", list(entries))
-    places = {name: f"./dev/{name}.png" for name in MEMBERS}
-    write_json(root / "image_splits" / "split.rc2.val.json", places)
+    files = {name: f"./dev/{name}.png" for name in MEMBERS}
+    write_json(root / "image_splits" / "split.rc2.val.json", files)
     for name in MEMBERS:
         write_picture(root / "dev" / f"{name}.png")
     return root
@@ -103,8 +102,8 @@ def test_training_captions_make_a_training_split(tmp_path: Path) -> None:
     names = [f"train-{number}" for number in range(7)]
     entry = cirr_entry(1, names[0], names[1], names[:6], "a")
     write_json(root / "captions" / "cap.rc2.train.json", [entry])
-    places = {name: f"./train/34/{name}.png" for name in names}
-    write_json(root / "image_splits" / "split.rc2.train.json", places)
+    files = {name: f"./train/34/{name}.png" for name in names}
+    write_json(root / "image_splits" / "split.rc2.train.json", files)
     for name in names:
         write_picture(root / "train" / "34" / f"{name}.png")
     train = CIRR()(root)[0]
@@ -138,7 +137,7 @@ def test_a_missing_picture_is_an_error_or_dropped(tmp_path: Path) -> None:
         ({"target_hard": 4}, "entry 0 has 'target_hard' = 4"),
         ({"img_set": []}, r"entry 0 has 'img_set' = \[\]\naccepted: an object"),
         ({"img_set": {"id": 3}}, "entry 0, 'img_set' has no 'members'"),
-        ({"img_set": {"members": [*MEMBERS, "dev-1"]}}, "entry 0: 'members' names an image twice"),
+        ({"img_set": {"members": [*MEMBERS, "dev-1"]}}, "entry 0: 'members' has an image twice"),
         ({"img_set": {"members": MEMBERS[1:]}}, "entry 0: 'dev-0' is not among its 'members'"),
         ({"img_set": {"members": MEMBERS[:1]}}, "entry 0: 'dev-1' is not among its 'members'"),
         (
@@ -174,10 +173,8 @@ def test_an_empty_folder_names_the_expected_files(tmp_path: Path) -> None:
         CIRR()(tmp_path)
 
 
-def test_counts_of_the_official_annotations() -> None:
-    if not DATA.is_dir():
-        pytest.skip(f"{DATA} is not there")
-    val, test = CIRR().annotations(DATA)
+def test_counts_of_the_official_annotations(shared_data: SharedData) -> None:
+    val, test = CIRR().annotations(shared_data("cirr"))
     assert (len(val.queries), len(val.gallery)) == (4181, 2297)
     assert (len(test.queries), len(test.gallery)) == (4148, 2315)
     assert len({query.reference for query in val.queries}) == 2165

@@ -18,13 +18,7 @@ from tests.layouts import (
     write_json,
     write_picture,
 )
-from tests.places import SHARED_DATA
-
-
-def data(name: str) -> Path:
-    if not (SHARED_DATA / name).is_dir():
-        pytest.skip(f"{SHARED_DATA / name} is not there")
-    return SHARED_DATA / name
+from tests.places import SharedData
 
 
 def by_name(splits: list[Split]) -> dict[str, Split]:
@@ -168,7 +162,7 @@ def test_the_reference_is_never_a_positive(tmp_path: Path) -> None:
     assert val.queries[0].positives == ("d2", "d3")
 
 
-def test_kinds_say_what_changes(tmp_path: Path) -> None:
+def test_kinds_state_what_changes(tmp_path: Path) -> None:
     root = small_fashioniq(tmp_path)
     red, blue = {"colour": "red", "kind": "a"}, {"colour": "blue", "kind": "b"}
     write_json(root / "attributes.json", {"d1": red, "d2": blue, "d3": blue})
@@ -310,8 +304,8 @@ def test_max_words_is_not_negative(tmp_path: Path) -> None:
         FashionIQ(max_words=-1)(small_fashioniq(tmp_path))
 
 
-def test_counts_of_the_official_annotations() -> None:
-    root = data("fashioniq")
+def test_counts_of_the_official_annotations(shared_data: SharedData) -> None:
+    root = shared_data("fashioniq")
     splits = by_name(FashionIQ().annotations(root))
     counts = {name: (len(split.queries), len(split.gallery)) for name, split in splits.items()}
     assert counts == {
@@ -329,8 +323,8 @@ def test_counts_of_the_official_annotations() -> None:
     assert (len(merged.queries), len(merged.gallery)) == (6016, 15415)
 
 
-def test_val_counts_of_the_official_annotations() -> None:
-    root = data("fashioniq")
+def test_val_counts_of_the_official_annotations(shared_data: SharedData) -> None:
+    root = shared_data("fashioniq")
     splits = by_name(protocol("val_repo").annotations(root))
     # Two queries per triplet, but one where the other caption is empty: shirt 1, toptee 2.
     counts = {name: (len(s.queries), len(s.gallery)) for name, s in splits.items() if "val" in name}
@@ -343,8 +337,10 @@ def test_val_counts_of_the_official_annotations() -> None:
 
 @pytest.mark.parametrize(("name", "mean"), [("photos", 7.58), ("catalogue", 5.69)])
 @pytest.mark.parametrize("gallery", ["original", "merged"])
-def test_positives_of_real_photographs(name: str, mean: float, gallery: Any) -> None:
-    splits = FashionIQ(gallery=gallery)(data(name))
+def test_positives_of_real_photographs(
+    name: str, mean: float, gallery: Any, shared_data: SharedData
+) -> None:
+    splits = FashionIQ(gallery=gallery)(shared_data(name))
     for split in splits:
         inside = frozenset(split.gallery)
         for query in split.queries:

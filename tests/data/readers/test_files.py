@@ -117,7 +117,7 @@ def test_getters_give_what_is_there() -> None:
     entry = Entry(Path("f.json"), "entry 3", fields)
     assert (entry.text("t"), entry.number("n")) == ("a", 0)
     assert (entry.texts("ts"), entry.numbers("ns")) == (("a", ""), (3, 1))
-    assert entry.part("p").text("q") == "r"
+    assert entry.child("p").text("q") == "r"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_getters_give_what_is_there() -> None:
         ("numbers", [], "a list of one or more different whole numbers"),
         ("numbers", [True], "a list of one or more different whole numbers"),
         ("numbers", [-1], "a list of one or more different whole numbers"),
-        ("part", [], "an object"),
+        ("child", [], "an object"),
     ],
 )
 def test_getters_name_file_entry_and_key(getter: str, value: object, accepted: str) -> None:

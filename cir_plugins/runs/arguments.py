@@ -1,4 +1,4 @@
-"""Python arguments as the tables of a configuration."""
+"""Keyword arguments as a configuration."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from cir_plugins.config.toml import COMPONENT_TABLES, TABLES, Config, as_config
 from cir_plugins.errors import CIRError
 
 
-def settings_tables(settings: Mapping[str, Any]) -> Config:
-    """Keyword settings as the tables of a config.
+def settings_config(settings: Mapping[str, Any]) -> Config:
+    """The config of keyword settings.
 
     A table's name takes a dict, a component's also a name; a setting of ``[run]`` goes there, and
     any other to ``[train]``, where unknown names are errors.
     """
-    tables: Config = {}
+    config: Config = {}
     for name, value in settings.items():
         if name in COMPONENT_TABLES or (name in TABLES and isinstance(value, Mapping)):
-            table, content = name, component_table(value)
+            table, content = name, component_config(value)
         else:
             table = "run" if name in RunSettings.__annotations__ else "train"
             content = {name: value}
-        tables[table] = {**tables.get(table, {}), **content}
-    return tables
+        config[table] = {**config.get(table, {}), **content}
+    return config
 
 
 def config_of(plan: Plan) -> Config:
-    """A plan's tables as a file would hold them: plain values, options without a value left out."""
+    """A plan's config as a file would hold it: plain values, options without a value left out."""
     content = tomllib.loads(plan.text())
     content.pop("version", None)
     return as_config(content, "the plan")
 
 
-def component_table(value: Any) -> dict[str, Any]:
-    """A component's table, from its name or its name and options.
+def component_config(value: Any) -> dict[str, Any]:
+    """The config of one component, from its name or its name and options.
 
     Raises:
         CIRError: If it is neither.
