@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.conftest import Folders
-from tests.fuzz.profiles import untyped
 from tests.fuzz.sandbox import holds, run
 from tests.fuzz.test_run_files import SUITE
 
@@ -26,14 +25,13 @@ def test_config_files_that_python_cannot_hold(text: str, tmp_path: Path) -> None
     assert answer.complains(str(file))
 
 
-@untyped
 @pytest.mark.parametrize("value", [DIGITS, DEEP])
 def test_assignments_that_python_cannot_hold(value: str, data: Mapping[str, Path]) -> None:
     answer = run(
         *("train", "dqe", "--data", "fashioniq", "--root", data["fashioniq"], "--dry-run"),
         *("--set", f"train.epochs={value}"),
     )
-    assert answer.complains("train.epochs")
+    assert answer.complains("--set")
 
 
 @pytest.mark.parametrize("text", [f"seeds = [{DIGITS}]\n{SUITE}", f"name = {DEEP}\n"])
