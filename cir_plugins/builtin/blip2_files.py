@@ -148,11 +148,12 @@ def _require_weights(name: str) -> None:
 def _read_weights(model: nn.Module, name: str) -> None:
     from safetensors.torch import load_file
 
-    index = find_hub_file(name, "model.safetensors.index.json")
-    if index is None:
-        shards = [hub_file(name, "model.safetensors")]
-    else:
-        shards = [hub_file(name, file) for file in _files_of(index)]
+    try:
+        index = find_hub_file(name, "model.safetensors.index.json")
+        files = ["model.safetensors"] if index is None else _files_of(index)
+        shards = [hub_file(name, file) for file in files]
+    except CIRError as error:
+        raise CIRError(f"BLIP-2 model '{name}' could not be loaded: {error}") from error
     state: dict[str, Tensor] = {}
     for shard in shards:
         state.update(load_file(str(shard)))

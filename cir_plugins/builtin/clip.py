@@ -191,9 +191,12 @@ def _load(name: str, pretrained: str) -> tuple[Any, Any, int]:
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    content = read_json(file)
+    try:
+        content = read_json(file)
+    except CIRError as error:
+        raise ValueError(str(error)) from error
     if not isinstance(content, dict) or not isinstance(content["model_cfg"], dict):
-        raise CIRError(f"{file} is no configuration of an open_clip model")
+        raise ValueError(f"{file} is no configuration of an open_clip model")
     return content["model_cfg"]
 
 

@@ -27,6 +27,7 @@ from cir_plugins.encoding.store import FeatureStore
 from cir_plugins.errors import CIRError
 from cir_plugins.features import count, each, tensors_of
 from cir_plugins.files import remove_stale, write_json
+from cir_plugins.reading import read_json
 from cir_plugins.types import Features
 
 IMAGES = "images.json"
@@ -237,13 +238,13 @@ def _hash_of(path: Path, hashes: dict[str, str]) -> str:
 def _read_hashes(path: Path) -> dict[str, str]:
     """The table of hashes; an empty one where it is missing or damaged, so that files are read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if not path.exists():
+            return {}
+        content: Any = read_json(path)
         hashes: dict[str, str] = content["images"]
         if content["checksum"] != _checksum(hashes):
             raise ValueError("its checksum differs")
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (CIRError, ValueError, KeyError, TypeError) as error:
         _LOG.warning("feature cache: %s is not used: %s; images are hashed again", path, error)
         return {}
     return hashes

@@ -250,6 +250,6 @@ def test_a_checkpoint_without_weights_is_refused_first(cir: Call, tmp_path: Path
     file, circle = tmp_path / "notes.pt", []  # type: ignore[var-annotated]
     circle.append(circle)
     torch.save({"epoch": 3, "args": {"lr": [1, 2.5], "circle": circle}}, file)
-    answer = cir("convert", "sprc", file, "--out", tmp_path / "run")
+    answer = cir("convert", "clip4cir", file, "--out", tmp_path / "run")
     assert answer.complains("notes.pt holds no weights; accepted: an official file of the method")
     assert not (tmp_path / "run").exists()

@@ -115,7 +115,7 @@ def with_method(recipe: Recipe, **members: Any) -> SimpleNamespace:
             with_method(
                 Recipe("nobody"), check_compatibility=staticmethod(lambda plan: plan.nothing)
             ),
-            "'check_compatibility' raises AttributeError on the recipe",
+            "the recipe: method 'made' of plugin .* cannot be checked: AttributeError: 'Plan'",
         ),
     ],
 )
