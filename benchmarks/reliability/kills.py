@@ -99,11 +99,11 @@ class Campaign:
             running = Running(words, self.setting.log)
             moment, everything = self.rng.uniform(0, seconds), self.rng.random() < 0.5
             outcome = running.kill_after(moment, everything=everything)
+            words = case.again(self.out)
             if outcome.code == 0:  # it had ended before
                 break
             done += 1
             failure = "" if outcome.code == -9 else f"before the kill, {outcome}"
-            words = case.again(self.out)
         if not failure:
             failure = self._finished(case, words, expected)
         self.tally.add(case.name, failure, tries=done)
