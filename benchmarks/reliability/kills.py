@@ -185,14 +185,15 @@ def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Tally:
     every: list[Case | None] = [*cases(setting, trained), None]
     chosen = [c for c in every if only in (c.name if c else "shared feature cache")]
     number = 0
-    while tally.total < tries:
-        case = chosen[number % len(chosen)]
-        count = min(rng.randint(1, KILLS_A_CHAIN), tries - tally.total)
-        if case is None:
-            kills.shared_cache(count)
-        else:
-            kills.chain(case, count)
-        number += 1
+    with tally.interruptible():
+        while tally.total < tries:
+            case = chosen[number % len(chosen)]
+            count = min(rng.randint(1, KILLS_A_CHAIN), tries - tally.total)
+            if case is None:
+                kills.shared_cache(count)
+            else:
+                kills.chain(case, count)
+            number += 1
     return tally
 
 
