@@ -328,8 +328,9 @@ def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Tally:
     tally, rng = Tally("damage", seed), random.Random(seed)
     damages = Campaign(setting, tally, rng)
     chosen = [case for case in cases(setting) if only in case.name]
-    for number in range(tries):
-        damages.attempt(chosen[number % len(chosen)])
+    with tally.interruptible():
+        for number in range(tries):
+            damages.attempt(chosen[number % len(chosen)])
     return tally
 
 

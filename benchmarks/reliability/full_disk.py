@@ -237,8 +237,9 @@ def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Tally:
     trained = setting.trained
     disks = Campaign(setting, tally, rng, mounted=mounted)
     chosen = [case for case in cases(setting, trained) if only in case.name]
-    for number in range(tries):
-        disks.attempt(chosen[number % len(chosen)])
+    with tally.interruptible():
+        for number in range(tries):
+            disks.attempt(chosen[number % len(chosen)])
     return tally
 
 

@@ -99,11 +99,11 @@ class Campaign:
             running = Running(words, self.setting.log)
             moment, everything = self.rng.uniform(0, seconds), self.rng.random() < 0.5
             outcome = running.kill_after(moment, everything=everything)
+            words = case.again(self.out)
             if outcome.code == 0:  # it had ended before
                 break
             done += 1
             failure = "" if outcome.code == -9 else f"before the kill, {outcome}"
-            words = case.again(self.out)
         if not failure:
             failure = self._finished(case, words, expected)
         self.tally.add(case.name, failure, tries=done)
@@ -185,14 +185,15 @@ def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Tally:
     every: list[Case | None] = [*cases(setting, trained), None]
     chosen = [c for c in every if only in (c.name if c else "shared feature cache")]
     number = 0
-    while tally.total < tries:
-        case = chosen[number % len(chosen)]
-        count = min(rng.randint(1, KILLS_A_CHAIN), tries - tally.total)
-        if case is None:
-            kills.shared_cache(count)
-        else:
-            kills.chain(case, count)
-        number += 1
+    with tally.interruptible():
+        while tally.total < tries:
+            case = chosen[number % len(chosen)]
+            count = min(rng.randint(1, KILLS_A_CHAIN), tries - tally.total)
+            if case is None:
+                kills.shared_cache(count)
+            else:
+                kills.chain(case, count)
+            number += 1
     return tally
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,8 +113,12 @@ def prepare(folder: Path) -> Setting:
     """The setting in a new folder; what commands import is imported in this process."""
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
     import torch
+    from tqdm import tqdm
 
     torch.set_num_threads(1)
+    # tqdm's own lock is shared with forked processes: one that is killed while it prints would
+    # leave it locked for all others.
+    tqdm.set_lock(threading.RLock())
     folder.mkdir(parents=True, exist_ok=True)
     setting = Setting(folder)
     setting.suite.write_text(SUITE)

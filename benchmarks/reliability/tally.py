@@ -6,6 +6,8 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cir_plugins.bench.environment import commit, hardware, versions
@@ -49,6 +51,14 @@ class Tally:
     def total(self) -> int:
         """Number of tries."""
         return sum(self.tried.values())
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """A context that Ctrl-C leaves, so that what was tried until then is printed."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
 
     def line(self) -> dict[str, Any]:
         """The campaign as one JSON object."""

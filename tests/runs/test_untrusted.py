@@ -216,3 +216,15 @@ def test_a_lightning_checkpoint_is_its_state_dict(tmp_path: Path) -> None:
     assert list(clip) == ["x"]
     assert entry([loaded], "model") is None
     assert list(loaded) == ["CLIP.x", "Combiner.y"]
+
+
+def test_a_flipped_bit_of_a_weight_is_noticed(tmp_path: Path) -> None:
+    """Torch compares no checksums: the weight would be another one."""
+    path = tmp_path / "weights.pt"
+    weight = torch.arange(64, dtype=torch.float32)
+    torch.save({"model": {"w": weight}}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(weight.numpy().tobytes()) + 41] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(CIRError, match=r"weights\.pt is damaged .*checksum of its member"):
+        load_untrusted(path)
