@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import torch
@@ -150,4 +151,14 @@ def compare(values: Tensor, relation: Callable[[Any, Any], Any], bound: Tensor) 
 
 def in_numpy(values: Tensor) -> bool:
     """Whether values are NumPy's to work on: four times as fast as torch on a CPU."""
-    return values.device.type == "cpu"
+    return values.device.type == "cpu" and _has_numpy()
+
+
+@cache
+def _has_numpy() -> bool:
+    """Whether torch can hand values to NumPy, which it works without."""
+    try:
+        torch.empty(0).numpy()
+    except RuntimeError:
+        return False
+    return True

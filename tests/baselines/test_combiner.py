@@ -184,6 +184,6 @@ def test_unknown_keys_and_unused_entries_are_reported(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match=r"no entry 'Combiner' .*they hold: epoch, CLIP"):
         combiner_state([{"epoch": 1, "CLIP": {}}], composer)
     alone = Composer("sum", 1, None)
-    with pytest.raises(CIRError, match="entry 'Combiner' has no place in stage 'sum'"):
+    with pytest.raises(CIRError, match="entry 'Combiner' is not for stage 'sum'"):
         combiner_state([{"Combiner": state}], alone)
     assert combiner_state([{"CLIP": {}}], alone) == {"combining": torch.tensor(False)}

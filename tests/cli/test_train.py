@@ -48,7 +48,8 @@ def test_a_difference_is_named_with_both_values(cir: Call, run: Path) -> None:
 
 
 def test_resume_of_nothing_names_what_is_missing(cir: Call, tmp_path: Path) -> None:
-    assert cir("train", "--out", tmp_path, "--resume").complains("no method is named")
+    output = cir("train", "--out", tmp_path, "--resume")
+    assert output.complains("is no run folder that could be resumed: run.json is missing")
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_known_positives_are_those_of_each_triplet(
     table = two_splits(tmp_path, drop_reference=drop_reference)
     lists = table.excluded_images(known_positives)
     for split, candidates in enumerate(table.negative_images):
-        relevance = mining_module._known(table, split, known_positives)
+        relevance = mining_module._labels(table, split, known_positives)
         numbered = [
             (number, row) for number, row in enumerate(table.triplets) if row.split == split
         ]

@@ -140,7 +140,7 @@ def test_the_ways_to_install_are_one() -> None:
     for text in texts:
         assert "pip install -e '.[test]'" in text
     guide = texts[0]
-    assert guide.index("pip install DIR") < guide.index("cir new-plugin acme")
+    assert guide.index("pip install ./cir-plugins") < guide.index("cir new-plugin acme")
     example = tomllib.loads((ROOT / "examples" / "cir_neighbours" / "pyproject.toml").read_text())
     assert "test" in example["project"]["optional-dependencies"]
 
