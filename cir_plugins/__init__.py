@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.retrieval.counting import count_true
     from cir_plugins.retrieval.search import Embeddings, Hits
-    from cir_plugins.retriever import Retriever, build, load
+    from cir_plugins.retriever import Retriever, Run, build, load, train
     from cir_plugins.runs.convert import (
         Ledger,
         Official,
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     )
     from cir_plugins.runs.evaluation import Evaluation
     from cir_plugins.runs.untrusted import load_untrusted
-    from cir_plugins.training_run import Run, train
     from cir_plugins.types import (
         Backbone,
         Batch,
@@ -134,8 +133,7 @@ _HOMES = MappingProxyType(
     {
         "bench.compare": ("Comparison", "compare"),
         "retrieval.search": ("Embeddings", "Hits"),
-        "retriever": ("Retriever", "build", "load"),
-        "training_run": ("Run", "train"),
+        "retriever": ("Retriever", "build", "load", "Run", "train"),
         "runs.evaluation": ("Evaluation",),
         "builtin.blip2": ("WEIGHTS", "Blip2"),
         "builtin.clip": ("Clip",),

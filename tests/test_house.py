@@ -39,7 +39,7 @@ FLOORS = (
     ("mining",),
     ("training", "testing"),
     ("runs",),
-    ("retriever", "training_run", "integrations"),
+    ("retriever", "integrations"),
     ("bench", "search"),
     ("cli",),
     ("__main__",),

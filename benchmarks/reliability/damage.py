@@ -22,8 +22,8 @@ from typing import Any
 
 from commands import Outcome, Running, must, run
 from content import cache_content, difference, file_content, run_content
+from outcomes import Outcomes
 from setting import Setting, prepare, quick_folder
-from tally import Tally
 
 HANGS = 30.0  # seconds; undisturbed, the longest takes a tenth
 FROZEN = ("--set", "backbone.tower=frozen")
@@ -89,12 +89,12 @@ class Campaign:
 
     Args:
         setting: Data and commands.
-        tally: Where they are counted.
+        outcomes: Where they are counted.
         rng: Draws files and damages.
     """
 
-    def __init__(self, setting: Setting, tally: Tally, rng: random.Random) -> None:
-        self.setting, self.tally, self.rng = setting, tally, rng
+    def __init__(self, setting: Setting, outcomes: Outcomes, rng: random.Random) -> None:
+        self.setting, self.outcomes, self.rng = setting, outcomes, rng
         self.expected: dict[str, Any] = {}
 
     def attempt(self, case: Case) -> None:
@@ -116,7 +116,7 @@ class Campaign:
         outcome, content = self._run(case, harm)
         failure, word = self._judge(case, what["file"], outcome, content)
         failure = failure and f"{what['file']}, {what['damage']}: {failure}"
-        self.tally.add(f"{case.name}: {Path(what['file']).suffix[1:]}", failure, outcome=word)
+        self.outcomes.add(f"{case.name}: {Path(what['file']).suffix[1:]}", failure, outcome=word)
 
     def _run(self, case: Case, harm: Callable[[Path], str]) -> tuple[Outcome, Any]:
         copy, report = self.setting.folder / "copy", self.setting.folder / "report.json"
@@ -323,15 +323,15 @@ def _path(word: object) -> Any:
     return word if isinstance(word, Path) else str(word)
 
 
-def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Tally:
+def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Outcomes:
     """The counts of a campaign of so many damages."""
-    tally, rng = Tally("damage", seed), random.Random(seed)
-    damages = Campaign(setting, tally, rng)
+    outcomes, rng = Outcomes("damage", seed), random.Random(seed)
+    damages = Campaign(setting, outcomes, rng)
     chosen = [case for case in cases(setting) if only in case.name]
-    with tally.interruptible():
+    with outcomes.interruptible():
         for number in range(tries):
             damages.attempt(chosen[number % len(chosen)])
-    return tally
+    return outcomes
 
 
 def main() -> None:
@@ -342,8 +342,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a case's name")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
-        tally = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
-    sys.exit(tally.finish())
+        outcomes = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
+    sys.exit(outcomes.finish())
 
 
 if __name__ == "__main__":

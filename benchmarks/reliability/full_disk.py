@@ -24,8 +24,8 @@ from typing import Any
 
 from commands import Outcome, Running, run
 from content import cache_content, difference, file_content, partial_files, run_content
+from outcomes import Outcomes
 from setting import Setting, prepare, quick_folder
-from tally import Tally
 
 PAGE = 4096
 ROOM = "64m"
@@ -130,15 +130,15 @@ class Campaign:
 
     Args:
         setting: Data and commands.
-        tally: Where they are counted.
+        outcomes: Where they are counted.
         rng: Draws the sizes.
         mounted: Whether disks are mounted; else the size of files is limited.
     """
 
     def __init__(
-        self, setting: Setting, tally: Tally, rng: random.Random, *, mounted: bool
+        self, setting: Setting, outcomes: Outcomes, rng: random.Random, *, mounted: bool
     ) -> None:
-        self.setting, self.tally, self.rng, self.mounted = setting, tally, rng, mounted
+        self.setting, self.outcomes, self.rng, self.mounted = setting, outcomes, rng, mounted
         self.undisturbed: dict[str, tuple[Any, int, int]] = {}
 
     def attempt(self, case: Case) -> None:
@@ -162,7 +162,7 @@ class Campaign:
             failure = self._fault(disk, before) or self._goes_on(case, disk, before)
         shutil.rmtree(disk)
         failure = failure and f"{size} bytes: {failure}"
-        self.tally.add(case.name, failure, outcome="refused" if before.code else "fitted")
+        self.outcomes.add(case.name, failure, outcome="refused" if before.code else "fitted")
 
     def _run_undisturbed(self, case: Case) -> tuple[Any, int, int]:
         """Content, size on disk and largest file of what a command writes."""
@@ -228,19 +228,19 @@ def _half_written(path: Path) -> str:
     return "" if path.stat().st_size else f"{path.name} is empty"
 
 
-def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Tally:
+def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Outcomes:
     """The counts of a campaign of so many full disks."""
     mounted = can_mount(setting.data / "meta")
     if not mounted:
         print("nothing can be mounted here: the size of files is limited", file=sys.stderr)
-    tally, rng = Tally("full disk", seed), random.Random(seed)
+    outcomes, rng = Outcomes("full disk", seed), random.Random(seed)
     trained = setting.trained
-    disks = Campaign(setting, tally, rng, mounted=mounted)
+    disks = Campaign(setting, outcomes, rng, mounted=mounted)
     chosen = [case for case in cases(setting, trained) if only in case.name]
-    with tally.interruptible():
+    with outcomes.interruptible():
         for number in range(tries):
             disks.attempt(chosen[number % len(chosen)])
-    return tally
+    return outcomes
 
 
 def main() -> None:
@@ -251,8 +251,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a case's name")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
-        tally = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
-    sys.exit(tally.finish())
+        outcomes = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
+    sys.exit(outcomes.finish())
 
 
 if __name__ == "__main__":

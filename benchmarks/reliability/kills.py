@@ -21,8 +21,8 @@ from typing import Any
 
 from commands import Outcome, Running, must, run
 from content import cache_content, difference, partial_files, run_content
+from outcomes import Outcomes
 from setting import Setting, prepare, quick_folder
-from tally import Tally
 
 KILLS_A_CHAIN = 4
 
@@ -82,12 +82,12 @@ class Campaign:
 
     Args:
         setting: Data and commands.
-        tally: Where they are counted.
+        outcomes: Where they are counted.
         rng: Draws the moments.
     """
 
-    def __init__(self, setting: Setting, tally: Tally, rng: random.Random) -> None:
-        self.setting, self.tally, self.rng = setting, tally, rng
+    def __init__(self, setting: Setting, outcomes: Outcomes, rng: random.Random) -> None:
+        self.setting, self.outcomes, self.rng = setting, outcomes, rng
         self.out = setting.folder / "out"
         self.undisturbed: dict[str, tuple[Any, float]] = {}
 
@@ -106,7 +106,7 @@ class Campaign:
             failure = "" if outcome.code == -9 else f"before the kill, {outcome}"
         if not failure:
             failure = self._finished(case, words, expected)
-        self.tally.add(case.name, failure, tries=done)
+        self.outcomes.add(case.name, failure, tries=done)
         shutil.rmtree(self.out, ignore_errors=True)
 
     def _finished(self, case: Case, words: Sequence[object], expected: Any) -> str:
@@ -163,7 +163,7 @@ class Campaign:
             failure = failure or (f"afterwards, {outcome}" if outcome.code else "")
             failure = failure or difference(_without_cache(run_before), _content_without(out))
         failure = failure or difference(cache_before, cache_content(cache))
-        self.tally.add(name, failure, tries=done)
+        self.outcomes.add(name, failure, tries=done)
         for folder in (*outs, cache):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -177,24 +177,24 @@ def _without_cache(content: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name != "config.toml"}
 
 
-def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Tally:
+def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Outcomes:
     """The counts of a campaign of at least so many kills."""
-    tally, rng = Tally("kills", seed), random.Random(seed)
+    outcomes, rng = Outcomes("kills", seed), random.Random(seed)
     trained = setting.trained
-    kills = Campaign(setting, tally, rng)
+    kills = Campaign(setting, outcomes, rng)
     every: list[Case | None] = [*cases(setting, trained), None]
     chosen = [c for c in every if only in (c.name if c else "shared feature cache")]
     number = 0
-    with tally.interruptible():
-        while tally.total < tries:
+    with outcomes.interruptible():
+        while outcomes.total < tries:
             case = chosen[number % len(chosen)]
-            count = min(rng.randint(1, KILLS_A_CHAIN), tries - tally.total)
+            count = min(rng.randint(1, KILLS_A_CHAIN), tries - outcomes.total)
             if case is None:
                 kills.shared_cache(count)
             else:
                 kills.chain(case, count)
             number += 1
-    return tally
+    return outcomes
 
 
 def main() -> None:
@@ -205,8 +205,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a case's name")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
-        tally = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
-    sys.exit(tally.finish())
+        outcomes = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
+    sys.exit(outcomes.finish())
 
 
 if __name__ == "__main__":

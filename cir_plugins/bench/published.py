@@ -17,8 +17,8 @@ from pydantic import Field, model_validator
 
 from cir_plugins.config.records import Record, read_record
 from cir_plugins.errors import CIRError
+from cir_plugins.files import read_toml
 from cir_plugins.plugins.options import Accepted
-from cir_plugins.reading import read_toml
 
 DEFAULT = Path("benchmarks/published.toml")
 # Room for the rounding of binary floats, far below half a unit of any printed digit.

@@ -19,9 +19,8 @@ from cir_plugins.bench.stored import check_record
 from cir_plugins.bench.suite import Suite, run_name
 from cir_plugins.data.fingerprint import DataFingerprint
 from cir_plugins.errors import CIRError
-from cir_plugins.files import check_regular, write_atomically, write_json
+from cir_plugins.files import check_regular, read_json, write_atomically, write_json
 from cir_plugins.plugins.guard import message_of
-from cir_plugins.reading import read_json
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -36,9 +36,8 @@ from cir_plugins.config.resolve import plan_component
 from cir_plugins.config.toml import Config
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
-from cir_plugins.files import write_json
+from cir_plugins.files import read_json, write_json
 from cir_plugins.plugins.registry import Registry
-from cir_plugins.reading import read_json
 from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.runs.data_record import read_data
 from cir_plugins.runs.evaluation import Outcome

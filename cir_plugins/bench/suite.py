@@ -13,8 +13,8 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from cir_plugins.config.records import Record, read_record
 from cir_plugins.config.toml import SETTINGS_TABLES, Config, as_config, merge
 from cir_plugins.errors import CIRError, unknown_name
+from cir_plugins.files import read_toml
 from cir_plugins.plugins.options import Accepted, accepted_by
-from cir_plugins.reading import read_toml
 
 SUITES = Path(__file__).parent / "suites"
 _DEFAULTS = ("backbone", "loss", "sampler", *SETTINGS_TABLES)

@@ -23,8 +23,7 @@ from cir_plugins.bench.statistics import mean_and_deviation
 from cir_plugins.bench.stored import check_document
 from cir_plugins.bench.table_notes import table_notes
 from cir_plugins.errors import CIRError, unknown_name
-from cir_plugins.files import write_atomically
-from cir_plugins.reading import read_json
+from cir_plugins.files import read_json, write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console

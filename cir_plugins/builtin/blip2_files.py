@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cir_plugins.builtin.hub import find_hub_file, hub_file
 from cir_plugins.builtin.towers import LN_VISION_EPS, TOWERS
 from cir_plugins.errors import CIRError
-from cir_plugins.reading import read_json
+from cir_plugins.files import read_json
 
 _QFORMER = {"vocab_size": 30523, "use_qformer_text_input": True}
 # Source: LAVIS' pretrain (EVA ViT-g/14) and pretrain_vitL (CLIP ViT-L/14 without its last block).

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cir_plugins.builtin.similarity import best_token, unit
 from cir_plugins.data.images import Preprocess, Resize
 from cir_plugins.errors import CIRError
-from cir_plugins.reading import read_json
+from cir_plugins.files import read_json
 from cir_plugins.types import Tokens
 
 WEIGHTS = Path(__file__).parent / "weights"

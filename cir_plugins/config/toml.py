@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from cir_plugins.errors import CIRError, shown, unknown_name
-from cir_plugins.reading import parse_toml, read_toml
+from cir_plugins.files import parse_toml, read_toml
 
 Config: TypeAlias = dict[str, dict[str, Any]]
 

@@ -26,8 +26,7 @@ from cir_plugins.encoding.shards import DTYPES, DamagedShardError
 from cir_plugins.encoding.store import FeatureStore
 from cir_plugins.errors import CIRError
 from cir_plugins.features import count, each, tensors_of
-from cir_plugins.files import remove_stale, write_json
-from cir_plugins.reading import read_json
+from cir_plugins.files import read_json, remove_stale, write_json
 from cir_plugins.types import Features
 
 IMAGES = "images.json"

@@ -12,8 +12,14 @@ from cir_plugins.config.records import read_record
 from cir_plugins.config.toml import COMPONENT_TABLES, Config, computed, read_config, write_config
 from cir_plugins.data.fingerprint import DataFingerprint
 from cir_plugins.errors import CIRError, shown
-from cir_plugins.files import disk_error, is_partial, remove_stale, write_atomically, write_json
-from cir_plugins.reading import read_json
+from cir_plugins.files import (
+    disk_error,
+    is_partial,
+    read_json,
+    remove_stale,
+    write_atomically,
+    write_json,
+)
 from cir_plugins.runs.data_record import DATA, write_data
 from cir_plugins.runs.lock import LOCK
 from cir_plugins.runs.records import RunFile

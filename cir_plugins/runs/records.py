@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cir_plugins.config.records import StoredRecord, read_record
 from cir_plugins.errors import CIRError, shown
-from cir_plugins.reading import parse_json, read_text
+from cir_plugins.files import parse_json, read_text
 
 _Count = Annotated[int, Field(ge=0)]
 

@@ -29,10 +29,9 @@ from cir_plugins.data.table import TrainingTable
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding, TrainingFeatures, training_features
 from cir_plugins.errors import CIRError
-from cir_plugins.files import remove_stale, write_atomically
+from cir_plugins.files import parse_json, remove_stale, write_atomically
 from cir_plugins.method import Method
 from cir_plugins.mining.miner import Mined, mine
-from cir_plugins.reading import parse_json
 from cir_plugins.seeds import mix_seed
 from cir_plugins.training.checkpoint import (
     TrainingState,

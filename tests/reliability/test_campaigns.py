@@ -45,14 +45,14 @@ def test_small_campaigns_hold(tmp_path: Path) -> None:
 def test_a_failed_try_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A campaign that cannot fail would prove nothing."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    from tally import Tally  # type: ignore[import-not-found]
+    from outcomes import Outcomes  # type: ignore[import-not-found]
 
-    tally = Tally("kills", 0)
-    tally.add("train", tries=3)
-    tally.add("train", "another result", tries=2)
-    line = tally.line()
+    outcomes = Outcomes("kills", 0)
+    outcomes.add("train", tries=3)
+    outcomes.add("train", "another result", tries=2)
+    line = outcomes.line()
     assert (line["tried"], line["held"], line["failed"]) == (5, 4, 1)
-    assert tally.finish() == 1
+    assert outcomes.finish() == 1
 
 
 @pytest.mark.parametrize("change", ["weight", "line", "file"])

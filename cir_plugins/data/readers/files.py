@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from reprlib import Repr
 
-from cir_plugins import reading
+from cir_plugins import files
 from cir_plugins.errors import CIRError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -48,7 +48,7 @@ def read_json(file: Path) -> object:
     Raises:
         CIRError: The file is missing, cannot be read, or is not whole, valid JSON.
     """
-    value = reading.read_json(file)
+    value = files.read_json(file)
     _check_characters(file, value)
     return value
 

@@ -15,7 +15,7 @@ from cir_plugins.bench.environment import commit, hardware, versions
 SHOWN = 20  # failures that are printed
 
 
-class Tally:
+class Outcomes:
     """The tries of a campaign by kind.
 
     Args:

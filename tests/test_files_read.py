@@ -15,7 +15,7 @@ from cir_plugins.bench.tables import tables_of
 from cir_plugins.config.toml import parse_options, parse_set, read_config
 from cir_plugins.data.readers.files import read_entries
 from cir_plugins.errors import CIRError
-from cir_plugins.reading import DEEPEST, parse_json, parse_toml, read_json, read_text
+from cir_plugins.files import DEEPEST, parse_json, parse_toml, read_json, read_text
 from cir_plugins.runs.folder import check_record
 from cir_plugins.runs.records import read_metrics
 from tests.command import Call
@@ -35,7 +35,7 @@ JSON: dict[str, tuple[str, Callable[[Path], Any]]] = {
 ANY = {**TOML, **JSON}
 
 
-def refusal(read: Callable[[Path], Any], file: Path) -> str:
+def message_of(read: Callable[[Path], Any], file: Path) -> str:
     """The message with which a file is refused."""
     with pytest.raises(CIRError) as caught:
         read(file)
@@ -60,7 +60,7 @@ def refusal(read: Callable[[Path], Any], file: Path) -> str:
 def test_odd_toml_is_one_message(tmp_path: Path, kind: str, content: bytes, message: str) -> None:
     name, read = TOML[kind]
     (tmp_path / name).write_bytes(content)
-    assert message in refusal(read, tmp_path / name)
+    assert message in message_of(read, tmp_path / name)
 
 
 @pytest.mark.parametrize("kind", JSON)
@@ -85,7 +85,7 @@ def test_odd_json_is_one_message(tmp_path: Path, kind: str, content: bytes, mess
         with pytest.raises(CIRError, match="was written in format None"):
             read(tmp_path / name)
         return
-    assert message in refusal(read, tmp_path / name)
+    assert message in message_of(read, tmp_path / name)
 
 
 @pytest.mark.parametrize("kind", ANY)
@@ -93,13 +93,13 @@ def test_pipes_devices_and_folders_are_refused(tmp_path: Path, kind: str) -> Non
     name, read = ANY[kind]
     file = tmp_path / name
     os.mkfifo(file)
-    assert "is a pipe, socket or device" in refusal(read, file)
+    assert "is a pipe, socket or device" in message_of(read, file)
     file.unlink()
     file.symlink_to("/dev/zero")
-    assert "is a pipe, socket or device" in refusal(read, file)
+    assert "is a pipe, socket or device" in message_of(read, file)
     file.unlink()
     file.mkdir()
-    assert "cannot be read: Is a directory" in refusal(read, file)
+    assert "cannot be read: Is a directory" in message_of(read, file)
 
 
 def test_values_of_options_are_bounded_too() -> None:
