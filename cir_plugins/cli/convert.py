@@ -174,20 +174,18 @@ def write_run(folder: Path, plan: Plan, state: Mapping[str, Tensor], names: list
     import os
     import shutil
 
-    from cir_plugins.files import disk_error, write_atomically, write_json
+    from cir_plugins.files import disk_error, write_atomically
     from cir_plugins.runs.convert import write_converted
-    from cir_plugins.runs.folder import CONFIG, RECORD
-    from cir_plugins.training.checkpoint import FORMAT
+    from cir_plugins.runs.folder import CONFIG, write_record
     from cir_plugins.training.trainer import BEST
 
-    record = {"format": FORMAT, "method": plan.method.name, "converted": names}
     unfinished = folder.with_name(f".{folder.name}{_UNFINISHED}")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         write_atomically(unfinished / CONFIG, plan.text().encode())
         write_converted(state, unfinished / BEST)
-        write_json(unfinished / RECORD, record)
+        write_record(unfinished, plan, converted=names)
         if folder.exists():
             folder.rmdir()
         os.replace(unfinished, folder)

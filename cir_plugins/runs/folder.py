@@ -11,11 +11,14 @@ from cir_plugins.config.plan import Plan
 from cir_plugins.config.records import read_record
 from cir_plugins.config.toml import COMPONENT_TABLES, Config, computed, read_config, write_config
 from cir_plugins.data.fingerprint import DataFingerprint
+from cir_plugins.encoding.checksums import text_checksum
 from cir_plugins.errors import CIRError, shown
 from cir_plugins.files import (
     disk_error,
     is_partial,
+    json_bytes,
     read_json,
+    read_text,
     remove_stale,
     write_atomically,
     write_json,
@@ -111,7 +114,28 @@ def make_folder(folder: Path, plan: Plan, data: DataFingerprint) -> None:
         raise disk_error(folder, error) from error
     write_atomically(folder / CONFIG, plan.text().encode())
     write_data(folder, data)
-    write_json(folder / RECORD, {"format": FORMAT, "method": plan.method.name})
+    write_record(folder, plan)
+
+
+def write_record(folder: Path, plan: Plan, **facts: Any) -> None:
+    """Write a run folder's record, with checksums of itself and of the configuration there.
+
+    Args:
+        folder: The folder; its configuration is written already.
+        plan: What the run does.
+        facts: Further members.
+
+    Raises:
+        CIRError: If it cannot be written.
+    """
+    record = {"format": FORMAT, "method": plan.method.name, **facts}
+    record["config"] = text_checksum(plan.text())
+    write_json(folder / RECORD, {**record, "checksum": _checksum(record)})
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    members = {key: value for key, value in record.items() if key != "checksum"}
+    return text_checksum(json_bytes(members, compact=True).decode())
 
 
 def check_record(folder: Path) -> dict[str, Any]:
@@ -132,6 +156,8 @@ def check_record(folder: Path) -> dict[str, Any]:
             f"cir-plugins reads format {FORMAT}"
         )
     read_record(RunFile, values, str(path))
+    if "checksum" in values and values["checksum"] != _checksum(values):
+        raise CIRError(f"{path} is damaged: its checksum differs; accepted: another run")
     return values
 
 
@@ -142,6 +168,12 @@ def read_run_config(folder: Path) -> Config:
         CIRError: If it cannot be read or is not whole.
     """
     path = folder / CONFIG
+    record = check_record(folder) if (folder / RECORD).exists() else {}
+    if "config" in record and record["config"] != text_checksum(read_text(path, "config file")):
+        raise CIRError(
+            f"config file {path} is damaged or was edited: its checksum in {RECORD} differs\n"
+            "accepted: the file as it was written; a changed copy with cir train --config FILE"
+        )
     tables = read_config(path)
     lacking = [
         name for name in COMPONENT_TABLES if not isinstance(tables.get(name, {}).get("name"), str)

@@ -116,9 +116,9 @@ def train(way: str, seed: int, quick: bool) -> float:
         data = rows(way, model, images, tokens, epoch)
         loader = DataLoader(data, batch_size=50, shuffle=True, generator=order, drop_last=True)
         loader.num_batches, loader.num_samples = len(loader), len(data)
-        data = SimpleNamespace(dataloader=loader, set_epoch=lambda epoch: None)
+        source = SimpleNamespace(dataloader=loader, set_epoch=lambda epoch: None)
         loop = partial(train_one_epoch, scaler=None, scheduler=None, dist_model=None)
-        loop(wrapped, {"train": data}, MinedClipLoss(), epoch, optimizer, args=options)
+        loop(wrapped, {"train": source}, MinedClipLoss(), epoch, optimizer, args=options)
     images, tokens, kinds = garments(seed, 1, 60 if quick else 1000)
     model.eval()
     with torch.no_grad():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,7 +78,8 @@ def finished(
 def test_a_run_leaves_its_files_and_results(finished: tuple[Path, Any]) -> None:
     folder, outcome = finished
     assert {file.name for file in folder.iterdir()} == FILES | {LOCK}
-    assert json.loads((folder / "run.json").read_text()) == {"format": FORMAT, "method": "dqe"}
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["format"], record["method"]) == (FORMAT, "dqe")
     results = json.loads((folder / "results.json").read_text())
     assert {key: results[key] for key in outcome.report} == outcome.report
     assert results["dataset"] == "fashioniq"
@@ -297,6 +299,20 @@ def test_building_is_the_same_for_the_same_seed(registry: Registry, garments_roo
     assert all(torch.equal(first[name], second[name]) for name in first)
     other = build(replace(plan, run=plan.run.model_copy(update={"seed": 1})), encoding).state_dict()
     assert not torch.equal(first["weighting.key.weight"], other["weighting.key.weight"])
+
+
+@pytest.mark.parametrize(("name", "place"), [("config.toml", 30), ("run.json", 20)])
+def test_a_changed_letter_of_a_run_names_the_file(
+    finished: tuple[Path, Any], registry: Registry, tmp_path: Path, name: str, place: int
+) -> None:
+    """A run was evaluated by another configuration than the one that it was trained with."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    content = bytearray((folder / name).read_bytes())
+    content[place] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(CIRError, match=name):
+        open_run(folder, registry, progress=False)
 
 
 def test_a_value_out_of_range_is_an_error(registry: Registry, garments_root: Path) -> None:
