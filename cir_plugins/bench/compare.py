@@ -24,6 +24,7 @@ from cir_plugins.bench.statistics import (
     randomisation_p_value,
     triplets_of,
 )
+from cir_plugins.data.percent import percent
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.retriever import Retriever, Run, load
@@ -155,12 +156,15 @@ class Comparison:
         head = ["method", *names, "difference", "interval", "p", "p (Holm)", "wins/ties/losses"]
         lines = []
         for row in self.rows:
-            cells = [row.name, *(f"{100 * row.measures[name]:.2f}" for name in names)]
+            cells = [row.name, *(percent(row.measures[name]) for name in names)]
             if row.interval is None or row.p_value is None or row.p_holm is None:
                 cells += ["baseline", "", "", "", ""]
             else:
-                bounds = f"{100 * row.interval.low:+.2f} to {100 * row.interval.high:+.2f}"
-                cells += [f"{100 * row.interval.difference:+.2f}", bounds]
+                low, high = (
+                    percent(bound, signed=True) for bound in (row.interval.low, row.interval.high)
+                )
+                bounds = f"{low} to {high}"
+                cells += [percent(row.interval.difference, signed=True), bounds]
                 cells += [f"{row.p_value:.4f}", f"{row.p_holm:.4f}"]
                 cells.append("/".join(str(count) for count in row.counts or ()))
             lines.append(cells)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cir_plugins.data.percent import percent
+
 HEADS = ("epoch", "negative pool", "quartiles", "fallback", "empty", "false negatives", "kept")
 
 # Above these shares most negatives no longer follow the sampler's rule.
@@ -121,4 +123,4 @@ def _share(report: Mapping[str, Any], name: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{percent(share, digits=1)} %"

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from cir_plugins.bench.statistics import mean_and_deviation
 from cir_plugins.bench.stored import check_document
 from cir_plugins.bench.table_notes import table_notes
+from cir_plugins.data.percent import percent
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.files import read_json, write_atomically
 
@@ -85,7 +86,7 @@ def summary(document: Mapping[str, Any]) -> Table:
     header = ("method", *heads, gap, *split_heads, "seconds", "trained parameters")
     rows = []
     if document["random"]:
-        expected = [_percent(document["random"].get(name)) for name in averages]
+        expected = [_cell(document["random"].get(name)) for name in averages]
         rows.append((RANDOM, *expected, NONE, *(NONE for _ in by_split), NONE, NONE))
     for label, runs in _by_label(lines).items():
         cells = [_over_seeds([run["average"].get(name) for run in runs]) for name in averages]
@@ -128,13 +129,13 @@ def _difference(document: Mapping[str, Any], label: str) -> str:
     return NONE
 
 
-def _percent(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value:.1f}"
+def _cell(value: float | None) -> str:
+    return percent(value, digits=1, missing=NONE)
 
 
 def _points(value: float) -> str:
     # A difference that rounds to nothing has no sign.
-    text = f"{100 * value:+.1f}"
+    text = percent(value, digits=1, signed=True)
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 
 
@@ -143,7 +144,7 @@ def _over_seeds(values: Sequence[float | None]) -> str:
     if not numbers:
         return NONE
     mean, deviation = mean_and_deviation(numbers)
-    return _percent(mean) if deviation is None else f"{_percent(mean)} ± {_percent(deviation)}"
+    return _cell(mean) if deviation is None else f"{_cell(mean)} ± {_cell(deviation)}"
 
 
 def markdown(table: Table) -> str:

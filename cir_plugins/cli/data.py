@@ -129,9 +129,9 @@ def _rows(report: CheckReport) -> Iterator[tuple[str, ...]]:
 
 
 def _lost(lost: int, queries: int) -> str:
-    from cir_plugins.data.check import percent
+    from cir_plugins.data.check import percent_of
 
-    return f"{lost:,} ({percent(lost, queries)})" if lost else "0"
+    return f"{lost:,} ({percent_of(lost, queries)})" if lost else "0"
 
 
 def _write_list(file: Path, report: CheckReport) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cir_plugins.data.percent import percent
 from cir_plugins.data.split import counts_in_words
 
 _WIDE = 160
@@ -47,10 +48,10 @@ def show_report(report: Mapping[str, Any], main: Sequence[str] = ()) -> None:
         column.justify = "right"
     values = [*splits.values(), *([report["average"]] if len(splits) > 1 else [])]
     if len(main) > 1:
-        means = (_percent(sum(each[name] for name in main) / len(main)) for each in values)
+        means = (percent(sum(each[name] for name in main) / len(main)) for each in values)
         table.add_row(f"mean of {' and '.join(main)}", *means)
     for measure in dict.fromkeys([*main, *_measures(list(splits.values()))]):
-        table.add_row(measure, *(_percent(each.get(measure)) for each in values))
+        table.add_row(measure, *(percent(each.get(measure)) for each in values))
     console.print(table)
     console.print(f"{report['queries']:,} queries, {report['gallery']:,} gallery images")
     if "data" in report:
@@ -80,7 +81,3 @@ def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _measures(splits: Sequence[Mapping[str, float]]) -> list[str]:
     return list(dict.fromkeys(name for values in splits for name in values))
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f}"

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from cir_plugins.data.identical import positives_across
 from cir_plugins.data.images import open_image
+from cir_plugins.data.percent import percent
 from cir_plugins.data.readers.missing import absence
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
@@ -265,9 +266,9 @@ def _reason(path: Path) -> str | None:
 
 def share(count: int, whole: int) -> str:
     """A number of queries out of all of them, with their percentage."""
-    return f"{count:,} of {whole:,} queries ({percent(count, whole)})"
+    return f"{count:,} of {whole:,} queries ({percent_of(count, whole)})"
 
 
-def percent(count: int, whole: int) -> str:
+def percent_of(count: int, whole: int) -> str:
     """A share in percent, with one decimal."""
-    return f"{count / whole:.1%}" if whole else "0.0%"
+    return f"{percent(count / whole if whole else 0.0, digits=1)}%"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cir_plugins.config.plan import Plan
 from cir_plugins.data.fingerprint import DataFingerprint
+from cir_plugins.data.percent import percent
 from cir_plugins.data.split import Split, left_out
 from cir_plugins.data.table import TrainingTable
 from cir_plugins.encoding.features import Encoding
@@ -105,7 +106,7 @@ class Evaluation:
             rows = {f"mean of {' and '.join(rows)}": self.main, **rows}
         rows = {**rows, **measures}
         width = 2 + max(map(len, rows), default=0)
-        lines += [f"{name:<{width}}{100 * value:6.2f}" for name, value in rows.items()]
+        lines += [f"{name:<{width}}{percent(value):>6}" for name, value in rows.items()]
         lines.append(f"{self.queries:,} queries, {self.gallery:,} gallery images")
         return "\n".join(lines)
 
