@@ -157,9 +157,6 @@ def test_undamaged_checkpoints_give_the_same_weights(
     assert contents(copy / "best.safetensors") == contents(trained / "best.safetensors")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a learning rate in the optimiser's state may be no number: a traceback"
-)
 @profiles
 def test_checkpoints_of_another_state(times: int, interrupted: Path, folders: Folders) -> None:
     """Written whole, with right checksums, by something that is not this version's trainer."""

@@ -129,14 +129,17 @@ def test_commands_of_any_words(times: int, folders: Folders) -> None:
             ("show", "method", word),
             ("eval", folder / "x", "--split", word),
             ("bench", word),
-            ("bench", "quickstart", "--seeds", word, "--root", folder / "x", "--methods", other),
+            (
+                *("bench", "quickstart", "--seeds", word, "--root", folder / "x"),
+                *("--methods", other, "--out", folder / "out"),
+            ),
             ("check", "--data", word, "--root", other),
             ("report", word),
             ("convert", word, folder / "x", "--out", folder / "out"),
             ("make-data", word, "--out", folder / "out", "--images", "-1"),
             ("encode", word, "--images", folder, "--out", folder / "out", "--what", other),
         )
-        output = run(*commands[kind % len(commands)])
+        output = run(*commands[kind % len(commands)], writes=[folder])
         assert "Traceback" not in output.err
         assert output.code in (0, 1, 2)
 
