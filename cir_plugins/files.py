@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 import stat
 import time
 import tomllib
@@ -34,7 +33,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         CIRError: If there is no space left or the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
+    partial = path.with_name(f".{path.name}.{os.urandom(6).hex()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
