@@ -185,7 +185,7 @@ def write_run(folder: Path, plan: Plan, state: Mapping[str, Tensor], names: list
         unfinished.mkdir(parents=True)
         write_atomically(unfinished / CONFIG, plan.text().encode())
         write_converted(state, unfinished / BEST)
-        write_record(unfinished, plan, converted=names)
+        write_record(unfinished, plan.method.name, plan.text(), converted=names)
         if folder.exists():
             folder.rmdir()
         os.replace(unfinished, folder)

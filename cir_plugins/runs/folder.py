@@ -114,22 +114,23 @@ def make_folder(folder: Path, plan: Plan, data: DataFingerprint) -> None:
         raise disk_error(folder, error) from error
     write_atomically(folder / CONFIG, plan.text().encode())
     write_data(folder, data)
-    write_record(folder, plan)
+    write_record(folder, plan.method.name, plan.text())
 
 
-def write_record(folder: Path, plan: Plan, **facts: Any) -> None:
-    """Write a run folder's record, with checksums of itself and of the configuration there.
+def write_record(folder: Path, method: str, config: str, **facts: Any) -> None:
+    """Write a run folder's record, with checksums of itself and of the configuration.
 
     Args:
-        folder: The folder; its configuration is written already.
-        plan: What the run does.
+        folder: The folder.
+        method: Name of the method.
+        config: Text of the configuration there.
         facts: Further members.
 
     Raises:
         CIRError: If it cannot be written.
     """
-    record = {"format": FORMAT, "method": plan.method.name, **facts}
-    record["config"] = text_checksum(plan.text())
+    record = {"format": FORMAT, "method": method, **facts}
+    record["config"] = text_checksum(config)
     write_json(folder / RECORD, {**record, "checksum": _checksum(record)})
 
 
@@ -156,7 +157,7 @@ def check_record(folder: Path) -> dict[str, Any]:
             f"cir-plugins reads format {FORMAT}"
         )
     read_record(RunFile, values, str(path))
-    if "checksum" in values and values["checksum"] != _checksum(values):
+    if values.get("checksum") != _checksum(values):
         raise CIRError(f"{path} is damaged: its checksum differs; accepted: another run")
     return values
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cir_plugins.runs.folder import CONFIG, RECORD
-from cir_plugins.training.checkpoint import FORMAT
+from cir_plugins.runs.folder import CONFIG, write_record
 from cir_plugins.training.trainer import METRICS
 from tests.command import Call
 
@@ -25,8 +24,9 @@ def made_run(folder: Path, *minings: dict[str, Any]) -> Path:
     """A run folder with a line per epoch."""
     folder.mkdir()
     others = 'backbone = "tiny_clip"\nloss = "contrastive"\nsampler = "random"\ndata = "cirr"\n'
-    (folder / CONFIG).write_text(f'method = "dqe"\n{others}[mining]\nper_query = 2\n')
-    (folder / RECORD).write_text(json.dumps({"format": FORMAT, "method": "dqe"}))
+    config = f'method = "dqe"\n{others}[mining]\nper_query = 2\n'
+    (folder / CONFIG).write_text(config)
+    write_record(folder, "dqe", config)
     lines = [{"epoch": i, "loss": 1.0, "mining": mining} for i, mining in enumerate(minings)]
     (folder / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
