@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cir_plugins.encoding.device import resolve_workers
 from cir_plugins.encoding.fingerprint import new_digest, tensor_bytes
+from cir_plugins.files import json_bytes
 
 V = TypeVar("V")
 W = TypeVar("W")
@@ -82,6 +83,11 @@ def text_checksum(text: str) -> str:
     digest = new_digest()
     digest.update(text.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def json_checksum(content: object) -> str:
+    """Checksum of plain values, as ``write_json`` would write them."""
+    return text_checksum(json_bytes(content, compact=True).decode())
 
 
 def tensor_checksums(tensors: Mapping[str, Tensor]) -> dict[str, str]:

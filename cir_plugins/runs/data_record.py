@@ -9,10 +9,10 @@ from pathlib import Path
 from cir_plugins.config.plan import Plan
 from cir_plugins.data.fingerprint import DataFingerprint
 from cir_plugins.data.split import Split
-from cir_plugins.encoding.checksums import text_checksum
+from cir_plugins.encoding.checksums import json_checksum
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
-from cir_plugins.files import check_regular, json_bytes, write_json
+from cir_plugins.files import check_regular, write_json
 
 DATA = "data.json"
 
@@ -34,7 +34,7 @@ def write_data(folder: Path, data: DataFingerprint) -> None:
         CIRError: If it cannot be written.
     """
     content = data.as_json()
-    write_json(folder / DATA, {"checksum": _checksum(content), "data": content})
+    write_json(folder / DATA, {"checksum": json_checksum(content), "data": content})
 
 
 def read_data(folder: Path) -> DataFingerprint:
@@ -54,7 +54,9 @@ def read_data(folder: Path) -> DataFingerprint:
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise CIRError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict) or content.get("checksum") != _checksum(content.get("data")):
+    if not isinstance(content, dict) or content.get("checksum") != json_checksum(
+        content.get("data")
+    ):
         raise CIRError(f"{path} is damaged: its checksum differs; accepted: another folder")
     return DataFingerprint.from_json(content["data"], str(path))
 
@@ -71,7 +73,3 @@ def check_data(folder: Path, data: DataFingerprint) -> None:
             f"the data changed since run {folder} was begun: {'; '.join(changes)}\n"
             "accepted: the same data, or another --out"
         )
-
-
-def _checksum(content: object) -> str:
-    return text_checksum(json_bytes(content, compact=True).decode())

@@ -11,12 +11,11 @@ from cir_plugins.config.plan import Plan
 from cir_plugins.config.records import read_record
 from cir_plugins.config.toml import COMPONENT_TABLES, Config, computed, read_config, write_config
 from cir_plugins.data.fingerprint import DataFingerprint
-from cir_plugins.encoding.checksums import text_checksum
+from cir_plugins.encoding.checksums import json_checksum, text_checksum
 from cir_plugins.errors import CIRError, shown
 from cir_plugins.files import (
     disk_error,
     is_partial,
-    json_bytes,
     read_json,
     read_text,
     remove_stale,
@@ -136,7 +135,7 @@ def write_record(folder: Path, method: str, config: str, **facts: Any) -> None:
 
 def _checksum(record: Mapping[str, Any]) -> str:
     members = {key: value for key, value in record.items() if key != "checksum"}
-    return text_checksum(json_bytes(members, compact=True).decode())
+    return json_checksum(members)
 
 
 def check_record(folder: Path) -> dict[str, Any]:
