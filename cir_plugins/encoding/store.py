@@ -119,9 +119,11 @@ class FeatureStore:
         files = sorted({pair[0].path.name for pair in locations if pair is not None})
         local = processes.shard_of(files)
         checks = in_threads(_check, [self._shards[file] for file in local])
+        # Before the exchange: after it the process that found a damaged file may have removed it.
+        inodes = {file: _inode(shard.path) for file, shard in self._shards.items()}
         for check in chain(*processes.all_gather_object(checks)):
             shard = self._shards.get(check.file)
-            if shard is None or _inode(shard.path) != check.inode:
+            if shard is None or inodes[check.file] != check.inode:
                 continue  # a file on another process's own disk
             if not check.damage:
                 shard.verified = True
