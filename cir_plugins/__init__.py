@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from cir_plugins.builtin.hub import hub_file
     from cir_plugins.builtin.image_text import ImageTextModel
     from cir_plugins.builtin.losses import mean_over, require_negatives
-    from cir_plugins.builtin.samplers import eligible
     from cir_plugins.builtin.similarity import best_token, full_precision, unit
     from cir_plugins.builtin.tokenizers import WordPieceTokenizer
     from cir_plugins.builtin.towers import ResNetTower
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from cir_plugins.data.split import Query, Split
     from cir_plugins.errors import CIRError, unknown_name
     from cir_plugins.features import concatenate, each, select
-    from cir_plugins.method import TEMPERATURE, Components, Fused, Method
+    from cir_plugins.method import TEMPERATURE, Components, Fused, Method, eligible
     from cir_plugins.plugins.hookspecs import Factories, hookimpl
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.retrieval.counting import count_true
@@ -140,7 +139,6 @@ _HOMES = MappingProxyType(
         "builtin.hub": ("hub_file",),
         "builtin.image_text": ("ImageTextModel",),
         "builtin.losses": ("mean_over", "require_negatives"),
-        "builtin.samplers": ("eligible",),
         "builtin.similarity": ("best_token", "full_precision", "unit"),
         "builtin.tokenizers": ("WordPieceTokenizer",),
         "builtin.towers": ("ResNetTower",),
@@ -154,7 +152,7 @@ _HOMES = MappingProxyType(
         "data.split": ("Query", "Split"),
         "errors": ("CIRError", "unknown_name"),
         "features": ("concatenate", "each", "select"),
-        "method": ("TEMPERATURE", "Fused", "Method", "Components"),
+        "method": ("TEMPERATURE", "Components", "Fused", "Method", "eligible"),
         "plugins.hookspecs": ("Factories", "hookimpl"),
         "plugins.registry": ("Registry",),
         "retrieval.counting": ("count_true",),

@@ -68,12 +68,14 @@ class Components:
         loss: A ``cir_plugins.types.Loss``.
         sampler: A ``cir_plugins.types.Sampler``.
         negatives: Where negatives come from (``MiningSettings.negatives``).
+        filter: What filters the batch's columns (``MiningSettings.filter``).
     """
 
     backbone: Any
     loss: Any
     sampler: Any
     negatives: Literal["batch", "mined", "both"] = "batch"
+    filter: Literal["batch", "corpus"] = "batch"
 
 
 class Method(nn.Module):
@@ -133,6 +135,7 @@ class Method(nn.Module):
         self.loss = components.loss
         self.sampler = components.sampler
         self.source_of_negatives = components.negatives
+        self.filter = components.filter
         # The logarithm is learned, so that the temperature stays above 0.
         start = torch.tensor(math.log(temperature))
         self.log_temperature = nn.Parameter(start, requires_grad=learn_temperature)
@@ -210,8 +213,11 @@ class Method(nn.Module):
         """Negatives (B, C) bool of the batch: mined, from the sampler, or both."""
         if batch.mined is not None and self.source_of_negatives == "mined":
             return batch.mined
-        mask: Tensor = self.sampler(scores.detach(), batch.target, batch.excluded)
-        _check_result("sampler", self.sampler, mask, torch.bool, scores.shape, "(B, C)")
+        if self.filter == "corpus":  # ambiguous columns are excluded already
+            mask = eligible(batch.target, batch.excluded)
+        else:
+            mask = self.sampler(scores.detach(), batch.target, batch.excluded)
+            _check_result("sampler", self.sampler, mask, torch.bool, scores.shape, "(B, C)")
         return mask if batch.mined is None else mask | batch.mined
 
     def reduce_loss(self, loss: Any, scores: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
@@ -227,6 +233,11 @@ class Method(nn.Module):
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Parameter groups for the optimiser, each with its ``lr``; all at one rate by default."""
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]
+
+
+def eligible(target: Tensor, excluded: Tensor) -> Tensor:
+    """Candidates (Q, N) bool that may be negatives: neither the target (Q,) nor excluded (Q, N)."""
+    return (~excluded).scatter(1, target[:, None], False)
 
 
 def _check_result(

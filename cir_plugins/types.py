@@ -109,6 +109,22 @@ class SamplerWithFallback(Sampler, Protocol):
         """Negatives (Q, N) bool, equal to those of a call, and queries (Q,) bool that fell back."""
 
 
+@runtime_checkable
+class SamplerWithWeights(Sampler, Protocol):
+    """A sampler whose negatives are not drawn uniformly."""
+
+    def weights(self, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+        """Weights (Q, N) float that candidates are drawn with; 0 where a call leaves none."""
+
+
+@runtime_checkable
+class SamplerWithAmbiguity(Sampler, Protocol):
+    """A sampler that also marks candidates which may be right, though nobody has marked them."""
+
+    def ambiguous(self, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+        """Candidates (Q, N) bool that are better no negatives; none that a call leaves."""
+
+
 class Loss(Protocol):
     """A per-query loss.
 

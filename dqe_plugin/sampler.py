@@ -92,6 +92,16 @@ class TargetRelative:
             mid_zone[empty] = self._nearest(gaps[empty], excluded[empty], low[empty], high[empty])
         return mid_zone, empty
 
+    def ambiguous(self, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+        """Candidates (Q, N) bool above the mid-zone: at or above the target, or too close below it.
+
+        Arguments as for a call. What is excluded is not among them, nor is the target.
+        """
+        gaps = score_gaps(scores, target, excluded)
+        low = self._bounds(scores, target, excluded)[0]
+        above = gaps < low if self.lower > 0 else gaps <= 0
+        return (above & ~excluded).scatter(1, target[:, None], False)
+
     def _bounds(self, scores: Tensor, target: Tensor, excluded: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bound (Q, 1) as score gaps."""
         gaps = score_gaps(scores, target, excluded)

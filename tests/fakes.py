@@ -211,6 +211,7 @@ def make_trainer(
     mining: dict[str, Any] | None = None,
     memory: dict[str, Any] | None = None,
     processes: ProcessGroup | None = None,
+    sampler: Any = None,
     **settings: Any,
 ) -> Trainer:
     """A trainer over made-up data; equal arguments give equal trainers in every process.
@@ -236,7 +237,9 @@ def make_trainer(
         made = Method(
             components(
                 FakeBackbone(**{"dropout": 0.2, **(backbone or {})}),
+                sampler=sampler or InBatch(),
                 negatives=(mining or {}).get("negatives", "batch"),
+                filter=(mining or {}).get("filter", "batch"),
             )
         )
     folder.mkdir(parents=True, exist_ok=True)

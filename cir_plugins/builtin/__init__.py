@@ -18,12 +18,15 @@ def cir_backbones() -> Factories:
 
 @hookimpl
 def cir_samplers() -> Factories:
-    """Samplers of the literature: in-batch, random, hardest, semi-hard."""
+    """Samplers of the literature, by simple rules on scores."""
     return {
         "in_batch": "cir_plugins.builtin.samplers:InBatch",
         "random": "cir_plugins.builtin.samplers:Random",
         "hardest": "cir_plugins.builtin.samplers:Hardest",
         "semi_hard": "cir_plugins.builtin.samplers:SemiHard",
+        "after_target": "cir_plugins.builtin.samplers:AfterTarget",
+        "percent_of_positive": "cir_plugins.builtin.samplers:PercentOfPositive",
+        "soft_zone": "cir_plugins.builtin.samplers:SoftZone",
     }
 
 

@@ -25,7 +25,10 @@ def check_compatibility(plan: Plan) -> None:
     Raises:
         CIRError: With the first reason why they cannot.
     """
-    for check in (_backbone_reasons, _method_reasons, _length_reasons, _negatives_reasons):
+    for check in (
+        *(_backbone_reasons, _method_reasons, _length_reasons),
+        *(_warm_start_reasons, _filter_reasons, _negatives_reasons),
+    ):
         for reason in check(plan):
             raise CIRError(reason)
 
@@ -55,6 +58,37 @@ def _length_reasons(plan: Plan) -> Iterator[str]:
         yield (
             "run.warm_start is where training starts, but train.epochs is 0\n"
             "accepted: train.epochs of 1 or more; to evaluate the run: cir eval"
+        )
+
+
+def _warm_start_reasons(plan: Plan) -> Iterator[str]:
+    train = plan.train
+    if train.warm_start_epochs > train.epochs:
+        yield (
+            f"train.warm_start_epochs is {train.warm_start_epochs}, but train.epochs, which counts "
+            f"them too, is {train.epochs}; accepted: 0 to {train.epochs}"
+        )
+
+
+def _filter_reasons(plan: Plan) -> Iterator[str]:
+    mining = plan.mining
+    if not plan.train.epochs:
+        return
+    if mining.filter == "corpus" and not hasattr(plan.sampler.factory, "ambiguous"):
+        yield (
+            f"mining.filter is 'corpus', but sampler '{plan.sampler.name}' does not mark what is "
+            "ambiguous; accepted: mining.filter=batch, or a sampler with 'ambiguous', such as "
+            "target_relative"
+        )
+    if mining.filter == "corpus" and mining.negatives == "mined":
+        yield (
+            "mining.filter is 'corpus', which filters the batch's columns, but mining.negatives is "
+            "'mined'; accepted: mining.negatives=batch or both"
+        )
+    if mining.with_reference and mining.negatives == "batch":
+        yield (
+            "mining.with_reference adds to mined negatives, but mining.negatives is 'batch'; "
+            "accepted: mining.negatives=mined or both"
         )
 
 

@@ -14,7 +14,8 @@ def notes(plan: Plan) -> list[str]:
     """One sentence for each setting of a plan that probably has not the intended effect."""
     if not plan.train.epochs or not TRAINED.of(plan.method.factory):
         return []
-    return [note for note in (_unused_sampler(plan), _published_rate(plan)) if note]
+    checks = (_unused_sampler, _published_rate, _only_warm_start)
+    return [note for check in checks if (note := check(plan))]
 
 
 def _unused_sampler(plan: Plan) -> str:
@@ -22,12 +23,24 @@ def _unused_sampler(plan: Plan) -> str:
     first = plan.training.first_refresh
     if plan.mining.negatives != "mined" or plan.sampler.name == "random" or first < train.epochs:
         return ""
+    if train.warm_start_epochs == train.epochs:
+        return ""  # said as such
     epochs = "1 epoch" if train.epochs == 1 else f"{train.epochs} epochs"
     return (
         f"sampler '{plan.sampler.name}' is never used: all negatives are drawn at random, as "
         f"mining with the model starts after {first} epochs and training has {epochs}; "
         "to use it: --set mining.start=0, a smaller mining.every, or more train.epochs"
     ).replace("after 1 epochs", "after 1 epoch")
+
+
+def _only_warm_start(plan: Plan) -> str:
+    train = plan.train
+    if train.warm_start_epochs < train.epochs:
+        return ""
+    return (
+        "the method's own loss and negatives are never used: all epochs are of the warm start; "
+        "to use them: more train.epochs, or fewer train.warm_start_epochs"
+    )
 
 
 def _published_rate(plan: Plan) -> str:

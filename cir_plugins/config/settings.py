@@ -55,6 +55,9 @@ class TrainSettings(Settings):
 
     epochs: Annotated[int, Field(ge=0)] = 10
     """Passes over the training triplets; 0 for methods that are not trained."""
+    warm_start_epochs: Annotated[int, Field(ge=0)] = 0
+    """How many of ``epochs``, the first ones, train contrastively: in-batch InfoNCE on the method's
+    queries, whatever its own loss and negatives. A loss on few negatives needs such a start."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Queries per step, at most."""
     drop_last: bool = False
@@ -132,11 +135,21 @@ class MiningSettings(Settings):
     two together."""
     per_query: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Negatives drawn per query and epoch (K)."""
+    filter: Literal["batch", "corpus"] = "batch"
+    """What the sampler filters the columns of the batch by. ``batch``: their scores in the batch.
+    ``corpus``: at each refresh the sampler marks the images that are ambiguous for a query among
+    all that negatives are mined from, and those are no negatives in its batches."""
     every: Annotated[int, Field(ge=0)] = 0
-    """Epochs between refreshes of the mined negatives; 0 for max(1, ``train.epochs`` // 6)."""
+    """Epochs between refreshes of the mined negatives; 0 for a sixth of the epochs after the warm
+    start, at least 1."""
     start: Annotated[int, Field(ge=-1)] = -1
-    """First epoch mined with the model; before it negatives are drawn at random. -1 for the epochs
-    between two refreshes."""
+    """First epoch mined with the model, never before the warm start ends; before it negatives are
+    drawn at random. -1 for the end of the warm start, or else the epochs between two refreshes."""
+    scored_by: Literal["query", "target"] = "query"
+    """What the candidates are scored by for the sampler: the ``query``, or the ``target`` image,
+    whose own score is then the highest."""
+    with_reference: bool = False
+    """Whether each query's reference is one more mined negative, unless it is a positive."""
     from_images: Literal["gallery", "targets"] = "gallery"
     """What negatives are mined from: the split's ``gallery``, or the ``targets`` of its training
     queries."""
@@ -250,12 +263,20 @@ class TrainingSettings:
     @property
     def refresh(self) -> int:
         """Epochs between refreshes of mined negatives."""
-        return self.mining.every or max(1, self.train.epochs // 6)
+        return self.mining.every or max(1, (self.train.epochs - self.train.warm_start_epochs) // 6)
 
     @property
     def first_refresh(self) -> int:
         """First epoch whose negatives are mined with the model."""
-        return self.refresh if self.mining.start < 0 else self.mining.start
+        warm = self.train.warm_start_epochs
+        if self.mining.start < 0:
+            return warm or self.refresh
+        return max(warm, self.mining.start)
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether the training images are scored at intervals, for negatives or for a filter."""
+        return self.mining.negatives != "batch" or self.mining.filter == "corpus"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cir_plugins.data.augment import Augmentation, augment
 from cir_plugins.data.images import open_image
-from cir_plugins.data.table import TrainingTable, Triplet
+from cir_plugins.data.table import ImageLists, TrainingTable, Triplet
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.errors import CIRError
 from cir_plugins.seeds import mix_seed
@@ -31,16 +31,25 @@ class BatchPlan:
         number: Position in the epoch.
         triplet_index: Indices of the training triplets.
         mined: (B, K) image indices of mined negatives, -1 where there is none; or None.
+        ambiguous: Images that are no negatives of each triplet until the next refresh; or None.
     """
 
     epoch: int
     number: int
     triplet_index: tuple[int, ...]
     mined: Tensor | None = None
+    ambiguous: ImageLists | None = None
 
 
 def epoch_plans(
-    triplets: int, *, batch_size: int, drop_last: bool, seed: int, epoch: int, mined: Tensor | None
+    triplets: int,
+    *,
+    batch_size: int,
+    drop_last: bool,
+    seed: int,
+    epoch: int,
+    mined: Tensor | None,
+    ambiguous: ImageLists | None = None,
 ) -> list[BatchPlan]:
     """The batches of an epoch in a drawn order.
 
@@ -52,6 +61,7 @@ def epoch_plans(
         seed: Seed of the run.
         epoch: 0-based epoch.
         mined: (triplets, K) mined negatives of the epoch, or None.
+        ambiguous: Images that are no negatives of each of the triplets, or None.
 
     Raises:
         CIRError: If no batch is left.
@@ -69,7 +79,13 @@ def epoch_plans(
             "train.drop_last leaves no batch; accepted: a smaller batch, or drop_last=false"
         )
     return [
-        BatchPlan(epoch, number, tuple(index.tolist()), None if mined is None else mined[index])
+        BatchPlan(
+            epoch,
+            number,
+            tuple(index.tolist()),
+            None if mined is None else mined[index],
+            None if ambiguous is None else ambiguous.of_triplets(index),
+        )
         for number, index in enumerate(batches)
     ]
 
@@ -181,6 +197,8 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         excluded = torch.zeros(len(plan.triplet_index), len(column), dtype=torch.bool)
         for row, index in enumerate(plan.triplet_index):
             images = self.excluded[index].tolist()
+            if plan.ambiguous is not None:
+                images += plan.ambiguous[row].tolist()
             excluded[row, [column[image] for image in images if image in column]] = True
         return excluded
 

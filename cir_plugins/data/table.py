@@ -60,6 +60,12 @@ class ImageLists:
         """The images (m,) of one triplet."""
         return self.images[self.starts[triplet] : self.starts[triplet + 1]]
 
+    def of_triplets(self, index: Tensor) -> ImageLists:
+        """The lists of some triplets (r,), in that order."""
+        rows = [self[triplet] for triplet in index.tolist()]
+        sizes = torch.tensor([0, *map(len, rows)])
+        return ImageLists(sizes.cumsum(0), torch.cat(rows) if rows else self.images[:0])
+
     def triplets(self) -> Tensor:
         """The triplet (M,) of each image, ascending."""
         return torch.repeat_interleave(torch.arange(len(self.starts) - 1), self.starts.diff())
@@ -137,6 +143,16 @@ class TrainingTable:
         if known_positives == "all":
             return self.arrays.excluded
         return ImageLists.of([()] * len(self.triplets))
+
+    def reference_negatives(self, known_positives: str) -> Tensor:
+        """The reference (R,) of each triplet, -1 where it is its target or a known positive."""
+        reference, target = self.arrays.reference, self.arrays.target
+        positive = reference == target
+        if known_positives == "all":
+            lists = self.arrays.positives
+            triplet = lists.triplets()
+            positive[triplet[lists.images == reference[triplet]]] = True
+        return torch.where(positive, -1, reference)
 
 
 def training_table(

@@ -20,7 +20,7 @@ from cir_plugins.mining.relevance import (
     require_positives,
 )
 from cir_plugins.retrieval.scores import rows_per_block
-from cir_plugins.types import SamplerWithFallback
+from cir_plugins.types import SamplerWithAmbiguity, SamplerWithFallback, SamplerWithWeights
 
 # The sampler sees slices of a block, which stay in the processor's caches from one operation to
 # the next.
@@ -37,6 +37,7 @@ class Block(NamedTuple):
         mask: (q, N) bool, the negatives.
         fallback: (q,) bool, queries whose negatives come from outside the sampler's rule; None for
             a sampler that does not mark them.
+        weights: (q, N) float that negatives are drawn with; None for equal ones.
     """
 
     rows: slice
@@ -44,6 +45,7 @@ class Block(NamedTuple):
     relevance: Relevance
     mask: Tensor
     fallback: Tensor | None
+    weights: Tensor | None = None
 
 
 def blocks(
@@ -79,11 +81,12 @@ def blocks(
         # A sampler sees the target as it is.
         target_excluded = excluded.gather(1, target) if labels.present is not None else None
         excluded.scatter_(1, target, False)
-        fallback = None
+        fallback = weights = None
         if block is None:
             mask = ~excluded
         else:
             mask, fallback = sample(sampler, block, labels.target, excluded)
+            weights = _weights(sampler, block, labels.target, excluded)
             if labels.pairs is None:
                 mask &= ~excluded
             else:
@@ -95,7 +98,7 @@ def blocks(
             excluded.scatter_(1, target, target_excluded | labels.present[:, None])
             mask[(~labels.present).nonzero()[:, 0]] = False
             fallback = None if fallback is None else fallback & labels.present
-        yield Block(some, block, labels, mask, fallback)
+        yield Block(some, block, labels, mask, fallback, weights)
 
 
 def blocks_of_scores(
@@ -125,6 +128,29 @@ def blocks_of_scores(
         candidates=scores.shape[1],
         device=scores.device,
     )
+
+
+def ambiguous(sampler: SamplerWithAmbiguity, block: Block) -> Tensor:
+    """Candidates (q, N) bool of a scored block that the sampler finds ambiguous.
+
+    Raises:
+        ValueError: If the sampler's result is no mask of the scores.
+    """
+    assert block.scores is not None
+    target, excluded = block.relevance.target, block.relevance.excluded
+    result = sampler.ambiguous(block.scores, target, excluded)
+    if result.dtype != torch.bool or result.shape != block.scores.shape:
+        raise ValueError(f"the sampler's 'ambiguous' must be a mask {tuple(block.scores.shape)}")
+    return result & ~excluded
+
+
+def _weights(sampler: Any, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor | None:
+    if not isinstance(sampler, SamplerWithWeights):
+        return None
+    weights = sampler.weights(scores, target, excluded)
+    if not weights.is_floating_point() or weights.shape != scores.shape:
+        raise ValueError(f"the sampler's 'weights' must be floats {tuple(scores.shape)}")
+    return weights
 
 
 def sample(

@@ -20,11 +20,12 @@ def draw(
     rows: Tensor | None = None,
     first_row: int = 0,
     repeat: bool = False,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Columns (q, count) int64 drawn from each row's True columns, -1 where a row has no more.
 
-    Uniform and without replacement. Depends on the seed, the epoch, the row's number and the row's
-    mask alone: blocks, devices and the order of calls change nothing.
+    Uniform, or in proportion to weights, and without replacement. Depends on the seed, the epoch,
+    the row's number, mask and weights alone: blocks, devices and the order of calls change nothing.
 
     Columns are proposed by a hash and the first distinct ones in the mask are taken. A row whose
     mask is too sparse for that is drawn from a list of its columns.
@@ -39,6 +40,8 @@ def draw(
         repeat: Whether a row that is used up starts again from its first column, which leaves -1
             only to rows without any.
 
+        weights: (q, N) float, at least 0 and above 0 where the mask is; None for equal weights.
+
     Raises:
         ValueError: If ``count`` is less than 1 or the mask is not bool.
     """
@@ -51,6 +54,8 @@ def draw(
     if rows is None:
         rows = torch.arange(first_row, first_row + len(mask), device=mask.device)
     key = mix_seed(seed, epoch) & 0xFFFFFFFF
+    if weights is not None:
+        return _draw_weighted(mask, weights, rows, count, key, repeat)
     tries = min(_MOST, max(_FEWEST, _PER_DRAW * count))
     proposal = torch.arange(tries, device=mask.device)
     hashes = scramble(rows[:, None] * 0x632BE5AB + proposal[None, :] * 0x85157AF5 + key)
@@ -90,6 +95,28 @@ def _draw_from_lists(mask: Tensor, rows: Tensor, count: int, key: int, repeat: b
     drawn = columns.gather(1, order.gather(1, from_start.clamp(max=order.shape[1] - 1)))
     exhausted = (size == 0)[:, None] if repeat else turn >= size[:, None]
     return drawn.masked_fill(exhausted, -1)
+
+
+def _draw_weighted(
+    mask: Tensor, weights: Tensor, rows: Tensor, count: int, key: int, repeat: bool
+) -> Tensor:
+    """As ``draw``, each next column with a chance in proportion to its weight among those left.
+
+    Source: Efraimidis, Spirakis, Weighted random sampling with a reservoir, Information Processing
+    Letters 97, 2006: the largest of u^(1/w), u uniform in (0, 1).
+    """
+    column = torch.arange(mask.shape[1], device=mask.device)
+    hashes = scramble(rows[:, None] * 0x632BE5AB + column[None, :] * 0x85157AF5 + key + 1)
+    uniform = (hashes.double() + 0.5) / 2**32
+    # Weights beside the row's largest: the smallest ones would overflow.
+    share = weights.double() / weights.double().amax(dim=1, keepdim=True).clamp(min=1e-300)
+    order = uniform.log() / share.clamp(min=1e-300)
+    order = order.masked_fill(~mask, -torch.inf)
+    size = mask.sum(dim=1, keepdim=True)
+    columns = order.topk(min(count, mask.shape[1]), dim=1).indices
+    turn = torch.arange(count, device=mask.device)
+    drawn = columns.gather(1, (turn % size.clamp(min=1)).clamp(max=columns.shape[1] - 1))
+    return drawn.masked_fill((size == 0) if repeat else turn >= size, -1)
 
 
 def scramble(values: Tensor) -> Tensor:

@@ -6,20 +6,22 @@ hashes of (seed, epoch, triplet) alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cir_plugins.builtin.similarity import unit
+from cir_plugins.config.settings import TrainingSettings
 from cir_plugins.data.table import ImageLists, TrainingTable
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding, TrainingFeatures, feature_batches
 from cir_plugins.errors import SharedError
 from cir_plugins.method import Method
-from cir_plugins.mining.blocks import Block, blocks
+from cir_plugins.mining.blocks import Block, ambiguous, blocks
 from cir_plugins.mining.draw import draw
 from cir_plugins.mining.relevance import Columns, relevance_of_columns
 from cir_plugins.mining.report import PoolStatistics
@@ -29,7 +31,7 @@ from cir_plugins.retrieval.scores import rows_per_block, score
 
 @dataclass(frozen=True)
 class Mined:
-    """The negatives drawn at a refresh.
+    """The negatives drawn at a refresh, and what it found ambiguous.
 
     Attributes:
         images: (R, L) int64 image indices for the R triplets, L = K times the epochs until the
@@ -37,11 +39,26 @@ class Mined:
         since: Epoch of the refresh.
         report: Numbers about what the sampler left (see ``PoolStatistics.report``), and
             ``positives_across``, the positives known only from identical queries, where there are.
+        ambiguous: Images that are no negatives of each triplet in its batches; None for no filter.
     """
 
     images: Tensor
     since: int
     report: Mapping[str, Any]
+    ambiguous: ImageLists | None = None
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        lists = self.ambiguous
+        ambiguous = None if lists is None else {"starts": lists.starts, "images": lists.images}
+        return {"images": self.images, "since": self.since, "ambiguous": ambiguous}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Mined:
+        """The negatives that a checkpoint holds, without their report."""
+        lists = state["ambiguous"]
+        ambiguous = None if lists is None else ImageLists(lists["starts"], lists["images"])
+        return cls(state["images"], state["since"], {}, ambiguous)
 
     def epoch(self, epoch: int, count: int) -> Tensor:
         """The (R, K) negatives of an epoch."""
@@ -51,22 +68,52 @@ class Mined:
         return self.images[:, first : first + count]
 
 
+@dataclass(frozen=True)
+class Mining:
+    """How negatives are mined.
+
+    Attributes:
+        count: Negatives per triplet and epoch (K); 0 for none.
+        known_positives: Which positives never are negatives: ``all`` or ``target``.
+        seed: Seed of the run.
+        filtered: Whether the sampler marks what is ambiguous (``mining.filter`` is ``corpus``).
+        scored_by: What the candidates are scored by: ``query``, or ``target`` for their similarity
+            to the target image.
+    """
+
+    count: int
+    known_positives: str
+    seed: int
+    filtered: bool = False
+    scored_by: Literal["query", "target"] = "query"
+
+    @classmethod
+    def of(cls, settings: TrainingSettings, seed: int) -> Mining:
+        """How the settings of a run say."""
+        mining = settings.mining
+        return cls(
+            0 if mining.negatives == "batch" else mining.per_query,
+            settings.train.known_positives,
+            seed,
+            mining.filter == "corpus",
+            mining.scored_by,
+        )
+
+
 def mine(
     method: Method,
     table: TrainingTable,
     encoding: Encoding,
+    mining: Mining,
     *,
     epoch: int,
     epochs: int,
-    count: int,
-    seed: int,
-    known_positives: str,
     with_model: bool,
     store: TrainingFeatures | None = None,
     previous: Mined | None = None,
     processes: ProcessGroup | None = None,
 ) -> Mined:
-    """Negatives for the next ``epochs`` epochs, ``count`` per triplet and epoch.
+    """Negatives for the next ``epochs`` epochs, and what is ambiguous in them.
 
     The report is that of ``PoolStatistics``.
 
@@ -74,12 +121,11 @@ def mine(
         method: Scores and sampler.
         table: Training triplets.
         encoding: Where to encode.
+        mining: How many negatives, and which.
         epoch: Epoch of the refresh, 0-based.
         epochs: Epochs until the next one.
-        count: Negatives per triplet and epoch (K).
-        seed: Seed of the run.
-        known_positives: Which positives never are negatives: ``all`` or ``target``.
-        with_model: False to draw at random, while the model's scores mean nothing yet.
+        with_model: False to draw at random, while the model's scores mean nothing yet; nothing is
+            ambiguous then.
         store: Cached features, or None to encode the images.
         previous: The previous refresh, for the overlap.
         processes: The processes that share mining and encoding; all get the same negatives.
@@ -88,40 +134,87 @@ def mine(
         CIRError: If no triplet has a negative.
     """
     processes = processes or ProcessGroup()
-    images = torch.full((len(table.triplets), epochs * count), -1)
+    images = torch.full((len(table.triplets), epochs * mining.count), -1)
     statistics = PoolStatistics(len(table.triplets))
+    ambiguous_pairs: list[Tensor] = []  # (2, m) triplets and images
     for split in range(len(table.splits)):
-        labels = _labels(table, split, known_positives)
+        labels = _labels(table, split, mining.known_positives)
         embedded: tuple[Tensor, Tensor] | None = None
         if with_model:
             embedded = _embed(method, table, split, encoding, store, processes)
+            if mining.scored_by == "target":
+                embedded = _as_queries(embedded[1])[labels.target], embedded[1]
         shard = processes.shard(len(labels.rows))
         for block in _blocks(method, table, split, labels, embedded, encoding, shard):
-            rows, device = labels.rows[block.rows], block.mask.device
-            drawn = draw(
-                block.mask,
-                epochs * count,
-                seed=seed,
-                epoch=epoch,
-                rows=rows.to(device),
-                repeat=True,
-            ).cpu()
-            images[rows] = torch.where(
-                drawn >= 0, table.negative_images[split][drawn.clamp(min=0)], -1
-            )
-            row, column = labels.positives.block(block.rows.start, block.rows.stop)
-            before = None if previous is None else labels.column[previous.images[rows]].to(device)
-            statistics.add_block(
-                block, positives=(row.to(device), column.to(device)), previous=before
-            )
+            rows = labels.rows[block.rows]
+            if mining.count:
+                drawn = _drawn(block, rows, mining, epoch, epochs)
+                found = table.negative_images[split][drawn.clamp(min=0)]
+                images[rows] = torch.where(drawn >= 0, found, -1)
+            mask = None
+            if mining.filtered and with_model:
+                mask = ambiguous(method.sampler, block)
+                row, column = mask.nonzero(as_tuple=True)
+                columns = table.negative_images[split][column.cpu()]
+                ambiguous_pairs.append(torch.stack([rows[row.cpu()], columns]))
+            _count(statistics, block, labels, rows, previous, mask)
     images = processes.all_reduce_max(images)
-    if bool((images < 0).all()):
+    if mining.count and bool((images < 0).all()):
         raise SharedError(
             f"the sampler left no negative for any of the {len(table.triplets)} training triplets "
             f"at epoch {epoch}: widen its bounds"
         )
     whole = PoolStatistics.joined(processes.all_gather_object(statistics))
-    return Mined(images, epoch, whole.report() | _across(table))
+    found_ambiguous = None
+    if mining.filtered:
+        found_ambiguous = _lists(processes.all_gather_object(ambiguous_pairs), len(table.triplets))
+    return Mined(images, epoch, whole.report() | _across(table), found_ambiguous)
+
+
+def _drawn(block: Block, rows: Tensor, mining: Mining, epoch: int, epochs: int) -> Tensor:
+    """Columns (q, L) int64 drawn for a block's triplets, on the CPU."""
+    return draw(
+        block.mask,
+        epochs * mining.count,
+        seed=mining.seed,
+        epoch=epoch,
+        rows=rows.to(block.mask.device),
+        repeat=True,
+        weights=block.weights,
+    ).cpu()
+
+
+def _count(
+    statistics: PoolStatistics,
+    block: Block,
+    labels: _Labels,
+    rows: Tensor,
+    previous: Mined | None,
+    ambiguous: Tensor | None,
+) -> None:
+    device = block.mask.device
+    row, column = labels.positives.block(block.rows.start, block.rows.stop)
+    positives = row.to(device), column.to(device)
+    before = None
+    if previous is not None and previous.images.shape[1]:
+        before = labels.column[previous.images[rows]].to(device)
+    statistics.add_block(block, positives=positives, previous=before)
+    if ambiguous is not None:
+        statistics.add_ambiguous(ambiguous, block.relevance.excluded, positives)
+
+
+def _lists(pairs: Sequence[Sequence[Tensor]], triplets: int) -> ImageLists:
+    """The images of each triplet, from the pairs (2, m) that each process found."""
+    every = [pair for share in pairs for pair in share]
+    rows, images = torch.cat(every, dim=1) if every else torch.empty(2, 0, dtype=torch.long)
+    starts = torch.zeros(triplets + 1, dtype=torch.long)
+    starts[1:] = torch.bincount(rows, minlength=triplets).cumsum(0)
+    return ImageLists(starts, images[rows.argsort(stable=True)])
+
+
+def _as_queries(gallery: Tensor) -> Tensor:
+    """Gallery embeddings as queries (N, D): of several tokens their mean, of unit length."""
+    return gallery if gallery.dim() == 2 else unit(gallery.float().mean(dim=1)).to(gallery.dtype)
 
 
 def _across(table: TrainingTable) -> dict[str, int]:

@@ -280,7 +280,13 @@ def _drawn(
             mask = _filled(block, number == 0, first_row)
         first = first_row + block.rows.start
         ids[block.rows] = draw(
-            mask, count, seed=seed, epoch=epoch, first_row=first, repeat=complete
+            mask,
+            count,
+            seed=seed,
+            epoch=epoch,
+            first_row=first,
+            repeat=complete,
+            weights=block.weights,
         )
     share = short / max(1, len(like))
     if share > 0.5:

@@ -35,6 +35,8 @@ class PoolStatistics:
         self._positives: int | None = None
         self._fallback: list[Tensor] = []
         self._overlaps: list[Tensor] = []
+        self._ambiguous: list[Tensor] = []
+        self._unmarked = [0, 0]  # ambiguous ones, all
         self._gaps = torch.zeros(BINS)
         self._every = max(1, -(-rows // MOST_ROWS))
         self._seen = 0
@@ -90,6 +92,18 @@ class PoolStatistics:
         inside = (mask.gather(1, drawn.clamp(min=0)) & present).sum(dim=1)
         self._overlaps.append((inside / number)[number > 0].cpu())
 
+    def add_ambiguous(self, mask: Tensor, excluded: Tensor, positives: Positives) -> None:
+        """Count the ambiguous candidates (q, N) bool, and the unmarked positives among them.
+
+        Args:
+            mask: (q, N) bool.
+            excluded: (q, N) bool, what is no negative for other reasons, the target included.
+            positives: Known positives, as for ``add``.
+        """
+        self._ambiguous.append(count_true(mask).cpu())
+        self._unmarked[0] += int(mask[positives].sum())
+        self._unmarked[1] += int((~excluded)[positives].sum())
+
     @classmethod
     def joined(cls, shares: Sequence[PoolStatistics]) -> PoolStatistics:
         """The statistics of several processes' rows, in their order."""
@@ -102,6 +116,9 @@ class PoolStatistics:
                 whole._positives = (whole._positives or 0) + share._positives
             whole._fallback += share._fallback
             whole._overlaps += share._overlaps
+            whole._ambiguous += share._ambiguous
+            pairs = zip(whole._unmarked, share._unmarked, strict=True)
+            whole._unmarked = [one + other for one, other in pairs]
             whole._gaps += share._gaps
         return whole
 
@@ -116,8 +133,10 @@ class PoolStatistics:
         ``negative_pool`` (``mean`` and ``quartiles`` of the number of negatives left), ``empty``
         (share of rows without any), ``fallback`` (share of rows filled from outside the sampler's
         rule), ``kept`` (share of the previous draw that could be drawn again), ``false_negatives``
-        (share of the negatives that are known positives) and ``score_gap`` (``counts`` of the
-        score gaps from target to negatives, in equal bins over ``span``).
+        (share of the negatives that are known positives), ``ambiguous`` (``mean`` number of
+        ambiguous candidates of a row, share of ``unmarked`` positives among them, and share of
+        all unmarked positives that is ``covered``) and ``score_gap`` (``counts`` of the score gaps
+        from target to negatives, in equal bins over ``span``).
         """
         sizes = torch.cat(self._sizes).double()
         report: dict[str, Any] = {
@@ -134,8 +153,18 @@ class PoolStatistics:
         overlaps = torch.cat(self._overlaps) if self._overlaps else torch.empty(0)
         if len(overlaps):
             report["kept"] = float(overlaps.double().mean())
+        if self._ambiguous:
+            report["ambiguous"] = self._ambiguous_report()
         if self._gaps.sum() > 0:
             report["score_gap"] = {"span": [-SPAN, SPAN], "counts": self._gaps.long().tolist()}
+        return report
+
+    def _ambiguous_report(self) -> dict[str, float]:
+        total = int(torch.cat(self._ambiguous).sum())
+        found, unmarked = self._unmarked
+        report = {"mean": total / sum(map(len, self._ambiguous))}
+        if unmarked:
+            report |= {"unmarked": found / max(1, total), "covered": found / unmarked}
         return report
 
 

@@ -103,7 +103,11 @@ def build(plan: Plan, encoding: Encoding) -> Method:
     """
     torch.manual_seed(plan.run.seed)
     components = Components(
-        plan.backbone.build(), plan.loss.build(), plan.sampler.build(), plan.mining.negatives
+        plan.backbone.build(),
+        plan.loss.build(),
+        plan.sampler.build(),
+        plan.mining.negatives,
+        plan.mining.filter,
     )
     method: Method = plan.method.build(components)
     return method.to(encoding.device)

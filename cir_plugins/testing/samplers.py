@@ -15,7 +15,7 @@ from cir_plugins.testing.contract import (
     require_unchanged,
     shown,
 )
-from cir_plugins.types import SamplerWithFallback
+from cir_plugins.types import SamplerWithAmbiguity, SamplerWithFallback, SamplerWithWeights
 
 _ROWS, _COLUMNS = 8, 15
 
@@ -27,7 +27,8 @@ def check_sampler(sampler: Any, *, seed: int = 0) -> None:
     state nor randomness; treats rows on their own, so that a block of the corpus gives those rows
     of the whole; does not depend on the order of candidates with distinct scores; and takes
     scores in half precision and a single candidate. A ``SamplerWithFallback`` gives the same mask
-    with the queries (Q,) bool that fell back.
+    with the queries (Q,) bool that fell back; a ``SamplerWithWeights`` weights above 0 for its
+    negatives alone; what a ``SamplerWithAmbiguity`` marks is neither target, excluded nor negative.
 
     Args:
         sampler: The sampler, built.
@@ -42,6 +43,8 @@ def check_sampler(sampler: Any, *, seed: int = 0) -> None:
     _check_state(sampler, whole, scores, target, excluded)
     _check_blocks(sampler, whole, scores, target, excluded)
     _check_fallback(sampler, whole, scores, target, excluded)
+    _check_weights(sampler, whole, scores, target, excluded)
+    _check_ambiguous(sampler, whole, scores, target, excluded)
     order = torch.randperm(_COLUMNS, generator=torch.Generator().manual_seed(seed + 1))
     position = order.argsort()
     moved = _pick(sampler, scores[:, order], position[target], excluded[:, order])
@@ -132,6 +135,38 @@ def _check_fallback(
     )
     fallback = require_tensor("the queries that fell back", fallback, (len(scores),))
     require(fallback.dtype == torch.bool, f"the queries that fell back are {fallback.dtype}")
+
+
+def _check_weights(
+    sampler: Any, whole: Tensor, scores: Tensor, target: Tensor, excluded: Tensor
+) -> None:
+    if not isinstance(sampler, SamplerWithWeights):
+        return
+    with calling("weights", shown(scores)):
+        weights = sampler.weights(scores, target, excluded)
+    weights = require_tensor("the weights", weights, tuple(scores.shape))
+    require(weights.is_floating_point(), f"the weights must be floats, not {weights.dtype}")
+    require(torch.equal(weights > 0, whole), "the weights are not above 0 for the negatives alone")
+
+
+def _check_ambiguous(
+    sampler: Any, whole: Tensor, scores: Tensor, target: Tensor, excluded: Tensor
+) -> None:
+    if not isinstance(sampler, SamplerWithAmbiguity):
+        return
+    with calling("ambiguous", shown(scores)):
+        mask = sampler.ambiguous(scores, target, excluded)
+    mask = require_tensor("what is ambiguous", mask, tuple(scores.shape))
+    require(mask.dtype == torch.bool, f"what is ambiguous must be bool, not {mask.dtype}")
+    never = excluded.scatter(1, target[:, None], True)
+    if isinstance(sampler, SamplerWithFallback):  # which may be all that a row has
+        fallback = sampler.negatives_and_fallback(scores, target, excluded)[1]
+        whole = whole & ~fallback[:, None]
+    wrong = (mask & (never | whole)).any(dim=1)
+    require(
+        not bool(wrong.any()),
+        f"targets, excluded candidates or negatives are ambiguous in rows {_rows(wrong)}",
+    )
 
 
 def _rows(flags: Tensor) -> list[int]:

@@ -133,6 +133,15 @@ class _Weights(StoredRecord):
     method: dict[str, Tensor]
 
 
+class AmbiguousState(StoredRecord):
+    """The images that are ambiguous for each triplet, in a checkpoint (``ImageLists``)."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    starts: Tensor
+    images: Tensor
+
+
 class MinedState(StoredRecord):
     """The current mined negatives in a checkpoint."""
 
@@ -140,6 +149,7 @@ class MinedState(StoredRecord):
 
     images: Tensor
     since: Annotated[int, Field(ge=0)]
+    ambiguous: AmbiguousState | None = None
 
 
 class TrainingState(_Weights):

@@ -32,6 +32,7 @@ from cir_plugins.method import Method
 from cir_plugins.seeds import mix_seed
 from cir_plugins.training.activations import checkpoint_activations, compile_blocks
 from cir_plugins.training.optim import make_optimizer
+from cir_plugins.training.warm_start import Contrastive, Objective
 from cir_plugins.types import Batch, Features
 
 QUERIES, CANDIDATES, LOSS_TERMS = 0, 1, 2  # what the random numbers of a step are drawn for
@@ -77,6 +78,8 @@ class Step:
         processes: ProcessGroup,
     ) -> None:
         self.method = method
+        self.objective: Objective = method
+        self.warm_start = Contrastive(method)
         self.settings = settings
         self.encoding = encoding
         self.seed = seed
@@ -107,13 +110,15 @@ class Step:
         Raises:
             CIRError: If the loss is no finite number.
         """
+        warm = epoch < self.settings.train.warm_start_epochs
+        self.objective = self.warm_start if warm else self.method
         batch = move_batch(batch, self.encoding.device)
         self.optimizer.zero_grad(set_to_none=True)
         where = f"epoch {epoch}, step {number}"
         if self.micro_batched:
             terms = self._micro_batched_backward(batch, (epoch, number), where)
         else:
-            terms = self._backward(lambda: self.method.loss_terms(batch), where)
+            terms = self._backward(lambda: self.objective.loss_terms(batch), where)
         if self.settings.train.clip:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self._parameters(), self.settings.train.clip)
@@ -157,7 +162,7 @@ class Step:
         )
         torch.manual_seed(mix_seed(self.seed, *step, LOSS_TERMS))
         terms = self._backward(
-            lambda: self.method.loss_terms_from(queries, candidates, batch), where
+            lambda: self.objective.loss_terms_from(queries, candidates, batch), where
         )
         if not self.processes.is_main:
             # Gradients of the loss terms' own parameters are the same in every process.
@@ -216,8 +221,8 @@ class Step:
                 features = self.method.features(batch)
             features = select(features, images)
             if batch_slice.side == CANDIDATES:
-                return self.method.embed_targets(features)
-            return self.method.embed_queries(features, rows_of(batch, rows))
+                return self.objective.embed_targets(features)
+            return self.objective.embed_queries(features, rows_of(batch, rows))
 
 
 def rows_of(batch: Batch, rows: slice) -> Batch:

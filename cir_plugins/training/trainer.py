@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from cir_plugins.config.settings import TrainingSettings
@@ -31,7 +32,7 @@ from cir_plugins.encoding.features import Encoding, TrainingFeatures, training_f
 from cir_plugins.errors import CIRError
 from cir_plugins.files import parse_json, remove_stale, write_atomically
 from cir_plugins.method import Method
-from cir_plugins.mining.miner import Mined, mine
+from cir_plugins.mining.miner import Mined, Mining, mine
 from cir_plugins.seeds import mix_seed
 from cir_plugins.training.checkpoint import (
     TrainingState,
@@ -173,7 +174,8 @@ class Trainer:
             drop_last=self.settings.train.drop_last,
             seed=self.seed,
             epoch=epoch,
-            mined=None if mined is None else mined.epoch(epoch, self.settings.mining.per_query),
+            mined=self._mined(epoch),
+            ambiguous=None if mined is None else mined.ambiguous,
         )
         schedule = self._schedule(epoch, len(plans))
         # Dropout and a method's own noise draw from torch's generator: seeding it per epoch makes
@@ -209,13 +211,13 @@ class Trainer:
         return self.schedule
 
     def _mine_if_due(self, epoch: int, line: dict[str, Any]) -> None:
-        """New mined negatives in the epochs in which the settings have them."""
-        settings = self.settings
-        if settings.mining.negatives == "batch":
+        """A refresh in the epochs in which the settings have one."""
+        settings, warm = self.settings, self.settings.train.warm_start_epochs
+        if not settings.refreshes or epoch < warm:
             return
         every, first = settings.refresh, settings.first_refresh
         with_model = epoch >= first
-        due = epoch == 0 or (with_model and (epoch - first) % every == 0)
+        due = epoch == warm or (with_model and (epoch - first) % every == 0)
         if not due:
             return
         until = first if epoch < first else epoch + every
@@ -223,17 +225,26 @@ class Trainer:
             self.method,
             self.table,
             self.encoding,
+            Mining.of(settings, self.seed),
             epoch=epoch,
             epochs=min(until, settings.train.epochs) - epoch,
-            count=settings.mining.per_query,
-            seed=self.seed,
-            known_positives=settings.train.known_positives,
             with_model=with_model,
             store=self.store,
             previous=self.progress.mined,
             processes=self.processes,
         )
         line["mining"] = dict(self.progress.mined.report)
+
+    def _mined(self, epoch: int) -> Tensor | None:
+        """The mined negatives (R, K) of an epoch, -1 for none; None where none are mined."""
+        mined, mining = self.progress.mined, self.settings.mining
+        if mined is None or mining.negatives == "batch":
+            return None
+        images = mined.epoch(epoch, mining.per_query)
+        if mining.with_reference:
+            references = self.table.reference_negatives(self.settings.train.known_positives)
+            images = torch.cat([images, references[:, None]], dim=1)
+        return images
 
     def _validate_and_save(self, epoch: int, line: dict[str, Any]) -> None:
         """Validation where it is due, the best weights so far, and the checkpoint."""
@@ -268,7 +279,7 @@ class Trainer:
             "epoch": self.progress.epoch,
             "updates": self.progress.updates,
             "best": None if math.isinf(self.progress.best) else self.progress.best,
-            "mined": None if mined is None else {"images": mined.images, "since": mined.since},
+            "mined": None if mined is None else mined.state(),
             "lines": json.dumps(self.progress.lines),
         }
         save_state(self.folder / LATEST, state)
@@ -300,7 +311,7 @@ class Trainer:
             epoch=state.epoch,
             updates=state.updates,
             best=-math.inf if state.best is None else state.best,
-            mined=None if mined is None else Mined(mined.images, mined.since, {}),
+            mined=None if mined is None else Mined.of_state(mined.model_dump()),
             lines=lines if isinstance(lines, list) else [],
         )
 

@@ -6,10 +6,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from cir_plugins.builtin.samplers import Hardest, InBatch, Random, SemiHard, eligible
+from cir_plugins.builtin.samplers import (
+    AfterTarget,
+    Hardest,
+    InBatch,
+    PercentOfPositive,
+    Random,
+    SemiHard,
+    SoftZone,
+    eligible,
+)
 from cir_plugins.testing import check_sampler
 
-SAMPLERS = [InBatch(), Random(), Hardest(), Hardest(count=3), SemiHard(), SemiHard(margin=0.5)]
+SAMPLERS = [
+    *(InBatch(), Random(), Hardest(), Hardest(count=3), SemiHard(), SemiHard(margin=0.5)),
+    *(AfterTarget(), AfterTarget(count=2, skip=1), PercentOfPositive(), SoftZone()),
+]
 
 
 def example() -> tuple[Tensor, Tensor, Tensor]:
@@ -49,6 +61,40 @@ def test_hardest_is_what_a_full_sort_gives(count: int, levels: int) -> None:
         allowed = [c for c in range(30) if c != target[row] and not excluded[row, c]]
         hardest = sorted(allowed, key=lambda column: (-float(scores[row, column]), column))
         assert columns(mask)[row] == sorted(hardest[:count])
+
+
+def test_after_target_takes_a_fixed_number_below_it() -> None:
+    """In order below the target: 3, 0 of the first row, where 2 ties with it; 0, 3, 4, 2."""
+    scores, target, excluded = example()
+    target[1] = 1
+    assert columns(AfterTarget(count=1)(scores, target, excluded)) == [[3], [0]]
+    assert columns(AfterTarget(count=2)(scores, target, excluded)) == [[0, 3], [0, 3]]
+    sampler = AfterTarget(count=1, skip=1)
+    assert columns(sampler(scores, target, excluded)) == [[0], [3]]
+    assert columns(sampler.ambiguous(scores, target, excluded)) == [[2, 3], [0]]
+
+
+def test_percent_of_positive_caps_the_scores() -> None:
+    """Caps 0.6 and 0.2; of a target of -0.5 it is -0.6."""
+    scores, target, excluded = example()
+    sampler = PercentOfPositive(share=0.8, count=1)
+    assert columns(sampler(scores, target, excluded)) == [[0], [3]]
+    assert columns(sampler.ambiguous(scores, target, excluded)) == [[2, 3], [1]]
+    assert columns(PercentOfPositive(share=0.8, count=9)(scores, target, excluded))[1] == [2, 3, 4]
+    below = torch.tensor([[-0.5, -0.55, -0.65]])
+    nothing = torch.zeros(1, 3, dtype=torch.bool)
+    assert columns(sampler(below, torch.tensor([0]), nothing)) == [[2]]
+
+
+def test_soft_zone_weighs_by_the_distance() -> None:
+    """exp(-16 (gap - 0.125)^2): 0.25 has exp(-0.25), 0 has exp(-0.25), 0.125 has 1."""
+    sampler = SoftZone(sharpness=16.0, distance=0.125)
+    weights = sampler.weights(*example())[0].tolist()
+    near = 2.718281828459045**-0.25
+    assert weights == pytest.approx([near, 0.0, near, 1.0, 0.0])
+    # Far candidates may be drawn where there is nothing else.
+    assert bool((SoftZone(sharpness=1e9).weights(*example())[0][[0, 2, 3]] > 0).all())
+    assert columns(sampler(*example())) == [[0, 2, 3], [1, 2, 3, 4]]
 
 
 def test_semi_hard_is_within_the_margin() -> None:

@@ -168,7 +168,10 @@ def test_an_unknown_method_hides_no_other_error(registry: Registry) -> None:
         ({}, "no method is named; accepted: contrastive, "),
         ({}, "no data set is named; accepted: circo, cirr, fashioniq"),
         ({"method": {"name": 3}}, "method.name cannot be 3; accepted: contrastive"),
-        ({"sampler": {"name": ["a"]}}, "sampler.name cannot be ['a']; accepted: faulty"),
+        (
+            {"sampler": {"name": ["a"]}},
+            "sampler.name cannot be ['a']; accepted: after_target, ",
+        ),
         ({"loss": {"name": ""}}, "no loss is named; accepted: info_nce"),
         ({"data": {"root": 3}}, "data.root cannot be 3; accepted: --root DIR"),
         ({"method": {"name": "none"}}, "has no Recipe in its attribute 'recipe'"),
@@ -220,6 +223,22 @@ def test_settings_out_of_range_are_errors(
         ("picky", ["loss=margin"], "method 'picky': it wants another loss than 'margin'"),
         ("small", ["sampler=random"], "but mining.negatives is 'batch'"),
         ("small", ["train.batch_size=1"], "train.batch_size 1 leaves no negative in a batch"),
+        (
+            "small",
+            ["train.epochs=3", "train.warm_start_epochs=4"],
+            "train.warm_start_epochs is 4, but train.epochs, which counts them too, is 3",
+        ),
+        (
+            "small",
+            ["mining.filter=corpus"],
+            "sampler 'in_batch' does not mark what is ambiguous; accepted: mining.filter=batch",
+        ),
+        (
+            "small",
+            ["mining.filter=corpus", "sampler=after_target", "mining.negatives=mined"],
+            "mining.filter is 'corpus', which filters the batch's columns",
+        ),
+        ("small", ["mining.with_reference=true"], "mining.with_reference adds to mined negatives"),
         (
             "whole",
             ["train.micro_batch=8"],

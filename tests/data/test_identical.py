@@ -19,7 +19,7 @@ from cir_plugins.data.readers.fashioniq import FashionIQ
 from cir_plugins.data.split import Query, Split
 from cir_plugins.data.table import TrainingTable, training_table
 from cir_plugins.method import Method
-from cir_plugins.mining.miner import mine
+from cir_plugins.mining.miner import Mining, mine
 from cir_plugins.retrieval.evaluate import evaluate
 from tests.fakes import CPU, FakeBackbone, components, write_pictures
 from tests.layouts import small_fashioniq, triplet, write_fashioniq
@@ -78,11 +78,9 @@ def test_mining_counts_them_as_positives(tmp_path: Path, known: str) -> None:
         method,
         table,
         CPU,
+        Mining(4, known, seed=0),
         epoch=0,
         epochs=2,
-        count=4,
-        seed=0,
-        known_positives=known,
         with_model=True,
     )
     drawn = [{table.images[image] for image in row} for row in mined.images.tolist()]

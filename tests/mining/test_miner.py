@@ -17,7 +17,7 @@ from cir_plugins.data.table import TrainingTable, Triplet, training_table
 from cir_plugins.encoding.features import TrainingFeatures
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
-from cir_plugins.mining.miner import Mined, mine
+from cir_plugins.mining.miner import Mined, Mining, mine
 from dqe_plugin.sampler import TargetRelative
 from tests.fakes import CPU, FakeBackbone, components, made_up_split
 from tests.reference_training import target_relative
@@ -43,15 +43,10 @@ def two_splits(folder: Path, **kwargs: Any) -> TrainingTable:
 
 
 def run(method: Method, table: TrainingTable, **kwargs: Any) -> Mined:
-    settings = {
-        "epoch": 2,
-        "epochs": 3,
-        "count": 2,
-        "seed": 4,
-        "known_positives": "all",
-        "with_model": True,
-    }
-    return mine(method, table, CPU, **{**settings, **kwargs})
+    options = {"count": 2, "known_positives": "all", "seed": 4}
+    mining = Mining(**{name: kwargs.pop(name, value) for name, value in options.items()})
+    when = {"epoch": 2, "epochs": 3, "with_model": True}
+    return mine(method, table, CPU, mining, **{**when, **kwargs})
 
 
 def negative_pools(
@@ -182,11 +177,9 @@ def test_size_of_blocks_and_of_batches_changes_nothing(
             method,
             table,
             replace(CPU, batch_size=block + 2),
+            Mining(2, "all", seed=4),
             epoch=2,
             epochs=3,
-            count=2,
-            seed=4,
-            known_positives="all",
             with_model=with_model,
         )
         assert torch.equal(mined.images, whole.images)

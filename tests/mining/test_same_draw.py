@@ -15,7 +15,7 @@ from cir_plugins.data.images import open_image
 from cir_plugins.data.table import TrainingTable, training_table
 from cir_plugins.method import Method
 from cir_plugins.mining import negatives_of_embeddings, negatives_of_scores
-from cir_plugins.mining.miner import mine
+from cir_plugins.mining.miner import Mining, mine
 from cir_plugins.mining.relevance import Columns
 from dqe_plugin.sampler import TargetRelative
 from tests.fakes import CPU, FakeBackbone, components, made_up_split
@@ -56,11 +56,9 @@ def test_training_and_library_draw_the_same(tmp_path: Path, sampler: Any, tokens
             method,
             table,
             CPU,
+            Mining(3, "all", seed),
             epoch=epoch,
             epochs=1,
-            count=3,
-            seed=seed,
-            known_positives="all",
             with_model=True,
         ).images
         options: dict[str, Any] = {"count": 3, "seed": seed, "epoch": epoch}

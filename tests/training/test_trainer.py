@@ -12,6 +12,8 @@ from cir_plugins.builtin.samplers import SemiHard
 from cir_plugins.errors import CIRError
 from cir_plugins.training.checkpoint import load_state, trained_state
 from cir_plugins.training.trainer import BEST, LATEST, METRICS, Trainer
+from cir_plugins.types import Batch
+from dqe_plugin.sampler import TargetRelative
 from tests.fakes import make_trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -160,6 +162,92 @@ def test_mining_comes_when_it_is_due(
     at_random = [epoch for epoch, report in reports.items() if "score_gap" not in report]
     assert at_random == random
     assert set(log[0]["loss_terms"]) == {"kl", "margin", "attribute"}
+
+
+def test_warm_start_is_contrastive_on_the_methods_own_query(tmp_path: Path) -> None:
+    """Terms, mining and weights of the first epochs are those of in-batch InfoNCE alone."""
+    runs = {}
+    for name, epochs in (("both", 4), ("warm", 2)):
+        trainer = make_trainer(
+            tmp_path / name,
+            tmp_path / "data",
+            method="dqe",
+            epochs=epochs,
+            warm_start_epochs=2,
+            mining={"every": 1},
+            select="last",
+            validate_every=0,
+            schedule={"name": "constant"},
+        )
+        trainer.fit()
+        runs[name] = lines(tmp_path / name)
+    terms = [set(line["loss_terms"]) for line in runs["both"]]
+    assert terms == [{"warm_start"}] * 2 + [{"kl", "margin", "attribute"}] * 2
+    assert ["mining" in line for line in runs["both"]] == [False, False, True, True]
+    assert all("score_gap" in line["mining"] for line in runs["both"][2:])
+    assert [line["loss"] for line in runs["both"][:2]] == [line["loss"] for line in runs["warm"]]
+
+
+def test_ambiguous_images_are_no_negatives_in_a_batch(tmp_path: Path) -> None:
+    """Above the target or within the first half below it, by the scores of the refresh."""
+    trainer = make_trainer(
+        tmp_path / "run",
+        tmp_path / "data",
+        epochs=3,
+        known_positives="target",
+        warm_start_epochs=1,
+        mining={"filter": "corpus", "every": 1},
+        sampler=TargetRelative(lower=0.5, upper=1.0),
+    )
+    seen: list[tuple[Batch, Tensor]] = []
+    negatives = trainer.method.negatives
+
+    def record(scores: Tensor, batch: Batch) -> Tensor:
+        seen.append((batch, negatives(scores, batch)))
+        return seen[-1][1]
+
+    trainer.method.negatives = record  # type: ignore[method-assign]
+    trainer.fit()
+    reports = [line["mining"] for line in lines(tmp_path / "run") if "mining" in line]
+    assert [report["ambiguous"]["mean"] > 1 for report in reports] == [True, True]
+    assert all(0 < report["ambiguous"]["covered"] < 1 for report in reports)
+    last = trainer.progress.mined
+    assert last is not None
+    assert last.ambiguous is not None
+    for batch, mask in seen[len(seen) // 2 :]:
+        assert batch.triplet_index is not None
+        images = [trainer.table.triplets[i].target for i in batch.triplet_index.tolist()]
+        columns = list(dict.fromkeys(images))
+        for row, triplet in enumerate(batch.triplet_index.tolist()):
+            never = {*last.ambiguous[triplet].tolist(), images[row]}
+            assert mask[row].tolist() == [image not in never for image in columns]
+
+
+def test_the_reference_is_one_more_negative(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path / "run",
+        tmp_path / "data",
+        method="dqe",
+        epochs=1,
+        mining={"with_reference": True, "start": 0},
+    )
+    seen: list[Batch] = []
+    terms = trainer.method.loss_terms
+
+    def record(batch: Batch) -> dict[str, Tensor]:
+        seen.append(batch)
+        return terms(batch)
+
+    trainer.method.loss_terms = record  # type: ignore[method-assign]
+    trainer.fit()
+    for batch in seen:
+        assert batch.triplet_index is not None
+        assert batch.mined is not None
+        for row, number in enumerate(batch.triplet_index.tolist()):
+            triplet = trainer.table.triplets[number]
+            known = triplet.reference in (*triplet.positives, triplet.target)
+            column = batch.candidates.tolist().index(int(batch.reference[row]))
+            assert bool(batch.mined[row, column]) is not known
 
 
 def test_no_negative_comes_twice_between_refreshes(tmp_path: Path) -> None:
