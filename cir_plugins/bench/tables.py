@@ -25,6 +25,7 @@ from cir_plugins.bench.table_notes import table_notes
 from cir_plugins.data.percent import percent
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.files import read_json, write_atomically
+from cir_plugins.retrieval.faults import measure_or_fault
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,13 +34,18 @@ END = "<!-- results:end -->"
 _START = re.compile(r"<!-- results:start( [^>]*)? -->")
 RANDOM = "random ranking"
 NONE = "–"
-_SHORT = {"recall": "R", "any_recall": "any R", "map": "mAP", "subset_recall": "subset R"}
+_SHORT = {
+    **{"recall": "R", "any_recall": "any R", "map": "mAP", "subset_recall": "subset R"},
+    **{"marked_recall": "marked R", "unmarked_recall": "unmarked R", "own_target": "own target"},
+}
 
 
 _MEANINGS = {
     "map": "mAP@k: average precision over all positives.",
     "recall": "R@k: the annotated target is among the first k.",
     "any_recall": "any R@k: any positive is.",
+    "unmarked_recall": "unmarked R@k: share of the positives beside the target that are.",
+    "own_target": "own target: of two changes of one reference, how often each prefers its own.",
 }
 
 
@@ -60,8 +66,8 @@ class Table:
 
 def measure_name(measure: str) -> str:
     """A measure as tables write it: ``any_recall@10`` is ``any R@10``."""
-    kind, _, cut = measure.partition("@")
-    return f"{_SHORT.get(kind, kind)}@{cut}"
+    kind, at, cut = measure.partition("@")
+    return f"{_SHORT.get(kind, kind)}{at}{cut}"
 
 
 def main_name(document: Mapping[str, Any]) -> str:
@@ -89,7 +95,8 @@ def summary(document: Mapping[str, Any]) -> Table:
         expected = [_cell(document["random"].get(name)) for name in averages]
         rows.append((RANDOM, *expected, NONE, *(NONE for _ in by_split), NONE, NONE))
     for label, runs in _by_label(lines).items():
-        cells = [_over_seeds([run["average"].get(name) for run in runs]) for name in averages]
+        values = ([measure_or_fault(run, name) for run in runs] for name in averages)
+        cells = [_over_seeds(each) for each in values]
         cells += [_difference(document, label)]
         cells += [
             _over_seeds([run["splits"].get(split, {}).get(name) for run in runs])
@@ -105,11 +112,11 @@ def _columns(
     document: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Measures of the average, and (split, measure) where there are several splits."""
-    measures = {name for line in lines for name in line["average"]}
-    names = dict.fromkeys([*document["main"], *document["show"]])
+    wanted = dict.fromkeys([*document["main"], *document["show"]])
+    names = [n for n in wanted if any(measure_or_fault(line, n) is not None for line in lines)]
     splits = dict.fromkeys(split for line in lines for split in line["splits"])
     pairs = [(split, name) for split in splits for name in document["main"]]
-    return [name for name in names if name in measures], pairs if len(splits) > 1 else []
+    return names, pairs if len(splits) > 1 else []
 
 
 def _by_label(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

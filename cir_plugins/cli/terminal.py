@@ -56,8 +56,28 @@ def show_report(report: Mapping[str, Any], main: Sequence[str] = ()) -> None:
     console.print(f"{report['queries']:,} queries, {report['gallery']:,} gallery images")
     if "data" in report:
         console.print(f"data: fingerprint {report['data']['fingerprint']}")
-    for line in _caveats(report):
+    for line in (*_faults(report), *_caveats(report)):
         console.print(line)
+
+
+def _faults(report: Mapping[str, Any]) -> Iterator[str]:
+    """Lines on relevance suppression and semantic confusion, where there are such queries."""
+    found = report.get("faults", {})
+    if "suppression" in found:
+        numbers = found["suppression"]
+        yield (
+            f"suppression: of {numbers['queries']:,} queries with further positives, R@10 of the "
+            f"target {percent(numbers['marked_recall'])}, of the others "
+            f"{percent(numbers['unmarked_recall'])}; mean rank {numbers['marked_rank']:.1f} and "
+            f"{numbers['unmarked_rank']:.1f}"
+        )
+    if "confusion" in found:
+        numbers = found["confusion"]
+        yield (
+            f"confusion: of {numbers['pairs']:,} pairs of changes of one reference, own target "
+            f"preferred {percent(numbers['own_target'])}; cosine of the queries "
+            f"{numbers['query_similarity']:.2f}, of the targets {numbers['target_similarity']:.2f}"
+        )
 
 
 def _caveats(report: Mapping[str, Any]) -> Iterator[str]:

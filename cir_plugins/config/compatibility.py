@@ -68,6 +68,16 @@ def _warm_start_reasons(plan: Plan) -> Iterator[str]:
             f"train.warm_start_epochs is {train.warm_start_epochs}, but train.epochs, which counts "
             f"them too, is {train.epochs}; accepted: 0 to {train.epochs}"
         )
+    if plan.schedule.restart and plan.schedule.name not in ("cosine", "cosine_steps"):
+        yield (
+            f"schedule.restart is of cosine schedules, but schedule.name is "
+            f"'{plan.schedule.name}'; accepted: cosine, cosine_steps, or schedule.restart=0"
+        )
+    if plan.schedule.restart and not train.warm_start_epochs:
+        yield (
+            "schedule.restart is where a warm start ends, but train.warm_start_epochs is 0; "
+            "accepted: train.warm_start_epochs of 1 or more, or schedule.restart=0"
+        )
 
 
 def _filter_reasons(plan: Plan) -> Iterator[str]:

@@ -122,6 +122,10 @@ class ScheduleSettings(Settings):
     """Epochs at which ``step`` lowers the rate."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Factor of ``step``."""
+    restart: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the peak at which a cosine schedule starts anew when the warm start
+    (``train.warm_start_epochs``) has ended, over the epochs that are left; 0 for one schedule over
+    all epochs."""
 
 
 class MiningSettings(Settings):

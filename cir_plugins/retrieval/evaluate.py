@@ -15,11 +15,13 @@ from cir_plugins.encoding.features import Encoding, feature_batches
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.retrieval.embed import embed, query_text
+from cir_plugins.retrieval.faults import confusion, faults, suppression
 from cir_plugins.retrieval.metrics import per_query, positive_ranks
 from cir_plugins.retrieval.ranking import top_k
 from cir_plugins.retrieval.scores import rows_per_block, score
 
 INCOMPLETE = "(images missing)"
+COUNTS = ("queries", "pairs")  # of the numbers on a fault
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class SplitResult:
         left_out: Counts of what the split lacks because images are missing, by name.
         positives_across: Positives that are known only from triplets with the same reference and
             captions; no measure counts them.
+        faults: ``suppression`` and ``confusion`` (see ``retrieval/faults.py``), where the data has
+            queries for them.
     """
 
     split: str
@@ -63,6 +67,7 @@ class SplitResult:
     unreachable: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict)
     positives_across: int = 0
+    faults: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
 
 
 def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
@@ -149,6 +154,10 @@ def evaluate_encoded(method: Method, encoded: Encoded) -> SplitResult:
         unreachable=int(removed.sum()),
         left_out=split.absent,
         positives_across=positives_across(split.queries),
+        faults=faults(
+            suppression(all_ranks),
+            confusion(encoded.queries, encoded.targets, arrays, method.similarity),
+        ),
     )
 
 
@@ -204,12 +213,25 @@ def average(results: Sequence[SplitResult]) -> dict[str, float]:
     return {name: sum(r.measures[name] for r in results) / len(results) for name in common}
 
 
+def average_faults(results: Sequence[SplitResult]) -> dict[str, dict[str, float]]:
+    """Each fault's numbers over the splits that have it: means, and sums of counts."""
+    document: dict[str, dict[str, float]] = {}
+    for name in ("suppression", "confusion"):
+        found = [result.faults[name] for result in results if name in result.faults]
+        if found:
+            document[name] = {
+                key: sum(each[key] for each in found) / (1 if key in COUNTS else len(found))
+                for key in found[0]
+            }
+    return document
+
+
 def report(dataset: str, protocol: str, results: Sequence[SplitResult]) -> dict[str, Any]:
     """The JSON object of an evaluation.
 
     Where images are missing, ``left_out`` has counts for each split and in total, and the
-    protocol's name is marked. ``blind``, ``unreachable`` and ``positives_across`` are there where
-    such queries and positives are.
+    protocol's name is marked. ``faults``, ``blind``, ``unreachable`` and ``positives_across`` are
+    there where such queries and positives are.
     """
     absent = left_out({result.split: result.left_out for result in results})
     name = f"{protocol or 'default'} {INCOMPLETE}" if absent else protocol
@@ -223,6 +245,8 @@ def report(dataset: str, protocol: str, results: Sequence[SplitResult]) -> dict[
     }
     if absent:
         document["left_out"] = absent
+    if found := average_faults(results):
+        document["faults"] = found
     for key in ("blind", "unreachable", "positives_across"):
         count = sum(getattr(result, key) for result in results)
         if count:

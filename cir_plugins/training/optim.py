@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -114,6 +115,8 @@ def rate_factor(settings: TrainingSettings, done: int, steps: int) -> float:
         steps: Steps per epoch.
     """
     schedule, epoch = settings.schedule, done // steps
+    if schedule.restart and settings.train.warm_start_epochs:
+        return _restarted(settings, done, steps)
     total = settings.schedule_epochs * steps
     if schedule.name == "cosine":
         return _cosine(1.0, schedule.floor, epoch / settings.schedule_epochs)
@@ -133,6 +136,17 @@ def rate_factor(settings: TrainingSettings, done: int, steps: int) -> float:
             return schedule.start_factor + (1 - schedule.start_factor) * epoch / warm
         return math.prod(schedule.gamma for milestone in schedule.milestones if epoch >= milestone)
     return 1.0
+
+
+def _restarted(settings: TrainingSettings, done: int, steps: int) -> float:
+    """As ``rate_factor``, of two schedules: of the warm start and of what follows."""
+    warm, schedule = settings.train.warm_start_epochs, settings.schedule
+    warming = done < warm * steps
+    epochs = warm if warming else settings.schedule_epochs - warm
+    part = schedule.model_copy(update={"restart": 0.0, "epochs": epochs})
+    begun = 0 if warming else warm * steps
+    factor = rate_factor(replace(settings, schedule=part), done - begun, steps)
+    return factor if warming else schedule.restart * factor
 
 
 def cycled_momentum(settings: TrainingSettings, done: int, steps: int) -> float:

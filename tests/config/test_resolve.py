@@ -231,7 +231,7 @@ def test_settings_out_of_range_are_errors(
         (
             "small",
             ["mining.filter=corpus"],
-            "sampler 'in_batch' does not mark what is ambiguous; accepted: mining.filter=batch",
+            "does not mark what is ambiguous; accepted: mining.filter=batch",
         ),
         (
             "small",

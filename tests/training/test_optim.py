@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -285,3 +286,20 @@ def test_the_average_is_lerp_to_the_bit() -> None:
         for name, value in expected.items():
             value.lerp_(state[name], 1 - 0.9999)
             assert torch.equal(average.weights[name], value)
+
+
+def test_a_schedule_starts_anew_after_the_warm_start() -> None:
+    """Two cosines over 4 and 2 epochs, the second from half the peak."""
+    settings = TrainingSettings(
+        TrainSettings(epochs=6, warm_start_epochs=4), ScheduleSettings(restart=0.5)
+    )
+    factors = [rate_factor(settings, epoch * 3, 3) for epoch in range(6)]
+    half = 0.5**0.5
+    first = [1, (1 + half) / 2, 0.5, (1 - half) / 2]
+    assert factors == pytest.approx([*first, 0.5, 0.25])
+    # By steps, the rise at the start comes in both.
+    by_steps = replace(
+        settings, schedule=ScheduleSettings(name="cosine_steps", warmup=0.5, restart=0.5)
+    )
+    rising = [rate_factor(by_steps, step, 2) for step in (0, 3, 4, 8, 9, 10)]
+    assert rising == pytest.approx([0.25, 1.0, 1.0, 0.25, 0.5, 0.5])
