@@ -1,4 +1,4 @@
-"""Hooks of the plugin: the method and its sampler."""
+"""Hooks of the plugin: the method in two forms, and its sampler."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from cir_plugins import hookimpl
 
 @hookimpl
 def cir_methods() -> Mapping[str, str]:
-    """The method DQE-CIR."""
-    return {"dqe": "dqe_plugin.method:DQE"}
+    """DQE-CIR as we would use it, and as published."""
+    return {
+        "dqe": "dqe_plugin.method:DQE",
+        "dqe_published": "dqe_plugin.method:DQEPublished",
+    }
 
 
 @hookimpl

@@ -27,7 +27,7 @@ def check_compatibility(plan: Plan) -> None:
     """
     for check in (
         *(_backbone_reasons, _method_reasons, _length_reasons),
-        *(_warm_start_reasons, _filter_reasons, _negatives_reasons),
+        *(_schedule_reasons, _filter_reasons, _negatives_reasons),
     ):
         for reason in check(plan):
             raise CIRError(reason)
@@ -61,22 +61,11 @@ def _length_reasons(plan: Plan) -> Iterator[str]:
         )
 
 
-def _warm_start_reasons(plan: Plan) -> Iterator[str]:
-    train = plan.train
-    if train.warm_start_epochs > train.epochs:
-        yield (
-            f"train.warm_start_epochs is {train.warm_start_epochs}, but train.epochs, which counts "
-            f"them too, is {train.epochs}; accepted: 0 to {train.epochs}"
-        )
+def _schedule_reasons(plan: Plan) -> Iterator[str]:
     if plan.schedule.restart and plan.schedule.name not in ("cosine", "cosine_steps"):
         yield (
             f"schedule.restart is of cosine schedules, but schedule.name is "
             f"'{plan.schedule.name}'; accepted: cosine, cosine_steps, or schedule.restart=0"
-        )
-    if plan.schedule.restart and not train.warm_start_epochs:
-        yield (
-            "schedule.restart is where a warm start ends, but train.warm_start_epochs is 0; "
-            "accepted: train.warm_start_epochs of 1 or more, or schedule.restart=0"
         )
 
 

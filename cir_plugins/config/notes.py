@@ -39,7 +39,7 @@ def _only_warm_start(plan: Plan) -> str:
         return ""
     return (
         "the method's own loss and negatives are never used: all epochs are of the warm start; "
-        "to use them: more train.epochs, or fewer train.warm_start_epochs"
+        "to use them: more train.epochs, or a lower train.warm_start"
     )
 
 

@@ -55,9 +55,10 @@ class TrainSettings(Settings):
 
     epochs: Annotated[int, Field(ge=0)] = 10
     """Passes over the training triplets; 0 for methods that are not trained."""
-    warm_start_epochs: Annotated[int, Field(ge=0)] = 0
-    """How many of ``epochs``, the first ones, train contrastively: in-batch InfoNCE on the method's
-    queries, whatever its own loss and negatives. A loss on few negatives needs such a start."""
+    warm_start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of ``epochs``, the first ones, that train contrastively: in-batch InfoNCE on the
+    method's queries, whatever its own loss and negatives. A loss on few negatives needs such a
+    start."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Queries per step, at most."""
     drop_last: bool = False
@@ -101,6 +102,11 @@ class TrainSettings(Settings):
     """Decay of an exponential moving average of the weights that validation and the final
     checkpoint use; 0 for none."""
 
+    @property
+    def warm_start_epochs(self) -> int:
+        """How many epochs the warm start has."""
+        return round(self.warm_start * self.epochs)
+
 
 class ScheduleSettings(Settings):
     """How the learning rate goes over a run, as a share of its peak ``train.lr``."""
@@ -124,8 +130,8 @@ class ScheduleSettings(Settings):
     """Factor of ``step``."""
     restart: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the peak at which a cosine schedule starts anew when the warm start
-    (``train.warm_start_epochs``) has ended, over the epochs that are left; 0 for one schedule over
-    all epochs."""
+    (``train.warm_start``) has ended, over the epochs that are left; 0 for one schedule over all
+    epochs."""
 
 
 class MiningSettings(Settings):

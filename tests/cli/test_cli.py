@@ -30,7 +30,7 @@ def test_show_prints_options_recipe_and_source(cir: Call) -> None:
     assert "Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037" in output.out
     assert "method.margin_weight" in output.out
     assert "  sampler = target_relative" in output.out
-    assert '  mining.negatives = "mined"' in output.out
+    assert '  mining.filter = "corpus"' in output.out
     assert "train.batch_size" not in output.out  # as in the defaults
     assert "needs: query_tokens" in output.out
     assert "Args:" not in output.out

@@ -225,8 +225,8 @@ def test_settings_out_of_range_are_errors(
         ("small", ["train.batch_size=1"], "train.batch_size 1 leaves no negative in a batch"),
         (
             "small",
-            ["train.epochs=3", "train.warm_start_epochs=4"],
-            "train.warm_start_epochs is 4, but train.epochs, which counts them too, is 3",
+            ["schedule.name=one_cycle", "schedule.restart=0.3"],
+            "schedule.restart is of cosine schedules, but schedule.name is 'one_cycle'",
         ),
         (
             "small",

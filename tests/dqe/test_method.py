@@ -43,7 +43,7 @@ def test_without_attributes_it_is_qures_pairwise_loss(tmp_path: Path) -> None:
         tmp_path, mined_for(tmp_path), attributes=(), margin_weight=0.0, temperature=0.2
     )
     terms = method.loss_terms(batch)
-    assert list(terms) == ["kl"]
+    assert list(terms) == ["loss"]
     backbone = method.backbone
     assert batch.images is not None
     assert batch.mined is not None
@@ -57,9 +57,9 @@ def test_without_attributes_it_is_qures_pairwise_loss(tmp_path: Path) -> None:
         (negative,) = batch.mined[row].nonzero().flatten().tolist()
         lead = scores[row, batch.target[row]] - scores[row, negative]
         total = total - torch.log(torch.sigmoid(lead / temperature)) / 4
-    assert terms["kl"].item() == pytest.approx(total.item(), rel=1e-5)
+    assert terms["loss"].item() == pytest.approx(total.item(), rel=1e-5)
     trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(terms["kl"], trained, allow_unused=True)
+    gradients = torch.autograd.grad(terms["loss"], trained, allow_unused=True)
     expected = torch.autograd.grad(total, trained, allow_unused=True)
     pairs = [(a, b) for a, b in zip(gradients, expected, strict=True) if b is not None]
     assert len(pairs) >= 6
@@ -100,14 +100,14 @@ def test_weights_scale_or_remove_terms(tmp_path: Path) -> None:
     mined = mined_for(tmp_path)
     method, batch = made_up(tmp_path, mined)
     terms = method.loss_terms(batch)
-    assert list(terms) == ["kl", "margin", "attribute"]
+    assert list(terms) == ["loss", "margin", "attribute"]
     doubled, _ = made_up(tmp_path, mined, margin_weight=2.0, attribute_weight=1.0)
     twice = doubled.loss_terms(batch)
-    assert twice["kl"].item() == terms["kl"].item()
+    assert twice["loss"].item() == terms["loss"].item()
     assert twice["margin"].item() == pytest.approx(2 * terms["margin"].item())
     assert twice["attribute"].item() == pytest.approx(2 * terms["attribute"].item())
     without, _ = made_up(tmp_path, mined, margin_weight=0.0, attribute_weight=0.0)
-    assert list(without.loss_terms(batch)) == ["kl"]
+    assert list(without.loss_terms(batch)) == ["loss"]
 
 
 def test_the_attribute_term_covers_mentioned_attributes(tmp_path: Path) -> None:
@@ -177,6 +177,9 @@ def test_query_tokens_are_checked_in_the_plan() -> None:
     ):
         make_plan(registry, config)
     plan = make_plan(registry, {**config, "backbone": {"name": "tiny_blip2"}})
+    assert (plan.sampler.name, plan.loss.name) == ("target_relative", "info_nce")
+    assert (plan.mining.negatives, plan.mining.filter) == ("batch", "corpus")
+    published = {**config, "method": {"name": "dqe_published"}}
+    plan = make_plan(registry, {**published, "backbone": {"name": "tiny_blip2"}})
     assert (plan.sampler.name, plan.loss.name) == ("target_relative", "pairwise")
-    assert plan.mining.negatives == "mined"
-    assert plan.mining.per_query == 1
+    assert (plan.mining.negatives, plan.mining.per_query) == ("mined", 1)

@@ -291,7 +291,7 @@ def test_the_average_is_lerp_to_the_bit() -> None:
 def test_a_schedule_starts_anew_after_the_warm_start() -> None:
     """Two cosines over 4 and 2 epochs, the second from half the peak."""
     settings = TrainingSettings(
-        TrainSettings(epochs=6, warm_start_epochs=4), ScheduleSettings(restart=0.5)
+        TrainSettings(epochs=6, warm_start=0.66), ScheduleSettings(restart=0.5)
     )
     factors = [rate_factor(settings, epoch * 3, 3) for epoch in range(6)]
     half = 0.5**0.5

@@ -161,19 +161,19 @@ def test_mining_comes_when_it_is_due(
     reports = {line["epoch"]: line["mining"] for line in log if "mining" in line}
     at_random = [epoch for epoch, report in reports.items() if "score_gap" not in report]
     assert at_random == random
-    assert set(log[0]["loss_terms"]) == {"kl", "margin", "attribute"}
+    assert set(log[0]["loss_terms"]) == {"loss", "margin", "attribute"}
 
 
 def test_warm_start_is_contrastive_on_the_methods_own_query(tmp_path: Path) -> None:
     """Terms, mining and weights of the first epochs are those of in-batch InfoNCE alone."""
     runs = {}
-    for name, epochs in (("both", 4), ("warm", 2)):
+    for name, epochs, share in (("both", 4, 0.5), ("warm", 2, 1.0)):
         trainer = make_trainer(
             tmp_path / name,
             tmp_path / "data",
             method="dqe",
             epochs=epochs,
-            warm_start_epochs=2,
+            warm_start=share,
             mining={"every": 1},
             select="last",
             validate_every=0,
@@ -182,7 +182,7 @@ def test_warm_start_is_contrastive_on_the_methods_own_query(tmp_path: Path) -> N
         trainer.fit()
         runs[name] = lines(tmp_path / name)
     terms = [set(line["loss_terms"]) for line in runs["both"]]
-    assert terms == [{"warm_start"}] * 2 + [{"kl", "margin", "attribute"}] * 2
+    assert terms == [{"warm_start"}] * 2 + [{"loss", "margin", "attribute"}] * 2
     assert ["mining" in line for line in runs["both"]] == [False, False, True, True]
     assert all("score_gap" in line["mining"] for line in runs["both"][2:])
     assert [line["loss"] for line in runs["both"][:2]] == [line["loss"] for line in runs["warm"]]
@@ -195,7 +195,7 @@ def test_ambiguous_images_are_no_negatives_in_a_batch(tmp_path: Path) -> None:
         tmp_path / "data",
         epochs=3,
         known_positives="target",
-        warm_start_epochs=1,
+        warm_start=0.33,
         mining={"filter": "corpus", "every": 1},
         sampler=TargetRelative(lower=0.5, upper=1.0),
     )
