@@ -57,7 +57,9 @@ if TYPE_CHECKING:
         Generator,
         Loss,
         Sampler,
+        SamplerWithAmbiguity,
         SamplerWithFallback,
+        SamplerWithWeights,
         Tokens,
     )
 
@@ -98,7 +100,9 @@ __all__ = [
     "Retriever",
     "Run",
     "Sampler",
+    "SamplerWithAmbiguity",
     "SamplerWithFallback",
+    "SamplerWithWeights",
     "ScheduleSettings",
     "Split",
     "Tokens",
@@ -160,7 +164,8 @@ _HOMES = MappingProxyType(
         "runs.convert": (*("Ledger", "Official", "entry", "need_entry", "prefixed"),),
         "types": (
             *("Backbone", "Batch", "Features", "Generated"),
-            *("Generator", "Loss", "Sampler", "SamplerWithFallback", "Tokens"),
+            *("Generator", "Loss", "Sampler", "Tokens"),
+            *("SamplerWithAmbiguity", "SamplerWithFallback", "SamplerWithWeights"),
         ),
     }
 )

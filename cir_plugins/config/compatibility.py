@@ -27,7 +27,7 @@ def check_compatibility(plan: Plan) -> None:
     """
     for check in (
         *(_backbone_reasons, _method_reasons, _length_reasons),
-        *(_schedule_reasons, _filter_reasons, _negatives_reasons),
+        *(_filter_reasons, _negatives_reasons),
     ):
         for reason in check(plan):
             raise CIRError(reason)
@@ -58,14 +58,6 @@ def _length_reasons(plan: Plan) -> Iterator[str]:
         yield (
             "run.warm_start is where training starts, but train.epochs is 0\n"
             "accepted: train.epochs of 1 or more; to evaluate the run: cir eval"
-        )
-
-
-def _schedule_reasons(plan: Plan) -> Iterator[str]:
-    if plan.schedule.restart and plan.schedule.name not in ("cosine", "cosine_steps"):
-        yield (
-            f"schedule.restart is of cosine schedules, but schedule.name is "
-            f"'{plan.schedule.name}'; accepted: cosine, cosine_steps, or schedule.restart=0"
         )
 
 

@@ -131,7 +131,7 @@ class ScheduleSettings(Settings):
     restart: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the peak at which a cosine schedule starts anew when the warm start
     (``train.warm_start``) has ended, over the epochs that are left; 0 for one schedule over all
-    epochs."""
+    epochs, as the other schedules are."""
 
 
 class MiningSettings(Settings):

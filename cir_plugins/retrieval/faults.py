@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cir_plugins.builtin.similarity import unit
 from cir_plugins.data.split import SplitArrays
 from cir_plugins.retrieval.metrics import recall_at
 from cir_plugins.retrieval.scores import Similarity, score
@@ -177,4 +176,5 @@ def _groups(reference: Tensor, usable: Tensor) -> list[Tensor]:
 
 def _one_vector(vectors: Tensor) -> Tensor:
     """Unit vectors (n, D): of several vectors their mean."""
-    return unit(vectors.float() if vectors.dim() == 2 else vectors.float().mean(dim=1))
+    flat = vectors.float() if vectors.dim() == 2 else vectors.float().mean(dim=1)
+    return torch.nn.functional.normalize(flat, dim=-1)

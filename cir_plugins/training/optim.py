@@ -19,6 +19,8 @@ from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.training.checkpoint import trained_state
 
+RESTARTING = ("cosine", "cosine_steps")
+
 
 def make_optimizer(method: Method, settings: TrainSettings) -> torch.optim.Optimizer:
     """The optimiser over the method's parameter groups; fused on CUDA.
@@ -115,7 +117,7 @@ def rate_factor(settings: TrainingSettings, done: int, steps: int) -> float:
         steps: Steps per epoch.
     """
     schedule, epoch = settings.schedule, done // steps
-    if schedule.restart and settings.train.warm_start_epochs:
+    if schedule.restart and settings.train.warm_start_epochs and schedule.name in RESTARTING:
         return _restarted(settings, done, steps)
     total = settings.schedule_epochs * steps
     if schedule.name == "cosine":

@@ -225,11 +225,6 @@ def test_settings_out_of_range_are_errors(
         ("small", ["train.batch_size=1"], "train.batch_size 1 leaves no negative in a batch"),
         (
             "small",
-            ["schedule.name=one_cycle", "schedule.restart=0.3"],
-            "schedule.restart is of cosine schedules, but schedule.name is 'one_cycle'",
-        ),
-        (
-            "small",
             ["mining.filter=corpus"],
             "does not mark what is ambiguous; accepted: mining.filter=batch",
         ),

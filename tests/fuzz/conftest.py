@@ -80,10 +80,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 def _train(data: Mapping[str, Path], out: Path) -> int:
     """Exit code of training with mined negatives for two epochs."""
     return run(
-        *("train", "dqe", "--data", "fashioniq", "--root", data["fashioniq"], "--out", out),
+        *(
+            "train",
+            "dqe_published",
+            "--data",
+            "fashioniq",
+            "--root",
+            data["fashioniq"],
+            "--out",
+            out,
+        ),
         *("--device", "cpu", "--set", "backbone=fake", "--set", "backbone.targets=3"),
         *("--set", "train.epochs=2", "--set", "train.batch_size=2", "--set", "mining.start=1"),
-        *("--set", "run.workers=0"),
+        *("--set", "run.workers=0", "--set", "train.warm_start=0"),
         writes=[out],
     ).code
 
