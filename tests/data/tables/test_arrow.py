@@ -52,7 +52,7 @@ def test_cells_of_parquet(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"x" * 40 + b"PAR1"])
 def test_damaged_parquet(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "t.parquet").write_bytes(content)
-    with pytest.raises(CIRError, match="t.parquet cannot be read"):
+    with pytest.raises(CIRError, match=r"t.parquet cannot be read"):
         read_table(tmp_path / "t.parquet")
 
 

@@ -65,7 +65,7 @@ def test_what_is_no_csv_file(tmp_path: Path, content: bytes, message: str) -> No
 def test_an_encoding_by_name(tmp_path: Path) -> None:
     file = written(tmp_path, "a,b\nécru,naïve\n".encode("cp1252"))
     assert read_table(file, "cp1252").cells["a"] == ("écru",)
-    with pytest.raises(CIRError, match="--set data.encoding=cp1252"):
+    with pytest.raises(CIRError, match=r"--set data.encoding=cp1252"):
         read_table(file)
 
 
