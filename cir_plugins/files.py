@@ -163,6 +163,19 @@ def read_text(path: Path, what: str = "") -> str:
     return _decode(_read_bytes(path, where), "utf-8", where)
 
 
+def read_bytes(path: Path, what: str = "") -> bytes:
+    """The bytes of a file.
+
+    Args:
+        path: The file.
+        what: What it is, for messages, such as ``config file``.
+
+    Raises:
+        CIRError: If it is missing, no regular file, or cannot be read.
+    """
+    return _read_bytes(path, f"{what} {path}".lstrip())
+
+
 def parse_json(text: str, where: str) -> object:
     """The value of a JSON text.
 

@@ -95,7 +95,7 @@ def _counted(row: Mapping[str, Any]) -> Iterator[str]:
     for where, content in (("evaluation", row), ("training", row.get("training", {}))):
         if "left_out" in content:
             counts = counts_in_words(content["left_out"]["total"])
-            yield f"images are missing, left out of {where}: {counts}"
+            yield f"left out of {where}, as cir check shows: {counts}"
         if content.get("positives_across"):
             yield f"positives known only across triplets, {where}: {content['positives_across']:,}"
     if row.get("blind"):

@@ -84,7 +84,7 @@ def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
     """Lines on what the measures are not about."""
     if "left_out" in report:
         counts = counts_in_words(report["left_out"]["total"])
-        yield f"left out, as images are missing: {counts}; cir check names the images"
+        yield f"left out: {counts}; cir check names what is missing"
     if report.get("blind"):
         yield f"{report['blind']:,} further queries are blind: they have no target"
     if report.get("unreachable"):

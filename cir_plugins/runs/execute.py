@@ -210,7 +210,7 @@ def _print_training(training: Mapping[str, Any]) -> None:
     """Print what the training splits lack, and what is known only across triplets, once."""
     if "left_out" in training:
         total = counts_in_words(training["left_out"]["total"])
-        line = f"left out of training, as images are missing: {total}; cir check names the images"
+        line = f"left out of training: {total}; cir check names what is missing"
         tqdm.write(line, file=sys.stderr)
     if "positives_across" in training:
         line = (

@@ -188,5 +188,5 @@ def test_what_training_lacks_is_printed_and_stored(
     assert training["left_out"]["splits"] == {"merged.train": total}
     assert training["data"] == outcome.data.of_role("train").document
     err = capsys.readouterr().err
-    assert err.count("left out of training, as images are missing: ") == 1
+    assert err.count("left out of training: ") == 1
     assert f"{total['queries']:,} queries, " in err
