@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cir_plugins.bench.compare import Comparison, compare
+    from cir_plugins.bench.compare import compare
+    from cir_plugins.bench.comparison import Comparison
     from cir_plugins.builtin.blip2 import WEIGHTS, Blip2
     from cir_plugins.builtin.clip import Clip
     from cir_plugins.builtin.hub import hub_file
@@ -139,7 +140,8 @@ __all__ = [
 
 _HOMES = MappingProxyType(
     {
-        "bench.compare": ("Comparison", "compare"),
+        "bench.compare": ("compare",),
+        "bench.comparison": ("Comparison",),
         "retrieval.search": ("Embeddings", "Hits"),
         "retriever": ("Retriever", "build", "load"),
         "training_run": ("Run", "train"),

@@ -98,7 +98,10 @@ def test_training_features_hold_all_images_or_are_none(
 def test_a_pass_of_fixed_shape_gives_the_same_bits(number: int) -> None:
     """Matrix products round by the number of rows: alone an image had other last bits."""
     generator = torch.Generator().manual_seed(0)
-    rows, weight = torch.randn(32, 96, generator=generator), torch.randn(96, 80, generator=generator)
+    rows, weight = (
+        torch.randn(32, 96, generator=generator),
+        torch.randn(96, 80, generator=generator),
+    )
     sizes: list[int] = []
 
     def product(images: torch.Tensor) -> torch.Tensor:
