@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cir_plugins.bench.compare import Comparison, compare
+    from cir_plugins.bench.compare import compare
+    from cir_plugins.bench.comparison import Comparison
     from cir_plugins.builtin.blip2 import WEIGHTS, Blip2
     from cir_plugins.builtin.clip import Clip
     from cir_plugins.builtin.hub import hub_file
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.retrieval.counting import count_true
     from cir_plugins.retrieval.search import Embeddings, Hits
-    from cir_plugins.retriever import Retriever, Run, build, load, train
+    from cir_plugins.retriever import Retriever, build, load
     from cir_plugins.runs.convert import (
         Ledger,
         Official,
@@ -48,7 +49,10 @@ if TYPE_CHECKING:
         prefixed,
     )
     from cir_plugins.runs.evaluation import Evaluation
+    from cir_plugins.runs.protocol_record import ProtocolRecord
+    from cir_plugins.runs.protocols import ProtocolTable
     from cir_plugins.runs.untrusted import load_untrusted
+    from cir_plugins.training_run import Run, train
     from cir_plugins.types import (
         Backbone,
         Batch,
@@ -92,6 +96,8 @@ __all__ = [
     "Official",
     "Plan",
     "Preprocess",
+    "ProtocolRecord",
+    "ProtocolTable",
     "Query",
     "Recipe",
     "Registry",
@@ -134,10 +140,14 @@ __all__ = [
 
 _HOMES = MappingProxyType(
     {
-        "bench.compare": ("Comparison", "compare"),
+        "bench.compare": ("compare",),
+        "bench.comparison": ("Comparison",),
         "retrieval.search": ("Embeddings", "Hits"),
-        "retriever": ("Retriever", "build", "load", "Run", "train"),
+        "retriever": ("Retriever", "build", "load"),
+        "training_run": ("Run", "train"),
         "runs.evaluation": ("Evaluation",),
+        "runs.protocol_record": ("ProtocolRecord",),
+        "runs.protocols": ("ProtocolTable",),
         "builtin.blip2": ("WEIGHTS", "Blip2"),
         "builtin.clip": ("Clip",),
         "builtin.hub": ("hub_file",),

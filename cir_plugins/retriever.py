@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,25 +12,27 @@ import torch
 
 from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
-from cir_plugins.config.toml import Config, merge
+from cir_plugins.config.toml import Config
 from cir_plugins.data.captions import Captions
 from cir_plugins.data.inputs import Images, Texts, named_images, paired
 from cir_plugins.data.split import Split
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
+from cir_plugins.plugins.declarations import PROTOCOLS
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.retrieval.search import Embeddings, Hits, Ids, check_count, search
 from cir_plugins.retrieval.vectors import gallery_vectors, query_vectors
-from cir_plugins.runs.arguments import component_config, config_of, settings_config
+from cir_plugins.runs.arguments import component_config
 from cir_plugins.runs.build import build as build_method
 from cir_plugins.runs.build import make_encoding, read_splits
-from cir_plugins.runs.evaluation import Evaluation, evaluate_plan
-from cir_plugins.runs.execute import execute, plan_run
+from cir_plugins.runs.evaluation import Evaluation, evaluate_plans
 from cir_plugins.runs.folder import is_converted
-from cir_plugins.runs.load import open_run
-from cir_plugins.runs.protocol import caption_rules_of, changed_options, retarget
+from cir_plugins.runs.load import open_run, origin_of
+from cir_plugins.runs.protocol import caption_rules_of, changed_options, plan_on
+from cir_plugins.runs.protocol_record import Origin
+from cir_plugins.runs.protocols import ProtocolTable
 
 Named: TypeAlias = "str | Mapping[str, Any]"
 """A component's name, or its name and options as in a config: ``{"name": "clip", ...}``."""
@@ -52,6 +54,7 @@ class Retriever:
         encoding: Device, precision, loader processes and feature cache.
         registry: Where components and data sets come from.
         has_root: Whether the plan's data folder is one that data can be read from.
+        origin: Where the weights come from; None for weights that no run trained.
 
     Attributes:
         plan: What was built, every option with its value.
@@ -67,6 +70,7 @@ class Retriever:
         registry: Registry,
         *,
         has_root: bool = True,
+        origin: Origin | None = None,
     ) -> None:
         self.plan = plan
         self.method = method.eval()
@@ -74,6 +78,7 @@ class Retriever:
         self._encoding = encoding
         self._registry = registry
         self._has_root = has_root
+        self._origin = origin or Origin(plan)
 
     @property
     def device(self) -> torch.device:
@@ -181,10 +186,57 @@ class Retriever:
         Raises:
             CIRError: If a name or option is unknown, or the data cannot be read.
         """
-        plan, method = self._retarget(data, root, protocol, options)
-        encoding = self._with_batches(batch_size, progress)
-        evaluation = evaluate_plan(plan, method, encoding, split=split, protocol=protocol)
-        return replace(evaluation, changed=changed_options(self.plan, plan))
+        batches = batch_size, progress
+        return self._evaluate(data, root, (protocol,), split, batches, options)[protocol]
+
+    def evaluate_protocols(
+        self,
+        data: str = "",
+        root: str | PathLike[str] | None = None,
+        *,
+        split: str = "val",
+        batch_size: int = BATCH_SIZE,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> ProtocolTable:
+        """Measures under every protocol of the reader: what ``cir eval --protocol all`` gives.
+
+        What protocols share is encoded once; the numbers are those of single calls, to the bit.
+
+        Args:
+            data: As in ``evaluate``.
+            root: As in ``evaluate``.
+            split: ``train``, ``val`` or ``test``.
+            batch_size: Images and queries per forward pass.
+            progress: Whether bars are shown; None for the retriever's own setting.
+            options: Options of the reader, over every protocol.
+
+        Raises:
+            CIRError: If a name or option is unknown, or the data cannot be read.
+        """
+        name = data or self.plan.data.name
+        presets = PROTOCOLS.of(self._registry.factory("dataset", name))
+        names = {preset: preset for preset in presets} or {"": "default"}
+        found = self._evaluate(data, root, names, split, (batch_size, progress), options)
+        return ProtocolTable(name, {names[each]: found[each] for each in names})
+
+    def _evaluate(
+        self,
+        data: str,
+        root: str | PathLike[str] | None,
+        protocols: Iterable[str],
+        split: str,
+        batches: tuple[int, bool | None],
+        options: Mapping[str, Any],
+    ) -> dict[str, Evaluation]:
+        plans = {name: self._plan_on(data, root, name, options) for name in protocols}
+        method = self._method_of(next(iter(plans.values())))
+        encoding = self._with_batches(*batches)
+        found = evaluate_plans(plans, method, encoding, split=split, origin=self._origin)
+        return {
+            name: replace(each, changed=changed_options(self.plan, plans[name]))
+            for name, each in found.items()
+        }
 
     def rank(
         self,
@@ -214,36 +266,37 @@ class Retriever:
             CIRError: If a name or option is unknown, or the data cannot be read.
         """
         check_count("k", k)
-        plan, method = self._retarget(data, root, protocol, options)
+        plan = self._plan_on(data, root, protocol, options)
+        method = self._method_of(plan)
         encoding = self._with_batches(BATCH_SIZE, progress)
         return [
             (each, rankings(method, encode_split(method, each, encoding), k, groups=groups))
             for each in read_splits(plan, (split,))
         ]
 
-    def _retarget(
+    def _plan_on(
         self,
         data: str,
         root: str | PathLike[str] | None,
         protocol: str,
         options: Mapping[str, Any],
-    ) -> tuple[Plan, Method]:
-        """The plan on other data, and the method with the options that the plan has there."""
+    ) -> Plan:
+        """The plan on other data."""
         name = data or self.plan.data.name
         self._registry.factory("dataset", name)  # an unknown name is an error of its own
         if root is None and (name != self.plan.data.name or not self._has_root):
             raise CIRError(
                 f"no folder of data set '{name}' is named; accepted: root=, or --root DIR"
             )
-        config = config_of(self.plan)
-        folder = self.plan.root if root is None else Path(root)
-        changes = retarget(self._registry, config, name, folder, protocol, options)
-        plan = make_plan(self._registry, merge(config, changes))
+        return plan_on(self._registry, self.plan, name, root, protocol, options)
+
+    def _method_of(self, plan: Plan) -> Method:
+        """The method with the options that it has in a plan on other data."""
         if plan.method.options == self.plan.method.options:
-            return plan, self.method
+            return self.method
         method = build_method(plan, self._encoding)
         method.load_state_dict(self.method.state_dict())
-        return plan, method.eval()
+        return method.eval()
 
     def _with_batches(self, batch_size: int, progress: bool | None) -> Encoding:
         check_count("batch_size", batch_size)
@@ -285,7 +338,8 @@ def load(
     overrides: Config = {"run": {key: value for key, value in run.items() if value}}
     plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
     has_root = plan.root != Path() or not is_converted(folder)
-    return Retriever(plan, method, encoding, registry, has_root=has_root)
+    origin = origin_of(folder, plan)
+    return Retriever(plan, method, encoding, registry, has_root=has_root, origin=origin)
 
 
 def build(
@@ -332,69 +386,3 @@ def build(
     plan = make_plan(registry, config)
     encoding = replace(make_encoding(plan, progress), finished=True)
     return Retriever(plan, build_method(plan, encoding), encoding, registry, has_root=has_root)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished training run.
-
-    Attributes:
-        folder: Its folder, which ``load`` and every command take.
-        evaluation: Measures on the validation splits; no results where there are none.
-        curve: Loss, validation and mining of each epoch.
-        seconds: Time of training and evaluation.
-        retriever: The trained method.
-    """
-
-    folder: Path
-    evaluation: Evaluation
-    curve: tuple[dict[str, Any], ...]
-    seconds: float
-    retriever: Retriever
-
-    def evaluate(self, *args: Any, **options: Any) -> Evaluation:
-        """What ``Retriever.evaluate`` gives for the trained method."""
-        return self.retriever.evaluate(*args, **options)
-
-
-def train(
-    method: Named = "",
-    *,
-    data: Named = "",
-    root: str | PathLike[str] | None = None,
-    out: str | PathLike[str],
-    resume: bool = False,
-    progress: bool = True,
-    registry: Registry | None = None,
-    **settings: Any,
-) -> Run:
-    """The run of a method that is trained and evaluated in a folder, as ``cir train`` does.
-
-    Args:
-        method: Name of the method, or its name and options; may be left out with ``resume``.
-        data: Name of the data set, or its name and reader's options.
-        root: Folder of the data set.
-        out: Folder of the run; new or empty unless ``resume``.
-        resume: Continue the run in ``out``; options that are left out are the run's.
-        progress: Whether bars are shown.
-        registry: Where components come from; None for all installed plugins.
-        settings: Tables of a config as dicts (``sampler={"upper": 0.3}``) or names
-            (``backbone="tiny_clip"``), settings of ``[train]`` and ``[run]`` by name
-            (``epochs=3``, ``seed=1``).
-
-    Raises:
-        CIRError: If a name or setting is unknown, the data cannot be read, or the folder is in use.
-    """
-    registry = registry or Registry.load()
-    config = settings_config(settings)
-    for name, value in (("method", method), ("data", data)):
-        if value:
-            config[name] = {**config.get(name, {}), **component_config(value)}
-    if root is not None:
-        config.setdefault("data", {})["root"] = str(root)
-    folder = Path(out)
-    plan = plan_run(registry, (config,), folder=folder, resume=resume)
-    outcome = execute(plan, folder, resume=resume, progress=progress)
-    encoding = replace(outcome.encoding, finished=True)
-    retriever = Retriever(outcome.plan, outcome.method, encoding, registry)
-    return Run(folder, outcome.evaluation, outcome.curve, outcome.seconds, retriever)

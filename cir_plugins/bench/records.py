@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 REPORT = ("dataset", "protocol", "splits", "average", "queries", "gallery")
 # In a report where there is something to count.
-OPTIONAL = ("left_out", "blind", "unreachable", "positives_across", "faults", "data")
+OPTIONAL = ("left_out", "blind", "unreachable", "positives_across", "faults", "data", "record")
 # The folders of an absolute path, the last name left out; not the parts of a web address, except
 # for a path that was put after its host with a second slash.
 _FOLDERS = re.compile(

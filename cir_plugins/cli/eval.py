@@ -10,10 +10,11 @@ import typer
 from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, data_options
 
 if TYPE_CHECKING:
+    from cir_plugins.plugins.registry import Registry
     from cir_plugins.runs.evaluation import Evaluation
 
 Protocol = Annotated[
-    str, typer.Option("--protocol", help="Preset of the reader's switches (cir show dataset).")
+    str, typer.Option("--protocol", help="Preset of the reader (cir show dataset), or all.")
 ]
 Role = Annotated[
     str,
@@ -48,7 +49,7 @@ def evaluate(
 ) -> None:
     """Evaluate a run on a data set: its own where --data and --root are left out."""
     from cir_plugins.cli.submit import need_server, submit
-    from cir_plugins.cli.terminal import show_report
+    from cir_plugins.cli.terminal import show_protocols, show_report
     from cir_plugins.config.resolve import plan_reader
     from cir_plugins.errors import CIRError
     from cir_plugins.files import write_json
@@ -64,7 +65,8 @@ def evaluate(
     registry = Registry.load()
     # Checked before any weights are read.
     name = data or plan_of_run(run, registry, {}).data.name
-    plan_reader(registry, name, options, protocol)
+    every = _is_every(registry, name, protocol, submission)
+    plan_reader(registry, name, options, "" if every else protocol)
     if submission is not None:
         need_server(name)
     retriever = load(run, device=device, feature_cache=feature_cache, registry=registry)
@@ -80,11 +82,29 @@ def evaluate(
         ):
             typer.echo(f"written: {file}")
         return
+    if every:
+        table = retriever.evaluate_protocols(data, root, split=split or "val", **options)
+        if json is not None:
+            write_json(json, table.report)
+        show_protocols(table)
+        return
     evaluation = retriever.evaluate(data, root, protocol=protocol, split=split or "val", **options)
     if json is not None:
         write_json(json, evaluation.report)
     _show_changes(evaluation)
     show_report(evaluation.report, evaluation.main_measures)
+
+
+def _is_every(registry: Registry, data: str, protocol: str, submission: Path | None) -> bool:
+    """Whether every protocol is meant: ``all``, where the reader has no preset of that name."""
+    from cir_plugins.errors import CIRError
+    from cir_plugins.plugins.declarations import PROTOCOLS
+    from cir_plugins.runs.protocols import ALL
+
+    every = protocol == ALL and ALL not in PROTOCOLS.of(registry.factory("dataset", data))
+    if every and submission is not None:
+        raise CIRError("--submission is of one protocol; accepted: --protocol NAME, or none")
+    return every
 
 
 def _show_changes(evaluation: Evaluation) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from cir_plugins.data.percent import percent
 from cir_plugins.data.split import counts_in_words
+
+if TYPE_CHECKING:
+    from cir_plugins.runs.protocols import ProtocolTable
 
 _WIDE = 160
 
@@ -58,6 +61,24 @@ def show_report(report: Mapping[str, Any], main: Sequence[str] = ()) -> None:
         console.print(f"data: fingerprint {report['data']['fingerprint']}")
     for line in (*_faults(report), *_caveats(report)):
         console.print(line)
+
+
+def show_protocols(table: ProtocolTable) -> None:
+    """Print a row for each protocol, in percent, and what is not comparable."""
+    from cir_plugins.runs.protocols import CAUTION
+
+    console = make_console()
+    console.print(f"{table.dataset}, every protocol, percent")
+    grid = plain_table(*table.header)
+    for column in grid.columns[4:]:
+        column.justify = "right"
+    for row in table.rows:
+        grid.add_row(*row)
+    console.print(grid)
+    console.print(CAUTION)
+    record = next(iter(table.values())).record
+    if record is not None:
+        console.print(f"checkpoint {record.checkpoint}; {record.models}; {record.ties}")
 
 
 def _faults(report: Mapping[str, Any]) -> Iterator[str]:

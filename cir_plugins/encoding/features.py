@@ -19,10 +19,11 @@ from cir_plugins.encoding.cache import FeatureCache
 from cir_plugins.encoding.device import autocast
 from cir_plugins.encoding.store import FeatureStore
 from cir_plugins.errors import CIRError
-from cir_plugins.features import concatenate, each, select, size_in_bytes
+from cir_plugins.features import concatenate, count, each, select, size_in_bytes
 from cir_plugins.types import Features
 
 _LOG = logging.getLogger(__name__)
+_CPU_PASS = 16
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Encoding:
         cache: Features on disk, or None.
         finished: Whether the weights change no more, so that features of a trained tower are
             cached too.
+        fixed: Whether all forward passes have ``pass_size`` images, so that the features of an
+            image do not depend on the images beside it: kernels round by the shape of their input.
     """
 
     device: torch.device
@@ -47,6 +50,15 @@ class Encoding:
     progress: bool = True
     cache: FeatureCache | None = None
     finished: bool = False
+    fixed: bool = False
+
+    @property
+    def pass_size(self) -> int:
+        """Images and queries of a forward pass of fixed shape.
+
+        Few on a CPU, where a pass that is not full costs most.
+        """
+        return min(self.batch_size, _CPU_PASS) if self.device.type == "cpu" else self.batch_size
 
 
 class ImageFiles(Dataset[Tensor]):
@@ -136,9 +148,25 @@ def _encoded_batches(
     for images in tqdm(loader, desc=title, disable=not encoding.progress, leave=False):
         images = unguarded(images).to(encoding.device, non_blocking=True)
         with torch.no_grad(), autocast(encoding.device, encoding.dtype):
-            features = backbone.features(images)
+            if encoding.fixed:
+                features = by_shape(backbone.features, images, encoding.pass_size)
+            else:
+                features = backbone.features(images)
         yield torch.arange(first, first + len(images)), features
         first += len(images)
+
+
+def by_shape(function: Callable[[Any], Features], images: Features, size: int) -> Features:
+    """Result of a function of images or their features, in passes that all have ``size`` of them.
+
+    The last one is filled with its last image, whose further results are left out.
+    """
+    number = count(images)
+    if number == size:
+        return function(images)
+    index = torch.arange(-(-number // size) * size).clamp(max=number - 1)
+    results = concatenate([function(select(images, rows)) for rows in torch.split(index, size)])
+    return each(results, lambda tensor: tensor[:number])
 
 
 class TrainingFeatures:
@@ -183,10 +211,10 @@ class TrainingFeatures:
             if not turn and size_in_bytes(features) / sum(counts) * len(paths) > limit_mb * 2**20:
                 return None
             first = 0
-            for batches_of_rank, count in zip(gathered, counts, strict=True):
-                rows = slice(first, first + count)
+            for batches_of_rank, own in zip(gathered, counts, strict=True):
+                rows = slice(first, first + own)
                 batches_of_rank.append(each(features, lambda tensor, rows=rows: tensor[rows]))  # type: ignore[misc]
-                first += count
+                first += own
         return cls(concatenate([batch for share in gathered for batch in share]))
 
     def __getitem__(self, index: Tensor) -> Features:

@@ -262,6 +262,23 @@ LOOKED_FOR = Declaration[Callable[[Path], str] | None](
     callable,
     text="A method `(root) -> text` for `cir check`: where images were looked for.",
 )
+PROTOCOL_VERSION = Declaration[int](
+    "dataset",
+    "protocol_version",
+    1,
+    "a whole number",
+    lambda value: isinstance(value, int),
+    text="Raised where the same protocol gives other numbers than before; in every result.",
+)
+PROTOCOL_FACTS = Declaration[Callable[[Path], Mapping[str, str]] | None](
+    "dataset",
+    "protocol_facts",
+    None,
+    _FUNCTION,
+    callable,
+    text="A method `(root) -> {name: text}` for the record of every result: `gallery`, what is "
+    "ranked, and `shared_concept`, whether texts hold it, where data has one.",
+)
 
 DECLARATIONS: tuple[Declaration[Any], ...] = (
     *(
@@ -277,4 +294,5 @@ DECLARATIONS: tuple[Declaration[Any], ...] = (
     ),
     *(TEXT_VARIANTS, CAPTION_EDIT, EVAL_ONLY_OPTIONS, CHECK_COMPATIBILITY),
     *(OFFICIAL, OFFICIAL_FILES, OFFICIAL_SETTINGS, PROTOCOLS, ANNOTATIONS, NOTES, LOOKED_FOR),
+    *(PROTOCOL_VERSION, PROTOCOL_FACTS),
 )

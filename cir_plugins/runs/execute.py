@@ -36,13 +36,14 @@ from cir_plugins.runs.build import (
     with_learned_options,
 )
 from cir_plugins.runs.data_record import check_data, data_fingerprint
-from cir_plugins.runs.evaluation import Evaluation, Outcome, training_counts
+from cir_plugins.runs.evaluation import Outcome, make_evaluation, training_counts
 from cir_plugins.runs.folder import RECORD, check_folder, make_folder, read_run_config
 from cir_plugins.runs.lock import run_lock
 from cir_plugins.runs.protocol import protocol_of
+from cir_plugins.runs.protocol_record import Origin
 from cir_plugins.runs.shared_start import shared_start
 from cir_plugins.runs.warm_start import check_warm_start, load_warm_start, warm_start_layer
-from cir_plugins.runs.weights import load_best, save_frozen
+from cir_plugins.runs.weights import load_best, save_frozen, weights_fingerprint
 from cir_plugins.training.trainer import Trainer, Validate
 
 
@@ -145,13 +146,14 @@ def _execute(
         training = run.trainer.fit(resume=resume, shared_start=start)
         curve, updates = tuple(training.lines), training.updates
         seconds_before = training.seconds_before
-    results = processes.broadcast(lambda: _evaluate_best(run, folder))
-    evaluation = Evaluation(
-        plan.data.name,
+    results, weights = processes.broadcast(lambda: _evaluate_best(run, folder))
+    evaluation = make_evaluation(
+        run.plan,
         protocol_of(run.plan),
-        results,
         run.validation,
-        data=run.data.of_role("val"),
+        results,
+        run.data.of_role("val"),
+        (run.method, weights, Origin(run.plan, run.data)),
     )
     seconds = seconds_before + time.perf_counter() - began
     report = {**evaluation.report, **({"training": run.training} if run.training else {})}
@@ -231,12 +233,13 @@ def _make_folder(folder: Path, run: _Prepared) -> None:
     save_frozen(folder, run.frozen)
 
 
-def _evaluate_best(run: _Prepared, folder: Path) -> tuple[SplitResult, ...]:
-    """Results of the chosen weights, which are in the method from then on."""
+def _evaluate_best(run: _Prepared, folder: Path) -> tuple[tuple[SplitResult, ...], str]:
+    """Results and fingerprint of the chosen weights, which are in the method from then on."""
     if run.trainer is not None:
         load_best(run.method, folder)
     run.method.eval()
-    return tuple(evaluate(run.method, split, run.encoding) for split in run.validation)
+    results = tuple(evaluate(run.method, split, run.encoding) for split in run.validation)
+    return results, weights_fingerprint(run.method)
 
 
 def make_validate(splits: Sequence[Split], encoding: Encoding) -> Validate:

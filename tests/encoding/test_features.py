@@ -9,7 +9,7 @@ import torch
 
 import cir_plugins.encoding.features as features_module
 from cir_plugins.data.images import open_image
-from cir_plugins.encoding.features import TrainingFeatures, feature_batches
+from cir_plugins.encoding.features import TrainingFeatures, by_shape, feature_batches
 from cir_plugins.errors import CIRError
 from tests.fakes import CPU, FakeBackbone, write_pictures
 
@@ -92,3 +92,22 @@ def test_training_features_hold_all_images_or_are_none(
     monkeypatch.setattr(features_module, "open_image", counted)
     assert TrainingFeatures.build(backbone, paths, CPU, 0) is None
     assert len(opened) < 20  # known after the first batch
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 16, 21])
+def test_a_pass_of_fixed_shape_gives_the_same_bits(number: int) -> None:
+    """Matrix products round by the number of rows: alone an image had other last bits."""
+    generator = torch.Generator().manual_seed(0)
+    rows, weight = (
+        torch.randn(32, 96, generator=generator),
+        torch.randn(96, 80, generator=generator),
+    )
+    sizes: list[int] = []
+
+    def product(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return torch.tanh(images @ weight) @ weight.T
+
+    whole = by_shape(product, rows, 16)
+    assert torch.equal(by_shape(product, rows[:number], 16), whole[:number])
+    assert set(sizes) == {16}

@@ -110,6 +110,10 @@ class CIRR(CaptionSwitches):
         choice = "put it where its image_splits file has it"
         return notes + ambiguity_notes(elsewhere, pictures.names, choice)
 
+    def protocol_facts(self, root: Path) -> Mapping[str, str]:
+        """What is ranked."""
+        return {"gallery": "the images of the split file; subset: the query's group"}
+
     def looked_for(self, root: Path) -> str:
         """Where pictures are looked for."""
         folders = ", ".join(str(Path(root, folder)) for folder in ("", *_FOLDERS))
