@@ -21,6 +21,7 @@ from cir_plugins.cli import (
     encode,
     new_plugin,
     report,
+    submit_check,
     train,
 )
 from cir_plugins.cli import eval as evaluation
@@ -101,6 +102,7 @@ def make_app() -> typer.Typer:
     app.command("compare")(compare.compare)
     app.command("encode")(encode.encode)
     app.command("bench")(bench.bench)
+    app.command("submit-check")(submit_check.submit_check)
     app.command("report")(report.report)
     app.command("convert")(convert.convert)
     app.command("new-plugin")(new_plugin.new_plugin)

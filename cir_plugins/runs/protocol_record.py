@@ -65,8 +65,10 @@ class Origin:
         if not self.plan.train.epochs:
             return "none was chosen"
         chosen_on = () if self.data is None else self.data.of_role("val").splits
-        if not chosen_on:
-            return "unknown" if self.data is None else "the last one"
+        if self.plan.train.select == "last" or (self.data is not None and not chosen_on):
+            return "the last one, not chosen"
+        if self.data is None:
+            return "unknown"
         if dataset != self.plan.data.name:
             return "chosen on other data"
         own = self._triplets

@@ -119,6 +119,10 @@ class CIRCO(CaptionSwitches):
         """What is ranked, and that texts are the captions alone."""
         return {"gallery": self._gallery_source(Path(root)), "shared_concept": "without"}
 
+    def gallery_is_official(self, root: Path) -> bool:
+        """Whether the list of all images is there, rather than some pictures."""
+        return (Path(root) / _INFO).exists()
+
     def _gallery_source(self, root: Path) -> str:
         if (root / _INFO).exists():
             return "the images of image_info_unlabeled2017.json"
