@@ -81,32 +81,29 @@ def compare(
     evaluations = {name: _evaluations(run, target) for name, run in runs.items()}
     _check_same_triplets(evaluations, first)
     names = _measures(evaluations, measure, first)
-    values = {
-        name: over_seeds([_values(each, names) for each in several])
-        for name, several in evaluations.items()
-    }
+    values = _over_seeds(evaluations, names)
+    others = [name for name in runs if name != first]
     tests = {
         name: randomisation_p_value(values[name], values[first], draws=draws, seed=seed)
-        for name in runs
-        if name != first
+        for name in others
     }
     corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
-    rows = []
-    for name, several in evaluations.items():
-        row = Compared(name, _means(several), len(several))
-        if name in tests:
-            pair = values[name], values[first]
-            interval = paired_interval(*pair, resamples=resamples, level=level, seed=seed)
-            row = replace(row, interval=interval, counts=_counts(*pair))
-            row = replace(row, p_value=tests[name], p_holm=corrected[name])
-            if per_measure:
-                drawing = {"resamples": resamples, "level": level, "seed": seed}
-                each = _each(several, evaluations[first], row.measures, drawing)
-                row = replace(row, differences=each)
-        rows.append(row)
+    drawing: dict[str, Any] = {"resamples": resamples, "level": level, "seed": seed}
+    rows = {name: Compared(name, _means(of), len(of)) for name, of in evaluations.items()}
+    for name in others:
+        rows[name] = replace(
+            rows[name],
+            interval=paired_interval(values[name], values[first], **drawing),
+            counts=_counts(values[name], values[first]),
+            p_value=tests[name],
+            p_holm=corrected[name],
+        )
+        if per_measure:
+            each = _each(evaluations[name], evaluations[first], rows[name].measures, drawing)
+            rows[name] = replace(rows[name], differences=each)
     example = evaluations[first][0]
     return Comparison(
-        rows=tuple(rows),
+        rows=tuple(rows.values()),
         baseline=first,
         measure=names[0] if len(names) == 1 else f"the mean of {' and '.join(names)}",
         dataset=example.dataset,
@@ -116,6 +113,16 @@ def compare(
         data=_fingerprints(evaluations),
         notes=_notes(evaluations),
     )
+
+
+def _over_seeds(
+    evaluations: Mapping[str, Sequence[Evaluation]], names: Sequence[str]
+) -> dict[str, dict[str, Values]]:
+    """Name -> each triplet's mean of the measures over the runs of that name."""
+    return {
+        name: over_seeds([_values(each, names) for each in several])
+        for name, several in evaluations.items()
+    }
 
 
 def _each(

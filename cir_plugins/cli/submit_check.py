@@ -17,23 +17,26 @@ if TYPE_CHECKING:
 _MOST_LINES = 10
 
 
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A file for the test server.")]
+Role = Annotated[str, typer.Option("--split", help="test for the server's queries, or val.")]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        "--against", metavar="FILE", help="Another file: what differs.", show_default=False
+    ),
+]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Also write counts, scores and differences here.")
+]
+
+
 def submit_check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file for the test server.")],
+    file: File,
     data: Data = "",
     root: Root = None,
-    split: Annotated[
-        str, typer.Option("--split", help="test for the server's queries, or val.")
-    ] = "test",
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            "--against", metavar="FILE", help="Another file: what differs.", show_default=False
-        ),
-    ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", help="Also write counts, scores and differences here."),
-    ] = None,
+    split: Role = "test",
+    against: Against = None,
+    json: Json = None,
 ) -> None:
     """Check a file for the test server of CIRR or CIRCO as the server does, without it.
 
