@@ -91,16 +91,15 @@ def compare(
     drawing: dict[str, Any] = {"resamples": resamples, "level": level, "seed": seed}
     rows = {name: Compared(name, _means(of), len(of)) for name, of in evaluations.items()}
     for name in others:
+        measures = rows[name].measures if per_measure else ()
         rows[name] = replace(
             rows[name],
             interval=paired_interval(values[name], values[first], **drawing),
             counts=_counts(values[name], values[first]),
             p_value=tests[name],
             p_holm=corrected[name],
+            differences=_each(evaluations[name], evaluations[first], measures, drawing),
         )
-        if per_measure:
-            each = _each(evaluations[name], evaluations[first], rows[name].measures, drawing)
-            rows[name] = replace(rows[name], differences=each)
     example = evaluations[first][0]
     return Comparison(
         rows=tuple(rows.values()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -71,7 +71,12 @@ def evaluate(
         need_server(name)
     retriever = load(run, device=device, feature_cache=feature_cache, registry=registry)
     if submission is not None:
-        where = {"data": data, "root": root, "protocol": protocol, "options": options}
+        where: dict[str, Any] = {
+            "data": data,
+            "root": root,
+            "protocol": protocol,
+            "options": options,
+        }
         for file in submit(retriever, submission, **where, split=split or "test"):
             typer.echo(f"written: {file}")
         return
