@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -83,21 +84,18 @@ def compare(
     names = _measures(evaluations, measure, first)
     values = _over_seeds(evaluations, names)
     others = [name for name in runs if name != first]
-    tests = {
-        name: randomisation_p_value(values[name], values[first], draws=draws, seed=seed)
-        for name in others
-    }
-    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
+    test = partial(randomisation_p_value, draws=draws, seed=seed)
+    tests = [test(values[name], values[first]) for name in others]
     drawing: dict[str, Any] = {"resamples": resamples, "level": level, "seed": seed}
     rows = {name: Compared(name, _means(of), len(of)) for name, of in evaluations.items()}
-    for name in others:
+    for name, p_value, corrected in zip(others, tests, holm(tests), strict=True):
         measures = rows[name].measures if per_measure else ()
         rows[name] = replace(
             rows[name],
             interval=paired_interval(values[name], values[first], **drawing),
             counts=_counts(values[name], values[first]),
-            p_value=tests[name],
-            p_holm=corrected[name],
+            p_value=p_value,
+            p_holm=corrected,
             differences=_each(evaluations[name], evaluations[first], measures, drawing),
         )
     example = evaluations[first][0]

@@ -12,6 +12,7 @@ from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, data_options
 if TYPE_CHECKING:
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.runs.evaluation import Evaluation
+    from cir_plugins.runs.protocols import ProtocolTable
 
 Protocol = Annotated[
     str, typer.Option("--protocol", help="Preset of the reader (cir show dataset), or all.")
@@ -49,7 +50,7 @@ def evaluate(
 ) -> None:
     """Evaluate a run on a data set: its own where --data and --root are left out."""
     from cir_plugins.cli.submit import need_server, submit
-    from cir_plugins.cli.terminal import show_protocols, show_report
+    from cir_plugins.cli.terminal import show_report
     from cir_plugins.config.resolve import plan_reader
     from cir_plugins.errors import CIRError
     from cir_plugins.files import write_json
@@ -71,26 +72,30 @@ def evaluate(
         need_server(name)
     retriever = load(run, device=device, feature_cache=feature_cache, registry=registry)
     if submission is not None:
-        where: dict[str, Any] = {
-            "data": data,
-            "root": root,
-            "protocol": protocol,
-            "options": options,
-        }
-        for file in submit(retriever, submission, **where, split=split or "test"):
+        where: dict[str, Any] = {"data": data, "root": root, "protocol": protocol}
+        where |= {"options": options, "split": split or "test"}
+        for file in submit(retriever, submission, **where):
             typer.echo(f"written: {file}")
         return
     if every:
         table = retriever.evaluate_protocols(data, root, split=split or "val", **options)
-        if json is not None:
-            write_json(json, table.report)
-        show_protocols(table)
+        _show_every(table, json)
         return
     evaluation = retriever.evaluate(data, root, protocol=protocol, split=split or "val", **options)
     if json is not None:
         write_json(json, evaluation.report)
     _show_changes(evaluation)
     show_report(evaluation.report, evaluation.main_measures)
+
+
+def _show_every(table: ProtocolTable, json: Path | None) -> None:
+    """Print the table of every protocol, and write its report."""
+    from cir_plugins.cli.terminal import show_protocols
+    from cir_plugins.files import write_json
+
+    if json is not None:
+        write_json(json, table.report)
+    show_protocols(table)
 
 
 def _is_every(registry: Registry, data: str, protocol: str, submission: Path | None) -> bool:
