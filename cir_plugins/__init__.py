@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from cir_plugins.data.split import Query, Split
     from cir_plugins.errors import CIRError, unknown_name
     from cir_plugins.features import concatenate, each, select
+    from cir_plugins.loading import build, load
     from cir_plugins.method import TEMPERATURE, Components, Fused, Method, eligible
     from cir_plugins.plugins.hookspecs import Factories, hookimpl
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.retrieval.counting import count_true
     from cir_plugins.retrieval.search import Embeddings, Hits
-    from cir_plugins.retriever import Retriever, build, load
+    from cir_plugins.retriever import Retriever
     from cir_plugins.runs.convert import (
         Ledger,
         Official,
@@ -52,13 +53,17 @@ if TYPE_CHECKING:
     from cir_plugins.runs.protocol_record import ProtocolRecord
     from cir_plugins.runs.protocols import ProtocolTable
     from cir_plugins.runs.untrusted import load_untrusted
+    from cir_plugins.search.index import Index
+    from cir_plugins.search.query import Field, Hit, SearchQuery
     from cir_plugins.training_run import Run, train
     from cir_plugins.types import (
         Backbone,
         Batch,
         Features,
+        GalleryVectors,
         Generated,
         Generator,
+        IndexBackend,
         Loss,
         Sampler,
         SamplerWithAmbiguity,
@@ -83,11 +88,16 @@ __all__ = [
     "Evaluation",
     "Factories",
     "Features",
+    "Field",
     "Fused",
+    "GalleryVectors",
     "Generated",
     "Generator",
+    "Hit",
     "Hits",
     "ImageTextModel",
+    "Index",
+    "IndexBackend",
     "Ledger",
     "Loss",
     "MemorySettings",
@@ -110,6 +120,7 @@ __all__ = [
     "SamplerWithFallback",
     "SamplerWithWeights",
     "ScheduleSettings",
+    "SearchQuery",
     "Split",
     "Tokens",
     "TrainSettings",
@@ -143,8 +154,11 @@ _HOMES = MappingProxyType(
         "bench.compare": ("compare",),
         "bench.comparison": ("Comparison",),
         "retrieval.search": ("Embeddings", "Hits"),
-        "retriever": ("Retriever", "build", "load"),
+        "retriever": ("Retriever",),
+        "loading": ("build", "load"),
         "training_run": ("Run", "train"),
+        "search.index": ("Index",),
+        "search.query": ("Field", "Hit", "SearchQuery"),
         "runs.evaluation": ("Evaluation",),
         "runs.protocol_record": ("ProtocolRecord",),
         "runs.protocols": ("ProtocolTable",),
@@ -174,6 +188,7 @@ _HOMES = MappingProxyType(
         "runs.convert": (*("Ledger", "Official", "entry", "need_entry", "prefixed"),),
         "types": (
             *("Backbone", "Batch", "Features", "Generated"),
+            *("GalleryVectors", "IndexBackend"),
             *("Generator", "Loss", "Sampler", "Tokens"),
             *("SamplerWithAmbiguity", "SamplerWithFallback", "SamplerWithWeights"),
         ),

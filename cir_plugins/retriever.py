@@ -11,8 +11,6 @@ from typing import Any, TypeAlias
 import torch
 
 from cir_plugins.config.plan import Plan
-from cir_plugins.config.resolve import make_plan
-from cir_plugins.config.toml import Config
 from cir_plugins.data.captions import Captions
 from cir_plugins.data.inputs import Images, Texts, named_images, paired
 from cir_plugins.data.split import Split
@@ -24,12 +22,9 @@ from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.retrieval.search import Embeddings, Hits, Ids, check_count, search
 from cir_plugins.retrieval.vectors import gallery_vectors, query_vectors
-from cir_plugins.runs.arguments import component_config
 from cir_plugins.runs.build import build as build_method
-from cir_plugins.runs.build import make_encoding, read_splits
+from cir_plugins.runs.build import read_splits
 from cir_plugins.runs.evaluation import Evaluation, evaluate_plans
-from cir_plugins.runs.folder import is_converted
-from cir_plugins.runs.load import open_run, origin_of
 from cir_plugins.runs.protocol import caption_rules_of, changed_options, plan_on
 from cir_plugins.runs.protocol_record import Origin
 from cir_plugins.runs.protocols import ProtocolTable
@@ -37,8 +32,6 @@ from cir_plugins.runs.protocols import ProtocolTable
 Named: TypeAlias = "str | Mapping[str, Any]"
 """A component's name, or its name and options as in a config: ``{"name": "clip", ...}``."""
 
-# The data set whose recipe and caption rules count by default.
-DATA = "fashioniq"
 BATCH_SIZE = 64
 
 
@@ -55,10 +48,12 @@ class Retriever:
         registry: Where components and data sets come from.
         has_root: Whether the plan's data folder is one that data can be read from.
         origin: Where the weights come from; None for weights that no run trained.
+        folder: The run folder that the weights come from, if any.
 
     Attributes:
         plan: What was built, every option with its value.
         method: The method.
+        folder: The run folder that the weights come from; None where there is none.
         captions: How a text becomes a query.
     """
 
@@ -71,14 +66,21 @@ class Retriever:
         *,
         has_root: bool = True,
         origin: Origin | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.plan = plan
+        self.folder = folder
         self.method = method.eval()
         self.captions: Captions = caption_rules_of(plan)
         self._encoding = encoding
         self._registry = registry
         self._has_root = has_root
         self._origin = origin or Origin(plan)
+
+    @property
+    def encoding(self) -> Encoding:
+        """Device, precision, loader processes and feature cache."""
+        return self._encoding
 
     @property
     def device(self) -> torch.device:
@@ -134,7 +136,7 @@ class Retriever:
         """
         _, sources = named_images(image)
         sources, captions = paired(sources, text)
-        texts = [self._text(each, category, raw_text) for each in captions]
+        texts = [self.query_text(each, category, raw=raw_text) for each in captions]
         encoding = self._with_batches(batch_size, progress)
         return Embeddings(tuple(texts), query_vectors(self.method, sources, texts, encoding))
 
@@ -303,86 +305,22 @@ class Retriever:
         bars = self._encoding.progress if progress is None else progress
         return replace(self._encoding, batch_size=batch_size, progress=bars)
 
-    def _text(self, captions: tuple[str, ...], category: str, raw: bool) -> str:
+    def query_text(
+        self, captions: tuple[str, ...], category: str = "", *, raw: bool = False
+    ) -> str:
+        """The text of a query: its captions under the run's caption rules.
+
+        Args:
+            captions: One or more.
+            category: Category of the image, for caption rules that name it.
+            raw: The one caption as it is.
+
+        Raises:
+            CIRError: If there are several captions, and they are to stay as they are.
+        """
         if not raw:
             edit = type(self.method).caption_edit
             return self.captions.texts(captions, category, edit)[0]
         if len(captions) > 1:
             raise CIRError("raw_text takes one text per query, not a tuple of captions")
         return captions[0]
-
-
-def load(
-    folder: str | PathLike[str],
-    *,
-    device: str = "",
-    feature_cache: str | PathLike[str] | None = None,
-    progress: bool = True,
-    registry: Registry | None = None,
-) -> Retriever:
-    """The retriever of a run folder, trained or converted, with its chosen weights.
-
-    Args:
-        folder: The run folder.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; the run's own where it is left out.
-        feature_cache: Folder of cached features; the run's own where it is left out.
-        progress: Whether bars are shown.
-        registry: Where components come from; None for all installed plugins.
-
-    Raises:
-        CIRError: If the folder is no run, or its weights do not fit.
-    """
-    folder = Path(folder)
-    registry = registry or Registry.load()
-    run = {"device": device, "feature_cache": str(feature_cache or "")}
-    overrides: Config = {"run": {key: value for key, value in run.items() if value}}
-    plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
-    has_root = plan.root != Path() or not is_converted(folder)
-    origin = origin_of(folder, plan)
-    return Retriever(plan, method, encoding, registry, has_root=has_root, origin=origin)
-
-
-def build(
-    method: Named,
-    *,
-    backbone: Named | None = None,
-    loss: Named | None = None,
-    sampler: Named | None = None,
-    data: Named = DATA,
-    seed: int = 0,
-    device: str = "auto",
-    precision: str = "auto",
-    progress: bool = True,
-    registry: Registry | None = None,
-    **options: Any,
-) -> Retriever:
-    """A retriever made of components by name, with the weights that its backbone brings.
-
-    Args:
-        method: Name of the method (``cir list method``).
-        backbone: Name, or name and options; the recipe's where it is left out.
-        loss: As ``backbone``; used in training alone.
-        sampler: As ``backbone``; used in training alone.
-        data: Data set whose recipe and caption rules count, or its name and reader's options.
-        seed: Seed of weights that are drawn.
-        device: ``auto`` takes CUDA, then MPS, then the CPU.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        progress: Whether bars are shown.
-        registry: Where components come from; None for all installed plugins.
-        options: Options of the method.
-
-    Raises:
-        CIRError: If a name or option is unknown, or the combination cannot work.
-    """
-    registry = registry or Registry.load()
-    components = {"backbone": backbone, "loss": loss, "sampler": sampler, "data": data}
-    config = {name: component_config(each) for name, each in components.items() if each}
-    config["method"] = {**component_config(method), **options}
-    has_root = "root" in config["data"]
-    config["data"].setdefault("root", ".")
-    # Not trained here: combinations that only training could not use are accepted.
-    config["train"] = {"epochs": 0, "precision": precision}
-    config["run"] = {"seed": seed, "device": device}
-    plan = make_plan(registry, config)
-    encoding = replace(make_encoding(plan, progress), finished=True)
-    return Retriever(plan, build_method(plan, encoding), encoding, registry, has_root=has_root)

@@ -78,5 +78,7 @@ def train(
     outcome = execute(plan, folder, resume=resume, progress=progress)
     encoding = replace(outcome.encoding, finished=True)
     origin = Origin(outcome.plan, outcome.data)
-    retriever = Retriever(outcome.plan, outcome.method, encoding, registry, origin=origin)
+    retriever = Retriever(
+        outcome.plan, outcome.method, encoding, registry, origin=origin, folder=folder
+    )
     return Run(folder, outcome.evaluation, outcome.curve, outcome.seconds, retriever)

@@ -40,7 +40,7 @@ FLOORS = (
     ("training", "testing"),
     ("runs",),
     ("retriever", "integrations"),
-    ("training_run",),
+    ("loading", "training_run"),
     ("bench", "search"),
     ("cli",),
     ("__main__",),

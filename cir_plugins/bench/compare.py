@@ -28,7 +28,8 @@ from cir_plugins.bench.statistics import (
 )
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError, unknown_name
-from cir_plugins.retriever import Retriever, load
+from cir_plugins.loading import load
+from cir_plugins.retriever import Retriever
 from cir_plugins.runs.evaluation import Evaluation
 from cir_plugins.runs.protocol_record import not_comparable
 from cir_plugins.training_run import Run

@@ -61,3 +61,9 @@ def cir_datasets() -> Factories:
         "circo": "cir_plugins.data.readers.circo:CIRCO",
         "triplets": "cir_plugins.data.readers.triplets:Triplets",
     }
+
+
+@hookimpl
+def cir_indexes() -> Factories:
+    """Search backends: exact scoring of memory-mapped vectors."""
+    return {"exact": "cir_plugins.builtin.exact:Exact"}

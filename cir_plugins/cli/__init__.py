@@ -19,8 +19,10 @@ from cir_plugins.cli import (
     convert,
     data,
     encode,
+    index,
     new_plugin,
     report,
+    search,
     submit_check,
     train,
 )
@@ -101,6 +103,8 @@ def make_app() -> typer.Typer:
     app.command("eval")(evaluation.evaluate)
     app.command("compare")(compare.compare)
     app.command("encode")(encode.encode)
+    app.command("index")(index.index)
+    app.command("search")(search.search)
     app.command("bench")(bench.bench)
     app.command("submit-check")(submit_check.submit_check)
     app.command("report")(report.report)

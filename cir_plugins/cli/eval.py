@@ -54,8 +54,8 @@ def evaluate(
     from cir_plugins.config.resolve import plan_reader
     from cir_plugins.errors import CIRError
     from cir_plugins.files import write_json
+    from cir_plugins.loading import load
     from cir_plugins.plugins.registry import Registry
-    from cir_plugins.retriever import load
     from cir_plugins.runs.build import check_role
     from cir_plugins.runs.load import plan_of_run
 
