@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cir_plugins.audits.audit import Audit, audit
     from cir_plugins.bench.compare import Comparison, compare
     from cir_plugins.builtin.blip2 import WEIGHTS, Blip2
     from cir_plugins.builtin.clip import Clip
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TEMPERATURE",
     "WEIGHTS",
+    "Audit",
     "Backbone",
     "Batch",
     "Blip2",
@@ -108,6 +110,7 @@ __all__ = [
     "Tokens",
     "TrainSettings",
     "WordPieceTokenizer",
+    "audit",
     "best_token",
     "build",
     "compare",
@@ -134,6 +137,7 @@ __all__ = [
 
 _HOMES = MappingProxyType(
     {
+        "audits.audit": ("Audit", "audit"),
         "bench.compare": ("Comparison", "compare"),
         "retrieval.search": ("Embeddings", "Hits"),
         "retriever": ("Retriever", "build", "load", "Run", "train"),

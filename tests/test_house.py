@@ -40,7 +40,7 @@ FLOORS = (
     ("training", "testing"),
     ("runs",),
     ("retriever", "integrations"),
-    ("bench", "search"),
+    ("audits", "bench", "search"),
     ("cli",),
     ("__main__",),
 )
