@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         SamplerWithWeights,
         Tokens,
     )
+    from cir_plugins.viewer.view import View, view
 
 __all__ = [
     "TEMPERATURE",
@@ -109,6 +110,7 @@ __all__ = [
     "Split",
     "Tokens",
     "TrainSettings",
+    "View",
     "WordPieceTokenizer",
     "audit",
     "best_token",
@@ -133,6 +135,7 @@ __all__ = [
     "train",
     "unit",
     "unknown_name",
+    "view",
 ]
 
 _HOMES = MappingProxyType(
@@ -166,6 +169,7 @@ _HOMES = MappingProxyType(
         "retrieval.counting": ("count_true",),
         "runs.untrusted": ("load_untrusted",),
         "runs.convert": (*("Ledger", "Official", "entry", "need_entry", "prefixed"),),
+        "viewer.view": ("View", "view"),
         "types": (
             *("Backbone", "Batch", "Features", "Generated"),
             *("Generator", "Loss", "Sampler", "Tokens"),

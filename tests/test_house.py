@@ -40,7 +40,7 @@ FLOORS = (
     ("training", "testing"),
     ("runs",),
     ("retriever", "integrations"),
-    ("audits", "bench", "search"),
+    ("audits", "bench", "search", "viewer"),
     ("cli",),
     ("__main__",),
 )

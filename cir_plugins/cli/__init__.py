@@ -22,6 +22,7 @@ from cir_plugins.cli import (
     new_plugin,
     report,
     train,
+    view,
 )
 from cir_plugins.cli import eval as evaluation
 from cir_plugins.cli.interrupt import interruption, terminable
@@ -99,6 +100,7 @@ def make_app() -> typer.Typer:
     app.command("train")(train.train)
     app.command("eval")(evaluation.evaluate)
     app.command("audit")(audit.audit)
+    app.command("view")(view.view)
     app.command("encode")(encode.encode)
     app.command("bench")(bench.bench)
     app.command("report")(report.report)
