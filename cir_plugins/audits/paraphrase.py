@@ -8,7 +8,7 @@ CIRR's and CIRCO's captions.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -90,18 +90,20 @@ RULES: tuple[Rule, ...] = (
     ),
     _swap(
         "without",
-        "has no / comes without, with no / without",
+        "has no / has got no, with no / without",
         {
-            **{"has no": "comes without", "have no": "come without"},
+            **{"has no": "has got no", "have no": "have got no"},
             **{"with no": "without", "without any": "without"},
         },
-        ("has no sleeves", "comes without sleeves"),
+        ("is long with no sleeves", "is long without sleeves"),
     ),
     _swap(
         "sleeveless",
         "is sleeveless / is without sleeves, is strapless / is without straps",
         _both_ways(("is sleeveless", "is without sleeves"), ("is strapless", "is without straps")),
         ("is sleeveless and black", "is without sleeves and black"),
+        # Before a noun, as in "is sleeveless dress", the words would not fit.
+        unless_before=r"\s+(?!(?:and|but|or|with|in)\b)\w",
     ),
     _swap(
         "spelling",
@@ -162,10 +164,14 @@ RULES: tuple[Rule, ...] = (
 """The rules, in the order in which they are applied together."""
 
 
-def paraphrased(caption: str) -> tuple[str, tuple[str, ...]]:
+RULES_AFTER_A_PREFIX = tuple(rule for rule in RULES if rule.name != "subject")
+"""The rules for captions that follow a template's words."""
+
+
+def paraphrased(caption: str, rules: Sequence[Rule] = RULES) -> tuple[str, tuple[str, ...]]:
     """The caption after all rules in turn, and the names of those that changed it."""
     names = []
-    for rule in RULES:
+    for rule in rules:
         changed = rule(caption)
         if changed != caption:
             names.append(rule.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cir_plugins.audits.paraphrase import RULES, paraphrased
+from cir_plugins.audits.paraphrase import RULES, RULES_AFTER_A_PREFIX, paraphrased
 from cir_plugins.data.split import Query, Split
 
 ORDER = "order"
@@ -34,12 +34,14 @@ def variants_of(split: Split) -> list[Variant]:
 
     A variant has the queries whose text it changes; one that changes none is left out.
     """
+    # After a prefix such as "a photo of $ that" a caption has a subject already.
+    rules = RULES if split.captions.prefix == "{}" else RULES_AFTER_A_PREFIX
     edits: dict[str, Callable[[Captions], Captions]] = {
-        ALL_RULES: lambda captions: tuple(paraphrased(caption)[0] for caption in captions)
+        ALL_RULES: lambda captions: tuple(paraphrased(each, rules)[0] for each in captions)
     }
     if split.captions.mode not in _ORDERLESS:
         edits = {ORDER: lambda captions: captions[::-1], **edits}
-    for rule in RULES:
+    for rule in rules:
         edits[rule.name] = lambda captions, rule=rule: tuple(map(rule, captions))  # type: ignore[misc]
     variants = [_variant(name, split, edit) for name, edit in edits.items()]
     return [variant for variant in variants if variant.rows]

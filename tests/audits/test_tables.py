@@ -19,7 +19,7 @@ from cir_plugins.audits.tables import (
 from cir_plugins.audits.twins import Twins
 from cir_plugins.data.split import Query, Split
 from cir_plugins.retrieval.evaluate import SplitResult
-from cir_plugins.retrieval.metrics import recall_at
+from cir_plugins.retrieval.metrics import mean_by_name, recall_at
 
 MEASURES = ("recall@1", "recall@10")
 
@@ -173,3 +173,12 @@ def test_near_duplicates_that_count_by_hand(pooled: Pooled) -> None:
     change = twins_change(pooled)
     assert (change.before, change.after) == (0.5, pytest.approx(4 / 6))
     assert (change.lost, change.won) == (0, pytest.approx(1 / 6))
+
+
+def test_attribute_rows_are_semantic_means(pooled: Pooled) -> None:
+    """CIRCO's semantic measures are the means of the queries that carry an aspect."""
+    rows = slice_table(pooled, slices_of(pooled), "attribute", "", "").rows[1:]
+    means = mean_by_name(
+        pooled.run().values["recall@10"], [query.changed for _, query in pooled.queries]
+    )
+    assert {row.name: row.measures["recall@10"] for row in rows} == means
