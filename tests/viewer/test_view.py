@@ -209,6 +209,7 @@ def test_the_page_works_by_keyboard(page: Any, shown: tuple[cir.View, dict[str, 
     assert page.input_value("#words") == "zz"
     page.keyboard.press("Escape")
     assert page.locator("#words:focus").count() == 0
+    assert page.input_value("#words") == "zz"
 
 
 @pytest.mark.parametrize("width", [1300, 375])

@@ -269,7 +269,10 @@
 
   document.addEventListener("keydown", (event) => {
     const typing = event.target.matches("input, select");
-    if (event.key === "Escape" && typing) return event.target.blur();
+    if (event.key === "Escape" && typing) {
+      event.preventDefault(); // a browser would empty the field, and not say so
+      return event.target.blur();
+    }
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     const pages = Math.ceil(chosen.length / PER_PAGE);
     const actions = {
