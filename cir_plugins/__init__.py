@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cir_plugins.audits.audit import Audit, audit
     from cir_plugins.bench.compare import compare
     from cir_plugins.bench.comparison import Comparison
     from cir_plugins.builtin.blip2 import WEIGHTS, Blip2
@@ -71,10 +72,12 @@ if TYPE_CHECKING:
         SamplerWithWeights,
         Tokens,
     )
+    from cir_plugins.viewer.view import View, view
 
 __all__ = [
     "TEMPERATURE",
     "WEIGHTS",
+    "Audit",
     "Backbone",
     "Batch",
     "Blip2",
@@ -124,7 +127,9 @@ __all__ = [
     "Split",
     "Tokens",
     "TrainSettings",
+    "View",
     "WordPieceTokenizer",
+    "audit",
     "best_token",
     "build",
     "compare",
@@ -147,12 +152,14 @@ __all__ = [
     "train",
     "unit",
     "unknown_name",
+    "view",
 ]
 
 _HOMES = MappingProxyType(
     {
         "bench.compare": ("compare",),
         "bench.comparison": ("Comparison",),
+        "audits.audit": ("Audit", "audit"),
         "retrieval.search": ("Embeddings", "Hits"),
         "retriever": ("Retriever",),
         "loading": ("build", "load"),
@@ -186,6 +193,7 @@ _HOMES = MappingProxyType(
         "retrieval.counting": ("count_true",),
         "runs.untrusted": ("load_untrusted",),
         "runs.convert": (*("Ledger", "Official", "entry", "need_entry", "prefixed"),),
+        "viewer.view": ("View", "view"),
         "types": (
             *("Backbone", "Batch", "Features", "Generated"),
             *("GalleryVectors", "IndexBackend"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -33,6 +33,23 @@ Named: TypeAlias = "str | Mapping[str, Any]"
 """A component's name, or its name and options as in a config: ``{"name": "clip", ...}``."""
 
 BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """A data set that was opened for a retriever.
+
+    Attributes:
+        plan: The retriever's plan on that data, every option with its value.
+        method: The method with the options that it has there.
+        encoding: Device, precision, loader processes and feature cache.
+        splits: The splits of the role.
+    """
+
+    plan: Plan
+    method: Method
+    encoding: Encoding
+    splits: tuple[Split, ...]
 
 
 class Retriever:
@@ -275,6 +292,38 @@ class Retriever:
             (each, rankings(method, encode_split(method, each, encoding), k, groups=groups))
             for each in read_splits(plan, (split,))
         ]
+
+    def open_data(
+        self,
+        data: str = "",
+        root: str | PathLike[str] | None = None,
+        *,
+        protocol: str = "",
+        split: str = "val",
+        batch_size: int = BATCH_SIZE,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> OpenedData:
+        """What ``evaluate`` would encode and rank: splits, method and encoding.
+
+        Args:
+            data: As in ``evaluate``.
+            root: As in ``evaluate``.
+            protocol: As in ``evaluate``.
+            split: As in ``evaluate``.
+            batch_size: As in ``evaluate``.
+            progress: As in ``evaluate``.
+            options: As in ``evaluate``.
+
+        Raises:
+            CIRError: If a name or option is unknown, the data cannot be read, or has no such split.
+        """
+        plan = self._plan_on(data, root, protocol, options)
+        method = self._method_of(plan)
+        splits = tuple(read_splits(plan, (split,)))
+        if not splits:
+            raise CIRError(f"data set '{plan.data.name}' in {plan.root} has no split for '{split}'")
+        return OpenedData(plan, method, self._with_batches(batch_size, progress), splits)
 
     def _plan_on(
         self,

@@ -41,7 +41,7 @@ FLOORS = (
     ("runs",),
     ("retriever", "integrations"),
     ("loading", "training_run"),
-    ("bench", "search"),
+    ("audits", "bench", "search", "viewer"),
     ("cli",),
     ("__main__",),
 )

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from cir_plugins.cli import (
+    audit,
     bench,
     compare,
     components,
@@ -25,6 +26,7 @@ from cir_plugins.cli import (
     search,
     submit_check,
     train,
+    view,
 )
 from cir_plugins.cli import eval as evaluation
 from cir_plugins.cli.interrupt import interruption, terminable
@@ -102,6 +104,8 @@ def make_app() -> typer.Typer:
     app.command("train")(train.train)
     app.command("eval")(evaluation.evaluate)
     app.command("compare")(compare.compare)
+    app.command("audit")(audit.audit)
+    app.command("view")(view.view)
     app.command("encode")(encode.encode)
     app.command("index")(index.index)
     app.command("search")(search.search)

@@ -1,0 +1,1 @@
+"""Audits of a run: what its numbers rest on, query by query."""

@@ -1,0 +1,1 @@
+"""A page that shows every query of a data set with its rankings under several runs."""
