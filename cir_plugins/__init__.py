@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         SamplerWithWeights,
         Tokens,
     )
+    from cir_plugins.workers import follow_parent
 
 __all__ = [
     "TEMPERATURE",
@@ -116,6 +117,7 @@ __all__ = [
     "each",
     "eligible",
     "entry",
+    "follow_parent",
     "full_precision",
     "hookimpl",
     "hub_file",
@@ -167,6 +169,7 @@ _HOMES = MappingProxyType(
             *("Generator", "Loss", "Sampler", "Tokens"),
             *("SamplerWithAmbiguity", "SamplerWithFallback", "SamplerWithWeights"),
         ),
+        "workers": ("follow_parent",),
     }
 )
 _HOME = MappingProxyType({name: home for home, names in _HOMES.items() for name in names})

@@ -19,6 +19,7 @@ from cir_plugins.data.readers.missing import absence
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.declarations import ANNOTATIONS, LOOKED_FOR, NOTES
+from cir_plugins.workers import follow_parent
 
 _SHOWN = 10
 # Starting processes costs more than decoding this many pictures in this one.
@@ -240,7 +241,7 @@ def _broken(paths: Sequence[Path], workers: int | None) -> dict[Path, str]:
         return _collect(paths, tqdm(here, "opening pictures", len(paths), disable=not paths))
     # Spawned, as forking a process that has started threads can hang it.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with ProcessPoolExecutor(count, context, follow_parent) as pool:
         try:
             results = pool.map(_reason, paths, chunksize=32)
             return _collect(paths, tqdm(results, "opening pictures", len(paths)))

@@ -14,8 +14,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from cir_plugins.training.checkpoint import (
 from cir_plugins.training.loader import Loader
 from cir_plugins.training.optim import Average, Schedule
 from cir_plugins.training.step import Step
+from cir_plugins.workers import worker_errors
 
 LATEST, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
 
@@ -132,7 +133,7 @@ class Trainer:
             self.processes.broadcast(self._write_log)
         loader = self._loader()
         for epoch in range(self.progress.epoch, self.settings.train.epochs):
-            with _worker_errors(self.encoding.workers):
+            with worker_errors():
                 self._train_epoch(epoch, loader)
         return self.progress
 
@@ -314,24 +315,6 @@ class Trainer:
             mined=None if mined is None else Mined.of_state(mined.model_dump()),
             lines=lines if isinstance(lines, list) else [],
         )
-
-
-@contextmanager
-def _worker_errors(workers: int) -> Iterator[None]:
-    """A context in which the death of a loader worker is an error that names the way on.
-
-    Raises:
-        CIRError: If a worker process was killed.
-    """
-    try:
-        yield
-    except RuntimeError as error:  # torch raises it wherever the main process is
-        if "DataLoader worker" not in str(error):
-            raise
-        raise CIRError(
-            f"one of {workers} loader processes was killed, as the system does when memory is "
-            "short; the run goes on with --resume (fewer processes: --set run.workers=N)"
-        ) from error
 
 
 def _with_tuples(state: dict[str, Any]) -> dict[str, Any]:
