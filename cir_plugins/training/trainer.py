@@ -123,7 +123,7 @@ class Trainer:
             CIRError: If the loss is no longer a finite number, or the disk is full.
         """
         path = self.folder / LATEST
-        self.processes.broadcast(lambda: remove_stale(self.folder, seconds=0))
+        self.processes.broadcast(lambda: remove_stale(self.folder))
         has_checkpoint = resume and self.processes.broadcast(path.is_file)
         if has_checkpoint:
             state = self.processes.broadcast(lambda: load_training_state(path))
