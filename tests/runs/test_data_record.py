@@ -151,7 +151,7 @@ def test_a_folder_that_was_being_made_goes_on(registry: Any, places: tuple[Path,
     ("harm", "message"),
     [
         (lambda path: path.unlink(), r"has no data\.json, .*accepted: another folder"),
-        (lambda path: path.write_text("{"), r"data\.json cannot be read"),
+        (lambda path: path.write_text("{"), r"data\.json is not valid JSON"),
         (lambda path: path.write_text("[]"), r"data\.json is damaged: its checksum differs"),
         (
             lambda path: path.write_text(path.read_text().replace("merged", "nerged")),
