@@ -47,5 +47,5 @@ def worker_errors() -> Iterator[None]:
         raise CIRError(
             "a loader process was killed, as the system does when memory or /dev/shm is full\n"
             "nothing that was written is lost: the same command goes on, a training or suite "
-            "with --resume\nfewer processes: --set run.workers=N"
+            "with --resume\nfewer processes: run.workers=N"
         ) from error

@@ -176,7 +176,7 @@ def _configuration(name: str) -> dict[str, Any]:
             raise CIRError(
                 f"no BLIP model '{name}': {error}\n"
                 "accepted: blip_base, blip_large, a hub name, or a folder with config.json, "
-                "model.safetensors and a tokenizer; without a network also --set backbone=tiny_blip"
+                "model.safetensors and a tokenizer; without a network also backbone=tiny_blip"
             ) from error
         content = read_json(path)
         if not isinstance(content, dict):

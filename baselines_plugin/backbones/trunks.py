@@ -155,7 +155,7 @@ def _network(name: str, weights: str) -> Any:
         raise CIRError(
             f"weights of '{name}' could not be loaded: {str(error).splitlines()[0]}\n"
             "accepted as weights: pretrained, random, or a local file; without a network also "
-            "--set backbone=tiny_resnet"
+            "backbone=tiny_resnet"
         ) from error
     if not isinstance(network, Network | ResNetV2):
         raise CIRError(f"'{name}' is no ResNet; accepted: a ResNet of timm, such as resnet50")

@@ -167,7 +167,9 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    """A text that Markdown shows as it is; underscores within words need nothing."""
+    text = re.sub(r"[\\`*|]|\](?=\()|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    return text.replace("\n", " ").replace("<", "&lt;")
 
 
 def print_table(table: Table, console: Console) -> None:

@@ -89,7 +89,7 @@ def _configuration(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
         raise CIRError(
             f"no BLIP-2 model '{name}': {error}\n"
             "accepted: vit_g, vit_l, a hub name, or a folder with config.json, model.safetensors "
-            "and a tokenizer; without a network also --set backbone=tiny_blip2"
+            "and a tokenizer; without a network also backbone=tiny_blip2"
         ) from error
     config = read_json(path)
     if not isinstance(config, dict) or "qformer_config" not in config:

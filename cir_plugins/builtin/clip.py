@@ -189,7 +189,7 @@ def _load(name: str, pretrained: str) -> tuple[Any, Any, int]:
         raise CIRError(
             f"open_clip model '{name}' with weights '{pretrained}' could not be loaded: "
             f"{str(error).splitlines()[0]}\naccepted: a file, or one of {tags}"
-            f"{without_network('--set backbone=tiny_clip')}"
+            f"{without_network('backbone=tiny_clip')}"
         ) from error
     size = model.visual.image_size
     return model, open_clip.get_tokenizer(name), int(size[0] if isinstance(size, tuple) else size)

@@ -69,5 +69,5 @@ def check_data(folder: Path, data: DataFingerprint) -> None:
     if changes:
         raise CIRError(
             f"the data changed since run {folder} was begun: {'; '.join(changes)}\n"
-            "accepted: the same data, or another --out"
+            "accepted: the same data, or another folder"
         )

@@ -41,7 +41,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise CIRError(
             f"{folder} is in use: another process trains there; accepted: wait until it has "
-            "ended, or another --out"
+            "ended, or another folder"
         ) from error
     except OSError as error:
         raise disk_error(file, error) from error

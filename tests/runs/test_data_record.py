@@ -101,7 +101,7 @@ def test_resume_refuses_changed_data(registry: Any, places: tuple[Path, Path], c
         resume(registry, root, run)
     message = str(caught.value)
     assert message.startswith(f"the data changed since run {run} was begun: split 'merged.train': ")
-    assert message.endswith("accepted: the same data, or another --out")
+    assert message.endswith("accepted: the same data, or another folder")
     assert (run / LATEST).read_bytes() == before
 
 
