@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cir_plugins.bench.comparison import Comparison
     from cir_plugins.builtin.blip2 import WEIGHTS, Blip2
     from cir_plugins.builtin.clip import Clip
-    from cir_plugins.builtin.hub import hub_file
+    from cir_plugins.builtin.hub import from_hub, hub_asked_once, hub_file
     from cir_plugins.builtin.image_text import ImageTextModel
     from cir_plugins.builtin.losses import mean_over, require_negatives
     from cir_plugins.builtin.similarity import best_token, full_precision, unit
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cir_plugins.data.split import Query, Split
     from cir_plugins.errors import CIRError, unknown_name
     from cir_plugins.features import concatenate, each, select
+    from cir_plugins.files import read_json, read_text
     from cir_plugins.loading import build, load
     from cir_plugins.method import TEMPERATURE, Components, Fused, Method, eligible
     from cir_plugins.plugins.hookspecs import Factories, hookimpl
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
         Tokens,
     )
     from cir_plugins.viewer.view import View, view
+    from cir_plugins.workers import follow_parent
 
 __all__ = [
     "TEMPERATURE",
@@ -138,8 +140,11 @@ __all__ = [
     "each",
     "eligible",
     "entry",
+    "follow_parent",
+    "from_hub",
     "full_precision",
     "hookimpl",
+    "hub_asked_once",
     "hub_file",
     "load",
     "load_untrusted",
@@ -147,6 +152,8 @@ __all__ = [
     "need_entry",
     "open_image",
     "prefixed",
+    "read_json",
+    "read_text",
     "require_negatives",
     "select",
     "train",
@@ -171,7 +178,7 @@ _HOMES = MappingProxyType(
         "runs.protocols": ("ProtocolTable",),
         "builtin.blip2": ("WEIGHTS", "Blip2"),
         "builtin.clip": ("Clip",),
-        "builtin.hub": ("hub_file",),
+        "builtin.hub": ("from_hub", "hub_asked_once", "hub_file"),
         "builtin.image_text": ("ImageTextModel",),
         "builtin.losses": ("mean_over", "require_negatives"),
         "builtin.similarity": ("best_token", "full_precision", "unit"),
@@ -186,6 +193,7 @@ _HOMES = MappingProxyType(
         "data.images": ("Preprocess", "Resize", "open_image"),
         "data.split": ("Query", "Split"),
         "errors": ("CIRError", "unknown_name"),
+        "files": ("read_json", "read_text"),
         "features": ("concatenate", "each", "select"),
         "method": ("TEMPERATURE", "Components", "Fused", "Method", "eligible"),
         "plugins.hookspecs": ("Factories", "hookimpl"),
@@ -200,6 +208,7 @@ _HOMES = MappingProxyType(
             *("Generator", "Loss", "Sampler", "Tokens"),
             *("SamplerWithAmbiguity", "SamplerWithFallback", "SamplerWithWeights"),
         ),
+        "workers": ("follow_parent",),
     }
 )
 _HOME = MappingProxyType({name: home for home, names in _HOMES.items() for name in names})

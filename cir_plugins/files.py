@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import stat
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,9 +14,13 @@ from typing import Any, BinaryIO, TypeVar
 
 from cir_plugins.errors import CIRError
 
+try:
+    import fcntl
+except ImportError:  # where there is none, the system itself removes no file that is open
+    fcntl = None  # type: ignore[assignment]
+
 V = TypeVar("V")
 PARTIAL = ".part"  # ending of a file that is being written
-STALE_SECONDS = 3600  # a partial file this old belongs to a process that was killed
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -39,7 +42,8 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     """A context that writes a file whole or not at all: a sibling, to the disk, then renamed.
 
     The folder is made where it is missing. No two calls share a sibling, so that any number of
-    processes may write one file. A killed process leaves its sibling: see ``remove_stale``.
+    processes may write one file. A killed process leaves its sibling, unlocked: see
+    ``remove_stale``.
 
     Args:
         path: The file.
@@ -47,21 +51,36 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         CIRError: If there is no space left or the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.urandom(6).hex()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial, file = _open_partial(path)
         try:
-            with partial.open("wb") as file:
+            with file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path)
+                if fcntl is None:
+                    file.close()
+                os.replace(partial, path)  # still locked
         except BaseException:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise disk_error(path, error) from error
+
+
+def _open_partial(path: Path) -> tuple[Path, BinaryIO]:
+    """A new sibling of a file, open and locked for as long as it is open and its process lives."""
+    while True:
+        partial = path.with_name(f".{path.name}.{os.urandom(6).hex()}{PARTIAL}")
+        file = partial.open("xb")
+        with suppress(OSError):  # a file system without locks
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return partial, file
+        file.close()  # removed as a left one before it was locked
 
 
 def check_regular(path: Path) -> None:
@@ -109,16 +128,22 @@ def is_partial(name: str) -> bool:
     return name.startswith(".") and name.endswith(PARTIAL)
 
 
-def remove_stale(folder: Path, seconds: float = STALE_SECONDS) -> None:
+def remove_stale(folder: Path) -> None:
     """Remove the partial files that killed processes left in a folder.
+
+    Those that a living process writes are locked, and stay; so do all of them on a file system
+    without locks.
 
     Args:
         folder: The folder; may be missing.
-        seconds: Age from which a partial file counts as left; 0 where no other process writes.
     """
     for path in folder.glob(f".*{PARTIAL}"):
-        with suppress(OSError):  # another process may have removed or renamed it
-            if time.time() - path.stat().st_mtime >= seconds:
+        with suppress(OSError):  # renamed or removed meanwhile, or locked
+            if fcntl is None:
+                path.unlink()
+                continue
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
 
 

@@ -123,7 +123,7 @@ class Retriever:
         """
         ids, sources = named_images(images)
         vectors = gallery_vectors(self.method, sources, self._with_batches(batch_size, progress))
-        return Embeddings(ids, vectors)
+        return Embeddings(ids, vectors, "encode_images")
 
     def encode_query(
         self,
@@ -155,7 +155,8 @@ class Retriever:
         sources, captions = paired(sources, text)
         texts = [self.query_text(each, category, raw=raw_text) for each in captions]
         encoding = self._with_batches(batch_size, progress)
-        return Embeddings(tuple(texts), query_vectors(self.method, sources, texts, encoding))
+        vectors = query_vectors(self.method, sources, texts, encoding)
+        return Embeddings(tuple(texts), vectors, "encode_query")
 
     def search(
         self,
@@ -336,9 +337,7 @@ class Retriever:
         name = data or self.plan.data.name
         self._registry.factory("dataset", name)  # an unknown name is an error of its own
         if root is None and (name != self.plan.data.name or not self._has_root):
-            raise CIRError(
-                f"no folder of data set '{name}' is named; accepted: root=, or --root DIR"
-            )
+            raise CIRError(f"no folder of data set '{name}' is named; accepted: root (--root DIR)")
         return plan_on(self._registry, self.plan, name, root, protocol, options)
 
     def _method_of(self, plan: Plan) -> Method:

@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from cir_plugins import CIRError
+from cir_plugins import CIRError, follow_parent
 from garments_plugin.draw import draw_garment
 from garments_plugin.kinds import Garment
 
@@ -77,7 +77,7 @@ def draw_all(
             return
         # A fork of a process with threads (torch) may hang; a fresh process does not.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as executor:
+        with ProcessPoolExecutor(workers, context, follow_parent) as executor:
             futures: list[Future[int]] = [executor.submit(_draw_batch, *batch) for batch in batches]
             try:
                 for future in futures:

@@ -30,7 +30,7 @@ MOST_LINES_OF_A_FUNCTION = 50
 
 # From the ground up. A room is a folder of the host, or one of the few files at its root.
 FLOORS = (
-    ("errors", "types", "features", "files", "reading", "seeds"),
+    ("errors", "types", "features", "files", "reading", "seeds", "workers"),
     ("plugins", "distributed"),
     ("config", "data"),
     ("method",),

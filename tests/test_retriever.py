@@ -289,6 +289,7 @@ def test_mistakes_end_in_one_message(
             "raw_text takes one text per query",
         ),
         (lambda: retriever.search(query, gallery, k=0), "k cannot be 0"),
+        (lambda: retriever.search(gallery, query), "the gallery is what encode_query gave: are"),
         (
             lambda: retriever.search(query, other),
             f"gallery's embeddings have size 7, the query's {query.vectors.shape[1]}",

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from cir_plugins.data.images import open_image
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.cache import FeatureCache
 from cir_plugins.encoding.device import autocast
+from cir_plugins.encoding.loading import image_loader, loaded, unguarded
 from cir_plugins.encoding.store import FeatureStore
 from cir_plugins.errors import CIRError
 from cir_plugins.features import concatenate, count, each, select, size_in_bytes
@@ -61,52 +61,6 @@ class Encoding:
         return min(self.batch_size, _CPU_PASS) if self.device.type == "cpu" else self.batch_size
 
 
-class ImageFiles(Dataset[Tensor]):
-    """Preprocessed images (3, H, W) of files."""
-
-    def __init__(self, paths: Sequence[Path], preprocess: Callable[[Any], Tensor]) -> None:
-        self.paths = list(paths)
-        self.preprocess = preprocess
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor:
-        """The image at ``index``."""
-        return self.preprocess(open_image(self.paths[index]))
-
-
-class Guarded(Dataset[Any]):
-    """Items of a data set, where a ``CIRError`` is an item too.
-
-    Raised in a worker it would reach the user with the worker's traceback in its message.
-    """
-
-    def __init__(self, source: Any) -> None:
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: Any) -> Any:
-        """The item, or the error instead of it."""
-        try:
-            return self.source[index]
-        except CIRError as error:
-            return error
-
-
-def unguarded(item: Any) -> Any:
-    """An item of a guarded data set.
-
-    Raises:
-        CIRError: If it is one.
-    """
-    if isinstance(item, CIRError):
-        raise item
-    return item
-
-
 def _collate(items: list[Any]) -> Any:
     errors = [item for item in items if isinstance(item, CIRError)]
     return errors[0] if errors else default_collate(items)
@@ -136,16 +90,17 @@ def feature_batches(
 def _encoded_batches(
     backbone: Any, paths: Sequence[Path], encoding: Encoding, title: str
 ) -> Iterator[tuple[Tensor, Features]]:
-    loader = DataLoader(
-        Guarded(ImageFiles(paths, backbone.preprocess)),
+    loader = image_loader(
+        paths,
+        backbone.preprocess,
         batch_size=encoding.batch_size,
-        num_workers=min(encoding.workers, -(-len(paths) // encoding.batch_size)),
-        pin_memory=encoding.device.type == "cuda",
-        collate_fn=_collate,
-        generator=torch.Generator(),
+        workers=encoding.workers,
+        pinned=encoding.device.type == "cuda",
+        collate=_collate,
     )
     first = 0
-    for images in tqdm(loader, desc=title, disable=not encoding.progress, leave=False):
+    bar = {"total": len(loader), "desc": title, "disable": not encoding.progress, "leave": False}
+    for images in tqdm(loaded(loader), **bar):
         images = unguarded(images).to(encoding.device, non_blocking=True)
         with torch.no_grad(), autocast(encoding.device, encoding.dtype):
             if encoding.fixed:

@@ -21,6 +21,7 @@ from cir_plugins.retrieval.fixed import embed_fixed
 from cir_plugins.retrieval.metrics import per_query, positive_ranks
 from cir_plugins.retrieval.ranking import top_k
 from cir_plugins.retrieval.scores import rows_per_block, score
+from cir_plugins.workers import worker_errors
 
 INCOMPLETE = "(images missing)"
 COUNTS = ("queries", "pairs")  # of the numbers on a fault
@@ -72,6 +73,7 @@ class SplitResult:
     faults: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
 
 
+@worker_errors()
 def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
     """Queries and gallery of a split; each distinct image is opened and encoded once.
 

@@ -45,6 +45,7 @@ from cir_plugins.runs.shared_start import shared_start
 from cir_plugins.runs.warm_start import check_warm_start, load_warm_start, warm_start_layer
 from cir_plugins.runs.weights import load_best, save_frozen, weights_fingerprint
 from cir_plugins.training.trainer import Trainer, Validate
+from cir_plugins.workers import worker_errors
 
 
 def plan_run(
@@ -94,6 +95,7 @@ class _Prepared:
     frozen: Mapping[str, Tensor]
 
 
+@worker_errors()
 def execute(
     plan: Plan,
     folder: Path,

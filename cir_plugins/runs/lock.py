@@ -12,6 +12,7 @@ from cir_plugins.errors import CIRError
 from cir_plugins.files import disk_error
 
 LOCK = ".lock"
+SECONDS = 2.0  # workers of a process that was killed hold its lock until they have ended, too
 
 
 @contextmanager
@@ -37,11 +38,11 @@ def run_lock(folder: Path, doing: str = "trains") -> Iterator[None]:
     file, before = folder / LOCK, {path.name for path in folder.iterdir()}
     lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=SECONDS)
     except Timeout as error:
         raise CIRError(
             f"{folder} is in use: another process {doing} there; accepted: wait until it has "
-            "ended, or another --out"
+            "ended, or another folder"
         ) from error
     except OSError as error:
         raise disk_error(file, error) from error

@@ -132,7 +132,7 @@ def update_index(
                 known = _known(current := _before(out, fingerprint))
             else:
                 current = before
-                remove_stale(out, seconds=0)
+                remove_stale(out)
             vectors = staging.vectors()
             _leave_out(pictures, vectors, known)
             columns = columns_of(metadata, list(pictures.paths))

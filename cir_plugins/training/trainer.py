@@ -15,8 +15,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from cir_plugins.training.checkpoint import (
 from cir_plugins.training.loader import Loader
 from cir_plugins.training.optim import Average, Schedule
 from cir_plugins.training.step import Step
+from cir_plugins.workers import worker_errors
 
 LATEST, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
 
@@ -128,7 +129,7 @@ class Trainer:
             CIRError: If the loss is no longer a finite number, or the disk is full.
         """
         path = self.folder / LATEST
-        self.processes.broadcast(lambda: remove_stale(self.folder, seconds=0))
+        self.processes.broadcast(lambda: remove_stale(self.folder))
         found = self.processes.broadcast(
             lambda: self._found(path if resume else None, shared_start)
         )
@@ -139,7 +140,7 @@ class Trainer:
             self.processes.broadcast(self._write_log)
         loader = self._loader()
         for epoch in range(self.progress.epoch, self.settings.train.epochs):
-            with _worker_errors(self.encoding.workers):
+            with worker_errors():
                 self._train_epoch(epoch, loader)
             if shared_start is not None and epoch + 1 == self.settings.train.warm_start_epochs:
                 self.processes.broadcast(lambda: self._keep_start(shared_start))
@@ -343,24 +344,6 @@ class Trainer:
             lines=lines,
             seconds_before=sum(float(line.get("seconds", 0.0)) for line in lines),
         )
-
-
-@contextmanager
-def _worker_errors(workers: int) -> Iterator[None]:
-    """A context in which the death of a loader worker is an error that names the way on.
-
-    Raises:
-        CIRError: If a worker process was killed.
-    """
-    try:
-        yield
-    except RuntimeError as error:  # torch raises it wherever the main process is
-        if "DataLoader worker" not in str(error):
-            raise
-        raise CIRError(
-            f"one of {workers} loader processes was killed, as the system does when memory is "
-            "short; the run goes on with --resume (fewer processes: --set run.workers=N)"
-        ) from error
 
 
 def _with_tuples(state: dict[str, Any]) -> dict[str, Any]:

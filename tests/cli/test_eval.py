@@ -38,7 +38,7 @@ def test_eval_prints_and_writes_the_report(
     assert output.code == 0
     report = json.loads(file.read_text())
     assert set(report) == {
-        *("dataset", "protocol", "splits", "average", "queries", "gallery", "data")
+        *("dataset", "protocol", "splits", "average", "queries", "gallery", "data", "record")
     }
     assert f"data: fingerprint {report['data']['fingerprint']}" in output.out
     assert (report["dataset"], report["protocol"]) == ("fashioniq", "merged")

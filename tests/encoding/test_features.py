@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-import cir_plugins.encoding.features as features_module
+import cir_plugins.encoding.loading as loading_module
 from cir_plugins.data.images import open_image
 from cir_plugins.encoding.features import TrainingFeatures, by_shape, feature_batches
 from cir_plugins.errors import CIRError
@@ -25,7 +25,7 @@ def test_batches_cover_every_image_once_in_order(
         opened.append(path)
         return open_image(path)
 
-    monkeypatch.setattr(features_module, "open_image", counted)
+    monkeypatch.setattr(loading_module, "open_image", counted)
     encoded = list(feature_batches(backbone, paths, CPU, "x"))
     assert opened == paths
     assert [index.tolist() for index, _ in encoded] == [
@@ -89,7 +89,7 @@ def test_training_features_hold_all_images_or_are_none(
         opened.append(path)
         return open_image(path)
 
-    monkeypatch.setattr(features_module, "open_image", counted)
+    monkeypatch.setattr(loading_module, "open_image", counted)
     assert TrainingFeatures.build(backbone, paths, CPU, 0) is None
     assert len(opened) < 20  # known after the first batch
 
