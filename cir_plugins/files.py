@@ -9,18 +9,25 @@ import stat
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from cir_plugins.errors import CIRError
 
-try:
-    import fcntl
-except ImportError:  # where there is none, the system itself removes no file that is open
-    fcntl = None  # type: ignore[assignment]
-
 V = TypeVar("V")
 PARTIAL = ".part"  # ending of a file that is being written
+
+
+def _file_locks() -> Any:
+    """The module of file locks; None where the system itself removes no file that is open."""
+    try:
+        return import_module("fcntl")
+    except ImportError:
+        return None
+
+
+fcntl = _file_locks()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
