@@ -153,10 +153,7 @@ def _write_triplets(splits: Sequence[Split], root: Path, file: Path) -> None:
 
     written = export_triplets(splits, root, file)
     typer.echo(f"written: {file}, {written.rows:,} triplets")
-    if written.use:
-        typer.echo(f"use it with: {written.use}")
-    else:
-        typer.echo(f"use it with: --data triplets, in {root} beside the pictures")
+    typer.echo(f"use it with: {written.use}")
     for note in written.notes:
         typer.echo(f"note: {note}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ class Exported:
     Attributes:
         file: The file.
         rows: Number of triplets.
-        use: Words of a command that reads it; "" where it does not lie beside the pictures.
+        use: Words of a command that reads it.
         notes: What it does not hold.
     """
 
@@ -136,12 +137,12 @@ def _groups(queries: Sequence[Query]) -> dict[str, str] | None:
 
 
 def _use(splits: Sequence[Split], root: Path, file: Path, folder: Path) -> str:
-    if not file.absolute().is_relative_to(root.absolute()):
-        return ""
-    name = file.absolute().relative_to(root.absolute()).as_posix()
-    words = f"--data triplets --root {root}"
+    name = str(file.absolute())
+    if file.absolute().is_relative_to(root.absolute()):
+        name = file.absolute().relative_to(root.absolute()).as_posix()
+    words = f"--data triplets --root {shlex.quote(str(root))}"
     if name != _FILE:
-        words += f" --set data.file={name}"
+        words += f" --set data.file={shlex.quote(name)}"
     if folder == root:
         words += " --set data.images=."
     roles = [split.role for split in splits]

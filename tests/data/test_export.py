@@ -90,7 +90,10 @@ def test_pictures_in_several_folders_and_blind_queries(tmp_path: Path) -> None:
         None,
         None,
     ]
-    assert export_triplets(splits, root, tmp_path / "elsewhere.csv").use == ""
+    file = tmp_path / "elsewhere.csv"
+    words = f"--data triplets --root {root} --set data.file={file} --set data.images=."
+    assert export_triplets(splits, root, file).use == words
+    assert Triplets(file=str(file), images=".", strip=False)(root) == read
     with pytest.raises(CIRError, match=r"accepted: a name with \.csv"):
         export_triplets(splits, root, tmp_path / "x.json")
     with pytest.raises(CIRError, match="no triplet to write"):

@@ -18,8 +18,8 @@ _PART = re.compile(rf"({'|'.join(ROLE_WORDS)})(?:[-_.].*)?\.(?:{_ENDING})", re.I
 _ALONE = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
-def below(root: Path, path: str, option: str, example: str) -> Path:
-    """A path in the data folder.
+def picture_folder(root: Path, path: str) -> Path:
+    """The folder of the pictures.
 
     Raises:
         CIRError: It is not below the data folder; a whole disk would be searched.
@@ -27,8 +27,8 @@ def below(root: Path, path: str, option: str, example: str) -> Path:
     pure = PurePath(path)
     if pure.is_absolute() or ".." in pure.parts or "\0" in path:
         raise CIRError(
-            f"data.{option} is {short(path)}\n"
-            f"accepted: a path below the data folder, such as {example}, or a link in it"
+            f"data.images is {short(path)}\n"
+            "accepted: a folder below the data folder, such as images, or a link in it"
         )
     return Path(root, pure)
 
@@ -41,7 +41,7 @@ def find_table(root: Path, file: str, encoding: Encoding) -> Table:
 
     Args:
         root: Data folder.
-        file: Name of the table below it, or "".
+        file: The table, seen from that folder, or "".
         encoding: Of a text file.
 
     Raises:
@@ -49,7 +49,7 @@ def find_table(root: Path, file: str, encoding: Encoding) -> Table:
     """
     need_folder(root)
     if file:
-        return read_table(below(root, file, "file", "triplets.csv"), encoding)
+        return read_table(Path(root, file), encoding)
     if is_saved_dataset(root):
         return read_table(root, encoding)
     inside = _tables(root)

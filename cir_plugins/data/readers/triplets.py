@@ -16,7 +16,7 @@ from cir_plugins.data.readers.missing import Missing, settle_all
 from cir_plugins.data.readers.picture_names import PictureNames
 from cir_plugins.data.readers.pictures import ENDINGS
 from cir_plugins.data.readers.products import divide, groups_of, products_of
-from cir_plugins.data.readers.triplet_files import below, find_table
+from cir_plugins.data.readers.triplet_files import find_table, picture_folder
 from cir_plugins.data.readers.triplet_rows import (
     Columns,
     Role,
@@ -49,9 +49,9 @@ class Triplets(CaptionSwitches):
     only one, with or without its ending. Pictures of one product are positives of one another.
 
     Attributes:
-        file: The table, below the data folder: a .csv, .tsv, .jsonl, .json or .parquet file, or a
-            folder that ``datasets`` saved. Empty: ``triplets.*``, else ``train.*`` and ``val.*``,
-            else the only table there.
+        file: The table, seen from the data folder: a .csv, .tsv, .jsonl, .json or .parquet file,
+            or a folder that ``datasets`` saved. Empty: ``triplets.*``, else ``train.*`` and
+            ``val.*``, else the only table there.
         images: Folder of the pictures, below the data folder.
         encoding: Of a text file; ``auto``: by its byte order mark, without one UTF-8.
         reference: Column of the reference picture.
@@ -125,9 +125,10 @@ class Triplets(CaptionSwitches):
             names = (f"{name} ({columns[name].kind})" for name in read.rows.metadata)
             notes.append(f"columns without a use in training and evaluation: {', '.join(names)}")
         if read.divided:
+            held, total = len(read.of_role["val"]), len(read.rows.rows)
             notes.append(
-                f"no split column: {self.val_share:.0%} of the rows were to be held back as val "
-                f"(data.val_share), no product is in both splits"
+                f"no split column: {held:,} of {total:,} rows are held back as val "
+                f"(data.val_share={self.val_share:g}), no product is in both splits"
             )
             if read.across:
                 notes.append(
@@ -144,7 +145,7 @@ class Triplets(CaptionSwitches):
         return f"{self._picture_folder(Path(root))}/**/<image>.{ENDINGS}"
 
     def _picture_folder(self, root: Path) -> Path:
-        return below(root, self.images, "images", "images")
+        return picture_folder(root, self.images)
 
     def _columns(self) -> Columns:
         defaults = {name: type(self).__dataclass_fields__[name].default for name in _OPTIONAL}

@@ -69,6 +69,13 @@ class Table:
         """The columns with their types, by name."""
         return {name: _column(cells, self.decimal_comma) for name, cells in self.cells.items()}
 
+    def typed_rows(self) -> list[dict[str, Cell]]:
+        """The rows as values by column, of the columns' types; None for an empty cell."""
+        columns = [column.values for column in self.columns().values()]
+        if not columns:
+            return [{} for _ in self.rows]
+        return [dict(zip(self.cells, row, strict=True)) for row in zip(*columns, strict=True)]
+
 
 def join(where: str, parts: Mapping[str, Table], splits: Mapping[str, str] | None = None) -> Table:
     """One table of several parts, with the split of each row in the column ``split``.

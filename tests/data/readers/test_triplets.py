@@ -171,9 +171,15 @@ def test_tables_that_are_found(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match=r"several tables: other.tsv, shop.csv\naccepted: one"):
         Triplets()(root)
     assert Triplets(file="shop.csv")(root) == wanted
-    for file in ("/etc/passwd", "../x.csv", "a\0"):
-        with pytest.raises(CIRError, match=r"data.file is .*\naccepted: a path below"):
+    (root / "shop.csv").rename(tmp_path / "elsewhere.csv")
+    assert Triplets(file=str(tmp_path / "elsewhere.csv"))(root) == wanted
+    (tmp_path / "elsewhere.csv").rename(root / "shop.csv")
+    for file, message in (("none.csv", "does not exist"), ("a\0.csv", "cannot be read")):
+        with pytest.raises(CIRError, match=message):
             Triplets(file=file)(root)
+    for images in ("/", "..", "images/../.."):
+        with pytest.raises(CIRError, match=r"data.images is .*\naccepted: a folder below"):
+            Triplets(images=images, file="shop.csv")(root)
     with pytest.raises(CIRError, match=r"no table of triplets in .*\nlooked for: "):
         Triplets()(root / "images")
 
@@ -214,6 +220,17 @@ def test_formats_give_the_same_splits(tmp_path: Path) -> None:
     (root / "triplets.parquet").unlink()
     rows.to_json(str(root / "triplets.jsonl"))
     assert content(Triplets()(root)) == content(wanted)
+
+
+def test_notes_on_a_division(tmp_path: Path) -> None:
+    rows = [(f"{n}.png", "x", f"{(n + 1) % 9}.png") for n in range(9)]
+    root = write_triplets(tmp_path, rows, "reference", "text", "target")
+    assert Triplets().notes(root) == [
+        "no split column: 1 of 9 rows are held back as val (data.val_share=0.1), no product is in "
+        "both splits",
+        "rows across train and val: 2, left out, as their products hang together; a split column "
+        "of your own may do better",
+    ]
 
 
 def test_notes_on_columns_and_splits(tmp_path: Path) -> None:

@@ -46,6 +46,16 @@ def test_decimal_commas_of_semicolon_files() -> None:
     assert column("1,5", "2", decimal_comma=True) == Column("number", (1.5, 2.0))
 
 
+def test_rows_with_types() -> None:
+    """Metadata of an index: a filter on a price compares numbers."""
+    table = Table("t", ("2", "3"), {"id": ("a", "b"), "price": ("9.5", ""), "new": ("true", "")})
+    assert table.typed_rows() == [
+        {"id": "a", "price": 9.5, "new": True},
+        {"id": "b", "price": None, "new": None},
+    ]
+    assert Table("t", ("2",), {}).typed_rows() == [{}]
+
+
 def test_texts_of_numbers_are_article_numbers() -> None:
     """Pandas makes a column of whole numbers with a gap one of floats."""
     table = Table("t", ("0", "1", "2"), {"group": (12.0, None, 7)})
