@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -85,25 +85,15 @@ def compare(
         name: over_seeds([_values(each, names) for each in several])
         for name, several in evaluations.items()
     }
-    tests = {
-        name: randomisation_p_value(values[name], values[first], draws=draws, seed=seed)
-        for name in runs
-        if name != first
-    }
-    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
-    rows = []
-    for name, several in evaluations.items():
-        row = Compared(name, _means(several), len(several))
-        if name in tests:
-            pair = values[name], values[first]
-            interval = paired_interval(*pair, resamples=resamples, level=level, seed=seed)
-            row = replace(row, interval=interval, counts=_counts(*pair))
-            row = replace(row, p_value=tests[name], p_holm=corrected[name])
-            if per_measure:
-                drawing = {"resamples": resamples, "level": level, "seed": seed}
-                each = _each(several, evaluations[first], row.measures, drawing)
-                row = replace(row, differences=each)
-        rows.append(row)
+    drawing = {"resamples": resamples, "level": level, "seed": seed}
+    rows = _rows(evaluations, values, first, drawing, draws)
+    if per_measure:
+        rows = [
+            replace(row, differences=_each(evaluations[row.name], evaluations[first], drawing))
+            if row.name != first
+            else row
+            for row in rows
+        ]
     example = evaluations[first][0]
     return Comparison(
         rows=tuple(rows),
@@ -118,15 +108,38 @@ def compare(
     )
 
 
-def _each(
-    several: Sequence[Evaluation],
-    baseline: Sequence[Evaluation],
-    measures: Iterable[str],
+def _rows(
+    evaluations: Mapping[str, Sequence[Evaluation]],
+    values: Mapping[str, Mapping[str, Values]],
+    first: str,
     drawing: Mapping[str, Any],
+    draws: int,
+) -> list[Compared]:
+    """The methods with differences of their values (T,) to those of the baseline ``first``."""
+    tests = {
+        name: randomisation_p_value(values[name], values[first], draws=draws, seed=drawing["seed"])
+        for name in evaluations
+        if name != first
+    }
+    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
+    rows = []
+    for name, several in evaluations.items():
+        row = Compared(name, _means(several), len(several))
+        if name in tests:
+            pair = values[name], values[first]
+            interval = paired_interval(*pair, **drawing)
+            row = replace(row, interval=interval, counts=_counts(*pair))
+            row = replace(row, p_value=tests[name], p_holm=corrected[name])
+        rows.append(row)
+    return rows
+
+
+def _each(
+    several: Sequence[Evaluation], baseline: Sequence[Evaluation], drawing: Mapping[str, Any]
 ) -> dict[str, Interval]:
-    """Difference with its interval of each measure that the baseline has too."""
+    """Difference with its interval of each measure that both have."""
     intervals = {}
-    for measure in measures:
+    for measure in _means(several):
         if all(measure in each.measures for each in baseline):
             pair = [
                 over_seeds([_values(each, (measure,)) for each in side])

@@ -10,43 +10,47 @@ import typer
 from cir_plugins.cli.options import Data, Root, Sets, data_options
 from cir_plugins.errors import CIRError
 
+Folders = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME=]RUN...",
+        help="Folders of runs; those of one NAME are its seeds. NAME is the folder's if left out.",
+    ),
+]
+Baseline = Annotated[
+    str, typer.Option("--baseline", help="NAME to compare with; the first run if left out.")
+]
+Protocol = Annotated[
+    str, typer.Option("--protocol", help="Preset of the reader (cir show dataset).")
+]
+Measure = Annotated[
+    str, typer.Option("--measure", help="What is compared, such as recall@10; or main.")
+]
+PerMeasure = Annotated[
+    bool, typer.Option("--per-measure", help="Also every measure's interval, in csv and json.")
+]
+Form = Annotated[str, typer.Option("--format", help="text, markdown, latex, csv or json.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Write the table here.", show_default=False),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of resampling and randomisation.")
+]
+
 
 def compare(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[NAME=]RUN...",
-            help="Folders of runs; those of one NAME are its seeds. NAME is the folder's if left "
-            "out.",
-        ),
-    ],
-    baseline: Annotated[
-        str,
-        typer.Option("--baseline", help="NAME to compare with; the first run if left out."),
-    ] = "",
+    runs: Folders,
+    baseline: Baseline = "",
     data: Data = "",
     root: Root = None,
-    protocol: Annotated[
-        str, typer.Option("--protocol", help="Preset of the reader (cir show dataset).")
-    ] = "",
+    protocol: Protocol = "",
     split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "val",
-    measure: Annotated[
-        str, typer.Option("--measure", help="What is compared, such as recall@10; or main.")
-    ] = "main",
-    per_measure: Annotated[
-        bool,
-        typer.Option("--per-measure", help="Also every measure's interval, in csv and json."),
-    ] = False,
-    form: Annotated[
-        str, typer.Option("--format", help="text, markdown, latex, csv or json.")
-    ] = "text",
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Write the table here.", show_default=False),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of resampling and randomisation.")
-    ] = 0,
+    measure: Measure = "main",
+    per_measure: PerMeasure = False,
+    form: Form = "text",
+    out: Out = None,
+    seed: Seed = 0,
     sets: Sets = None,
 ) -> None:
     """Compare runs on the same queries: differences, intervals, p-values, wins and losses."""

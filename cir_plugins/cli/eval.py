@@ -71,15 +71,8 @@ def evaluate(
         need_server(name)
     retriever = load(run, device=device, feature_cache=feature_cache, registry=registry)
     if submission is not None:
-        for file in submit(
-            retriever,
-            submission,
-            data=data,
-            root=root,
-            protocol=protocol,
-            options=options,
-            split=split or "test",
-        ):
+        into = {"data": data, "root": root, "protocol": protocol, "options": options}
+        for file in submit(retriever, submission, split=split or "test", **into):  # type: ignore[arg-type]
             typer.echo(f"written: {file}")
         return
     if every:

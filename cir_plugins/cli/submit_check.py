@@ -17,23 +17,25 @@ if TYPE_CHECKING:
 _MOST_LINES = 10
 
 
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A file for the test server.")]
+Role = Annotated[str, typer.Option("--split", help="test for the server's queries, or val.")]
+Against = Annotated[
+    Path | None,
+    typer.Option("--against", metavar="FILE", help="Another file: what differs."),
+]
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", help="Also write counts, scores and differences here."),
+]
+
+
 def submit_check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file for the test server.")],
+    file: File,
     data: Data = "",
     root: Root = None,
-    split: Annotated[
-        str, typer.Option("--split", help="test for the server's queries, or val.")
-    ] = "test",
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            "--against", metavar="FILE", help="Another file: what differs.", show_default=False
-        ),
-    ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", help="Also write counts, scores and differences here."),
-    ] = None,
+    split: Role = "test",
+    against: Against = None,
+    json: Json = None,
 ) -> None:
     """Check a file for the test server of CIRR or CIRCO as the server does, without it.
 
@@ -48,15 +50,9 @@ def submit_check(
     of_split, forms, known = _server_side(need(data, "--data NAME"), folder, split)
     form, rankings = read_submission(file, forms, of_split, gallery_known=known)
     scores = file_scores(form, rankings, of_split)
-    document: dict[str, Any] = {
-        "file": file.name,
-        "form": form.name,
-        "split": of_split.name,
-        "queries": len(of_split.queries),
-        "images": form.count,
-        "gallery_checked": known,
-        "scores": scores,
-    }
+    document: dict[str, Any] = {"file": file.name, "form": form.name, "split": of_split.name}
+    document |= {"queries": len(of_split.queries), "images": form.count}
+    document |= {"gallery_checked": known, "scores": scores}
     _show(file, form, of_split, known, scores)
     if against is not None:
         other_form, other = read_submission(against, forms, of_split, gallery_known=known)
