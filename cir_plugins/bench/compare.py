@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -83,25 +82,22 @@ def compare(
     evaluations = {name: _evaluations(run, target) for name, run in runs.items()}
     _check_same_triplets(evaluations, first)
     names = _measures(evaluations, measure, first)
-    values = _over_seeds(evaluations, names)
-    others = [name for name in runs if name != first]
-    test = partial(randomisation_p_value, draws=draws, seed=seed)
-    tests = [test(values[name], values[first]) for name in others]
-    drawing: dict[str, Any] = {"resamples": resamples, "level": level, "seed": seed}
-    rows = {name: Compared(name, _means(of), len(of)) for name, of in evaluations.items()}
-    for name, p_value, corrected in zip(others, tests, holm(tests), strict=True):
-        measures = rows[name].measures if per_measure else ()
-        rows[name] = replace(
-            rows[name],
-            interval=paired_interval(values[name], values[first], **drawing),
-            counts=_counts(values[name], values[first]),
-            p_value=p_value,
-            p_holm=corrected,
-            differences=_each(evaluations[name], evaluations[first], measures, drawing),
-        )
+    values = {
+        name: over_seeds([_values(each, names) for each in several])
+        for name, several in evaluations.items()
+    }
+    drawing = {"resamples": resamples, "level": level, "seed": seed}
+    rows = _rows(evaluations, values, first, drawing, draws)
+    if per_measure:
+        rows = [
+            replace(row, differences=_each(evaluations[row.name], evaluations[first], drawing))
+            if row.name != first
+            else row
+            for row in rows
+        ]
     example = evaluations[first][0]
     return Comparison(
-        rows=tuple(rows.values()),
+        rows=tuple(rows),
         baseline=first,
         measure=names[0] if len(names) == 1 else f"the mean of {' and '.join(names)}",
         dataset=example.dataset,
@@ -113,25 +109,38 @@ def compare(
     )
 
 
-def _over_seeds(
-    evaluations: Mapping[str, Sequence[Evaluation]], names: Sequence[str]
-) -> dict[str, dict[str, Values]]:
-    """Name -> each triplet's mean of the measures over the runs of that name."""
-    return {
-        name: over_seeds([_values(each, names) for each in several])
-        for name, several in evaluations.items()
+def _rows(
+    evaluations: Mapping[str, Sequence[Evaluation]],
+    values: Mapping[str, Mapping[str, Values]],
+    first: str,
+    drawing: Mapping[str, Any],
+    draws: int,
+) -> list[Compared]:
+    """The methods with differences of their values (T,) to those of the baseline ``first``."""
+    tests = {
+        name: randomisation_p_value(values[name], values[first], draws=draws, seed=drawing["seed"])
+        for name in evaluations
+        if name != first
     }
+    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
+    rows = []
+    for name, several in evaluations.items():
+        row = Compared(name, _means(several), len(several))
+        if name in tests:
+            pair = values[name], values[first]
+            interval = paired_interval(*pair, **drawing)
+            row = replace(row, interval=interval, counts=_counts(*pair))
+            row = replace(row, p_value=tests[name], p_holm=corrected[name])
+        rows.append(row)
+    return rows
 
 
 def _each(
-    several: Sequence[Evaluation],
-    baseline: Sequence[Evaluation],
-    measures: Iterable[str],
-    drawing: Mapping[str, Any],
+    several: Sequence[Evaluation], baseline: Sequence[Evaluation], drawing: Mapping[str, Any]
 ) -> dict[str, Interval]:
-    """Difference with its interval of each measure that the baseline has too."""
+    """Difference with its interval of each measure that both have."""
     intervals = {}
-    for measure in measures:
+    for measure in _means(several):
         if all(measure in each.measures for each in baseline):
             pair = [
                 over_seeds([_values(each, (measure,)) for each in side])

@@ -10,7 +10,7 @@ import typer
 from cir_plugins.cli.options import Data, Root, Sets, data_options
 from cir_plugins.errors import CIRError
 
-Runs = Annotated[
+Folders = Annotated[
     list[str],
     typer.Argument(
         metavar="[NAME=]RUN...",
@@ -18,19 +18,16 @@ Runs = Annotated[
     ),
 ]
 Baseline = Annotated[
-    str,
-    typer.Option("--baseline", help="NAME to compare with; the first run if left out."),
+    str, typer.Option("--baseline", help="NAME to compare with; the first run if left out.")
 ]
 Protocol = Annotated[
     str, typer.Option("--protocol", help="Preset of the reader (cir show dataset).")
 ]
-Role = Annotated[str, typer.Option("--split", help="train, val or test.")]
 Measure = Annotated[
     str, typer.Option("--measure", help="What is compared, such as recall@10; or main.")
 ]
 PerMeasure = Annotated[
-    bool,
-    typer.Option("--per-measure", help="Also every measure's interval, in csv and json."),
+    bool, typer.Option("--per-measure", help="Also every measure's interval, in csv and json.")
 ]
 Form = Annotated[str, typer.Option("--format", help="text, markdown, latex, csv or json.")]
 Out = Annotated[
@@ -43,12 +40,12 @@ Seed = Annotated[
 
 
 def compare(
-    runs: Runs,
+    runs: Folders,
     baseline: Baseline = "",
     data: Data = "",
     root: Root = None,
     protocol: Protocol = "",
-    split: Role = "val",
+    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "val",
     measure: Measure = "main",
     per_measure: PerMeasure = False,
     form: Form = "text",

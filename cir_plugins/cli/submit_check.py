@@ -21,12 +21,11 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A file for the test 
 Role = Annotated[str, typer.Option("--split", help="test for the server's queries, or val.")]
 Against = Annotated[
     Path | None,
-    typer.Option(
-        "--against", metavar="FILE", help="Another file: what differs.", show_default=False
-    ),
+    typer.Option("--against", metavar="FILE", help="Another file: what differs."),
 ]
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Also write counts, scores and differences here.")
+    Path | None,
+    typer.Option("--json", help="Also write counts, scores and differences here."),
 ]
 
 
@@ -51,15 +50,9 @@ def submit_check(
     of_split, forms, known = _server_side(need(data, "--data NAME"), folder, split)
     form, rankings = read_submission(file, forms, of_split, gallery_known=known)
     scores = file_scores(form, rankings, of_split)
-    document: dict[str, Any] = {
-        "file": file.name,
-        "form": form.name,
-        "split": of_split.name,
-        "queries": len(of_split.queries),
-        "images": form.count,
-        "gallery_checked": known,
-        "scores": scores,
-    }
+    document: dict[str, Any] = {"file": file.name, "form": form.name, "split": of_split.name}
+    document |= {"queries": len(of_split.queries), "images": form.count}
+    document |= {"gallery_checked": known, "scores": scores}
     _show(file, form, of_split, known, scores)
     if against is not None:
         other_form, other = read_submission(against, forms, of_split, gallery_known=known)

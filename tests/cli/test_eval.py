@@ -48,6 +48,25 @@ def test_eval_prints_and_writes_the_report(
     assert list(file.parent.iterdir()) == [file]
 
 
+def test_eval_of_all_protocols_prints_a_table(
+    cir: Call, run: Path, garments_root: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.json"
+    arguments = ("eval", run, "--data", "fashioniq", "--root", garments_root)
+    output = cir(*arguments, "--protocol", "all", "--json", file)
+    assert output.code == 0, output.err
+    document = json.loads(file.read_text())
+    assert document["protocol"] == "all"
+    assert document["protocols"]["covr"]["record"]["reference"] == "removed"
+    names = [line.split()[0] for line in output.out.splitlines() if line.strip()]
+    assert {"original", "val", "merged", "covr", "composeae"} <= set(names)
+    assert "are not comparable with one another" in output.out
+    assert cir(*arguments, "--protocol", "covr", "--json", tmp_path / "one.json").code == 0
+    assert json.loads((tmp_path / "one.json").read_text()) == document["protocols"]["covr"]
+    both = cir("eval", run, "--protocol", "all", "--submission", tmp_path / "s")
+    assert both.complains("--submission is of one protocol")
+
+
 def test_options_beat_the_protocols_preset(
     cir: Call, run: Path, garments_root: Path, tmp_path: Path
 ) -> None:
