@@ -212,7 +212,8 @@ def test_eval_only_options_follow_the_recipe(
     """On another data set the recipe's value counts, and the weights stay those of the run."""
     recipe = replace(Tagged.recipe, datasets={"circo": {"method.flip": True}})
     monkeypatch.setattr(Tagged, "recipe", recipe)
-    plan, method = retriever._retarget("circo", garments_root, "", {})
+    plan = retriever._plan_on("circo", garments_root, "", {})
+    method = retriever._method_of(plan)
     assert plan.method.options["flip"] is True
     assert method.flip
     assert not retriever.method.flip
