@@ -40,23 +40,6 @@ DATA = "fashioniq"
 BATCH_SIZE = 64
 
 
-@dataclass(frozen=True)
-class OpenedData:
-    """A data set that was opened for a retriever.
-
-    Attributes:
-        plan: The retriever's plan on that data, every option with its value.
-        method: The method with the options that it has there.
-        encoding: Device, precision, loader processes and feature cache.
-        splits: The splits of the role.
-    """
-
-    plan: Plan
-    method: Method
-    encoding: Encoding
-    splits: tuple[Split, ...]
-
-
 class Retriever:
     """A method with its weights and everything that its numbers depend on.
 
@@ -237,37 +220,6 @@ class Retriever:
             (each, rankings(method, encode_split(method, each, encoding), k, groups=groups))
             for each in read_splits(plan, (split,))
         ]
-
-    def open_data(
-        self,
-        data: str = "",
-        root: str | PathLike[str] | None = None,
-        *,
-        protocol: str = "",
-        split: str = "val",
-        batch_size: int = BATCH_SIZE,
-        progress: bool | None = None,
-        **options: Any,
-    ) -> OpenedData:
-        """What ``evaluate`` would encode and rank: splits, method and encoding.
-
-        Args:
-            data: As in ``evaluate``.
-            root: As in ``evaluate``.
-            protocol: As in ``evaluate``.
-            split: As in ``evaluate``.
-            batch_size: As in ``evaluate``.
-            progress: As in ``evaluate``.
-            options: As in ``evaluate``.
-
-        Raises:
-            CIRError: If a name or option is unknown, the data cannot be read, or has no such split.
-        """
-        plan, method = self._retarget(data, root, protocol, options)
-        splits = tuple(read_splits(plan, (split,)))
-        if not splits:
-            raise CIRError(f"data set '{plan.data.name}' in {plan.root} has no split for '{split}'")
-        return OpenedData(plan, method, self._with_batches(batch_size, progress), splits)
 
     def _retarget(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cir_plugins.audits.measured import EMBEDDING, HASH, measure_split, missing_abilities
+from cir_plugins.audits.opened import open_data
 from cir_plugins.audits.pooled import (
     ATTRIBUTE,
     CATEGORY,
@@ -184,8 +185,8 @@ def audit(
     """
     check_settings(k, near, duplicates)
     retriever = run if isinstance(run, Retriever) else load(Path(run))
-    opened = retriever.open_data(
-        data, root, protocol=protocol, split=split, progress=progress, **options
+    opened = open_data(
+        retriever, data, root, protocol=protocol, split=split, progress=progress, options=options
     )
     method, encoding = opened.method, opened.encoding
     parts = [

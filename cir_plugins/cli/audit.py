@@ -42,7 +42,6 @@ def audit(
     from cir_plugins.audits.audit import check_settings
     from cir_plugins.audits.page import summary_lines, write_audit
     from cir_plugins.cli.options import need
-    from cir_plugins.plugins.registry import Registry
     from cir_plugins.retriever import load
     from cir_plugins.runs.build import check_role
 
@@ -50,9 +49,8 @@ def audit(
     check_role(split)
     check_settings(k, near, duplicates)  # before any weights are read
     options = data_options(sets)
-    retriever = load(run, device=device, feature_cache=feature_cache, registry=Registry.load())
     found = make_audit(
-        retriever,
+        load(run, device=device, feature_cache=feature_cache),
         data,
         root,
         protocol=protocol,

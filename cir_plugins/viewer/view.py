@@ -79,14 +79,14 @@ def view(
             is of other data, or a file cannot be written.
     """
     check_side(side)
-    target = {"data": data, "root": root, "protocol": protocol, "split": split, **options}
+    where = {"data": data, "root": root, "protocol": protocol, "split": split}
 
     def opened(run: Showable) -> Retriever:
         if isinstance(run, Retriever):
             return run
         return load(Path(run), device=device, feature_cache=feature_cache, progress=progress)
 
-    shown = show_runs(runs, opened, FIRST, target)
+    shown = show_runs(runs, opened, FIRST, {**where, "options": options})
     queries = shown.queries
     if audit is None:
         slices = [slices_of_text(query) for _, query in queries]
