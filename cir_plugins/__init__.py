@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cir_plugins.audits.audit import Audit, audit
-    from cir_plugins.bench.compare import Comparison, compare
+    from cir_plugins.bench.compare import compare
+    from cir_plugins.bench.comparison import Comparison
     from cir_plugins.builtin.blip2 import WEIGHTS, Blip2
     from cir_plugins.builtin.clip import Clip
-    from cir_plugins.builtin.hub import hub_file
+    from cir_plugins.builtin.hub import from_hub, hub_asked_once, hub_file
     from cir_plugins.builtin.image_text import ImageTextModel
     from cir_plugins.builtin.losses import mean_over, require_negatives
     from cir_plugins.builtin.similarity import best_token, full_precision, unit
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     from cir_plugins.data.split import Query, Split
     from cir_plugins.errors import CIRError, unknown_name
     from cir_plugins.features import concatenate, each, select
+    from cir_plugins.files import read_json, read_text
+    from cir_plugins.loading import build, load
     from cir_plugins.method import TEMPERATURE, Components, Fused, Method, eligible
     from cir_plugins.plugins.hookspecs import Factories, hookimpl
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.retrieval.counting import count_true
     from cir_plugins.retrieval.search import Embeddings, Hits
-    from cir_plugins.retriever import Retriever, Run, build, load, train
+    from cir_plugins.retriever import Retriever
     from cir_plugins.runs.convert import (
         Ledger,
         Official,
@@ -49,13 +52,20 @@ if TYPE_CHECKING:
         prefixed,
     )
     from cir_plugins.runs.evaluation import Evaluation
+    from cir_plugins.runs.protocol_record import ProtocolRecord
+    from cir_plugins.runs.protocols import ProtocolTable
     from cir_plugins.runs.untrusted import load_untrusted
+    from cir_plugins.search.index import Index
+    from cir_plugins.search.query import Field, Hit, SearchQuery
+    from cir_plugins.training_run import Run, train
     from cir_plugins.types import (
         Backbone,
         Batch,
         Features,
+        GalleryVectors,
         Generated,
         Generator,
+        IndexBackend,
         Loss,
         Sampler,
         SamplerWithAmbiguity,
@@ -64,6 +74,7 @@ if TYPE_CHECKING:
         Tokens,
     )
     from cir_plugins.viewer.view import View, view
+    from cir_plugins.workers import follow_parent
 
 __all__ = [
     "TEMPERATURE",
@@ -82,11 +93,16 @@ __all__ = [
     "Evaluation",
     "Factories",
     "Features",
+    "Field",
     "Fused",
+    "GalleryVectors",
     "Generated",
     "Generator",
+    "Hit",
     "Hits",
     "ImageTextModel",
+    "Index",
+    "IndexBackend",
     "Ledger",
     "Loss",
     "MemorySettings",
@@ -95,6 +111,8 @@ __all__ = [
     "Official",
     "Plan",
     "Preprocess",
+    "ProtocolRecord",
+    "ProtocolTable",
     "Query",
     "Recipe",
     "Registry",
@@ -107,6 +125,7 @@ __all__ = [
     "SamplerWithFallback",
     "SamplerWithWeights",
     "ScheduleSettings",
+    "SearchQuery",
     "Split",
     "Tokens",
     "TrainSettings",
@@ -121,8 +140,11 @@ __all__ = [
     "each",
     "eligible",
     "entry",
+    "follow_parent",
+    "from_hub",
     "full_precision",
     "hookimpl",
+    "hub_asked_once",
     "hub_file",
     "load",
     "load_untrusted",
@@ -130,6 +152,8 @@ __all__ = [
     "need_entry",
     "open_image",
     "prefixed",
+    "read_json",
+    "read_text",
     "require_negatives",
     "select",
     "train",
@@ -140,14 +164,21 @@ __all__ = [
 
 _HOMES = MappingProxyType(
     {
+        "bench.compare": ("compare",),
+        "bench.comparison": ("Comparison",),
         "audits.audit": ("Audit", "audit"),
-        "bench.compare": ("Comparison", "compare"),
         "retrieval.search": ("Embeddings", "Hits"),
-        "retriever": ("Retriever", "build", "load", "Run", "train"),
+        "retriever": ("Retriever",),
+        "loading": ("build", "load"),
+        "training_run": ("Run", "train"),
+        "search.index": ("Index",),
+        "search.query": ("Field", "Hit", "SearchQuery"),
         "runs.evaluation": ("Evaluation",),
+        "runs.protocol_record": ("ProtocolRecord",),
+        "runs.protocols": ("ProtocolTable",),
         "builtin.blip2": ("WEIGHTS", "Blip2"),
         "builtin.clip": ("Clip",),
-        "builtin.hub": ("hub_file",),
+        "builtin.hub": ("from_hub", "hub_asked_once", "hub_file"),
         "builtin.image_text": ("ImageTextModel",),
         "builtin.losses": ("mean_over", "require_negatives"),
         "builtin.similarity": ("best_token", "full_precision", "unit"),
@@ -162,6 +193,7 @@ _HOMES = MappingProxyType(
         "data.images": ("Preprocess", "Resize", "open_image"),
         "data.split": ("Query", "Split"),
         "errors": ("CIRError", "unknown_name"),
+        "files": ("read_json", "read_text"),
         "features": ("concatenate", "each", "select"),
         "method": ("TEMPERATURE", "Components", "Fused", "Method", "eligible"),
         "plugins.hookspecs": ("Factories", "hookimpl"),
@@ -172,9 +204,11 @@ _HOMES = MappingProxyType(
         "viewer.view": ("View", "view"),
         "types": (
             *("Backbone", "Batch", "Features", "Generated"),
+            *("GalleryVectors", "IndexBackend"),
             *("Generator", "Loss", "Sampler", "Tokens"),
             *("SamplerWithAmbiguity", "SamplerWithFallback", "SamplerWithWeights"),
         ),
+        "workers": ("follow_parent",),
     }
 )
 _HOME = MappingProxyType({name: home for home, names in _HOMES.items() for name in names})

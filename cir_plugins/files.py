@@ -6,25 +6,32 @@ import errno
 import json
 import os
 import stat
-import time
 import tomllib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from cir_plugins.errors import CIRError
 
 V = TypeVar("V")
 PARTIAL = ".part"  # ending of a file that is being written
-STALE_SECONDS = 3600  # a partial file this old belongs to a process that was killed
+
+
+def _file_locks() -> Any:
+    """The module of file locks; None where the system itself removes no file that is open."""
+    try:
+        return import_module("fcntl")
+    except ImportError:
+        return None
+
+
+fcntl = _file_locks()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: into a sibling, to the disk, then renamed.
-
-    The folder is made where it is missing. No two calls share a sibling, so that any number of
-    processes may write one file. A killed process leaves its sibling: see ``remove_stale``.
+    """Write a file whole or not at all; see ``writing``.
 
     Args:
         path: The file.
@@ -33,21 +40,54 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         CIRError: If there is no space left or the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.urandom(6).hex()}{PARTIAL}")
+    with writing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A context that writes a file whole or not at all: a sibling, to the disk, then renamed.
+
+    The folder is made where it is missing. No two calls share a sibling, so that any number of
+    processes may write one file. A killed process leaves its sibling, unlocked: see
+    ``remove_stale``.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CIRError: If there is no space left or the folder cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial, file = _open_partial(path)
         try:
-            with partial.open("wb") as file:
-                file.write(content)
+            with file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path)
+                if fcntl is None:
+                    file.close()
+                os.replace(partial, path)  # still locked
         except BaseException:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise disk_error(path, error) from error
+
+
+def _open_partial(path: Path) -> tuple[Path, BinaryIO]:
+    """A new sibling of a file, open and locked for as long as it is open and its process lives."""
+    while True:
+        partial = path.with_name(f".{path.name}.{os.urandom(6).hex()}{PARTIAL}")
+        file = partial.open("xb")
+        with suppress(OSError):  # a file system without locks
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return partial, file
+        file.close()  # removed as a left one before it was locked
 
 
 def check_regular(path: Path) -> None:
@@ -95,16 +135,22 @@ def is_partial(name: str) -> bool:
     return name.startswith(".") and name.endswith(PARTIAL)
 
 
-def remove_stale(folder: Path, seconds: float = STALE_SECONDS) -> None:
+def remove_stale(folder: Path) -> None:
     """Remove the partial files that killed processes left in a folder.
+
+    Those that a living process writes are locked, and stay; so do all of them on a file system
+    without locks.
 
     Args:
         folder: The folder; may be missing.
-        seconds: Age from which a partial file counts as left; 0 where no other process writes.
     """
     for path in folder.glob(f".*{PARTIAL}"):
-        with suppress(OSError):  # another process may have removed or renamed it
-            if time.time() - path.stat().st_mtime >= seconds:
+        with suppress(OSError):  # renamed or removed meanwhile, or locked
+            if fcntl is None:
+                path.unlink()
+                continue
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
 
 
@@ -161,6 +207,19 @@ def read_text(path: Path, what: str = "") -> str:
     """
     where = f"{what} {path}".lstrip()
     return _decode(_read_bytes(path, where), "utf-8", where)
+
+
+def read_bytes(path: Path, what: str = "") -> bytes:
+    """The bytes of a file.
+
+    Args:
+        path: The file.
+        what: What it is, for messages, such as ``config file``.
+
+    Raises:
+        CIRError: If it is missing, no regular file, or cannot be read.
+    """
+    return _read_bytes(path, f"{what} {path}".lstrip())
 
 
 def parse_json(text: str, where: str) -> object:

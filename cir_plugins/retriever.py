@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -11,33 +11,45 @@ from typing import Any, TypeAlias
 import torch
 
 from cir_plugins.config.plan import Plan
-from cir_plugins.config.resolve import make_plan
-from cir_plugins.config.toml import Config, merge
 from cir_plugins.data.captions import Captions
 from cir_plugins.data.inputs import Images, Texts, named_images, paired
 from cir_plugins.data.split import Split
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
+from cir_plugins.plugins.declarations import PROTOCOLS
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.retrieval.search import Embeddings, Hits, Ids, check_count, search
 from cir_plugins.retrieval.vectors import gallery_vectors, query_vectors
-from cir_plugins.runs.arguments import component_config, config_of, settings_config
 from cir_plugins.runs.build import build as build_method
-from cir_plugins.runs.build import make_encoding, read_splits
-from cir_plugins.runs.evaluation import Evaluation, evaluate_plan
-from cir_plugins.runs.execute import execute, plan_run
-from cir_plugins.runs.folder import is_converted
-from cir_plugins.runs.load import open_run
-from cir_plugins.runs.protocol import caption_rules_of, changed_options, retarget
+from cir_plugins.runs.build import read_splits
+from cir_plugins.runs.evaluation import Evaluation, evaluate_plans
+from cir_plugins.runs.protocol import caption_rules_of, changed_options, plan_on
+from cir_plugins.runs.protocol_record import Origin
+from cir_plugins.runs.protocols import ProtocolTable
 
 Named: TypeAlias = "str | Mapping[str, Any]"
 """A component's name, or its name and options as in a config: ``{"name": "clip", ...}``."""
 
-# The data set whose recipe and caption rules count by default.
-DATA = "fashioniq"
 BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """A data set that was opened for a retriever.
+
+    Attributes:
+        plan: The retriever's plan on that data, every option with its value.
+        method: The method with the options that it has there.
+        encoding: Device, precision, loader processes and feature cache.
+        splits: The splits of the role.
+    """
+
+    plan: Plan
+    method: Method
+    encoding: Encoding
+    splits: tuple[Split, ...]
 
 
 class Retriever:
@@ -52,10 +64,13 @@ class Retriever:
         encoding: Device, precision, loader processes and feature cache.
         registry: Where components and data sets come from.
         has_root: Whether the plan's data folder is one that data can be read from.
+        origin: Where the weights come from; None for weights that no run trained.
+        folder: The run folder that the weights come from, if any.
 
     Attributes:
         plan: What was built, every option with its value.
         method: The method.
+        folder: The run folder that the weights come from; None where there is none.
         captions: How a text becomes a query.
     """
 
@@ -67,13 +82,22 @@ class Retriever:
         registry: Registry,
         *,
         has_root: bool = True,
+        origin: Origin | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.plan = plan
+        self.folder = folder
         self.method = method.eval()
         self.captions: Captions = caption_rules_of(plan)
         self._encoding = encoding
         self._registry = registry
         self._has_root = has_root
+        self._origin = origin or Origin(plan)
+
+    @property
+    def encoding(self) -> Encoding:
+        """Device, precision, loader processes and feature cache."""
+        return self._encoding
 
     @property
     def device(self) -> torch.device:
@@ -99,7 +123,7 @@ class Retriever:
         """
         ids, sources = named_images(images)
         vectors = gallery_vectors(self.method, sources, self._with_batches(batch_size, progress))
-        return Embeddings(ids, vectors)
+        return Embeddings(ids, vectors, "encode_images")
 
     def encode_query(
         self,
@@ -129,9 +153,10 @@ class Retriever:
         """
         _, sources = named_images(image)
         sources, captions = paired(sources, text)
-        texts = [self._text(each, category, raw_text) for each in captions]
+        texts = [self.query_text(each, category, raw=raw_text) for each in captions]
         encoding = self._with_batches(batch_size, progress)
-        return Embeddings(tuple(texts), query_vectors(self.method, sources, texts, encoding))
+        vectors = query_vectors(self.method, sources, texts, encoding)
+        return Embeddings(tuple(texts), vectors, "encode_query")
 
     def search(
         self,
@@ -181,10 +206,57 @@ class Retriever:
         Raises:
             CIRError: If a name or option is unknown, or the data cannot be read.
         """
-        plan, method = self._retarget(data, root, protocol, options)
-        encoding = self._with_batches(batch_size, progress)
-        evaluation = evaluate_plan(plan, method, encoding, split=split, protocol=protocol)
-        return replace(evaluation, changed=changed_options(self.plan, plan))
+        batches = batch_size, progress
+        return self._evaluate(data, root, (protocol,), split, batches, options)[protocol]
+
+    def evaluate_protocols(
+        self,
+        data: str = "",
+        root: str | PathLike[str] | None = None,
+        *,
+        split: str = "val",
+        batch_size: int = BATCH_SIZE,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> ProtocolTable:
+        """Measures under every protocol of the reader: what ``cir eval --protocol all`` gives.
+
+        What protocols share is encoded once; the numbers are those of single calls, to the bit.
+
+        Args:
+            data: As in ``evaluate``.
+            root: As in ``evaluate``.
+            split: ``train``, ``val`` or ``test``.
+            batch_size: Images and queries per forward pass.
+            progress: Whether bars are shown; None for the retriever's own setting.
+            options: Options of the reader, over every protocol.
+
+        Raises:
+            CIRError: If a name or option is unknown, or the data cannot be read.
+        """
+        name = data or self.plan.data.name
+        presets = PROTOCOLS.of(self._registry.factory("dataset", name))
+        names = {preset: preset for preset in presets} or {"": "default"}
+        found = self._evaluate(data, root, names, split, (batch_size, progress), options)
+        return ProtocolTable(name, {names[each]: found[each] for each in names})
+
+    def _evaluate(
+        self,
+        data: str,
+        root: str | PathLike[str] | None,
+        protocols: Iterable[str],
+        split: str,
+        batches: tuple[int, bool | None],
+        options: Mapping[str, Any],
+    ) -> dict[str, Evaluation]:
+        plans = {name: self._plan_on(data, root, name, options) for name in protocols}
+        method = self._method_of(next(iter(plans.values())))
+        encoding = self._with_batches(*batches)
+        found = evaluate_plans(plans, method, encoding, split=split, origin=self._origin)
+        return {
+            name: replace(each, changed=changed_options(self.plan, plans[name]))
+            for name, each in found.items()
+        }
 
     def rank(
         self,
@@ -214,187 +286,89 @@ class Retriever:
             CIRError: If a name or option is unknown, or the data cannot be read.
         """
         check_count("k", k)
-        plan, method = self._retarget(data, root, protocol, options)
+        plan = self._plan_on(data, root, protocol, options)
+        method = self._method_of(plan)
         encoding = self._with_batches(BATCH_SIZE, progress)
         return [
             (each, rankings(method, encode_split(method, each, encoding), k, groups=groups))
             for each in read_splits(plan, (split,))
         ]
 
-    def _retarget(
+    def open_data(
+        self,
+        data: str = "",
+        root: str | PathLike[str] | None = None,
+        *,
+        protocol: str = "",
+        split: str = "val",
+        batch_size: int = BATCH_SIZE,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> OpenedData:
+        """What ``evaluate`` would encode and rank: splits, method and encoding.
+
+        Args:
+            data: As in ``evaluate``.
+            root: As in ``evaluate``.
+            protocol: As in ``evaluate``.
+            split: As in ``evaluate``.
+            batch_size: As in ``evaluate``.
+            progress: As in ``evaluate``.
+            options: As in ``evaluate``.
+
+        Raises:
+            CIRError: If a name or option is unknown, the data cannot be read, or has no such split.
+        """
+        plan = self._plan_on(data, root, protocol, options)
+        method = self._method_of(plan)
+        splits = tuple(read_splits(plan, (split,)))
+        if not splits:
+            raise CIRError(f"data set '{plan.data.name}' in {plan.root} has no split for '{split}'")
+        return OpenedData(plan, method, self._with_batches(batch_size, progress), splits)
+
+    def _plan_on(
         self,
         data: str,
         root: str | PathLike[str] | None,
         protocol: str,
         options: Mapping[str, Any],
-    ) -> tuple[Plan, Method]:
-        """The plan on other data, and the method with the options that the plan has there."""
+    ) -> Plan:
+        """The plan on other data."""
         name = data or self.plan.data.name
         self._registry.factory("dataset", name)  # an unknown name is an error of its own
         if root is None and (name != self.plan.data.name or not self._has_root):
-            raise CIRError(
-                f"no folder of data set '{name}' is named; accepted: root=, or --root DIR"
-            )
-        config = config_of(self.plan)
-        folder = self.plan.root if root is None else Path(root)
-        changes = retarget(self._registry, config, name, folder, protocol, options)
-        plan = make_plan(self._registry, merge(config, changes))
+            raise CIRError(f"no folder of data set '{name}' is named; accepted: root (--root DIR)")
+        return plan_on(self._registry, self.plan, name, root, protocol, options)
+
+    def _method_of(self, plan: Plan) -> Method:
+        """The method with the options that it has in a plan on other data."""
         if plan.method.options == self.plan.method.options:
-            return plan, self.method
+            return self.method
         method = build_method(plan, self._encoding)
         method.load_state_dict(self.method.state_dict())
-        return plan, method.eval()
+        return method.eval()
 
     def _with_batches(self, batch_size: int, progress: bool | None) -> Encoding:
         check_count("batch_size", batch_size)
         bars = self._encoding.progress if progress is None else progress
         return replace(self._encoding, batch_size=batch_size, progress=bars)
 
-    def _text(self, captions: tuple[str, ...], category: str, raw: bool) -> str:
+    def query_text(
+        self, captions: tuple[str, ...], category: str = "", *, raw: bool = False
+    ) -> str:
+        """The text of a query: its captions under the run's caption rules.
+
+        Args:
+            captions: One or more.
+            category: Category of the image, for caption rules that name it.
+            raw: The one caption as it is.
+
+        Raises:
+            CIRError: If there are several captions, and they are to stay as they are.
+        """
         if not raw:
             edit = type(self.method).caption_edit
             return self.captions.texts(captions, category, edit)[0]
         if len(captions) > 1:
             raise CIRError("raw_text takes one text per query, not a tuple of captions")
         return captions[0]
-
-
-def load(
-    folder: str | PathLike[str],
-    *,
-    device: str = "",
-    feature_cache: str | PathLike[str] | None = None,
-    progress: bool = True,
-    registry: Registry | None = None,
-) -> Retriever:
-    """The retriever of a run folder, trained or converted, with its chosen weights.
-
-    Args:
-        folder: The run folder.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; the run's own where it is left out.
-        feature_cache: Folder of cached features; the run's own where it is left out.
-        progress: Whether bars are shown.
-        registry: Where components come from; None for all installed plugins.
-
-    Raises:
-        CIRError: If the folder is no run, or its weights do not fit.
-    """
-    folder = Path(folder)
-    registry = registry or Registry.load()
-    run = {"device": device, "feature_cache": str(feature_cache or "")}
-    overrides: Config = {"run": {key: value for key, value in run.items() if value}}
-    plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
-    has_root = plan.root != Path() or not is_converted(folder)
-    return Retriever(plan, method, encoding, registry, has_root=has_root)
-
-
-def build(
-    method: Named,
-    *,
-    backbone: Named | None = None,
-    loss: Named | None = None,
-    sampler: Named | None = None,
-    data: Named = DATA,
-    seed: int = 0,
-    device: str = "auto",
-    precision: str = "auto",
-    progress: bool = True,
-    registry: Registry | None = None,
-    **options: Any,
-) -> Retriever:
-    """A retriever made of components by name, with the weights that its backbone brings.
-
-    Args:
-        method: Name of the method (``cir list method``).
-        backbone: Name, or name and options; the recipe's where it is left out.
-        loss: As ``backbone``; used in training alone.
-        sampler: As ``backbone``; used in training alone.
-        data: Data set whose recipe and caption rules count, or its name and reader's options.
-        seed: Seed of weights that are drawn.
-        device: ``auto`` takes CUDA, then MPS, then the CPU.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        progress: Whether bars are shown.
-        registry: Where components come from; None for all installed plugins.
-        options: Options of the method.
-
-    Raises:
-        CIRError: If a name or option is unknown, or the combination cannot work.
-    """
-    registry = registry or Registry.load()
-    components = {"backbone": backbone, "loss": loss, "sampler": sampler, "data": data}
-    config = {name: component_config(each) for name, each in components.items() if each}
-    config["method"] = {**component_config(method), **options}
-    has_root = "root" in config["data"]
-    config["data"].setdefault("root", ".")
-    # Not trained here: combinations that only training could not use are accepted.
-    config["train"] = {"epochs": 0, "precision": precision}
-    config["run"] = {"seed": seed, "device": device}
-    plan = make_plan(registry, config)
-    encoding = replace(make_encoding(plan, progress), finished=True)
-    return Retriever(plan, build_method(plan, encoding), encoding, registry, has_root=has_root)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished training run.
-
-    Attributes:
-        folder: Its folder, which ``load`` and every command take.
-        evaluation: Measures on the validation splits; no results where there are none.
-        curve: Loss, validation and mining of each epoch.
-        seconds: Time of training and evaluation.
-        retriever: The trained method.
-    """
-
-    folder: Path
-    evaluation: Evaluation
-    curve: tuple[dict[str, Any], ...]
-    seconds: float
-    retriever: Retriever
-
-    def evaluate(self, *args: Any, **options: Any) -> Evaluation:
-        """What ``Retriever.evaluate`` gives for the trained method."""
-        return self.retriever.evaluate(*args, **options)
-
-
-def train(
-    method: Named = "",
-    *,
-    data: Named = "",
-    root: str | PathLike[str] | None = None,
-    out: str | PathLike[str],
-    resume: bool = False,
-    progress: bool = True,
-    registry: Registry | None = None,
-    **settings: Any,
-) -> Run:
-    """The run of a method that is trained and evaluated in a folder, as ``cir train`` does.
-
-    Args:
-        method: Name of the method, or its name and options; may be left out with ``resume``.
-        data: Name of the data set, or its name and reader's options.
-        root: Folder of the data set.
-        out: Folder of the run; new or empty unless ``resume``.
-        resume: Continue the run in ``out``; options that are left out are the run's.
-        progress: Whether bars are shown.
-        registry: Where components come from; None for all installed plugins.
-        settings: Tables of a config as dicts (``sampler={"upper": 0.3}``) or names
-            (``backbone="tiny_clip"``), settings of ``[train]`` and ``[run]`` by name
-            (``epochs=3``, ``seed=1``).
-
-    Raises:
-        CIRError: If a name or setting is unknown, the data cannot be read, or the folder is in use.
-    """
-    registry = registry or Registry.load()
-    config = settings_config(settings)
-    for name, value in (("method", method), ("data", data)):
-        if value:
-            config[name] = {**config.get(name, {}), **component_config(value)}
-    if root is not None:
-        config.setdefault("data", {})["root"] = str(root)
-    folder = Path(out)
-    plan = plan_run(registry, (config,), folder=folder, resume=resume)
-    outcome = execute(plan, folder, resume=resume, progress=progress)
-    encoding = replace(outcome.encoding, finished=True)
-    retriever = Retriever(outcome.plan, outcome.method, encoding, registry)
-    return Run(folder, outcome.evaluation, outcome.curve, outcome.seconds, retriever)

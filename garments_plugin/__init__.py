@@ -1,7 +1,8 @@
 """Drawn garments: a composed retrieval set of any size, made without a download.
 
 `sample_garment` and `draw_garment` give one picture at a time; `write_garments` writes a whole
-set in FashionIQ's layout. Names are resolved on first use, so importing this costs nothing.
+set in FashionIQ's layout, `write_look_alikes` one in CIRR's. Names are resolved on first use, so
+importing this costs nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from garments_plugin.draw import draw_garment
     from garments_plugin.kinds import Garment, sample_garment
+    from garments_plugin.look_alikes import write_look_alikes
     from garments_plugin.triplets import Triplet, changed_attributes
     from garments_plugin.write import Summary, write_garments
 
@@ -24,6 +26,7 @@ __all__ = [
     "draw_garment",
     "sample_garment",
     "write_garments",
+    "write_look_alikes",
 ]
 
 _HOMES = MappingProxyType(
@@ -35,6 +38,7 @@ _HOMES = MappingProxyType(
         "draw_garment": "draw",
         "sample_garment": "kinds",
         "write_garments": "write",
+        "write_look_alikes": "look_alikes",
     }
 )
 

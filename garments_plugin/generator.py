@@ -1,4 +1,4 @@
-"""Drawn garments as a generator of the host."""
+"""Drawn garments as generators of the host."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cir_plugins import Generated
+from garments_plugin.look_alikes import write_look_alikes
 from garments_plugin.write import write_garments
 
 
@@ -64,5 +65,61 @@ class Garments:
                 f"{split}: {count:,} images, {summary.split_triplets[split]:,} triplets, "
                 f"{summary.mean_positives[split]:.2f} positives each"
                 for split, count in summary.split_images.items()
+            ),
+        )
+
+
+class LookAlikes:
+    """Drawn garments in groups of six look-alikes, in CIRR's layout.
+
+    Args:
+        size: Side of an image in pixels, 32 to 512.
+        val_share: Share of the groups in the val split, above 0 and below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: Annotated[int, Field(ge=32, le=512)] = 96,
+        val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25,
+    ) -> None:
+        self.size = size
+        self.val_share = val_share
+
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        images: int,
+        seed: int = 0,
+        workers: int | None = None,
+        progress: bool = True,
+    ) -> Generated:
+        """The drawn set, written whole or not at all.
+
+        Args:
+            folder: A new or empty folder.
+            images: Number of images, 60 or more; up to 5 are left out for whole groups.
+            seed: The same seed gives the same bytes.
+            workers: Processes that draw; None for one per core.
+            progress: Whether a bar is shown.
+
+        Raises:
+            CIRError: If the folder is in use or cannot be written, or a number is out of range.
+        """
+        summary = write_look_alikes(
+            folder,
+            images=images,
+            seed=seed,
+            size=self.size,
+            val_share=self.val_share,
+            workers=workers,
+            progress=progress,
+        )
+        return Generated(
+            "cirr",
+            tuple(
+                f"{split}: {count:,} images, {summary.triplets[split]:,} triplets"
+                for split, count in summary.images.items()
             ),
         )

@@ -1,4 +1,4 @@
-"""Hook of the plugin: the generator of drawn garments."""
+"""Hook of the plugin: the generators of drawn garments."""
 
 from __future__ import annotations
 
@@ -9,5 +9,8 @@ from cir_plugins import hookimpl
 
 @hookimpl
 def cir_generators() -> Mapping[str, str]:
-    """The generator of drawn garments."""
-    return {"garments": "garments_plugin.generator:Garments"}
+    """The generators of drawn garments."""
+    return {
+        "garments": "garments_plugin.generator:Garments",
+        "look_alikes": "garments_plugin.generator:LookAlikes",
+    }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -190,3 +191,38 @@ def sample_garment(rng: np.random.Generator, category: str | None = None) -> Gar
         length=_draw(kind.lengths, rng),
         shade=sample_shade(colour, rng, denim=kind.name == "jeans"),
     )
+
+
+def other_value(garment: Garment, rng: np.random.Generator) -> Garment:
+    """The garment with another value of one attribute, or another kind of its category.
+
+    Another kind keeps what it can have of the garment's attributes; the rest is drawn.
+    """
+    kind = KINDS[garment.garment]
+    name = ATTRIBUTES[int(rng.integers(len(ATTRIBUTES)))]
+    if name == "garment":
+        other = sample_garment(rng, kind.category)
+        return _as_kind(garment, other, KINDS[other.garment])
+    if name == "colour":
+        other = sample_garment(rng, kind.category)
+        allowed = dict(kind.colours) if kind.colours else None
+        if allowed is not None and other.colour not in allowed:
+            return garment
+        shade = sample_shade(other.colour, rng, denim=kind.name == "jeans")
+        return replace(garment, colour=other.colour, shade=shade)
+    shares = {"pattern": kind.patterns, "sleeve": kind.sleeves, "length": kind.lengths}[name]
+    value = _draw(shares, rng)
+    change: dict[str, Any] = {} if value is None else {name: value}
+    return replace(garment, **change)
+
+
+def _as_kind(garment: Garment, other: Garment, kind: Kind) -> Garment:
+    """``other``, with the attributes of ``garment`` that its kind can have."""
+    kept: dict[str, Any] = {}
+    shares = {"pattern": kind.patterns, "sleeve": kind.sleeves, "length": kind.lengths}
+    for name, values in shares.items():
+        if getattr(garment, name) in dict(values):
+            kept[name] = getattr(garment, name)
+    if not kind.colours or garment.colour in dict(kind.colours):
+        kept |= {"colour": garment.colour, "shade": garment.shade}
+    return replace(other, **kept)

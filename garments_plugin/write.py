@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import io
-import json
-import multiprocessing
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
-from tqdm import tqdm
 
-from cir_plugins import CIRError
-from garments_plugin.draw import draw_garment
 from garments_plugin.kinds import CATEGORIES, Garment, sample_garment
+from garments_plugin.output import check_numbers, draw_all, whole_folder, write_json
 from garments_plugin.triplets import Triplet, make_triplets, mean_positives
 
 MIN_IMAGES = 50
-SIZES = (32, 512)
 SPLITS = ("train", "val")
 _TRIPLETS_EACH = {"train": 2, "val": 1}
-_BATCH = 50
-_LOCK = ".lock"
 # One round of twenty images: every fifth or so is a top, and no category is left out.
 _ROUND = (
     *("toptee", "dress", "shoes", "shirt", "bottoms", "toptee", "bags", "accessory", "shirt"),
@@ -57,42 +39,10 @@ def image_id(index: int) -> str:
     return f"DG{index:06d}"
 
 
-def _garment_at(seed: int, index: int) -> tuple[Garment, np.random.Generator]:
+def garment_at(seed: int, index: int) -> tuple[Garment, np.random.Generator]:
+    """What the image with this number shows, and the randomness that draws it."""
     rng = np.random.default_rng([seed, index])
     return sample_garment(rng, _ROUND[index % len(_ROUND)]), rng
-
-
-def _draw_batch(folder: Path, seed: int, start: int, stop: int, size: int) -> int:
-    """Draw and write the images start..stop-1; return their number."""
-    for index in range(start, stop):
-        garment, rng = _garment_at(seed, index)
-        picture = draw_garment(garment, rng, size)
-        data = io.BytesIO()
-        picture.save(data, "JPEG", quality=int(rng.integers(82, 95)))
-        (folder / f"{image_id(index)}.jpg").write_bytes(data.getvalue())
-    return stop - start
-
-
-def _draw_all(
-    folder: Path, *, images: int, seed: int, size: int, workers: int, progress: bool
-) -> None:
-    starts = range(0, images, _BATCH)
-    batches = [(folder, seed, start, min(start + _BATCH, images), size) for start in starts]
-    with tqdm(total=images, unit="image", disable=not progress, desc="drawing") as bar:
-        if workers == 1:
-            for batch in batches:
-                bar.update(_draw_batch(*batch))
-            return
-        # A fork of a process with threads (torch) may hang; a fresh process does not.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as executor:
-            futures: list[Future[int]] = [executor.submit(_draw_batch, *batch) for batch in batches]
-            try:
-                for future in futures:
-                    bar.update(future.result())
-            except BaseException:
-                executor.shutdown(wait=True, cancel_futures=True)
-                raise
 
 
 def _split_ids(ids: list[str], share: float, rng: np.random.Generator) -> dict[str, list[str]]:
@@ -105,18 +55,6 @@ def _split_ids(ids: list[str], share: float, rng: np.random.Generator) -> dict[s
     }
 
 
-def _write_json(path: Path, value: list[Any] | dict[str, Any]) -> None:
-    """Write one entry per line: easy to read, and quicker to make than an indented tree."""
-    if isinstance(value, dict):
-        lines = [f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in value.items()]
-        left, right = "{", "}"
-    else:
-        lines = [json.dumps(entry) for entry in value]
-        left, right = "[", "]"
-    text = left + "\n" + ",\n".join(lines) + "\n" + right + "\n"
-    path.write_text(text, encoding="utf-8")
-
-
 def _write_split(
     root: Path, category: str, split: str, ids: list[str], triplets: list[Triplet]
 ) -> None:
@@ -125,9 +63,9 @@ def _write_split(
         {"target": t.target, "candidate": t.reference, "captions": list(t.captions)}
         for t in triplets
     ]
-    _write_json(root / "captions" / f"cap.{name}", entries)
-    _write_json(root / "image_splits" / f"split.{name}", ids)
-    _write_json(root / "meta" / f"kinds.{name}", ["+".join(t.changed) for t in triplets])
+    write_json(root / "captions" / f"cap.{name}", entries)
+    write_json(root / "image_splits" / f"split.{name}", ids)
+    write_json(root / "meta" / f"kinds.{name}", ["+".join(t.changed) for t in triplets])
 
 
 def write_annotations(root: Path, out: Path, *, images: int, seed: int, share: float) -> Summary:
@@ -143,10 +81,10 @@ def write_annotations(root: Path, out: Path, *, images: int, seed: int, share: f
     attributes: dict[str, dict[str, str]] = {}
     members: dict[str, list[str]] = {category: [] for category in CATEGORIES}
     for index in range(images):
-        garment, _ = _garment_at(seed, index)
+        garment, _ = garment_at(seed, index)
         attributes[image_id(index)] = garment.attributes()
         members[garment.category].append(image_id(index))
-    _write_json(root / "attributes.json", attributes)
+    write_json(root / "attributes.json", attributes)
     counts = dict.fromkeys(SPLITS, 0)
     queries = dict.fromkeys(SPLITS, 0)
     positives = dict.fromkeys(SPLITS, 0.0)
@@ -161,71 +99,6 @@ def write_annotations(root: Path, out: Path, *, images: int, seed: int, share: f
             positives[split] += mean_positives(triplets, ids, attributes) * len(triplets)
     means = {split: round(positives[split] / max(queries[split], 1), 3) for split in SPLITS}
     return Summary(out, images, counts, queries, means)
-
-
-def _check(images: int, size: int, val_share: float, workers: int | None, seed: int) -> None:
-    if images < MIN_IMAGES:
-        raise CIRError(f"images is {images}; accepted: {MIN_IMAGES} or more")
-    if not SIZES[0] <= size <= SIZES[1]:
-        raise CIRError(f"size is {size}; accepted: {SIZES[0]} to {SIZES[1]} pixels")
-    if not 0.0 < val_share < 1.0:
-        raise CIRError(f"val_share is {val_share}; accepted: above 0 and below 1")
-    if workers is not None and workers < 1:
-        raise CIRError(f"workers is {workers}; accepted: 1 or more, or none for one per core")
-    if seed < 0:
-        raise CIRError(f"seed is {seed}; accepted: 0 or more")
-
-
-def _check_target(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise CIRError(f"{out} is a file; accepted: a new or an empty folder")
-    if out.is_dir() and any(out.iterdir()):
-        raise CIRError(f"{out} is not empty; accepted: a new or an empty folder")
-
-
-def _remove_left(out: Path) -> None:
-    """Remove the unfinished sets of processes that were killed: nobody holds their locks."""
-    for lock in out.parent.glob(f".{escape(out.name)}.*/{_LOCK}"):
-        try:
-            with FileLock(lock, timeout=0):
-                shutil.rmtree(lock.parent, ignore_errors=True)
-        except (Timeout, OSError):
-            continue  # one that is being drawn, or of somebody else
-
-
-@contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """Yield a folder beside ``out`` that becomes ``out`` if the block ends well."""
-    box: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left(out)
-        box = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        with FileLock(box / _LOCK):
-            root = box / "set"
-            root.mkdir()
-            yield root
-            if out.is_dir():
-                out.rmdir()
-            root.rename(out)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CIRError(f"no space left on {out.parent}: no file was written") from error
-        raise CIRError(f"cannot write {out}: {error.strerror or error}") from error
-    except BrokenProcessPool as error:
-        raise CIRError(
-            "a drawing process ended too early: no file was written\n"
-            "try workers=1; in a script, call it under if __name__ == '__main__'"
-        ) from error
-    finally:
-        if box is not None:
-            shutil.rmtree(box, ignore_errors=True)
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def write_garments(
@@ -258,20 +131,11 @@ def write_garments(
             written.
     """
     out = Path(out)
-    _check(images, size, val_share, workers, seed)
-    _check_target(out)
-    if workers is None:
-        workers = max(min(_available_cores(), images // 500), 1)
-    with _whole(out) as root:
+    check_numbers(images, MIN_IMAGES, size, val_share, workers, seed)
+    with whole_folder(out) as root:
         for name in ("captions", "image_splits", "images", "meta"):
             (root / name).mkdir()
         summary = write_annotations(root, out, images=images, seed=seed, share=val_share)
-        _draw_all(
-            root / "images",
-            images=images,
-            seed=seed,
-            size=size,
-            workers=workers,
-            progress=progress,
-        )
+        paths = [root / "images" / f"{image_id(number)}.jpg" for number in range(images)]
+        draw_all(paths, garment_at, seed=seed, size=size, workers=workers, progress=progress)
     return summary

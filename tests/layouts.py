@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -131,3 +132,31 @@ def write_circo_info(root: Path, numbers: Iterable[int]) -> None:
     images = [{"id": number, "file_name": f"{number:012d}.jpg"} for number in numbers]
     file = root / "COCO2017_unlabeled" / "annotations" / "image_info_unlabeled2017.json"
     write_json(file, {"images": images})
+
+
+def write_triplets(root: Path, rows: Sequence[Sequence[str]], *header: str) -> Path:
+    """``triplets.csv`` with these rows, and all pictures that they name, in ``images``."""
+    header = header or ("reference", "text", "target", "group")
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "triplets.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    places = [header.index(name) for name in ("reference", "target")]
+    names = {row[place] for row in rows for place in places if place < len(row) and row[place]}
+    for shade, name in enumerate(sorted(names)):
+        write_picture(root / "images" / name, shade)
+    return root
+
+
+def small_triplets(root: Path) -> Path:
+    """Three rows of a shop to train on and two to hold back; product p2 has two pictures."""
+    return write_triplets(
+        root,
+        [
+            ("a.png", "the same in black", "b.png", "p1", "train"),
+            ("a.png", "Longer, with sleeves.", "c.png", "p2", "train"),
+            ("b.png", "in denim", "d.png", "p2", "train"),
+            ("e.png", "without the print", "f.png", "p3", "val"),
+            ("f.png", "in navy", "g.png", "p4", "val"),
+        ],
+        *("reference", "text", "target", "group", "split"),
+    )

@@ -1,20 +1,20 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cir_plugins.errors import CIRError
 from cir_plugins.files import (
-    STALE_SECONDS,
     is_partial,
     json_bytes,
     remove_stale,
@@ -133,22 +133,46 @@ def test_a_killed_writer_leaves_a_file_to_remove(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert [is_partial(file.name) for file in tmp_path.iterdir()] == [True]
-    remove_stale(tmp_path)  # it may be one that another process is writing
-    assert list(tmp_path.iterdir())
-    remove_stale(tmp_path, seconds=0)
+    remove_stale(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_partial_files_go_when_they_are_old(tmp_path: Path) -> None:
-    old, new, other = (tmp_path / name for name in (".a.1.part", ".a.2.part", "a.part"))
-    before = time.time() - 2 * STALE_SECONDS
-    for file in (old, new, other):
-        file.write_bytes(b"half")
-    for file in (old, other):
-        os.utime(file, (before, before))
-    remove_stale(tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == [new.name, other.name]
+def test_a_living_writer_keeps_its_partial_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Age told nothing: a slow disk takes long, and a killed process is dead at once."""
+    sync = os.fsync
+
+    def cleaned(descriptor: int) -> None:
+        remove_stale(tmp_path)  # as another process does meanwhile
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", cleaned)
+    (tmp_path / ".left.1.part").write_bytes(b"half")
+    (tmp_path / "other.part").write_bytes(b"not ours")
+    write_atomically(tmp_path / "x.json", b"new")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["other.part", "x.json"]
+    assert (tmp_path / "x.json").read_bytes() == b"new"
     remove_stale(tmp_path / "missing")
+
+
+def test_a_file_removed_before_its_lock_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking, another process takes the file for one that was left."""
+    flock, seen = fcntl.flock, list[str]()
+
+    def late(file: Any, operation: int) -> None:
+        if operation == fcntl.LOCK_EX and not seen:
+            seen.extend(path.name for path in tmp_path.iterdir())
+            remove_stale(tmp_path)
+            assert not list(tmp_path.iterdir())
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write_atomically(tmp_path / "x.json", b"new")
+    assert len(seen) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
 
 
 def test_a_written_file_has_ordinary_permissions(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ MOST_LINES_OF_A_FUNCTION = 50
 
 # From the ground up. A room is a folder of the host, or one of the few files at its root.
 FLOORS = (
-    ("errors", "types", "features", "files", "reading", "seeds"),
+    ("errors", "types", "features", "files", "reading", "seeds", "workers"),
     ("plugins", "distributed"),
     ("config", "data"),
     ("method",),
@@ -40,6 +40,7 @@ FLOORS = (
     ("training", "testing"),
     ("runs",),
     ("retriever", "integrations"),
+    ("loading", "training_run"),
     ("audits", "bench", "search", "viewer"),
     ("cli",),
     ("__main__",),

@@ -212,7 +212,8 @@ def test_eval_only_options_follow_the_recipe(
     """On another data set the recipe's value counts, and the weights stay those of the run."""
     recipe = replace(Tagged.recipe, datasets={"circo": {"method.flip": True}})
     monkeypatch.setattr(Tagged, "recipe", recipe)
-    plan, method = retriever._retarget("circo", garments_root, "", {})
+    plan = retriever._plan_on("circo", garments_root, "", {})
+    method = retriever._method_of(plan)
     assert plan.method.options["flip"] is True
     assert method.flip
     assert not retriever.method.flip
@@ -288,6 +289,7 @@ def test_mistakes_end_in_one_message(
             "raw_text takes one text per query",
         ),
         (lambda: retriever.search(query, gallery, k=0), "k cannot be 0"),
+        (lambda: retriever.search(gallery, query), "the gallery is what encode_query gave: are"),
         (
             lambda: retriever.search(query, other),
             f"gallery's embeddings have size 7, the query's {query.vectors.shape[1]}",

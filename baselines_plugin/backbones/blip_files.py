@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from baselines_plugin.backbones.blip_tower import PooledTower, tiny_config
-from cir_plugins import CIRError, Ledger, hub_file, load_untrusted
+from cir_plugins import CIRError, Ledger, hub_file, load_untrusted, read_json
 
 # Values other than transformers' defaults: 8 heads, no dropout, epsilon 1e-5, a tower of zeros.
 _TEXT = {
@@ -140,6 +140,8 @@ def load_model(name: str, weights: str, dropout: float) -> Any:
     Raises:
         CIRError: If it cannot be loaded.
     """
+    from safetensors import SafetensorError
+
     config = _configuration(name)
     if dropout >= 0:
         config["text_config"]["hidden_dropout_prob"] = dropout
@@ -155,8 +157,9 @@ def load_model(name: str, weights: str, dropout: float) -> Any:
             _read_folder(model, name)
         elif weights != "random":
             _read_official(model, Path(weights))
-    except (OSError, ValueError) as error:
-        raise CIRError(f"BLIP model '{name}' could not be loaded: {error}") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise CIRError(f"BLIP model '{name}' could not be loaded: {reason}") from error
     return model
 
 
@@ -173,9 +176,12 @@ def _configuration(name: str) -> dict[str, Any]:
             raise CIRError(
                 f"no BLIP model '{name}': {error}\n"
                 "accepted: blip_base, blip_large, a hub name, or a folder with config.json, "
-                "model.safetensors and a tokenizer; without a network also --set backbone=tiny_blip"
+                "model.safetensors and a tokenizer; without a network also backbone=tiny_blip"
             ) from error
-        config = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise CIRError(f"{path} is no configuration of a BLIP model")
+        config = content
     copied: dict[str, Any] = {"vision_config": {}, "text_config": {}}
     return copied | json.loads(json.dumps(config, default=dict))  # type: ignore[no-any-return]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines_plugin.backbones.vocabulary import WordIds, word_vectors
-from cir_plugins import CIRError, Tokens, WordPieceTokenizer
+from cir_plugins import Tokens, WordPieceTokenizer
 
 
 class LstmText(nn.Module):
@@ -191,18 +191,3 @@ class RobertaText(nn.Module):
         output = self.model(input_ids=tokens["ids"], attention_mask=tokens["mask"])
         states: Tensor = output.last_hidden_state
         return states[:, 0]
-
-
-def load_pretrained(factory: Any, what: str, name: str) -> Any:
-    """A model or tokenizer of transformers, from a hub name or a folder.
-
-    Raises:
-        CIRError: If it cannot be loaded.
-    """
-    try:
-        return factory.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise CIRError(
-            f"{what} '{name}' could not be loaded: {str(error).splitlines()[0]}\n"
-            "accepted: a hub name, or a folder with its files"
-        ) from error

@@ -14,10 +14,9 @@ from baselines_plugin.backbones.text_encoders import (
     LstmText,
     MaxLstmText,
     RobertaText,
-    load_pretrained,
 )
 from baselines_plugin.backbones.vocabulary import Rule, Words
-from cir_plugins import WEIGHTS, WordPieceTokenizer
+from cir_plugins import WEIGHTS, WordPieceTokenizer, from_hub
 
 _PUBLISHED = MappingProxyType({"bert": "bert-base-uncased", "roberta": "roberta-base"})
 _TINY: Mapping[str, int] = MappingProxyType(
@@ -50,7 +49,8 @@ def transformer_text(kind: Literal["bert", "roberta"], name: str, length: int) -
             model = factory(_tiny_config(config_class, tokenizer.pretrained, length))
     else:
         tokenizer = WordPieceTokenizer(name, length)
-        model = load_pretrained(factory, "BERT" if bert else "RoBERTa", name)
+        what = "BERT" if bert else "RoBERTa"
+        model = from_hub(factory.from_pretrained, what, name, offline="backbone=tiny_resnet")
     return BertText(model, tokenizer) if bert else RobertaText(model, tokenizer)
 
 

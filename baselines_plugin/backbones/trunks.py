@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from cir_plugins import WEIGHTS, CIRError, load_untrusted, unknown_name
+from cir_plugins import WEIGHTS, CIRError, hub_asked_once, load_untrusted, unknown_name
 
 Shapes = tuple[tuple[int, int, int], ...]
 
@@ -147,13 +148,14 @@ def _network(name: str, weights: str) -> Any:
     if not timm.is_model(name):
         raise unknown_name("network of timm", name, timm.list_models("resnet*"))
     try:
-        network = timm.create_model(
-            name, pretrained=weights == "pretrained", num_classes=0, global_pool=""
-        )
+        pretrained = weights == "pretrained"
+        with hub_asked_once() if pretrained else nullcontext():
+            network = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="")
     except (RuntimeError, OSError, ValueError) as error:
         raise CIRError(
             f"weights of '{name}' could not be loaded: {str(error).splitlines()[0]}\n"
-            "accepted as weights: pretrained, random, or a local file"
+            "accepted as weights: pretrained, random, or a local file; without a network also "
+            "backbone=tiny_resnet"
         ) from error
     if not isinstance(network, Network | ResNetV2):
         raise CIRError(f"'{name}' is no ResNet; accepted: a ResNet of timm, such as resnet50")

@@ -153,6 +153,8 @@ def word_vectors(path: Path, words: Sequence[str], width: int, seed: int) -> Ten
     generator = torch.Generator().manual_seed(seed)
     vectors = torch.randn(1 + len(words), width, generator=generator) * _GLOVE_SPREAD
     index = {word: number for number, word in enumerate(words, start=1)}
+    if not path.is_file():
+        raise CIRError(f"word vectors {path} are no file")
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:

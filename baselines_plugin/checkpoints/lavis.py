@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from baselines_plugin.checkpoints.lavis_keys import CLIP_LAYER, EVA_LAYER, VIT, blip2_state
-from cir_plugins import CIRError, Ledger, load_untrusted
+from cir_plugins import CIRError, Ledger, from_hub, load_untrusted
 
 # Blocks of the ViTs in BLIP-2: the last one of each published file is unused.
 _DEPTH = MappingProxyType({"eva": 39, "clip": 23})
@@ -163,13 +163,10 @@ def write_start(files: Sequence[Path], out: Path, tokenizer: str) -> dict[str, T
 def _copy_tokenizer(name: str, out: Path) -> None:
     from transformers import AutoTokenizer
 
-    try:
-        AutoTokenizer.from_pretrained(name).save_pretrained(out)
-    except (OSError, ValueError) as error:
-        raise CIRError(
-            f"tokenizer '{name}' could not be loaded: {str(error).splitlines()[0]}\n"
-            "accepted: a hub name, a folder with tokenizer files, or '' to write none"
-        ) from error
+    tokenizer = from_hub(
+        AutoTokenizer.from_pretrained, "tokenizer", name, offline="--tokenizer '' to write none"
+    )
+    tokenizer.save_pretrained(out)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

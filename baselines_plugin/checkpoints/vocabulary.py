@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from baselines_plugin.backbones.vocabulary import learn_words
-from cir_plugins import CIRError
+from cir_plugins import CIRError, read_text
 
 SPECIALS = 4  # ids of padding, unknown, begin and end
 _CLASS = ("language.vocabulary", "SimpleVocabulary")
@@ -108,11 +108,7 @@ def words_of_texts(path: Path) -> dict[str, tuple[str, ...]]:
     Raises:
         CIRError: If the file cannot be read or holds no word.
     """
-    try:
-        texts = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CIRError(f"training texts {path} cannot be read: {error}") from error
-    words = learn_words(texts, "tirg")
+    words = learn_words(read_text(path, "training texts").split("\n"), "tirg")
     if not words:
         raise CIRError(f"training texts {path} hold no word; accepted: one text per line")
     return {"backbone.vocabulary": words}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import random
 import re
 import resource
 import signal
@@ -14,11 +15,92 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 TRACEBACK, ENDED_ODDLY = 77, 78
-LIMIT = 60.0  # seconds after which a command counts as hanging, where a campaign sets no other
+LIMIT = 300.0  # seconds after which a command counts as hanging; undisturbed ones take a few
 LONGEST = 1500  # characters of an output in a failure
-_POLL = 0.01
+POLL = 0.01
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a command ran, in measures that no other load changes.
+
+    Attributes:
+        cpu: Seconds of processor time of its first process.
+        events: Files and folders that it opened for writing, made, renamed or removed.
+    """
+
+    cpu: float = 0.0
+    events: int = 0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a command kills itself with a signal that it does not notice.
+
+    Attributes:
+        cpu: After so many seconds of processor time; 0 for not.
+        event: Just before the file event of this number, from 1; 0 for not.
+        after: Just before the first file event after a file of this name was written.
+        everything: Whether its loader workers die with it, as where a session is killed; else it
+            alone, as by the kernel where memory is short.
+    """
+
+    cpu: float = 0.0
+    event: int = 0
+    after: str = ""
+    everything: bool = True
+
+    @classmethod
+    def draw(cls, rng: random.Random, length: Length) -> Moment:
+        """A moment of a command of that length: anywhere, or just before a file event."""
+        everything = rng.random() < 0.5
+        if rng.random() < 0.5:
+            return cls(cpu=rng.uniform(0.001, length.cpu), everything=everything)
+        return cls(event=rng.randint(1, length.events), everything=everything)
+
+
+class FileEvents:
+    """File events of this process, counted until its moment has come.
+
+    Args:
+        moment: When it is killed.
+    """
+
+    def __init__(self, moment: Moment) -> None:
+        self.moment = moment
+        self.process = os.getpid()
+        self.count = 0
+        self.written = False
+
+    def begin(self) -> None:
+        """Count from now on."""
+        sys.addaudithook(self._notice)
+        if self.moment.cpu:
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process
+            signal.setitimer(signal.ITIMER_PROF, self.moment.cpu)
+
+    def end(self, file: Path) -> None:
+        """Write how long it was."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        file.write_text(f"{time.process_time()} {self.count}")
+
+    def _notice(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if os.getpid() != self.process or not _writes(event, arguments):
+            return
+        self.count += 1
+        if self.written or self.count == self.moment.event:
+            os.kill(self.process, signal.SIGKILL)
+        if event == "os.rename" and self.moment.after:
+            self.written = Path(os.fsdecode(arguments[1])).name == self.moment.after
+
+
+def _writes(event: str, arguments: tuple[Any, ...]) -> bool:
+    if event == "open":
+        return bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+    return event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
 
 
 @dataclass(frozen=True)
@@ -28,12 +110,17 @@ class Outcome:
     Attributes:
         code: Exit code; negative for the signal that ended it, None where it hung.
         output: Both streams.
-        seconds: How long it ran.
+        length: How long it ran, where it came to its end.
     """
 
     code: int | None
     output: str
-    seconds: float
+    length: Length = Length()
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed at its moment."""
+        return self.code in (-signal.SIGKILL, -signal.SIGPROF)
 
     @property
     def message(self) -> str:
@@ -59,24 +146,35 @@ class Running:
         arguments: Words after ``cir``.
         log: File that receives both streams.
         limit: Largest size of a file that it may write, in bytes; None for any.
+        moment: When it is killed; None for never.
     """
 
-    def __init__(self, arguments: Sequence[object], log: Path, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[object],
+        log: Path,
+        limit: int | None = None,
+        moment: Moment | None = None,
+    ) -> None:
         self.log = log
+        self.moment = moment
+        log.with_suffix(".length").unlink(missing_ok=True)
         self.began = time.perf_counter()
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if not self.pid:
-            _become([str(word) for word in arguments], log, limit)
+            _become([str(word) for word in arguments], log, limit, moment or Moment())
 
     def poll(self) -> Outcome | None:
         """The outcome, or None where it still runs."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if not pid:
             return None
-        seconds = time.perf_counter() - self.began
-        return Outcome(os.waitstatus_to_exitcode(status), self._output(), seconds)
+        if self.moment is not None and self.moment.everything:
+            with suppress(ProcessLookupError):  # its workers
+                os.killpg(self.pid, signal.SIGKILL)
+        return Outcome(os.waitstatus_to_exitcode(status), self._output(), self._length())
 
     def wait(self, limit: float = LIMIT) -> Outcome:
         """The outcome; a process that still runs after ``limit`` seconds is killed."""
@@ -84,39 +182,27 @@ class Running:
             if time.perf_counter() - self.began > limit:
                 os.kill(self.pid, signal.SIGUSR1)  # prints where it hangs
                 time.sleep(0.5)
-                self.kill(everything=True)
-                return Outcome(None, self._output(), limit)
-            time.sleep(_POLL)
+                os.killpg(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                return Outcome(None, self._output())
+            time.sleep(POLL)
         return outcome
 
-    def kill(self, *, everything: bool) -> Outcome:
-        """Kill it with signal 9.
-
-        Args:
-            everything: Whether its loader workers die with it, as where a session is killed;
-                else it alone, as by the kernel where memory is short.
-        """
-        with suppress(ProcessLookupError):
-            (os.killpg if everything else os.kill)(self.pid, signal.SIGKILL)
-        _, status = os.waitpid(self.pid, 0)
-        seconds = time.perf_counter() - self.began
-        return Outcome(os.waitstatus_to_exitcode(status), self._output(), seconds)
-
-    def kill_after(self, seconds: float, *, everything: bool) -> Outcome:
-        """The outcome of a process that is killed then, unless it has ended before."""
-        while time.perf_counter() - self.began < seconds:
-            if (outcome := self.poll()) is not None:
-                return outcome
-            time.sleep(min(_POLL, max(0.0, seconds - (time.perf_counter() - self.began))))
-        return self.poll() or self.kill(everything=everything)
+    def _length(self) -> Length:
+        file = self.log.with_suffix(".length")
+        if not file.exists():
+            return Length()
+        cpu, events = file.read_text().split()
+        return Length(float(cpu), int(events))
 
     def _output(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
 
 
-def _become(words: list[str], log: Path, limit: int | None) -> None:
+def _become(words: list[str], log: Path, limit: int | None, moment: Moment) -> None:
     """Run a command in this process, and end it."""
     code: object = TRACEBACK
+    events = FileEvents(moment)
     try:
         os.setsid()
         faulthandler.register(signal.SIGUSR1)
@@ -128,6 +214,7 @@ def _become(words: list[str], log: Path, limit: int | None) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         from cir_plugins.cli import main
 
+        events.begin()
         main(words)
     except SystemExit as ending:
         code = ending.code or 0
@@ -137,6 +224,7 @@ def _become(words: list[str], log: Path, limit: int | None) -> None:
         with suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
+        events.end(log.with_suffix(".length"))
         _close_workers()
         os._exit(code if isinstance(code, int) else ENDED_ODDLY)
 

@@ -8,24 +8,20 @@ JSON line; ends with 1 if anything failed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import shutil
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from commands import Outcome, Running, must, run
+from commands import Moment, Outcome, Running, must, run
 from content import cache_content, difference, file_content, run_content
 from outcomes import Outcomes
-from setting import Setting, prepare, quick_folder
+from setting import Setting, run_campaign
 
-HANGS = 30.0  # seconds; undisturbed, the longest takes a tenth
 FROZEN = ("--set", "backbone.tower=frozen")
 HOLE = 512  # bytes of zeros, as a disk leaves them that lost a sector
 
@@ -123,7 +119,7 @@ class Campaign:
         shutil.copytree(case.source(), copy)
         try:
             harm(copy)
-            outcome = run(case.words(copy, report), self.setting.log, HANGS)
+            outcome = run(case.words(copy, report), self.setting.log)
             try:
                 return outcome, case.content(copy, report) if outcome.code in (0, 1) else None
             except Exception as error:  # whatever a damaged file makes of reading it
@@ -192,10 +188,8 @@ class Sources:
         """A run that was killed after its first epoch."""
         out = self.setting.folder / "cut"
         if not out.exists():
-            running = Running(self.setting.train(out), self.setting.log)
-            while not (out / "metrics.jsonl").exists():
-                time.sleep(0.005)
-            running.kill(everything=True)
+            moment = Moment(after="metrics.jsonl")
+            Running(self.setting.train(out), self.setting.log, moment=moment).wait()
         return out
 
     def shards(self) -> Path:
@@ -334,17 +328,5 @@ def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Outcome
     return outcomes
 
 
-def main() -> None:
-    """Print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tries", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="part of a case's name")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
-        outcomes = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
-    sys.exit(outcomes.finish())
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(run_campaign(__doc__, campaign, 500))

@@ -9,12 +9,10 @@ ends with 1 if anything failed.
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +23,7 @@ from typing import Any
 from commands import Outcome, Running, run
 from content import cache_content, difference, file_content, partial_files, run_content
 from outcomes import Outcomes
-from setting import Setting, prepare, quick_folder
+from setting import Setting, run_campaign
 
 PAGE = 4096
 ROOM = "64m"
@@ -243,17 +241,5 @@ def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Outcome
     return outcomes
 
 
-def main() -> None:
-    """Print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tries", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="part of a case's name")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
-        outcomes = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
-    sys.exit(outcomes.finish())
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(run_campaign(__doc__, campaign, 100))

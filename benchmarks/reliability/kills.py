@@ -1,30 +1,30 @@
 """Random ``kill -9`` over every command that writes, then the same command again.
 
 Each chain is one command that is killed up to four times, each time at a random moment of the
-length that it has undisturbed, and then left alone. It holds where every attempt ends by the kill
+length that it has undisturbed, and then left alone. Lengths are processor time and file events,
+which no other load changes. It holds where every attempt ends by the kill
 or well, and the folder at the end equals the one of an undisturbed command. Prints tried, held and
 failed, and one JSON line; ends with 1 if anything failed.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from commands import Outcome, Running, must, run
+from commands import LIMIT, POLL, Length, Moment, Outcome, Running, must, run
 from content import cache_content, difference, partial_files, run_content
 from outcomes import Outcomes
-from setting import Setting, prepare, quick_folder
+from setting import Setting, run_campaign
 
 KILLS_A_CHAIN = 4
+TOGETHER = 3  # trainings that share a cache
 
 
 @dataclass(frozen=True)
@@ -89,21 +89,20 @@ class Campaign:
     def __init__(self, setting: Setting, outcomes: Outcomes, rng: random.Random) -> None:
         self.setting, self.outcomes, self.rng = setting, outcomes, rng
         self.out = setting.folder / "out"
-        self.undisturbed: dict[str, tuple[Any, float]] = {}
+        self.undisturbed: dict[str, tuple[Any, Length]] = {}
 
     def chain(self, case: Case, kills: int) -> None:
         """Kill a command so many times, let it finish, and compare."""
-        expected, seconds = self._undisturbed(case)
+        expected, length = self._undisturbed(case)
         done, words, failure = 0, case.words(self.out), ""
         while done < kills and not failure:
-            running = Running(words, self.setting.log)
-            moment, everything = self.rng.uniform(0, seconds), self.rng.random() < 0.5
-            outcome = running.kill_after(moment, everything=everything)
+            moment = Moment.draw(self.rng, length)
+            outcome = Running(words, self.setting.log, moment=moment).wait()
             words = case.again(self.out)
-            if outcome.code == 0:  # it had ended before
+            if _had_ended(case, outcome):
                 break
             done += 1
-            failure = "" if outcome.code == -9 else f"before the kill, {outcome}"
+            failure = "" if outcome.killed else f"before the kill, {outcome}"
         if not failure:
             failure = self._finished(case, words, expected)
         self.outcomes.add(case.name, failure, tries=done)
@@ -112,18 +111,16 @@ class Campaign:
     def _finished(self, case: Case, words: Sequence[object], expected: Any) -> str:
         """What is wrong with the folder once the command has finished; "" for nothing."""
         outcome = run(words, self.setting.log)
-        if case.name == "convert" and outcome.refused and "not empty" in outcome.message:
-            pass  # it had ended before the kill
-        elif outcome.code != 0:
+        if not _had_ended(case, outcome):
             return f"afterwards, {outcome}"
         if parts := partial_files(self.out):
             return f"partial files are left: {parts}"
         return difference(expected, case.content(self.out))
 
-    def _undisturbed(self, case: Case) -> tuple[Any, float]:
+    def _undisturbed(self, case: Case) -> tuple[Any, Length]:
         if case.name not in self.undisturbed:
-            seconds = must(case.words(self.out), self.setting.log).seconds
-            self.undisturbed[case.name] = case.content(self.out), seconds
+            length = must(case.words(self.out), self.setting.log).length
+            self.undisturbed[case.name] = case.content(self.out), length
             shutil.rmtree(self.out)
         return self.undisturbed[case.name]
 
@@ -137,28 +134,18 @@ class Campaign:
 
         name = "shared feature cache"
         if name not in self.undisturbed:
-            seconds = must(words(self.out), self.setting.log).seconds
+            length = must(words(self.out), self.setting.log).length
             content = run_content(self.out), cache_content(cache)
-            self.undisturbed[name] = content, seconds
+            self.undisturbed[name] = content, length
             shutil.rmtree(self.out)
             shutil.rmtree(cache)
-        (run_before, cache_before), seconds = self.undisturbed[name]
-        outs = [self.setting.folder / f"out{number}" for number in range(3)]
-        logs = [self.setting.folder / f"output{number}.txt" for number in range(3)]
-        running = [Running(words(o), log) for o, log in zip(outs, logs, strict=True)]
-        done, failure = 0, ""
-        moments = sorted(self.rng.uniform(0, 2 * seconds) for _ in range(kills))
-        began = time.perf_counter()
-        for moment in moments:
-            time.sleep(max(0.0, began + moment - time.perf_counter()))
-            number = self.rng.randrange(3)
-            outcome = running[number].poll() or running[number].kill(everything=True)
-            done += outcome.code == -9
-            if outcome.code not in (0, -9):
-                failure = f"beside the others, {outcome}"
-            resume = ("--resume",) if outs[number].exists() else ()
-            running[number] = Running(words(outs[number], *resume), logs[number])
-        outcomes: list[Outcome] = [process.wait() for process in running]
+        (run_before, cache_before), length = self.undisturbed[name]
+        outs = [self.setting.folder / f"out{number}" for number in range(TOGETHER)]
+        moments: list[list[Moment]] = [[] for _ in outs]
+        for _ in range(kills):
+            self.rng.choice(moments).append(Moment.draw(self.rng, length))
+        done, outcomes = self._together(words, outs, moments)
+        failure = ""
         for out, outcome in zip(outs, outcomes, strict=True):
             failure = failure or (f"afterwards, {outcome}" if outcome.code else "")
             failure = failure or difference(_without_cache(run_before), _content_without(out))
@@ -166,6 +153,43 @@ class Campaign:
         self.outcomes.add(name, failure, tries=done)
         for folder in (*outs, cache):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _together(
+        self,
+        words: Callable[..., Sequence[object]],
+        outs: Sequence[Path],
+        moments: Sequence[list[Moment]],
+    ) -> tuple[int, list[Outcome]]:
+        """Number of kills and last outcomes of commands side by side, started again when killed."""
+        logs = [self.setting.folder / f"output{number}.txt" for number in range(len(outs))]
+
+        def start(number: int, *more: object) -> Running:
+            left = moments[number]
+            moment = left.pop() if left else None
+            return Running(words(outs[number], *more), logs[number], moment=moment)
+
+        running = {number: start(number) for number in range(len(outs))}
+        done, outcomes, end = 0, dict[int, Outcome](), time.monotonic() + LIMIT
+        while running:
+            for number, process in list(running.items()):
+                outcome = process.poll() if time.monotonic() < end else process.wait(0)
+                if outcome is None:
+                    continue
+                if outcome.killed:
+                    done += 1
+                    resume = ("--resume",) if outs[number].exists() else ()
+                    running[number] = start(number, *resume)
+                else:
+                    outcomes[number] = outcome
+                    del running[number]
+            time.sleep(POLL)
+        return done, [outcomes[number] for number in range(len(outs))]
+
+
+def _had_ended(case: Case, outcome: Outcome) -> bool:
+    """Whether a command came to its end; a conversion says so where it did before a kill."""
+    occupied = outcome.refused and "not empty" in outcome.message
+    return outcome.code == 0 or (case.name == "convert" and occupied)
 
 
 def _content_without(out: Path) -> Any:
@@ -197,17 +221,5 @@ def campaign(tries: int, seed: int, setting: Setting, only: str = "") -> Outcome
     return outcomes
 
 
-def main() -> None:
-    """Print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tries", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="part of a case's name")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
-        outcomes = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
-    sys.exit(outcomes.finish())
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(run_campaign(__doc__, campaign, 200))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from commands import must, warm
+from outcomes import Outcomes
 
 TINY_CLIP4CIR = {"projection": 16, "hidden": 24}
 SUITE = """
@@ -103,6 +107,26 @@ def quick_folder() -> str | None:
     A killed process loses nothing that was written, whatever the disk.
     """
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def run_campaign(
+    description: str | None, campaign: Callable[[int, int, Setting, str], Outcomes], tries: int
+) -> int:
+    """The exit code of a campaign with the options of the command line, its counts printed.
+
+    Args:
+        description: What ``--help`` prints.
+        campaign: Counts from a number of tries, a seed, the setting and a part of kinds' names.
+        tries: How many, where ``--tries`` is left out.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--tries", type=int, default=tries)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="part of a kind's name")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
+        outcomes = campaign(options.tries, options.seed, prepare(Path(folder)), options.only)
+    return outcomes.finish()
 
 
 def _sets(*assignments: str) -> list[str]:

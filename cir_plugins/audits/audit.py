@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from cir_plugins.audits.measured import EMBEDDING, HASH, measure_split, missing_abilities
-from cir_plugins.audits.opened import open_data
 from cir_plugins.audits.pooled import (
     ATTRIBUTE,
     CATEGORY,
@@ -33,7 +32,8 @@ from cir_plugins.audits.tables import (
     twins_change,
 )
 from cir_plugins.errors import CIRError, unknown_name
-from cir_plugins.retriever import Retriever, load
+from cir_plugins.loading import load
+from cir_plugins.retriever import Retriever
 from cir_plugins.runs.data_record import data_fingerprint
 from cir_plugins.runs.protocol import protocol_of
 
@@ -185,8 +185,8 @@ def audit(
     """
     check_settings(k, near, duplicates)
     retriever = run if isinstance(run, Retriever) else load(Path(run))
-    opened = open_data(
-        retriever, data, root, protocol=protocol, split=split, progress=progress, options=options
+    opened = retriever.open_data(
+        data, root, protocol=protocol, split=split, progress=progress, **options
     )
     method, encoding = opened.method, opened.encoding
     parts = [

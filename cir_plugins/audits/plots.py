@@ -80,7 +80,7 @@ def likeness(pooled: Pooled, near: float) -> str:
     if not finite:
         return ""
     low = min(float(each.min()) for each in finite.values())
-    bins = np.linspace(min(low, 0.99), 1.0, _BINS)
+    bins = np.linspace(min(low, 0.99), 1.0, _BINS).tolist()
     with rc_context(SETTINGS):
         figure = Figure(figsize=(_WIDTH, 3.6), layout="constrained")
         axes = figure.subplots()

@@ -122,7 +122,7 @@ def slice_table(
 def ranking_table(pooled: Pooled, missing: Sequence[str]) -> Table:
     """The training-free rankings beside the run's."""
     rows = [make_row(pooled, "the run", pooled.run())]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if missing:
         notes = (f"not computed: the backbone does not offer {', '.join(missing)}",)
     else:

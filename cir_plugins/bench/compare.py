@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from cir_plugins.bench.comparison import Compared, Comparison
 from cir_plugins.bench.statistics import (
     DRAWS,
     LEVEL,
@@ -24,151 +25,17 @@ from cir_plugins.bench.statistics import (
     randomisation_p_value,
     triplets_of,
 )
-from cir_plugins.data.percent import percent
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError, unknown_name
-from cir_plugins.retriever import Retriever, Run, load
+from cir_plugins.loading import load
+from cir_plugins.retriever import Retriever
 from cir_plugins.runs.evaluation import Evaluation
+from cir_plugins.runs.protocol_record import not_comparable
+from cir_plugins.training_run import Run
 
 Comparable: TypeAlias = "Evaluation | Run | Retriever | str | PathLike[str]"
 """An evaluation, a run, a retriever, or a run folder."""
 MAIN = "main"
-_COLUMNS = ("difference", "low", "high", "p", "p (Holm)", "wins", "ties", "losses")
-_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}"})
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A method in a comparison; the baseline has no difference.
-
-    Attributes:
-        name: Its name.
-        measures: Mean of each measure over splits and seeds, a fraction.
-        seeds: Number of runs.
-        interval: Difference to the baseline with its bootstrap interval, or None.
-        p_value: Of the paired randomisation test, or None.
-        p_holm: The same, corrected for the number of methods compared, or None.
-        counts: Triplets on which it is above, equal to and below the baseline, or None.
-    """
-
-    name: str
-    measures: Mapping[str, float]
-    seeds: int
-    interval: Interval | None = None
-    p_value: float | None = None
-    p_holm: float | None = None
-    counts: tuple[int, int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Methods side by side on the same queries.
-
-    Attributes:
-        rows: The methods, the baseline among them, in the order of the argument.
-        baseline: Name of the method that differences refer to.
-        measure: What differences are of: a measure, or the mean of the main measures.
-        dataset: Name of the data set.
-        protocol: Name of the protocol.
-        triplets: Number of paired triplets.
-        level: Share of the resamples between the bounds of an interval.
-        data: Fingerprint of the data -> names of the methods evaluated on it.
-    """
-
-    rows: tuple[Compared, ...]
-    baseline: str
-    measure: str
-    dataset: str
-    protocol: str
-    triplets: int
-    level: float = LEVEL
-    data: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def records(self) -> list[dict[str, Any]]:
-        """One dict for each method: fractions, p-values and counts; None where there is none."""
-        records = []
-        for row in self.rows:
-            bounds = row.interval
-            values = (
-                *((None,) * 3 if bounds is None else (bounds.difference, bounds.low, bounds.high)),
-                *(row.p_value, row.p_holm),
-                *(row.counts or (None,) * 3),
-            )
-            cells = dict(zip(_COLUMNS, values, strict=True))
-            records.append({"method": row.name, **row.measures, **cells})
-        return records
-
-    def to_pandas(self) -> Any:
-        """The table as a ``pandas.DataFrame``, one line for each method.
-
-        Raises:
-            CIRError: If pandas is not installed.
-        """
-        try:
-            import pandas  # type: ignore[import-untyped, unused-ignore]
-        except ImportError as error:
-            raise CIRError("to_pandas needs pandas; install it with: pip install pandas") from error
-        return pandas.DataFrame(self.records()).set_index("method")
-
-    def to_markdown(self) -> str:
-        """The table in Markdown, in percent."""
-        head, lines = self._cells()
-        rule = ["---", *["---:"] * (len(head) - 1)]
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
-        return f"{table}\n\n{self.caption()}"
-
-    def to_latex(self) -> str:
-        """The table as a LaTeX ``tabular``, in percent."""
-        head, lines = self._cells()
-        body = [" & ".join(cell.translate(_LATEX) for cell in cells) + r" \\" for cells in lines]
-        top = " & ".join(cell.translate(_LATEX) for cell in head) + r" \\ \hline"
-        columns = "l" + "r" * (len(head) - 1)
-        caption = f"% {self.caption()}"
-        return "\n".join(
-            [caption, rf"\begin{{tabular}}{{{columns}}}", top, *body, r"\end{tabular}"]
-        )
-
-    def caption(self) -> str:
-        """What the numbers are, in one line; says where they are not of one data set."""
-        groups = "; ".join(f"{digits}: {', '.join(names)}" for digits, names in self.data.items())
-        mixed = f"; not one data set, fingerprints differ: {groups}" if len(self.data) > 1 else ""
-        return (
-            f"{self.dataset}, protocol {self.protocol}, percent; differences of {self.measure} to "
-            f"{self.baseline} over {self.triplets:,} triplets, {100 * self.level:g} % paired "
-            f"bootstrap interval, paired randomisation test, wins/ties/losses per triplet{mixed}"
-        )
-
-    def __str__(self) -> str:
-        head, lines = self._cells()
-        widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-        text = [
-            "  ".join(
-                cell.rjust(width) if number else cell.ljust(width)
-                for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
-            ).rstrip()
-            for cells in (head, *lines)
-        ]
-        return "\n".join([*text, "", self.caption()])
-
-    def _cells(self) -> tuple[list[str], list[list[str]]]:
-        """Head and lines as text; fractions in percent."""
-        names = list(self.rows[0].measures)
-        head = ["method", *names, "difference", "interval", "p", "p (Holm)", "wins/ties/losses"]
-        lines = []
-        for row in self.rows:
-            cells = [row.name, *(percent(row.measures[name]) for name in names)]
-            if row.interval is None or row.p_value is None or row.p_holm is None:
-                cells += ["baseline", "", "", "", ""]
-            else:
-                low, high = (
-                    percent(bound, signed=True) for bound in (row.interval.low, row.interval.high)
-                )
-                bounds = f"{low} to {high}"
-                cells += [percent(row.interval.difference, signed=True), bounds]
-                cells += [f"{row.p_value:.4f}", f"{row.p_holm:.4f}"]
-                cells.append("/".join(str(count) for count in row.counts or ()))
-            lines.append(cells)
-        return head, lines
 
 
 def compare(
@@ -184,6 +51,7 @@ def compare(
     resamples: int = RESAMPLES,
     draws: int = DRAWS,
     level: float = LEVEL,
+    per_measure: bool = False,
     **options: Any,
 ) -> Comparison:
     """The table of several runs on the same queries, with differences to a baseline.
@@ -203,6 +71,7 @@ def compare(
         resamples: Resamples of the bootstrap.
         draws: Draws of the randomisation test.
         level: Share of the resamples between the bounds of an interval, in (0, 1).
+        per_measure: Whether every measure gets a difference with its interval, too.
         options: Options of the reader.
 
     Raises:
@@ -217,21 +86,15 @@ def compare(
         name: over_seeds([_values(each, names) for each in several])
         for name, several in evaluations.items()
     }
-    tests = {
-        name: randomisation_p_value(values[name], values[first], draws=draws, seed=seed)
-        for name in runs
-        if name != first
-    }
-    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
-    rows = []
-    for name, several in evaluations.items():
-        row = Compared(name, _means(several), len(several))
-        if name in tests:
-            pair = values[name], values[first]
-            interval = paired_interval(*pair, resamples=resamples, level=level, seed=seed)
-            row = replace(row, interval=interval, counts=_counts(*pair))
-            row = replace(row, p_value=tests[name], p_holm=corrected[name])
-        rows.append(row)
+    drawing = {"resamples": resamples, "level": level, "seed": seed}
+    rows = _rows(evaluations, values, first, drawing, draws)
+    if per_measure:
+        rows = [
+            replace(row, differences=_each(evaluations[row.name], evaluations[first], drawing))
+            if row.name != first
+            else row
+            for row in rows
+        ]
     example = evaluations[first][0]
     return Comparison(
         rows=tuple(rows),
@@ -242,7 +105,60 @@ def compare(
         triplets=sum(len(each) for each in values[first].values()),
         level=level,
         data=_fingerprints(evaluations),
+        notes=_notes(evaluations),
     )
+
+
+def _rows(
+    evaluations: Mapping[str, Sequence[Evaluation]],
+    values: Mapping[str, Mapping[str, Values]],
+    first: str,
+    drawing: Mapping[str, Any],
+    draws: int,
+) -> list[Compared]:
+    """The methods with differences of their values (T,) to those of the baseline ``first``."""
+    tests = {
+        name: randomisation_p_value(values[name], values[first], draws=draws, seed=drawing["seed"])
+        for name in evaluations
+        if name != first
+    }
+    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
+    rows = []
+    for name, several in evaluations.items():
+        row = Compared(name, _means(several), len(several))
+        if name in tests:
+            pair = values[name], values[first]
+            interval = paired_interval(*pair, **drawing)
+            row = replace(row, interval=interval, counts=_counts(*pair))
+            row = replace(row, p_value=tests[name], p_holm=corrected[name])
+        rows.append(row)
+    return rows
+
+
+def _each(
+    several: Sequence[Evaluation], baseline: Sequence[Evaluation], drawing: Mapping[str, Any]
+) -> dict[str, Interval]:
+    """Difference with its interval of each measure that both have."""
+    intervals = {}
+    for measure in _means(several):
+        if all(measure in each.measures for each in baseline):
+            pair = [
+                over_seeds([_values(each, (measure,)) for each in side])
+                for side in (several, baseline)
+            ]
+            intervals[measure] = paired_interval(*pair, **drawing)
+    return intervals
+
+
+def _notes(evaluations: Mapping[str, Sequence[Evaluation]]) -> tuple[str, ...]:
+    """What keeps the methods' numbers from being of one protocol, where it is recorded."""
+    records = {
+        f"{name} ({number})" if len(several) > 1 else name: each.record.document
+        for name, several in evaluations.items()
+        for number, each in enumerate(several, 1)
+        if each.record is not None
+    }
+    return tuple(not_comparable(records))
 
 
 def _fingerprints(evaluations: Mapping[str, Sequence[Evaluation]]) -> dict[str, tuple[str, ...]]:

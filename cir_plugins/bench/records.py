@@ -18,6 +18,7 @@ from cir_plugins.bench.statistics import Values
 from cir_plugins.bench.stored import check_record
 from cir_plugins.bench.suite import Suite, run_name
 from cir_plugins.data.fingerprint import DataFingerprint
+from cir_plugins.encoding.checksums import json_checksum
 from cir_plugins.errors import CIRError
 from cir_plugins.files import check_regular, read_json, write_atomically, write_json
 from cir_plugins.plugins.guard import message_of
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 REPORT = ("dataset", "protocol", "splits", "average", "queries", "gallery")
 # In a report where there is something to count.
-OPTIONAL = ("left_out", "blind", "unreachable", "positives_across", "faults", "data")
+OPTIONAL = ("left_out", "blind", "unreachable", "positives_across", "faults", "data", "record")
 # The folders of an absolute path, the last name left out; not the parts of a web address, except
 # for a path that was put after its host with a second slash.
 _FOLDERS = re.compile(
@@ -161,7 +162,9 @@ def write_record(record: RunRecord, out: Path) -> None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         write_atomically(file, buffer.getvalue())
-    write_json(out / "rows" / f"{record.name}.json", content)
+    write_json(
+        out / "rows" / f"{record.name}.json", {"checksum": json_checksum(content), **content}
+    )
 
 
 def read_record(name: str, out: Path) -> RunRecord | None:
@@ -173,9 +176,10 @@ def read_record(name: str, out: Path) -> RunRecord | None:
     if not row.exists():
         return None
     try:
-        content = check_record(read_json(row), str(row))
+        content = _read_row(row)
         if "error" in content:
             return None
+        data = _data(content["all_data"], name)
         values = _read_values(data_file)
     except CIRError as error:
         _LOG.warning("%s; the run is made anew", error)
@@ -188,11 +192,24 @@ def read_record(name: str, out: Path) -> RunRecord | None:
         curve=tuple(content["curve"]),
         rankings=content["rankings"],
         fingerprint=content["fingerprint"],
-        data=_data(content["all_data"], name),
+        data=data,
         folder=content["folder"],
         values=values,
         **{key: content[key] for key in _ON_TRAINING if key in content},
     )
+
+
+def _read_row(path: Path) -> dict[str, Any]:
+    """The content of ``rows/NAME.json``.
+
+    Raises:
+        CIRError: If it cannot be read or is not what was written.
+    """
+    content = check_record(read_json(path), str(path))
+    members = {name: value for name, value in content.items() if name != "checksum"}
+    if content.get("checksum") != json_checksum(members):
+        raise CIRError(f"{path} is damaged: its checksum differs")
+    return members
 
 
 def _read_values(path: Path) -> dict[str, dict[str, Values]]:
@@ -222,7 +239,7 @@ def trained_folder(runs: Path, name: str) -> Path:
     """The folder of the run of a row of an earlier suite: where it was trained last."""
     row = runs / "rows" / f"{name}.json"
     try:
-        folder = check_record(read_json(row), str(row)).get("folder", "")
+        folder = _read_row(row).get("folder", "")
     except CIRError:
         folder = ""
     # A name, not a path: what stands in a file leads nowhere else.

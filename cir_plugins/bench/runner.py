@@ -193,7 +193,13 @@ def _run(
         with_rankings = job.seed == suite.seeds[0]
         if job.trained is None:
             folder = run_folder(job, job.plan, out / "runs")
-            outcome = execute(job.plan, folder, resume=resume, progress=progress)
+            outcome = execute(
+                job.plan,
+                folder,
+                resume=resume,
+                progress=progress,
+                shared_starts=out / "warm_starts",
+            )
             record = _record(job, outcome, with_rankings=with_rankings)
             return replace(record, folder=folder.name), outcome.splits
         before = read_data(job.trained)

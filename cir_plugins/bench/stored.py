@@ -39,6 +39,7 @@ class _Finished(StoredRecord):
     average: _Measures
     queries: _Count
     gallery: _Count
+    record: dict[str, Any] = Field(default_factory=dict)
 
 
 class _Record(_Finished):

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cir_plugins.data.split import counts_in_words
+from cir_plugins.runs.protocol_record import COMPARED, not_comparable
 
+_NOTED = ("gallery", "reference")  # members of a record that ``_mixed`` is about
 RANKED = ("gallery", "drop_reference")  # options of a reader that decide what is ranked
 
 
@@ -21,7 +23,8 @@ def table_notes(document: Mapping[str, Any]) -> list[str]:
         f"failed: {label}, seed{'s' * (len(which) > 1)} {', '.join(which)}: {reason}"
         for (label, reason), which in seeds.items()
     ]
-    return [*_mixed(document), *_mixed_data(document), *_lacks(document), *failed]
+    mixed = [*_mixed(document), *_mixed_data(document), *_mixed_records(document)]
+    return [*mixed, *_lacks(document), *failed]
 
 
 def _mixed(document: Mapping[str, Any]) -> list[str]:
@@ -36,6 +39,15 @@ def _mixed(document: Mapping[str, Any]) -> list[str]:
         if len(values) > 1:
             notes.append(f"not one protocol, data.{option} differs: {_groups(values)}")
     return notes
+
+
+def _mixed_records(document: Mapping[str, Any]) -> list[str]:
+    """A line for each member in which the records of the rows' protocols differ.
+
+    Gallery and reference have lines of their own.
+    """
+    records = {row["label"]: row["record"] for row in document["rows"] if row.get("record")}
+    return not_comparable(records, [name for name in COMPARED if name not in _NOTED])
 
 
 def _mixed_data(document: Mapping[str, Any]) -> list[str]:
@@ -95,7 +107,7 @@ def _counted(row: Mapping[str, Any]) -> Iterator[str]:
     for where, content in (("evaluation", row), ("training", row.get("training", {}))):
         if "left_out" in content:
             counts = counts_in_words(content["left_out"]["total"])
-            yield f"images are missing, left out of {where}: {counts}"
+            yield f"left out of {where}, as cir check shows: {counts}"
         if content.get("positives_across"):
             yield f"positives known only across triplets, {where}: {content['positives_across']:,}"
     if row.get("blind"):

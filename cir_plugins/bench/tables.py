@@ -24,7 +24,7 @@ from cir_plugins.bench.stored import check_document
 from cir_plugins.bench.table_notes import table_notes
 from cir_plugins.data.percent import percent
 from cir_plugins.errors import CIRError, unknown_name
-from cir_plugins.files import read_json, write_atomically
+from cir_plugins.files import read_json, read_text, write_atomically
 from cir_plugins.retrieval.faults import measure_or_fault
 
 if TYPE_CHECKING:
@@ -167,7 +167,9 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    """A text that Markdown shows as it is; underscores within words need nothing."""
+    text = re.sub(r"[\\`*|]|\](?=\()|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    return text.replace("\n", " ").replace("<", "&lt;")
 
 
 def print_table(table: Table, console: Console) -> None:
@@ -298,13 +300,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outdated = []
     try:
         for file in options.documents:
-            old = file.read_text(encoding="utf-8")
+            old = read_text(file)
             new = with_tables(old, options.results, str(file))
             if new != old and options.write:
                 write_atomically(file, new.encode())
             elif new != old:
                 outdated.append(file)
-    except (CIRError, OSError) as error:
+    except CIRError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     for file in outdated:

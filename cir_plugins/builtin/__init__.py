@@ -54,9 +54,16 @@ def cir_methods() -> Factories:
 
 @hookimpl
 def cir_datasets() -> Factories:
-    """Readers of FashionIQ, CIRR and CIRCO."""
+    """Readers of FashionIQ, CIRR, CIRCO, and of triplets of one's own."""
     return {
         "fashioniq": "cir_plugins.data.readers.fashioniq:FashionIQ",
         "cirr": "cir_plugins.data.readers.cirr:CIRR",
         "circo": "cir_plugins.data.readers.circo:CIRCO",
+        "triplets": "cir_plugins.data.readers.triplets:Triplets",
     }
+
+
+@hookimpl
+def cir_indexes() -> Factories:
+    """Search backends: exact scoring of memory-mapped vectors."""
+    return {"exact": "cir_plugins.builtin.exact:Exact"}

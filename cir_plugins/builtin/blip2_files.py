@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cir_plugins.builtin.hub import find_hub_file, hub_file
 from cir_plugins.builtin.towers import LN_VISION_EPS, TOWERS
 from cir_plugins.errors import CIRError
-from cir_plugins.files import read_json
+from cir_plugins.files import read_json, write_json
 
 _QFORMER = {"vocab_size": 30523, "use_qformer_text_input": True}
 # Source: LAVIS' pretrain (EVA ViT-g/14) and pretrain_vitL (CLIP ViT-L/14 without its last block).
@@ -75,8 +75,8 @@ def save_model(model: Any, folder: Path) -> None:
     vision = getattr(model, "stand_in", None)
     if vision is not None:
         path = folder / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps({**config, "vision_config": vision}, indent=2), encoding="utf-8")
+        config: Any = read_json(path)
+        write_json(path, {**config, "vision_config": vision})
 
 
 def _configuration(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -89,7 +89,7 @@ def _configuration(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
         raise CIRError(
             f"no BLIP-2 model '{name}': {error}\n"
             "accepted: vit_g, vit_l, a hub name, or a folder with config.json, model.safetensors "
-            "and a tokenizer; without a network also --set backbone=tiny_blip2"
+            "and a tokenizer; without a network also backbone=tiny_blip2"
         ) from error
     config = read_json(path)
     if not isinstance(config, dict) or "qformer_config" not in config:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from cir_plugins.builtin.hub import hub_asked_once, without_network
 from cir_plugins.builtin.similarity import best_token, unit
 from cir_plugins.data.images import Preprocess, Resize
 from cir_plugins.errors import CIRError
-from cir_plugins.files import read_json
+from cir_plugins.files import read_json, read_text
 from cir_plugins.types import Tokens
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -148,7 +150,7 @@ class WordPieces:
         from transformers import BertTokenizer
 
         self.context_length = context_length
-        lines = vocabulary.read_text(encoding="utf-8").splitlines()
+        lines = read_text(vocabulary).splitlines()
         self.tokenizer = BertTokenizer(vocab={word: index for index, word in enumerate(lines)})
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
@@ -178,13 +180,16 @@ def _load(name: str, pretrained: str) -> tuple[Any, Any, int]:
 
         raise unknown_name("open_clip model", name, open_clip.list_models())
     try:
-        tag = None if pretrained == "random" else pretrained
-        model = open_clip.create_model(name, pretrained=tag)
+        local = pretrained == "random" or Path(pretrained).is_file()
+        with nullcontext() if local else hub_asked_once():
+            tag = None if pretrained == "random" else pretrained
+            model = open_clip.create_model(name, pretrained=tag)
     except (RuntimeError, OSError, ValueError) as error:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name))
         raise CIRError(
-            f"open_clip model '{name}' with weights '{pretrained}' could not be loaded: {error}\n"
-            f"accepted: a file, or one of {tags}"
+            f"open_clip model '{name}' with weights '{pretrained}' could not be loaded: "
+            f"{str(error).splitlines()[0]}\naccepted: a file, or one of {tags}"
+            f"{without_network('backbone=tiny_clip')}"
         ) from error
     size = model.visual.image_size
     return model, open_clip.get_tokenizer(name), int(size[0] if isinstance(size, tuple) else size)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from cir_plugins.errors import CIRError
 
 _SECONDS = 5.0  # for the hub's first answer
+UNREACHABLE = "it is not on this machine, and the hub cannot be reached"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -50,8 +54,54 @@ def find_hub_file(name: str, file: str) -> Path | None:
     except (OSError, ValueError) as error:
         raise CIRError(str(error).splitlines()[0]) from error
     if path is None and local and not Path(name).is_dir() and file == "config.json":
-        raise CIRError("it is not on this machine, and the hub cannot be reached")
+        raise CIRError(UNREACHABLE)
     return None if path is None else Path(path)
+
+
+def from_hub(load: Callable[..., Any], what: str, name: str, *, offline: str = "") -> Any:
+    """What ``from_pretrained`` of a class of transformers gives for a hub name or a local folder.
+
+    Args:
+        load: The method.
+        what: What is loaded, for messages.
+        name: Hub name or local folder.
+        offline: What can be taken without a network, for messages.
+
+    Raises:
+        CIRError: If it cannot be loaded; at once where it is not here and there is no network.
+    """
+    try:
+        local = local_only(name)
+        return load(name, local_files_only=local)
+    except (OSError, ValueError, CIRError) as error:
+        far = isinstance(error, OSError) and local and not Path(name).is_dir()
+        reason = UNREACHABLE if far else str(error).splitlines()[0]
+        accepted = "accepted: a hub name, or a folder with its files"
+        raise CIRError(
+            f"{what} '{name}' could not be loaded: {reason}\n{accepted}{without_network(offline)}"
+        ) from error
+
+
+def without_network(choice: str) -> str:
+    """The end of a message that names what can be taken without a network; "" for nothing."""
+    return f"; without a network also {choice}" if choice else ""
+
+
+@contextmanager
+def hub_asked_once() -> Iterator[None]:
+    """A context in which libraries use what is on this machine where the hub cannot be reached.
+
+    Each would else repeat its requests, for half a minute. For libraries whose functions have no
+    such argument: open_clip and timm.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = not _is_reachable()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def local_only(name: str) -> bool:

@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cir_plugins.builtin.hub import local_only
-from cir_plugins.errors import CIRError
+from cir_plugins.builtin.hub import from_hub
 from cir_plugins.types import Tokens
 
 
@@ -33,13 +32,7 @@ class WordPieceTokenizer:
         """
         from transformers import AutoTokenizer
 
-        try:
-            return AutoTokenizer.from_pretrained(self.name, local_files_only=local_only(self.name))
-        except (OSError, ValueError, CIRError) as error:
-            raise CIRError(
-                f"tokenizer '{self.name}' could not be loaded: {str(error).splitlines()[0]}\n"
-                "accepted: a hub name, or a folder with tokenizer files"
-            ) from error
+        return from_hub(AutoTokenizer.from_pretrained, "tokenizer", self.name)
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """``ids`` and ``mask`` (n, L), L the longest text, at most ``length``."""

@@ -15,12 +15,16 @@ import typer
 from cir_plugins.cli import (
     audit,
     bench,
+    compare,
     components,
     convert,
     data,
     encode,
+    index,
     new_plugin,
     report,
+    search,
+    submit_check,
     train,
     view,
 )
@@ -99,10 +103,14 @@ def make_app() -> typer.Typer:
     app.command("check")(data.check)
     app.command("train")(train.train)
     app.command("eval")(evaluation.evaluate)
+    app.command("compare")(compare.compare)
     app.command("audit")(audit.audit)
     app.command("view")(view.view)
     app.command("encode")(encode.encode)
+    app.command("index")(index.index)
+    app.command("search")(search.search)
     app.command("bench")(bench.bench)
+    app.command("submit-check")(submit_check.submit_check)
     app.command("report")(report.report)
     app.command("convert")(convert.convert)
     app.command("new-plugin")(new_plugin.new_plugin)

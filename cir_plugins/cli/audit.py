@@ -10,27 +10,30 @@ import typer
 from cir_plugins.cli.eval import Device, Protocol
 from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, data_options
 
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the files.", show_default=False)]
+Split = Annotated[str, typer.Option("--split", help="train or val, or test with known targets.")]
+K = Annotated[int, typer.Option("--k", help="Rank up to which a query counts as solved.")]
+Near = Annotated[
+    float, typer.Option("--near", help="Likeness from which images are near-duplicates.")
+]
+Duplicates = Annotated[
+    str,
+    typer.Option("--duplicates", help="embedding (the run's own) or phash (needs imagehash)."),
+]
+
 
 def audit(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the files.", show_default=False)
-    ] = None,
+    run: Run,
+    out: Out = None,
     data: Data = "",
     root: Root = None,
     protocol: Protocol = "",
     sets: Sets = None,
-    split: Annotated[
-        str, typer.Option("--split", help="train or val, or test with known targets.")
-    ] = "val",
-    k: Annotated[int, typer.Option("--k", help="Rank up to which a query counts as solved.")] = 10,
-    near: Annotated[
-        float, typer.Option("--near", help="Likeness from which images are near-duplicates.")
-    ] = 0.95,
-    duplicates: Annotated[
-        str,
-        typer.Option("--duplicates", help="embedding (the run's own) or phash (needs imagehash)."),
-    ] = "embedding",
+    split: Split = "val",
+    k: K = 10,
+    near: Near = 0.95,
+    duplicates: Duplicates = "embedding",
     feature_cache: FeatureCache = None,
     device: Device = "",
 ) -> None:
@@ -42,15 +45,17 @@ def audit(
     from cir_plugins.audits.audit import check_settings
     from cir_plugins.audits.page import summary_lines, write_audit
     from cir_plugins.cli.options import need
-    from cir_plugins.retriever import load
+    from cir_plugins.loading import load
+    from cir_plugins.plugins.registry import Registry
     from cir_plugins.runs.build import check_role
 
     folder: Path = need(out, "--out")
     check_role(split)
     check_settings(k, near, duplicates)  # before any weights are read
     options = data_options(sets)
+    retriever = load(run, device=device, feature_cache=feature_cache, registry=Registry.load())
     found = make_audit(
-        load(run, device=device, feature_cache=feature_cache),
+        retriever,
         data,
         root,
         protocol=protocol,

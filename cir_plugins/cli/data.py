@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from cir_plugins.cli.options import Data, Root, Sets, data_options, need
 
 if TYPE_CHECKING:
     from cir_plugins.data.check import CheckReport
+    from cir_plugins.data.split import Split
 
 FOUND_ERRORS = 1
 _HEADER = ("split", "queries", "gallery", "references", "missing", "broken", "queries lost")
@@ -76,6 +77,15 @@ def check(
             show_default=False,
         ),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="FILE.csv",
+            help="Write the triplets here, as a table that --data triplets reads.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Count a data set and name missing or broken images.
 
@@ -93,6 +103,10 @@ def check(
     show_check(report)
     if list_file is not None:
         _write_list(list_file, report)
+    if export is not None:
+        with planned.guarded(f"cannot read {folder}"):
+            splits = reader(folder)
+        _write_triplets(splits, folder, export)
     if not report.ok:
         raise typer.Exit(FOUND_ERRORS)
 
@@ -132,6 +146,16 @@ def _lost(lost: int, queries: int) -> str:
     from cir_plugins.data.check import percent_of
 
     return f"{lost:,} ({percent_of(lost, queries)})" if lost else "0"
+
+
+def _write_triplets(splits: Sequence[Split], root: Path, file: Path) -> None:
+    from cir_plugins.data.export import export_triplets
+
+    written = export_triplets(splits, root, file)
+    typer.echo(f"written: {file}, {written.rows:,} triplets")
+    typer.echo(f"use it with: {written.use}")
+    for note in written.notes:
+        typer.echo(f"note: {note}")
 
 
 def _write_list(file: Path, report: CheckReport) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, data_options
 
 if TYPE_CHECKING:
+    from cir_plugins.plugins.registry import Registry
     from cir_plugins.runs.evaluation import Evaluation
+    from cir_plugins.runs.protocols import ProtocolTable
 
 Protocol = Annotated[
-    str, typer.Option("--protocol", help="Preset of the reader's switches (cir show dataset).")
+    str, typer.Option("--protocol", help="Preset of the reader (cir show dataset), or all.")
 ]
 Role = Annotated[
     str,
@@ -52,8 +54,8 @@ def evaluate(
     from cir_plugins.config.resolve import plan_reader
     from cir_plugins.errors import CIRError
     from cir_plugins.files import write_json
+    from cir_plugins.loading import load
     from cir_plugins.plugins.registry import Registry
-    from cir_plugins.retriever import load
     from cir_plugins.runs.build import check_role
     from cir_plugins.runs.load import plan_of_run
 
@@ -64,27 +66,48 @@ def evaluate(
     registry = Registry.load()
     # Checked before any weights are read.
     name = data or plan_of_run(run, registry, {}).data.name
-    plan_reader(registry, name, options, protocol)
+    every = _is_every(registry, name, protocol, submission)
+    plan_reader(registry, name, options, "" if every else protocol)
     if submission is not None:
         need_server(name)
     retriever = load(run, device=device, feature_cache=feature_cache, registry=registry)
     if submission is not None:
-        for file in submit(
-            retriever,
-            submission,
-            data=data,
-            root=root,
-            protocol=protocol,
-            options=options,
-            split=split or "test",
-        ):
+        where: dict[str, Any] = {"data": data, "root": root, "protocol": protocol}
+        where |= {"options": options, "split": split or "test"}
+        for file in submit(retriever, submission, **where):
             typer.echo(f"written: {file}")
+        return
+    if every:
+        table = retriever.evaluate_protocols(data, root, split=split or "val", **options)
+        _show_every(table, json)
         return
     evaluation = retriever.evaluate(data, root, protocol=protocol, split=split or "val", **options)
     if json is not None:
         write_json(json, evaluation.report)
     _show_changes(evaluation)
     show_report(evaluation.report, evaluation.main_measures)
+
+
+def _show_every(table: ProtocolTable, json: Path | None) -> None:
+    """Print the table of every protocol, and write its report."""
+    from cir_plugins.cli.terminal import show_protocols
+    from cir_plugins.files import write_json
+
+    if json is not None:
+        write_json(json, table.report)
+    show_protocols(table)
+
+
+def _is_every(registry: Registry, data: str, protocol: str, submission: Path | None) -> bool:
+    """Whether every protocol is meant: ``all``, where the reader has no preset of that name."""
+    from cir_plugins.errors import CIRError
+    from cir_plugins.plugins.declarations import PROTOCOLS
+    from cir_plugins.runs.protocols import ALL
+
+    every = protocol == ALL and ALL not in PROTOCOLS.of(registry.factory("dataset", data))
+    if every and submission is not None:
+        raise CIRError("--submission is of one protocol; accepted: --protocol NAME, or none")
+    return every
 
 
 def _show_changes(evaluation: Evaluation) -> None:

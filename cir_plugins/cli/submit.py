@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Server:
+class Server:
     """What a test server takes: the blind split, and its files by name."""
 
     blind: str
     files: Mapping[str, Form]
 
 
-_SERVERS: Mapping[str, _Server] = MappingProxyType(
+SERVERS: Mapping[str, Server] = MappingProxyType(
     {
-        "cirr": _Server("test1", {"recall.json": CIRR_RECALL, "recall_subset.json": CIRR_SUBSET}),
-        "circo": _Server("test", {"circo.json": CIRCO_RANKING}),
+        "cirr": Server("test1", {"recall.json": CIRR_RECALL, "recall_subset.json": CIRR_SUBSET}),
+        "circo": Server("test", {"circo.json": CIRCO_RANKING}),
     }
 )
 
@@ -43,9 +43,9 @@ def need_server(data: str) -> None:
     Raises:
         CIRError: If it has none.
     """
-    if data not in _SERVERS:
+    if data not in SERVERS:
         raise CIRError(
-            f"data set '{data}' has no test server; --submission accepts: {', '.join(_SERVERS)}"
+            f"data set '{data}' has no test server; --submission accepts: {', '.join(SERVERS)}"
         )
 
 
@@ -66,7 +66,7 @@ def submit(
     """
     name = data or retriever.plan.data.name
     need_server(name)
-    server = _SERVERS[name]
+    server = SERVERS[name]
     ranked = retriever.rank(
         data,
         root,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from cir_plugins.data.percent import percent
 from cir_plugins.data.split import counts_in_words
+
+if TYPE_CHECKING:
+    from cir_plugins.runs.protocols import ProtocolTable
 
 _WIDE = 160
 
@@ -60,6 +63,24 @@ def show_report(report: Mapping[str, Any], main: Sequence[str] = ()) -> None:
         console.print(line)
 
 
+def show_protocols(table: ProtocolTable) -> None:
+    """Print a row for each protocol, in percent, and what is not comparable."""
+    from cir_plugins.runs.protocols import CAUTION
+
+    console = make_console()
+    console.print(f"{table.dataset}, every protocol, percent")
+    grid = plain_table(*table.header)
+    for column in grid.columns[4:]:
+        column.justify = "right"
+    for row in table.rows:
+        grid.add_row(*row)
+    console.print(grid)
+    console.print(CAUTION)
+    record = next(iter(table.values())).record
+    if record is not None:
+        console.print(f"checkpoint {record.checkpoint}; {record.models}; {record.ties}")
+
+
 def _faults(report: Mapping[str, Any]) -> Iterator[str]:
     """Lines on relevance suppression and semantic confusion, where there are such queries."""
     found = report.get("faults", {})
@@ -84,7 +105,7 @@ def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
     """Lines on what the measures are not about."""
     if "left_out" in report:
         counts = counts_in_words(report["left_out"]["total"])
-        yield f"left out, as images are missing: {counts}; cir check names the images"
+        yield f"left out: {counts}; cir check names what is missing"
     if report.get("blind"):
         yield f"{report['blind']:,} further queries are blind: they have no target"
     if report.get("unreachable"):

@@ -97,7 +97,7 @@ def _negatives_reasons(plan: Plan) -> Iterator[str]:
     if plan.sampler.name == "random":
         yield (
             "sampler 'random' draws from the training images, but mining.negatives is 'batch'; "
-            "accepted: --set mining.negatives=mined, or sampler 'in_batch'"
+            "accepted: mining.negatives=mined, or sampler 'in_batch'"
         )
     if plan.train.batch_size == 1:
         yield (
@@ -119,7 +119,7 @@ def check_unused(plan: Plan, config: Config) -> None:
     unused = [kind for kind in ("loss", "sampler") if kind in config]
     if unused and not TRAINED.of(plan.method.factory):
         raise CIRError(
-            f"method '{plan.method.name}' is not trained, so that it has no use for --set "
+            f"method '{plan.method.name}' is not trained, so that it has no use for a "
             f"{unused[0]}; accepted: leave it out, or a method that is trained"
         )
 

@@ -20,6 +20,7 @@ Augmentation = Literal["none", "flip", "crop_flip", "shift_crop_flip", "rand_aug
 _Decay = Annotated[float, Field(ge=0, lt=1)]
 _Epoch = Annotated[int, Field(ge=0)]
 _ALIKE = 0.75
+_SHORT, _SHORT_ALIKE = 3, 0.8  # three letters are like those of many names
 
 
 class Settings(Record):
@@ -230,7 +231,8 @@ def _most_alike(name: str, without: str) -> tuple[float, list[str]]:
             if table != without:
                 ratios[f"{table}.{option}"] = max(_ratio(name, other) for other in spellings)
     best = max(ratios.values())
-    return best, [option for option in ratios if ratios[option] == best >= _ALIKE]
+    enough = _ALIKE if len(name) > _SHORT else _SHORT_ALIKE
+    return best, [option for option in ratios if ratios[option] == best >= enough]
 
 
 def _ratio(one: str, other: str) -> float:

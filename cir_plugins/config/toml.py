@@ -92,7 +92,8 @@ def _without_option(assignment: str, key: str) -> CIRError:
     near = similar_options(key)
     meant = f"; did you mean {' or '.join(near)}?\n" if near else "; "
     return CIRError(
-        f"--set {shown(assignment)} names no table{meant}accepted: TABLE.OPTION=value, {accepted}"
+        f"--set {shown(assignment)} names no table{meant}accepted: TABLE.OPTION=value with a table "
+        f"of {', '.join(TABLES)}, {accepted}"
     )
 
 

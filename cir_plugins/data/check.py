@@ -19,6 +19,7 @@ from cir_plugins.data.readers.missing import absence
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.declarations import ANNOTATIONS, LOOKED_FOR, NOTES
+from cir_plugins.workers import follow_parent
 
 _SHOWN = 10
 # Starting processes costs more than decoding this many pictures in this one.
@@ -40,6 +41,8 @@ class SplitCheck:
         lost_references: Queries whose reference is missing or broken.
         lost_targets: Other queries whose target is missing or broken.
         unreachable: Queries whose target is the reference that leaves their ranking.
+        own_targets: Queries whose target is their reference, which stays in their ranking.
+        blind: Queries without a target.
         positives_across: Positives that are known only from triplets with the same reference and
             captions.
     """
@@ -54,6 +57,8 @@ class SplitCheck:
     lost_references: int
     lost_targets: int
     unreachable: int = 0
+    own_targets: int = 0
+    blind: int = 0
     positives_across: int = 0
 
     @property
@@ -144,6 +149,8 @@ def check(
     checks = tuple(_check_split(split, reasons) for split in splits)
     notes += [f"{split.name}: {_cost(split)}" for split in checks if _harmless(split)]
     notes += [f"{split.name}: {_unreachable(split)}" for split in checks if split.unreachable]
+    notes += [f"{split.name}: {_own_targets(split)}" for split in checks if split.own_targets]
+    notes += [f"{split.name}: {_blind(split)}" for split in checks if _is_news(split)]
     notes += [f"{split.name}: {_across(split)}" for split in checks if split.positives_across]
     if paths or not checks:
         return CheckReport(root, checks, decode, _errors(root, checks), notes)
@@ -159,6 +166,7 @@ def check(
 def _check_split(split: Split, reasons: Mapping[Path, str]) -> SplitCheck:
     usable = {name: path for name, path in split.paths.items() if path not in reasons}
     lack = absence(split, usable)
+    own_targets = sum(query.target == query.reference for query in split.queries)
     return SplitCheck(
         name=split.name,
         role=split.role,
@@ -169,9 +177,9 @@ def _check_split(split: Split, reasons: Mapping[Path, str]) -> SplitCheck:
         broken={n: reasons[path] for n, path in split.paths.items() if path in reasons},
         lost_references=lack.references,
         lost_targets=lack.targets,
-        unreachable=sum(
-            split.drop_reference and query.target == query.reference for query in split.queries
-        ),
+        unreachable=own_targets if split.drop_reference else 0,
+        own_targets=0 if split.drop_reference else own_targets,
+        blind=sum(query.target is None for query in split.queries),
         positives_across=positives_across(split.queries),
     )
 
@@ -214,6 +222,24 @@ def _unreachable(split: SplitCheck) -> str:
     )
 
 
+def _own_targets(split: SplitCheck) -> str:
+    return (
+        f"queries with their reference as target: {split.own_targets:,}; the protocol keeps it in "
+        "the ranking, so that no change of it is asked for"
+    )
+
+
+def _is_news(split: SplitCheck) -> bool:
+    """Whether a split has queries without a target, and is no blind test split."""
+    return split.blind > 0 and (split.role != "test" or split.blind < split.queries)
+
+
+def _blind(split: SplitCheck) -> str:
+    if split.blind == split.queries:
+        return f"blind: none of {split.queries:,} queries has a target; only a submission is left"
+    return f"queries without a target: {share(split.blind, split.queries)}; no measure counts them"
+
+
 def _across(split: SplitCheck) -> str:
     use = (
         "training takes none of them as a negative (train.known_positives=all)"
@@ -240,7 +266,7 @@ def _broken(paths: Sequence[Path], workers: int | None) -> dict[Path, str]:
         return _collect(paths, tqdm(here, "opening pictures", len(paths), disable=not paths))
     # Spawned, as forking a process that has started threads can hang it.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with ProcessPoolExecutor(count, context, follow_parent) as pool:
         try:
             results = pool.map(_reason, paths, chunksize=32)
             return _collect(paths, tqdm(results, "opening pictures", len(paths)))

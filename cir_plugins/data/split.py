@@ -57,7 +57,7 @@ class Split:
         measures: Measures of the protocol, such as ``recall@10``.
         main: Measures whose mean is the protocol's one number, used to choose checkpoints.
         captions: How captions become a text; training may draw anew each epoch.
-        absent: What was left out because its image is missing: counts by name.
+        absent: What was left out, as its image is missing or its row is of no use: counts by name.
     """
 
     name: str

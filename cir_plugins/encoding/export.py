@@ -13,17 +13,18 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from cir_plugins.encoding.device import autocast
-from cir_plugins.encoding.features import Encoding, Guarded, ImageFiles
+from cir_plugins.encoding.features import Encoding
 from cir_plugins.encoding.fingerprint import (
     backbone_fingerprint,
     content_hash,
     new_digest,
     plain_options,
 )
+from cir_plugins.encoding.loading import image_loader, loaded
 from cir_plugins.encoding.shards import (
     DTYPES,
     SUFFIX,
@@ -36,6 +37,7 @@ from cir_plugins.errors import CIRError
 from cir_plugins.files import remove_stale, write_json
 from cir_plugins.method import Method
 from cir_plugins.types import Features
+from cir_plugins.workers import worker_errors
 
 MANIFEST = "manifest.json"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -84,6 +86,7 @@ def images_of(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in files}
 
 
+@worker_errors()
 def encode_images(
     method: Method,
     images: Mapping[str, Path],
@@ -232,16 +235,16 @@ def _write(
     }
     broken: dict[str, str] = {}
     writer = ShardWriter(f"{path}", DTYPES.get(settings.dtype), "--dtype bf16 or same")
-    loader = DataLoader(
-        Guarded(ImageFiles(list(images.values()), method.backbone.preprocess)),
+    loader = image_loader(
+        list(images.values()),
+        method.backbone.preprocess,
         batch_size=encoding.batch_size,
-        num_workers=min(encoding.workers, -(-len(images) // encoding.batch_size)),
-        pin_memory=encoding.device.type == "cuda",
-        collate_fn=_collate,
-        generator=torch.Generator(),
+        workers=encoding.workers,
+        pinned=encoding.device.type == "cuda",
+        collate=_collate,
     )
     names = iter(images)
-    for pixels, errors in loader:
+    for pixels, errors in loaded(loader):
         members = []
         for error in errors:
             name = next(names)

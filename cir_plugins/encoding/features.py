@@ -10,19 +10,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from cir_plugins.data.images import open_image
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.cache import FeatureCache
 from cir_plugins.encoding.device import autocast
+from cir_plugins.encoding.loading import image_loader, loaded, unguarded
 from cir_plugins.encoding.store import FeatureStore
 from cir_plugins.errors import CIRError
-from cir_plugins.features import concatenate, each, select, size_in_bytes
+from cir_plugins.features import concatenate, count, each, select, size_in_bytes
 from cir_plugins.types import Features
 
 _LOG = logging.getLogger(__name__)
+_CPU_PASS = 16
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Encoding:
         cache: Features on disk, or None.
         finished: Whether the weights change no more, so that features of a trained tower are
             cached too.
+        fixed: Whether all forward passes have ``pass_size`` images, so that the features of an
+            image do not depend on the images beside it: kernels round by the shape of their input.
     """
 
     device: torch.device
@@ -47,52 +50,15 @@ class Encoding:
     progress: bool = True
     cache: FeatureCache | None = None
     finished: bool = False
+    fixed: bool = False
 
+    @property
+    def pass_size(self) -> int:
+        """Images and queries of a forward pass of fixed shape.
 
-class ImageFiles(Dataset[Tensor]):
-    """Preprocessed images (3, H, W) of files."""
-
-    def __init__(self, paths: Sequence[Path], preprocess: Callable[[Any], Tensor]) -> None:
-        self.paths = list(paths)
-        self.preprocess = preprocess
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor:
-        """The image at ``index``."""
-        return self.preprocess(open_image(self.paths[index]))
-
-
-class Guarded(Dataset[Any]):
-    """Items of a data set, where a ``CIRError`` is an item too.
-
-    Raised in a worker it would reach the user with the worker's traceback in its message.
-    """
-
-    def __init__(self, source: Any) -> None:
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: Any) -> Any:
-        """The item, or the error instead of it."""
-        try:
-            return self.source[index]
-        except CIRError as error:
-            return error
-
-
-def unguarded(item: Any) -> Any:
-    """An item of a guarded data set.
-
-    Raises:
-        CIRError: If it is one.
-    """
-    if isinstance(item, CIRError):
-        raise item
-    return item
+        Few on a CPU, where a pass that is not full costs most.
+        """
+        return min(self.batch_size, _CPU_PASS) if self.device.type == "cpu" else self.batch_size
 
 
 def _collate(items: list[Any]) -> Any:
@@ -124,21 +90,38 @@ def feature_batches(
 def _encoded_batches(
     backbone: Any, paths: Sequence[Path], encoding: Encoding, title: str
 ) -> Iterator[tuple[Tensor, Features]]:
-    loader = DataLoader(
-        Guarded(ImageFiles(paths, backbone.preprocess)),
+    loader = image_loader(
+        paths,
+        backbone.preprocess,
         batch_size=encoding.batch_size,
-        num_workers=min(encoding.workers, -(-len(paths) // encoding.batch_size)),
-        pin_memory=encoding.device.type == "cuda",
-        collate_fn=_collate,
-        generator=torch.Generator(),
+        workers=encoding.workers,
+        pinned=encoding.device.type == "cuda",
+        collate=_collate,
     )
     first = 0
-    for images in tqdm(loader, desc=title, disable=not encoding.progress, leave=False):
+    bar = {"total": len(loader), "desc": title, "disable": not encoding.progress, "leave": False}
+    for images in tqdm(loaded(loader), **bar):
         images = unguarded(images).to(encoding.device, non_blocking=True)
         with torch.no_grad(), autocast(encoding.device, encoding.dtype):
-            features = backbone.features(images)
+            if encoding.fixed:
+                features = by_shape(backbone.features, images, encoding.pass_size)
+            else:
+                features = backbone.features(images)
         yield torch.arange(first, first + len(images)), features
         first += len(images)
+
+
+def by_shape(function: Callable[[Any], Features], images: Features, size: int) -> Features:
+    """Result of a function of images or their features, in passes that all have ``size`` of them.
+
+    The last one is filled with its last image, whose further results are left out.
+    """
+    number = count(images)
+    if number == size:
+        return function(images)
+    index = torch.arange(-(-number // size) * size).clamp(max=number - 1)
+    results = concatenate([function(select(images, rows)) for rows in torch.split(index, size)])
+    return each(results, lambda tensor: tensor[:number])
 
 
 class TrainingFeatures:
@@ -183,10 +166,10 @@ class TrainingFeatures:
             if not turn and size_in_bytes(features) / sum(counts) * len(paths) > limit_mb * 2**20:
                 return None
             first = 0
-            for batches_of_rank, count in zip(gathered, counts, strict=True):
-                rows = slice(first, first + count)
+            for batches_of_rank, own in zip(gathered, counts, strict=True):
+                rows = slice(first, first + own)
                 batches_of_rank.append(each(features, lambda tensor, rows=rows: tensor[rows]))  # type: ignore[misc]
-                first += count
+                first += own
         return cls(concatenate([batch for share in gathered for batch in share]))
 
     def __getitem__(self, index: Tensor) -> Features:

@@ -25,6 +25,7 @@ def installed(extra: str, *libraries: str) -> Iterator[None]:
         if missing not in libraries:
             raise
         raise ModuleNotFoundError(
-            f"{missing} is not installed; install it with: pip install 'cir-plugins{extra}'",
+            f"{missing} is not installed; install it with: pip install './DIR{extra}', "
+            "where DIR is the folder of cir-plugins",
             name=missing,
         ) from error

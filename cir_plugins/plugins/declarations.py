@@ -230,6 +230,15 @@ OFFICIAL_SETTINGS = Declaration[Options | None](
     text="Options by `table.option` of a converted run; without them `backbone.weights` is "
     "`random`, as the checkpoint brings the weights.",
 )
+ENCODE_WEIGHTED = Declaration[Callable[..., Any] | None](
+    "method",
+    "encode_weighted",
+    None,
+    _FUNCTION,
+    callable,
+    text="A method `(features, tokens, weight (B, 1)) -> (B, D)` of a method that is a weighted "
+    "sum: `encode_query` with each query's own share of the text, for searches with a weight.",
+)
 PROTOCOLS = Declaration[Mapping[str, Options]](
     "dataset",
     "protocols",
@@ -262,6 +271,23 @@ LOOKED_FOR = Declaration[Callable[[Path], str] | None](
     callable,
     text="A method `(root) -> text` for `cir check`: where images were looked for.",
 )
+PROTOCOL_VERSION = Declaration[int](
+    "dataset",
+    "protocol_version",
+    1,
+    "a whole number",
+    lambda value: isinstance(value, int),
+    text="Raised where the same protocol gives other numbers than before; in every result.",
+)
+PROTOCOL_FACTS = Declaration[Callable[[Path], Mapping[str, str]] | None](
+    "dataset",
+    "protocol_facts",
+    None,
+    _FUNCTION,
+    callable,
+    text="A method `(root) -> {name: text}` for the record of every result: `gallery`, what is "
+    "ranked, and `shared_concept`, whether texts hold it, where data has one.",
+)
 
 DECLARATIONS: tuple[Declaration[Any], ...] = (
     *(
@@ -276,5 +302,7 @@ DECLARATIONS: tuple[Declaration[Any], ...] = (
         TRAINED,
     ),
     *(TEXT_VARIANTS, CAPTION_EDIT, EVAL_ONLY_OPTIONS, CHECK_COMPATIBILITY),
-    *(OFFICIAL, OFFICIAL_FILES, OFFICIAL_SETTINGS, PROTOCOLS, ANNOTATIONS, NOTES, LOOKED_FOR),
+    *(OFFICIAL, OFFICIAL_FILES, OFFICIAL_SETTINGS, ENCODE_WEIGHTED, PROTOCOLS),
+    *(ANNOTATIONS, NOTES, LOOKED_FOR),
+    *(PROTOCOL_VERSION, PROTOCOL_FACTS),
 )

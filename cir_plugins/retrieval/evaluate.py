@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +15,13 @@ from cir_plugins.data.split import Split, SplitArrays, left_out
 from cir_plugins.encoding.features import Encoding, feature_batches
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
-from cir_plugins.retrieval.embed import embed, query_text
+from cir_plugins.retrieval.embed import query_text
 from cir_plugins.retrieval.faults import confusion, faults, suppression
+from cir_plugins.retrieval.fixed import embed_fixed
 from cir_plugins.retrieval.metrics import per_query, positive_ranks
 from cir_plugins.retrieval.ranking import top_k
 from cir_plugins.retrieval.scores import rows_per_block, score
+from cir_plugins.workers import worker_errors
 
 INCOMPLETE = "(images missing)"
 COUNTS = ("queries", "pairs")  # of the numbers on a fault
@@ -70,28 +73,59 @@ class SplitResult:
     faults: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
 
 
+@worker_errors()
 def encode_split(method: Method, split: Split, encoding: Encoding) -> Encoded:
     """Queries and gallery of a split; each distinct image is opened and encoded once.
-
-    Queries are composed as soon as their reference's features are there, so that features of at
-    most one batch of images are held.
 
     Raises:
         CIRError: If the split has no queries or no gallery.
     """
-    if not split.queries or not split.gallery:
-        raise CIRError(f"split '{split.name}' has no {'gallery' if split.queries else 'queries'}")
-    arrays = split.arrays
-    paths = [split.paths[name] for name in arrays.images]
-    queries, targets = embed(
+    return next(encode_splits(method, [split], encoding))
+
+
+def encode_splits(method: Method, splits: Sequence[Split], encoding: Encoding) -> Iterator[Encoded]:
+    """Queries and gallery of each split; what several have in common is encoded once.
+
+    The embeddings are those of each split alone, to the bit.
+
+    Raises:
+        CIRError: If a split has no queries or no gallery.
+    """
+    for split in splits:
+        if not split.queries or not split.gallery:
+            what = "gallery" if split.queries else "queries"
+            raise CIRError(f"split '{split.name}' has no {what}")
+    at: dict[Path, int] = {}
+    galleries = [
+        [at.setdefault(split.paths[name], len(at)) for name in split.gallery] for split in splits
+    ]
+    candidates = len(at)
+    pairs: dict[tuple[int, str], int] = {}
+    rows: list[list[int]] = []
+    for split in splits:
+        references = [at.setdefault(split.paths[q.reference], len(at)) for q in split.queries]
+        texts = [query_text(method, query, split.captions) for query in split.queries]
+        rows.append(
+            [pairs.setdefault(pair, len(pairs)) for pair in zip(references, texts, strict=True)]
+        )
+    encoding = replace(encoding, fixed=True)
+    queries, targets = embed_fixed(
         method,
-        feature_batches(method.backbone, paths, encoding, split.name),
+        feature_batches(method.backbone, list(at), encoding, splits[0].name),
         encoding,
-        gallery=len(split.gallery),
-        references=arrays.reference.tolist(),
-        texts=[query_text(method, query, split.captions) for query in split.queries],
+        gallery=candidates,
+        references=[position for position, _ in pairs],
+        texts=[text for _, text in pairs],
     )
-    return Encoded(split, queries, targets)
+    for split, of_queries, gallery in zip(splits, rows, galleries, strict=True):
+        yield Encoded(split, _rows(queries, of_queries), _rows(targets, gallery))
+
+
+def _rows(vectors: Tensor, index: Sequence[int]) -> Tensor:
+    """Vectors at the index; the tensor itself where these are all of them, in order."""
+    if list(index) == list(range(len(vectors))):
+        return vectors
+    return vectors[torch.tensor(index, device=vectors.device)]
 
 
 def score_blocks(method: Method, encoded: Encoded) -> Iterator[tuple[slice, Tensor]]:
@@ -119,11 +153,25 @@ def evaluate(method: Method, split: Split, encoding: Encoding) -> SplitResult:
     Raises:
         CIRError: If no query has a target (a blind test split).
     """
-    if split.queries and all(query.target is None for query in split.queries):
-        raise CIRError(
-            f"split '{split.name}' is blind: its targets are not public. Write a submission instead"
-        )
-    return evaluate_encoded(method, encode_split(method, split, encoding))
+    return next(evaluate_splits(method, [split], encoding))
+
+
+def evaluate_splits(
+    method: Method, splits: Sequence[Split], encoding: Encoding
+) -> Iterator[SplitResult]:
+    """Measures of each split, of images and queries that are encoded once for all of them.
+
+    Raises:
+        CIRError: If no query of a split has a target (a blind test split).
+    """
+    for split in splits:
+        if split.queries and all(query.target is None for query in split.queries):
+            raise CIRError(
+                f"split '{split.name}' is blind: its targets are not public. Write a submission "
+                "instead"
+            )
+    for encoded in encode_splits(method, splits, encoding):
+        yield evaluate_encoded(method, encoded)
 
 
 def evaluate_encoded(method: Method, encoded: Encoded) -> SplitResult:

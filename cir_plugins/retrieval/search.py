@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from os import PathLike
-from typing import Any, SupportsIndex, TypeAlias
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import torch
 from torch import Tensor
@@ -27,10 +27,12 @@ class Embeddings:
         ids: One for each image or query: keys of a mapping, path strings, or numbers for pictures
             in memory; of queries the texts that were encoded.
         vectors: (N, D), or (N, T, D) with T vectors for each image or query.
+        source: The function that made them; "" for another.
     """
 
     ids: tuple[str, ...]
     vectors: Tensor
+    source: Literal["", "encode_images", "encode_query"] = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,6 +129,11 @@ def _check(query: object, gallery: object, k: object) -> None:
             raise CIRError(
                 f"the {name} cannot be {type(value).__name__}; accepted: what {source} gives"
             )
+    if getattr(gallery, "source", "") == "encode_query":
+        raise CIRError(
+            "the gallery is what encode_query gave: are the arguments swapped?\n"
+            "accepted: search(query, gallery)"
+        )
     check_count("k", k)
 
 

@@ -16,8 +16,10 @@ from cir_plugins.encoding.features import Encoding, feature_batches
 from cir_plugins.features import select
 from cir_plugins.method import Method
 from cir_plugins.types import Features
+from cir_plugins.workers import worker_errors
 
 
+@worker_errors()
 def gallery_vectors(method: Method, images: Sequence[ImageLike], encoding: Encoding) -> Tensor:
     """Gallery embeddings (N, D) or (N, T, D) of images, in their order, on the device.
 
@@ -31,6 +33,7 @@ def gallery_vectors(method: Method, images: Sequence[ImageLike], encoding: Encod
     return torch.cat(vectors)
 
 
+@worker_errors()
 def query_vectors(
     method: Method, images: Sequence[ImageLike], texts: Sequence[str], encoding: Encoding
 ) -> Tensor:

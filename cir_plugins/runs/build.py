@@ -91,7 +91,7 @@ def check_device(plan: Plan) -> None:
     if plan.train.epochs and plan.train.precision == "fp16" and device.type == "cpu":
         raise CIRError(
             "train.precision 'fp16' cannot be trained on the CPU (gradients underflow); accepted: "
-            "--set train.precision=fp32 or bf16, or --device cuda"
+            "train.precision=fp32 or bf16, or a device with CUDA"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from cir_plugins.data.split import Split
 from cir_plugins.encoding.checksums import json_checksum
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
-from cir_plugins.files import check_regular, write_json
+from cir_plugins.files import read_json, write_json
 
 DATA = "data.json"
 
@@ -45,15 +44,14 @@ def read_data(folder: Path) -> DataFingerprint:
     """
     path = folder / DATA
     try:
-        check_regular(path)
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        content = read_json(path)
+    except CIRError as error:
+        if path.exists():
+            raise
         raise CIRError(
             f"run {folder} has no {DATA}, so that nothing shows whether its data is still the "
             "same; accepted: another folder"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise CIRError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("checksum") != json_checksum(
         content.get("data")
     ):
@@ -71,5 +69,5 @@ def check_data(folder: Path, data: DataFingerprint) -> None:
     if changes:
         raise CIRError(
             f"the data changed since run {folder} was begun: {'; '.join(changes)}\n"
-            "accepted: the same data, or another --out"
+            "accepted: the same data, or another folder"
         )

@@ -16,10 +16,18 @@ from cir_plugins.data.table import TrainingTable
 from cir_plugins.encoding.features import Encoding
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
-from cir_plugins.retrieval.evaluate import SplitResult, average, evaluate, main_value, report
+from cir_plugins.retrieval.evaluate import (
+    SplitResult,
+    average,
+    evaluate_splits,
+    main_value,
+    report,
+)
 from cir_plugins.runs.build import read_splits
 from cir_plugins.runs.data_record import data_fingerprint
 from cir_plugins.runs.protocol import protocol_of
+from cir_plugins.runs.protocol_record import Origin, ProtocolRecord, protocol_record
+from cir_plugins.runs.weights import weights_fingerprint
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Evaluation:
         splits: The evaluated splits, in the order of ``results``.
         changed: Options that differ from the run's own: ``data.gallery`` -> (before, after).
         data: Fingerprint of the evaluated splits; None where it was not computed.
+        record: What the numbers depend on beside the method; None where it is unknown.
     """
 
     dataset: str
@@ -41,6 +50,7 @@ class Evaluation:
     splits: tuple[Split, ...] = field(repr=False)
     changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     data: DataFingerprint | None = field(default=None, repr=False)
+    record: ProtocolRecord | None = field(default=None, repr=False)
 
     @property
     def data_fingerprint(self) -> str:
@@ -90,7 +100,11 @@ class Evaluation:
         if not self.results:
             return {}
         content = report(self.dataset, self.protocol, self.results)
-        return content if self.data is None else {**content, "data": self.data.document}
+        if self.data is not None:
+            content["data"] = self.data.document
+        if self.record is not None:
+            content["record"] = self.record.document
+        return content
 
     def __repr__(self) -> str:
         main = f", main={self.main:.4f}" if self.results else ""
@@ -173,16 +187,83 @@ def training_counts(table: TrainingTable, data: DataFingerprint) -> dict[str, An
 
 
 def evaluate_plan(
-    plan: Plan, method: Method, encoding: Encoding, *, split: str = "val", protocol: str = ""
+    plan: Plan,
+    method: Method,
+    encoding: Encoding,
+    *,
+    split: str = "val",
+    protocol: str = "",
+    origin: Origin | None = None,
 ) -> Evaluation:
     """The measures of a method on the splits of this role in the plan's data.
+
+    Args:
+        plan: The plan.
+        method: The method.
+        encoding: Device, precision and loader processes.
+        split: Role of the splits.
+        protocol: Name of the protocol; "" for the one that the plan's options are.
+        origin: Where the weights come from; None for the plan itself, without a known run.
 
     Raises:
         CIRError: If the data cannot be read, or has no such split.
     """
-    splits = tuple(read_splits(plan, (split,)))
+    plans = {protocol: plan}
+    return evaluate_plans(plans, method, encoding, split=split, origin=origin)[protocol]
+
+
+def evaluate_plans(
+    plans: Mapping[str, Plan],
+    method: Method,
+    encoding: Encoding,
+    *,
+    split: str = "val",
+    origin: Origin | None = None,
+) -> dict[str, Evaluation]:
+    """The measures of a method under several protocols; what they share is encoded once.
+
+    Args:
+        plans: Name of a protocol -> plan with its options, all of one data set.
+        method: The method.
+        encoding: Device, precision and loader processes.
+        split: Role of the splits.
+        origin: Where the weights come from; None for the first plan itself.
+
+    Raises:
+        CIRError: If the data cannot be read, or has no such split.
+    """
+    splits = {name: _splits_of(plan, split) for name, plan in plans.items()}
+    results = evaluate_splits(method, [each for of in splits.values() for each in of], encoding)
+    weights = weights_fingerprint(method)
+    origin = origin or Origin(next(iter(plans.values())))
+    evaluations = {}
+    for name, plan in plans.items():
+        evaluations[name] = make_evaluation(
+            plan,
+            name or protocol_of(plan),
+            splits[name],
+            tuple(next(results) for _ in splits[name]),
+            data_fingerprint(plan, splits[name], encoding),
+            (method, weights, origin),
+        )
+    return evaluations
+
+
+def make_evaluation(
+    plan: Plan,
+    protocol: str,
+    splits: tuple[Split, ...],
+    results: tuple[SplitResult, ...],
+    data: DataFingerprint,
+    evaluated: tuple[Method, str, Origin],
+) -> Evaluation:
+    """The evaluation with its record; ``evaluated`` is the method, its weights and their origin."""
+    record = protocol_record(plan, protocol, splits, data, *evaluated) if splits else None
+    return Evaluation(plan.data.name, protocol, results, splits, data=data, record=record)
+
+
+def _splits_of(plan: Plan, role: str) -> tuple[Split, ...]:
+    splits = tuple(read_splits(plan, (role,)))
     if not splits:
-        raise CIRError(f"data set '{plan.data.name}' in {plan.root} has no split for '{split}'")
-    data = data_fingerprint(plan, splits, encoding)
-    results = tuple(evaluate(method, each, encoding) for each in splits)
-    return Evaluation(plan.data.name, protocol or protocol_of(plan), results, splits, data=data)
+        raise CIRError(f"data set '{plan.data.name}' in {plan.root} has no split for '{role}'")
+    return splits

@@ -36,13 +36,16 @@ from cir_plugins.runs.build import (
     with_learned_options,
 )
 from cir_plugins.runs.data_record import check_data, data_fingerprint
-from cir_plugins.runs.evaluation import Evaluation, Outcome, training_counts
+from cir_plugins.runs.evaluation import Outcome, make_evaluation, training_counts
 from cir_plugins.runs.folder import RECORD, check_folder, make_folder, read_run_config
 from cir_plugins.runs.lock import run_lock
 from cir_plugins.runs.protocol import protocol_of
+from cir_plugins.runs.protocol_record import Origin
+from cir_plugins.runs.shared_start import shared_start
 from cir_plugins.runs.warm_start import check_warm_start, load_warm_start, warm_start_layer
-from cir_plugins.runs.weights import load_best, save_frozen
+from cir_plugins.runs.weights import load_best, save_frozen, weights_fingerprint
 from cir_plugins.training.trainer import Trainer, Validate
+from cir_plugins.workers import worker_errors
 
 
 def plan_run(
@@ -92,6 +95,7 @@ class _Prepared:
     frozen: Mapping[str, Tensor]
 
 
+@worker_errors()
 def execute(
     plan: Plan,
     folder: Path,
@@ -99,6 +103,7 @@ def execute(
     resume: bool = False,
     progress: bool = True,
     processes: ProcessGroup | None = None,
+    shared_starts: Path | None = None,
 ) -> Outcome:
     """Build, train and evaluate a plan; a run that was cut off is continued where it was.
 
@@ -109,6 +114,8 @@ def execute(
         progress: Whether bars are shown.
         processes: The processes that train together; the first one writes and evaluates, and has
             the chosen weights at the end.
+        shared_starts: Folder of the warm starts that runs of a suite share (see
+            ``shared_start``); None to share none.
 
     Raises:
         CIRError: For what a user can fix, in all processes.
@@ -116,11 +123,16 @@ def execute(
     processes = processes or ProcessGroup()
     with ExitStack() as stack:
         processes.broadcast(lambda: stack.enter_context(run_lock(folder)))
-        return _execute(plan, folder, resume, progress, processes)
+        return _execute(plan, folder, resume, progress, processes, shared_starts)
 
 
 def _execute(
-    plan: Plan, folder: Path, resume: bool, progress: bool, processes: ProcessGroup
+    plan: Plan,
+    folder: Path,
+    resume: bool,
+    progress: bool,
+    processes: ProcessGroup,
+    shared_starts: Path | None,
 ) -> Outcome:
     """The outcome of a run whose folder is locked."""
     began = time.perf_counter()
@@ -130,19 +142,22 @@ def _execute(
     # Only now: what cannot be read or trained must not leave a folder that the next try trips over.
     processes.broadcast(lambda: _make_folder(folder, run))
     curve: tuple[dict[str, Any], ...] = ()
-    updates = 0
+    updates, seconds_before = 0, 0.0
     if run.trainer is not None:
-        training = run.trainer.fit(resume=resume)
+        start = None if shared_starts is None else shared_start(shared_starts, run.plan, run.data)
+        training = run.trainer.fit(resume=resume, shared_start=start)
         curve, updates = tuple(training.lines), training.updates
-    results = processes.broadcast(lambda: _evaluate_best(run, folder))
-    evaluation = Evaluation(
-        plan.data.name,
+        seconds_before = training.seconds_before
+    results, weights = processes.broadcast(lambda: _evaluate_best(run, folder))
+    evaluation = make_evaluation(
+        run.plan,
         protocol_of(run.plan),
-        results,
         run.validation,
-        data=run.data.of_role("val"),
+        results,
+        run.data.of_role("val"),
+        (run.method, weights, Origin(run.plan, run.data)),
     )
-    seconds = time.perf_counter() - began
+    seconds = seconds_before + time.perf_counter() - began
     report = {**evaluation.report, **({"training": run.training} if run.training else {})}
     content = {**report, "seconds": seconds, "updates": updates}
     processes.broadcast(lambda: write_json(folder / "results.json", content))
@@ -199,7 +214,7 @@ def _print_training(training: Mapping[str, Any]) -> None:
     """Print what the training splits lack, and what is known only across triplets, once."""
     if "left_out" in training:
         total = counts_in_words(training["left_out"]["total"])
-        line = f"left out of training, as images are missing: {total}; cir check names the images"
+        line = f"left out of training: {total}; cir check names what is missing"
         tqdm.write(line, file=sys.stderr)
     if "positives_across" in training:
         line = (
@@ -220,12 +235,13 @@ def _make_folder(folder: Path, run: _Prepared) -> None:
     save_frozen(folder, run.frozen)
 
 
-def _evaluate_best(run: _Prepared, folder: Path) -> tuple[SplitResult, ...]:
-    """Results of the chosen weights, which are in the method from then on."""
+def _evaluate_best(run: _Prepared, folder: Path) -> tuple[tuple[SplitResult, ...], str]:
+    """Results and fingerprint of the chosen weights, which are in the method from then on."""
     if run.trainer is not None:
         load_best(run.method, folder)
     run.method.eval()
-    return tuple(evaluate(run.method, split, run.encoding) for split in run.validation)
+    results = tuple(evaluate(run.method, split, run.encoding) for split in run.validation)
+    return results, weights_fingerprint(run.method)
 
 
 def make_validate(splits: Sequence[Split], encoding: Encoding) -> Validate:

@@ -104,7 +104,7 @@ def make_folder(folder: Path, plan: Plan, data: DataFingerprint) -> None:
     Raises:
         CIRError: If it cannot be written.
     """
-    remove_stale(folder, seconds=0)  # no other process writes into a run's folder
+    remove_stale(folder)
     if (folder / RECORD).is_file():
         return
     try:

@@ -15,8 +15,10 @@ from cir_plugins.encoding.features import Encoding
 from cir_plugins.method import Method
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.runs.build import build, count_parameters, make_encoding
+from cir_plugins.runs.data_record import DATA, read_data
 from cir_plugins.runs.evaluation import Outcome, evaluate_plan
-from cir_plugins.runs.folder import check_record, read_run_config
+from cir_plugins.runs.folder import check_record, is_converted, read_run_config
+from cir_plugins.runs.protocol_record import Origin
 from cir_plugins.runs.records import read_metrics
 from cir_plugins.runs.weights import load_best
 from cir_plugins.training.trainer import METRICS
@@ -79,7 +81,7 @@ def evaluate_run(folder: Path, plan: Plan, *, progress: bool = True) -> Outcome:
     """
     began = time.perf_counter()
     method, encoding = build_with_weights(folder, plan, progress=progress)
-    evaluation = evaluate_plan(plan, method, encoding)
+    evaluation = evaluate_plan(plan, method, encoding, origin=_origin(folder, plan))
     return Outcome(
         plan=plan,
         data=evaluation.data or DataFingerprint(plan.data.name, ()),
@@ -92,6 +94,28 @@ def evaluate_run(folder: Path, plan: Plan, *, progress: bool = True) -> Outcome:
         parameters=count_parameters(method),
         updates=0,
     )
+
+
+def origin_of(folder: Path, plan: Plan) -> Origin:
+    """Where the weights of a run come from.
+
+    Args:
+        folder: The run folder.
+        plan: The run's own plan.
+
+    Raises:
+        CIRError: If the folder is no run.
+    """
+    data = read_data(folder) if (folder / DATA).is_file() else None
+    return Origin(plan, data, is_converted(folder))
+
+
+def _origin(folder: Path, plan: Plan) -> Origin:
+    """Where a run's weights come from, by a plan of it that points at other data."""
+    table = read_run_config(folder)["data"]
+    options = {key: value for key, value in table.items() if key in plan.data.options}
+    data = replace(plan.data, name=table["name"], options={**plan.data.options, **options})
+    return origin_of(folder, replace(plan, data=data, root=Path(table.get("root", "."))))
 
 
 def images_of_data(registry: Registry, data: str, root: Path) -> dict[str, Path]:

@@ -12,16 +12,18 @@ from cir_plugins.errors import CIRError
 from cir_plugins.files import disk_error
 
 LOCK = ".lock"
+SECONDS = 2.0  # workers of a process that was killed hold its lock until they have ended, too
 
 
 @contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path, doing: str = "trains") -> Iterator[None]:
     """A context that holds the lock of a folder, which the system frees however a process ends.
 
     The folder is made where it is missing. Where nothing was written, it is left as it was.
 
     Args:
-        folder: Folder of a run or of a suite's results.
+        folder: Folder of a run, of a suite's results or of an index.
+        doing: What another process that holds it does there, for messages.
 
     Raises:
         CIRError: If another process holds the lock, or the folder cannot be made.
@@ -36,11 +38,11 @@ def run_lock(folder: Path) -> Iterator[None]:
     file, before = folder / LOCK, {path.name for path in folder.iterdir()}
     lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=SECONDS)
     except Timeout as error:
         raise CIRError(
-            f"{folder} is in use: another process trains there; accepted: wait until it has "
-            "ended, or another --out"
+            f"{folder} is in use: another process {doing} there; accepted: wait until it has "
+            "ended, or another folder"
         ) from error
     except OSError as error:
         raise disk_error(file, error) from error

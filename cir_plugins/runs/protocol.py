@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from cir_plugins.config.plan import Plan
-from cir_plugins.config.resolve import recipe_config, recipe_of
-from cir_plugins.config.toml import Config
+from cir_plugins.config.resolve import make_plan, recipe_config, recipe_of
+from cir_plugins.config.toml import Config, merge
 from cir_plugins.data.captions import CAPTION_SWITCHES, Captions
 from cir_plugins.errors import unknown_name
 from cir_plugins.plugins.declarations import EVAL_ONLY_OPTIONS, PROTOCOLS
 from cir_plugins.plugins.options import check_options, options_of
 from cir_plugins.plugins.registry import Registry
+from cir_plugins.runs.arguments import config_of
 
 # Which of the data is read: no protocol names these.
 _WHICH_DATA = frozenset({"splits", "missing", "images", "categories"})
@@ -87,6 +89,34 @@ def retarget(
         if name in EVAL_ONLY_OPTIONS.of(method)
     }
     return {**changes, "method": eval_only_options} if eval_only_options else changes
+
+
+def plan_on(
+    registry: Registry,
+    plan: Plan,
+    data: str,
+    root: str | PathLike[str] | None,
+    protocol: str,
+    options: Mapping[str, Any],
+) -> Plan:
+    """A run's plan on other data, under a protocol and with options of the reader.
+
+    Args:
+        registry: Where the components come from.
+        plan: The run's plan.
+        data: Name of the data set.
+        root: Its folder; None for the plan's.
+        protocol: Name of a preset of its reader; "" for none.
+        options: Options of its reader.
+
+    Raises:
+        CIRError: If the protocol or an option is unknown.
+    """
+    folder = plan.root if root is None else Path(root)
+    config = config_of(plan)
+    return make_plan(
+        registry, merge(config, retarget(registry, config, data, folder, protocol, options))
+    )
 
 
 def changed_options(before: Plan, after: Plan) -> dict[str, tuple[Any, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cir_plugins.encoding.checksums import json_checksum, tensor_checksums
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.training.checkpoint import load_trained_state, load_weights, save_state
@@ -55,3 +56,9 @@ def load_frozen(method: Method, folder: Path) -> dict[str, Tensor]:
     with torch.no_grad():
         method.load_state_dict(state, strict=False)
     return state
+
+
+def weights_fingerprint(method: Method) -> str:
+    """Sixteen hexadecimal digits: equal for equal weights, frozen ones too."""
+    state = {name: tensor.detach() for name, tensor in method.state_dict().items()}
+    return json_checksum(dict(sorted(tensor_checksums(state).items())))[:16]

@@ -16,8 +16,10 @@ from torch.utils.data import DataLoader
 
 from cir_plugins.data.batches import BatchPlan, BatchSource
 from cir_plugins.encoding.device import pin_batch
-from cir_plugins.encoding.features import Encoding, Guarded, TrainingFeatures, unguarded
+from cir_plugins.encoding.features import Encoding, TrainingFeatures
+from cir_plugins.encoding.loading import Guarded, loaded, unguarded
 from cir_plugins.types import Batch
+from cir_plugins.workers import follow_parent
 
 AHEAD = 2  # batches that are made ready before they are needed
 V = TypeVar("V")
@@ -45,6 +47,7 @@ class Loader:
             sampler=self._plans,
             num_workers=encoding.workers,
             persistent_workers=encoding.workers > 0,
+            worker_init_fn=follow_parent,
             # Its own: persistent workers draw a seed once, others every epoch, and torch's
             # generator must be in the same state after a resume.
             generator=torch.Generator(),
@@ -53,7 +56,7 @@ class Loader:
     def epoch(self, plans: list[BatchPlan]) -> Iterator[Batch]:
         """The batches of the plans, in order."""
         self._plans.current = plans
-        batches = map(unguarded, self._loader)
+        batches = map(unguarded, loaded(self._loader))
         if self._pinned:
             return ahead(batches, self._ready, AHEAD)
         return map(self._ready, batches)

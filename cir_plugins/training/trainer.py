@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from cir_plugins.data.table import TrainingTable
 from cir_plugins.distributed.process_group import ProcessGroup
 from cir_plugins.encoding.features import Encoding, TrainingFeatures, training_features
 from cir_plugins.errors import CIRError
-from cir_plugins.files import parse_json, remove_stale, write_atomically
+from cir_plugins.files import disk_error, parse_json, remove_stale, write_atomically
 from cir_plugins.method import Method
 from cir_plugins.mining.miner import Mined, Mining, mine
 from cir_plugins.seeds import mix_seed
@@ -44,6 +45,7 @@ from cir_plugins.training.checkpoint import (
 from cir_plugins.training.loader import Loader
 from cir_plugins.training.optim import Average, Schedule
 from cir_plugins.training.step import Step
+from cir_plugins.workers import worker_errors
 
 LATEST, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
 
@@ -61,6 +63,8 @@ class Progress:
         best: Highest main measure so far.
         mined: Current mined negatives.
         lines: The lines of ``metrics.jsonl``.
+        seconds_before: Seconds of the epochs that were trained before, by this run or by one that
+            shares its warm start.
     """
 
     epoch: int = 0
@@ -68,6 +72,7 @@ class Progress:
     best: float = -math.inf
     mined: Mined | None = None
     lines: list[dict[str, Any]] = field(default_factory=list)
+    seconds_before: float = 0.0
 
 
 class Trainer:
@@ -112,29 +117,52 @@ class Trainer:
         self.average = Average(method, settings.train.ema) if settings.train.ema else None
         self.store = self._store(settings.memory.feature_cache_mb)
 
-    def fit(self, *, resume: bool = False) -> Progress:
+    def fit(self, *, resume: bool = False, shared_start: Path | None = None) -> Progress:
         """Progress after training from the start, or from the latest checkpoint.
 
         Args:
             resume: Go on from the latest checkpoint where there is one.
+            shared_start: The checkpoint at the end of the warm start, which other runs share: where
+                it is not there yet it is written, else training goes on from it.
 
         Raises:
             CIRError: If the loss is no longer a finite number, or the disk is full.
         """
         path = self.folder / LATEST
-        self.processes.broadcast(lambda: remove_stale(self.folder, seconds=0))
-        has_checkpoint = resume and self.processes.broadcast(path.is_file)
-        if has_checkpoint:
-            state = self.processes.broadcast(lambda: load_training_state(path))
+        self.processes.broadcast(lambda: remove_stale(self.folder))
+        found = self.processes.broadcast(
+            lambda: self._found(path if resume else None, shared_start)
+        )
+        if found is not None:
             with self.processes.synchronise_errors():
-                self._load(state)
+                self._load(*found)
             # A run that was cut off between its checkpoint and its log lacks the last line.
             self.processes.broadcast(self._write_log)
         loader = self._loader()
         for epoch in range(self.progress.epoch, self.settings.train.epochs):
-            with _worker_errors(self.encoding.workers):
+            with worker_errors():
                 self._train_epoch(epoch, loader)
+            if shared_start is not None and epoch + 1 == self.settings.train.warm_start_epochs:
+                self.processes.broadcast(lambda: self._keep_start(shared_start))
         return self.progress
+
+    def _found(self, latest: Path | None, shared: Path | None) -> tuple[TrainingState, Path] | None:
+        """The state that training goes on from, and its file; None to begin."""
+        if latest is not None and latest.is_file():
+            return load_training_state(latest), latest
+        if shared is not None and shared.is_file():
+            try:
+                return load_training_state(shared), shared
+            except CIRError as error:
+                tqdm.write(f"trained again: {error}", file=sys.stderr)
+        return None
+
+    def _keep_start(self, shared: Path) -> None:
+        try:
+            shared.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(shared.parent, error) from error
+        write_atomically(shared, (self.folder / LATEST).read_bytes())
 
     def _store(self, limit_mb: int) -> TrainingFeatures | None:
         self.method.eval()
@@ -290,8 +318,8 @@ class Trainer:
         text = "".join(json.dumps(line) + "\n" for line in self.progress.lines)
         write_atomically(self.folder / METRICS, text.encode())
 
-    def _load(self, state: TrainingState) -> None:
-        where = f"checkpoint {self.folder / LATEST}"
+    def _load(self, state: TrainingState, path: Path) -> None:
+        where = f"checkpoint {path}"
         load_trained_state(self.method, state.method, where)
         try:
             self.optimizer.load_state_dict(_with_tuples(state.optimizer))
@@ -305,33 +333,17 @@ class Trainer:
             self.average.weights = {
                 name: value.to(self.encoding.device) for name, value in state.average.items()
             }
-        lines = parse_json(state.lines, f"the log in {where}")
+        log = parse_json(state.lines, f"the log in {where}")
+        lines = log if isinstance(log, list) else []
         mined = state.mined
         self.progress = Progress(
             epoch=state.epoch,
             updates=state.updates,
             best=-math.inf if state.best is None else state.best,
             mined=None if mined is None else Mined.of_state(mined.model_dump()),
-            lines=lines if isinstance(lines, list) else [],
+            lines=lines,
+            seconds_before=sum(float(line.get("seconds", 0.0)) for line in lines),
         )
-
-
-@contextmanager
-def _worker_errors(workers: int) -> Iterator[None]:
-    """A context in which the death of a loader worker is an error that names the way on.
-
-    Raises:
-        CIRError: If a worker process was killed.
-    """
-    try:
-        yield
-    except RuntimeError as error:  # torch raises it wherever the main process is
-        if "DataLoader worker" not in str(error):
-            raise
-        raise CIRError(
-            f"one of {workers} loader processes was killed, as the system does when memory is "
-            "short; the run goes on with --resume (fewer processes: --set run.workers=N)"
-        ) from error
 
 
 def _with_tuples(state: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from os import PathLike
 from typing import Any, TypeAlias
 
 from cir_plugins.audits.measured import target_ranks
-from cir_plugins.audits.opened import open_data
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
 from cir_plugins.retrieval.evaluate import encode_split, rankings
@@ -58,7 +57,7 @@ def show_runs(
         runs: Name -> run.
         load: The retriever of a run.
         k: Images of each ranking.
-        target: Arguments of ``open_data``.
+        target: Arguments of ``Retriever.open_data``.
 
     Raises:
         CIRError: If a run cannot be opened, or has other queries than the first.
@@ -66,7 +65,7 @@ def show_runs(
     shown: dict[str, Rankings] = {}
     first: Shown | None = None
     for name, run in runs.items():
-        opened = open_data(load(run), **target)
+        opened = load(run).open_data(**target)
         if first is None:
             first = Shown(
                 opened.plan.data.name,

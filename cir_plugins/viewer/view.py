@@ -15,7 +15,8 @@ import cir_plugins.bench.page as bench_page
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
 from cir_plugins.files import write_atomically
-from cir_plugins.retriever import Retriever, load
+from cir_plugins.loading import load
+from cir_plugins.retriever import Retriever
 from cir_plugins.viewer.marks import read_marks, slices_of_text
 from cir_plugins.viewer.pictures import SIDE, write_pictures
 from cir_plugins.viewer.shown import Showable, Shown, show_runs
@@ -79,14 +80,14 @@ def view(
             is of other data, or a file cannot be written.
     """
     check_side(side)
-    where = {"data": data, "root": root, "protocol": protocol, "split": split}
+    target = {"data": data, "root": root, "protocol": protocol, "split": split, **options}
 
     def opened(run: Showable) -> Retriever:
         if isinstance(run, Retriever):
             return run
         return load(Path(run), device=device, feature_cache=feature_cache, progress=progress)
 
-    shown = show_runs(runs, opened, FIRST, {**where, "options": options})
+    shown = show_runs(runs, opened, FIRST, target)
     queries = shown.queries
     if audit is None:
         slices = [slices_of_text(query) for _, query in queries]

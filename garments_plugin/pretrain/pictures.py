@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cir_plugins import Preprocess
+from cir_plugins import Preprocess, follow_parent
 from garments_plugin import Garment, draw_garment, sample_garment
 
 DRAWN = 72  # a little larger than the model's input, for shifts and scales
@@ -42,7 +42,7 @@ def draw(images: int, seed: int, workers: int) -> Drawn:
     """Pictures of ``images`` random garments, reproducible by seed."""
     step = 250
     tasks = [(seed, first, min(first + step, images)) for first in range(0, images, step)]
-    with ProcessPoolExecutor(workers) as executor:
+    with ProcessPoolExecutor(workers, initializer=follow_parent) as executor:
         batches = list(tqdm(executor.map(_draw_batch, tasks), total=len(tasks), desc="drawing"))
     looks = tuple(
         tuple(getattr(garment, name) or "" for name in ATTRIBUTES)

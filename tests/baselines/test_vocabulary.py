@@ -91,5 +91,5 @@ def test_word_vectors_of_file_and_seed(tmp_path: Path) -> None:
     assert many.std().item() == pytest.approx(0.09, rel=0.05)
     with pytest.raises(CIRError, match="the line of 'red' is not a word and 3 numbers"):
         word_vectors(file, ("red",), 3, seed=0)
-    with pytest.raises(CIRError, match=r"word vectors .*none\.txt cannot be read"):
+    with pytest.raises(CIRError, match=r"word vectors .*none\.txt are no file"):
         word_vectors(tmp_path / "none.txt", ("red",), 2, seed=0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 import torch
 
 import cir_plugins as cir
-from cir_plugins.bench.compare import Comparison, compare
+from cir_plugins.bench.compare import compare
+from cir_plugins.bench.comparison import FORMATS, Comparison
 from cir_plugins.bench.statistics import paired_interval
 from cir_plugins.data.captions import Captions
 from cir_plugins.data.fingerprint import DataFingerprint
@@ -18,6 +21,7 @@ from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
 from cir_plugins.retrieval.evaluate import SplitResult
 from cir_plugins.runs.evaluation import Evaluation
+from cir_plugins.runs.protocol_record import ProtocolRecord
 
 
 def evaluated(*values: list[float], texts: int = 1, name: str = "val") -> Evaluation:
@@ -182,6 +186,68 @@ def test_the_table_in_pandas(table: Comparison) -> None:
     assert frame.loc["high", "difference"] == 0.5
     assert frame.loc["high", "recall@1"] == 0.75
     assert frame.loc["high", "wins"] == 2
+
+
+def test_the_table_in_csv_and_json(table: Comparison) -> None:
+    text = table.text_in("csv")
+    comment, *lines = text.splitlines()
+    assert comment == f"# {table.caption()}"
+    low, high = csv.DictReader(lines)
+    assert (low["method"], low["difference"], low["wins"]) == ("low_one", "", "")
+    assert (float(high["difference"]), high["wins"], high["losses"]) == (0.5, "2", "0")
+    document = json.loads(table.text_in("json"))
+    assert (document["baseline"], document["triplets"]) == ("low_one", 4)
+    assert document["rows"][1]["recall@1"] == 0.75
+    assert document["rows"][1]["p"] == table.rows[1].p_value
+    assert document["rows"][0]["difference"] is None
+    for form in FORMATS:
+        assert table.text_in(form)
+    with pytest.raises(CIRError, match="unknown format 'xml'"):
+        table.text_in("xml")
+
+
+def test_every_measure_gets_an_interval() -> None:
+    table = compare({"low": LOW, "high": HIGH}, per_measure=True, resamples=500)
+    found = table.rows[1].differences
+    assert {name: each.difference for name, each in found.items()} == {
+        "recall@1": 0.5,
+        "recall@5": 0.5,
+    }
+    expected = paired_interval(
+        {"a": np.array([1.0, 0, 1, 1])}, {"a": np.array([0.0, 0, 1, 0])}, resamples=500
+    )
+    assert found["recall@1"] == expected
+    assert table.records()[1]["recall@1 low"] == expected.low
+    assert not table.rows[0].differences
+
+
+def test_methods_of_other_protocols_are_named() -> None:
+    """Two joins of captions stood in one table, and nothing said so."""
+    record = ProtocolRecord(
+        reader="toy",
+        version="1",
+        protocol="plain",
+        gallery="all",
+        gallery_images={"val": 2},
+        reference="kept",
+        text="and",
+        shared_concept="",
+        ties="lower index",
+        models="one",
+        checkpoint="chosen on this very split",
+        data="1",
+        weights="2",
+    )
+    other = replace(record, text="single", weights="3")
+    runs = {"low": replace(LOW, record=record), "high": replace(HIGH, record=other)}
+    note = "texts differ: and: low; single: high"
+    table = compare(runs)
+    assert table.notes == (note,)
+    assert note in str(table)
+    assert note in table.to_markdown()
+    assert f"% {note}" in table.to_latex()
+    assert note in table.to_csv()
+    assert compare({**runs, "high": replace(HIGH, record=record)}).notes == ()
 
 
 def test_without_pandas_one_sentence_explains_it(

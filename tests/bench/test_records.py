@@ -49,11 +49,15 @@ def test_failed_run_is_written_but_not_read_back(tmp_path: Path) -> None:
 
 
 def test_damaged_records_are_not_read(tmp_path: Path) -> None:
+    """One digit of a measure in a row was shown as a result."""
     assert read_record("a-seed0", tmp_path) is None
     write_record(record("a", 0, {"s": [0.5]}), tmp_path)
     row, values = tmp_path / "rows" / "a-seed0.json", tmp_path / "values" / "a-seed0.npz"
     text, data = row.read_text(), values.read_bytes()
     row.write_text(text[:50])
+    assert read_record("a-seed0", tmp_path) is None
+    content = json.loads(text)
+    row.write_text(json.dumps({**content, "queries": content["queries"] + 1}))
     assert read_record("a-seed0", tmp_path) is None
     row.write_text(text)
     values.write_bytes(data[: len(data) // 2])

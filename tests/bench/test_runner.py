@@ -457,7 +457,7 @@ def test_rows_say_what_was_left_out(moved: tuple[Suite, Path], tmp_path: Path) -
         ("evaluation", left_out, "all rows"),
         ("training", lost, "dqe"),
     ):
-        line = re.search(rf"images are missing, left out of {where}: (.*) \({rows}\)", text)
+        line = re.search(rf"left out of {where}, as cir check shows: (.*) \({rows}\)", text)
         assert line is not None
         assert line.group(1).startswith(f"{count:,} queries, 1 gallery images")
         assert line.group() in write_page(result).read_text()

@@ -155,6 +155,12 @@ def test_markdown_by_hand() -> None:
     assert found == "| method | R@1 |\n| --- | ---: |\n| a \\| b | 1.0 |\n\n- failed: &lt;x>\n"
 
 
+def test_a_label_is_shown_as_it_is_in_markdown() -> None:
+    """A backtick or a star in a label made the rest of a row code or italic."""
+    found = markdown(Table(("method",), (("`a` *b* _c_ d_e [0, 1] [f](g)",),), ()))
+    assert found.splitlines()[2] == r"| \`a\` \*b\* \_c\_ d_e [0, 1] [f\](g) |"
+
+
 def test_terminal_table_takes_brackets_as_they_are() -> None:
     text = io.StringIO()
     made = Table(("method", "Δ [95 %]"), (("[bold]a", "+1.0 [0.0, 2.0]"),), ("failed: [/x]",))

@@ -9,10 +9,13 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from transformers import BertModel
 
+from baselines_plugin.backbones.resnet import ResNet
 from cir_plugins.builtin import hub
 from cir_plugins.builtin.blip2 import WEIGHTS, Blip2
 from cir_plugins.builtin.clip import Clip
+from cir_plugins.builtin.hub import from_hub
 from cir_plugins.builtin.tokenizers import WordPieceTokenizer
 from cir_plugins.errors import CIRError
 
@@ -39,11 +42,26 @@ def test_without_a_network_one_request_is_made(attempts: list[str]) -> None:
     for _ in range(2):
         with pytest.raises(CIRError, match="the hub cannot be reached") as caught:
             Blip2()
-    assert "without a network also --set backbone=tiny_blip2" in str(caught.value)
+    assert "without a network also backbone=tiny_blip2" in str(caught.value)
     assert len(attempts) == 1
     with pytest.raises(CIRError, match="tokenizer 'nobody/none' could not be loaded"):
         _ = WordPieceTokenizer("nobody/none", 8).pretrained
     assert len(attempts) == 1
+
+
+def test_every_library_asks_the_hub_once(
+    attempts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """open_clip, timm and transformers repeated their requests, each for half a minute."""
+    monkeypatch.setenv("HF_HOME", "/nonexistent")
+    with pytest.raises(CIRError, match="without a network also backbone=tiny_clip"):
+        Clip(pretrained="openai")
+    with pytest.raises(CIRError, match="without a network also backbone=tiny_resnet"):
+        ResNet(weights="pretrained", text="lstm")
+    with pytest.raises(CIRError, match=r"BERT 'nobody/none' .*: it is not on this machine, and"):
+        from_hub(BertModel.from_pretrained, "BERT", "nobody/none")
+    assert len(attempts) == 1
+    assert not constants.HF_HUB_OFFLINE
 
 
 def test_a_folder_makes_no_request(attempts: list[str]) -> None:

@@ -141,7 +141,7 @@ def test_loss_of_an_untrained_method_is_an_error(cir: Call, setting: str) -> Non
     output = cir(*arguments, *sets, "--set", setting)
     assert output.code == 2
     kind = setting.partition("=")[0].partition(".")[0]
-    assert f"'image_only' is not trained, so that it has no use for --set {kind}" in output.err
+    assert f"'image_only' is not trained, so that it has no use for a {kind}" in output.err
     assert cir(*arguments).code == 0
 
 

@@ -38,7 +38,7 @@ def test_eval_prints_and_writes_the_report(
     assert output.code == 0
     report = json.loads(file.read_text())
     assert set(report) == {
-        *("dataset", "protocol", "splits", "average", "queries", "gallery", "data")
+        *("dataset", "protocol", "splits", "average", "queries", "gallery", "data", "record")
     }
     assert f"data: fingerprint {report['data']['fingerprint']}" in output.out
     assert (report["dataset"], report["protocol"]) == ("fashioniq", "merged")
@@ -46,6 +46,25 @@ def test_eval_prints_and_writes_the_report(
     assert 0 < report["splits"]["merged.val"]["recall@50"] <= 1
     assert "fashioniq, protocol merged" in output.out
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_eval_of_all_protocols_prints_a_table(
+    cir: Call, run: Path, garments_root: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.json"
+    arguments = ("eval", run, "--data", "fashioniq", "--root", garments_root)
+    output = cir(*arguments, "--protocol", "all", "--json", file)
+    assert output.code == 0, output.err
+    document = json.loads(file.read_text())
+    assert document["protocol"] == "all"
+    assert document["protocols"]["covr"]["record"]["reference"] == "removed"
+    names = [line.split()[0] for line in output.out.splitlines() if line.strip()]
+    assert {"original", "val", "merged", "covr", "composeae"} <= set(names)
+    assert "are not comparable with one another" in output.out
+    assert cir(*arguments, "--protocol", "covr", "--json", tmp_path / "one.json").code == 0
+    assert json.loads((tmp_path / "one.json").read_text()) == document["protocols"]["covr"]
+    both = cir("eval", run, "--protocol", "all", "--submission", tmp_path / "s")
+    assert both.complains("--submission is of one protocol")
 
 
 def test_options_beat_the_protocols_preset(

@@ -47,6 +47,7 @@ def test_set_takes_options_before_the_name() -> None:
         ("lr=1", "--set 'lr=1' names no table; did you mean train.lr?"),
         ("epochs=1", "names no table; did you mean train.epochs or schedule.epochs?"),
         ("size=1", "--set 'size=1' names no table; accepted: TABLE.OPTION=value"),
+        ("foo=2", "names no table; accepted: TABLE.OPTION=value with a table of method, "),
         ("=3", "--set '=3'; accepted: key=value"),
         ("train=3", "--set 'train=3' names no option; accepted: train.OPTION=value"),
         ("trian.epochs=3", "unknown table in --set 'trian'; nearest: train"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -109,9 +110,40 @@ def test_without_pictures_the_places_are_named(tmp_path: Path) -> None:
 def test_targets_that_the_protocol_removes_are_noted(tmp_path: Path) -> None:
     root = small_fashioniq(tmp_path)
     write_fashioniq(root, "shirt.val", [triplet("s1", "s1", "is green")], ["s1", "s2"])
-    assert check(FashionIQ(), root).notes == []
-    (note,) = check(FashionIQ(drop_reference=True), root).notes
-    assert note.startswith("shirt.val: queries with their reference as target: 1;")
+    for removed, consequence in ((False, "keeps it"), (True, "removes it")):
+        (note,) = check(FashionIQ(drop_reference=removed), root).notes
+        expected = (
+            f"shirt.val: queries with their reference as target: 1; the protocol {consequence}"
+        )
+        assert note.startswith(expected)
+
+
+def test_queries_without_a_target_are_noted(tmp_path: Path) -> None:
+    """Half of a split was blind, and nothing said so before its evaluation."""
+    root = small_fashioniq(tmp_path)
+    seen = FashionIQ()(root)
+
+    def blind(every: int) -> list[Split]:
+        return [
+            replace(
+                split,
+                queries=tuple(
+                    replace(query, target=None, positives=()) if n % every == 0 else query
+                    for n, query in enumerate(split.queries)
+                ),
+            )
+            for split in seen
+            if split.role == "val"
+        ]
+
+    whole, half = (check(lambda _, n=n: blind(n), root).notes for n in (1, 2))
+    assert len(whole) == len(half) == len(blind(1))
+    for split, note, partly in zip(blind(1), whole, half, strict=True):
+        count = len(split.queries)
+        assert note.startswith(f"{split.name}: blind: none of {count} queries has a target")
+        lost = -(-count // 2)
+        if lost < count:
+            assert partly.startswith(f"{split.name}: queries without a target: {lost} of {count}")
 
 
 def test_pictures_of_extreme_shape_are_broken(tmp_path: Path) -> None:

@@ -82,5 +82,5 @@ def test_killed_loader_worker_is_error_with_advice(
 
     monkeypatch.setattr(BatchSource, "__getitem__", killed)
     trainer = make_trainer(tmp_path / "run", tmp_path / "data", workers=1)
-    with pytest.raises(CIRError, match=r"one of 1 loader processes was killed.* --resume"):
+    with pytest.raises(CIRError, match=r"a loader process was killed(.|\n)* --resume"):
         trainer.fit()

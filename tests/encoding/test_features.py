@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-import cir_plugins.encoding.features as features_module
+import cir_plugins.encoding.loading as loading_module
 from cir_plugins.data.images import open_image
-from cir_plugins.encoding.features import TrainingFeatures, feature_batches
+from cir_plugins.encoding.features import TrainingFeatures, by_shape, feature_batches
 from cir_plugins.errors import CIRError
 from tests.fakes import CPU, FakeBackbone, write_pictures
 
@@ -25,7 +25,7 @@ def test_batches_cover_every_image_once_in_order(
         opened.append(path)
         return open_image(path)
 
-    monkeypatch.setattr(features_module, "open_image", counted)
+    monkeypatch.setattr(loading_module, "open_image", counted)
     encoded = list(feature_batches(backbone, paths, CPU, "x"))
     assert opened == paths
     assert [index.tolist() for index, _ in encoded] == [
@@ -89,6 +89,25 @@ def test_training_features_hold_all_images_or_are_none(
         opened.append(path)
         return open_image(path)
 
-    monkeypatch.setattr(features_module, "open_image", counted)
+    monkeypatch.setattr(loading_module, "open_image", counted)
     assert TrainingFeatures.build(backbone, paths, CPU, 0) is None
     assert len(opened) < 20  # known after the first batch
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 16, 21])
+def test_a_pass_of_fixed_shape_gives_the_same_bits(number: int) -> None:
+    """Matrix products round by the number of rows: alone an image had other last bits."""
+    generator = torch.Generator().manual_seed(0)
+    rows, weight = (
+        torch.randn(32, 96, generator=generator),
+        torch.randn(96, 80, generator=generator),
+    )
+    sizes: list[int] = []
+
+    def product(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return torch.tanh(images @ weight) @ weight.T
+
+    whole = by_shape(product, rows, 16)
+    assert torch.equal(by_shape(product, rows[:number], 16), whole[:number])
+    assert set(sizes) == {16}

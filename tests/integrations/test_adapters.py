@@ -45,5 +45,6 @@ def test_a_missing_library_names_its_extra(module: str, library: str, extra: str
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == (
-        f"{library} is not installed; install it with: pip install 'cir-plugins{extra}'"
+        f"{library} is not installed; install it with: pip install './DIR{extra}', "
+        "where DIR is the folder of cir-plugins"
     )

@@ -297,7 +297,7 @@ def test_the_report_of_an_incomplete_split_is_printed(capsys: pytest.CaptureFixt
     show_report(report("set", "original", [odd]))
     printed = capsys.readouterr().out
     assert "set, protocol original (images missing), percent" in printed
-    assert "left out, as images are missing: 2 queries" in printed
+    assert "left out: 2 queries" in printed
     assert "4 further queries are blind" in printed
     assert "queries with their reference as target: 1;" in printed
 

@@ -101,7 +101,7 @@ def test_resume_refuses_changed_data(registry: Any, places: tuple[Path, Path], c
         resume(registry, root, run)
     message = str(caught.value)
     assert message.startswith(f"the data changed since run {run} was begun: split 'merged.train': ")
-    assert message.endswith("accepted: the same data, or another --out")
+    assert message.endswith("accepted: the same data, or another folder")
     assert (run / LATEST).read_bytes() == before
 
 
@@ -151,7 +151,7 @@ def test_a_folder_that_was_being_made_goes_on(registry: Any, places: tuple[Path,
     ("harm", "message"),
     [
         (lambda path: path.unlink(), r"has no data\.json, .*accepted: another folder"),
-        (lambda path: path.write_text("{"), r"data\.json cannot be read"),
+        (lambda path: path.write_text("{"), r"data\.json is not valid JSON"),
         (lambda path: path.write_text("[]"), r"data\.json is damaged: its checksum differs"),
         (
             lambda path: path.write_text(path.read_text().replace("merged", "nerged")),
@@ -188,5 +188,5 @@ def test_what_training_lacks_is_printed_and_stored(
     assert training["left_out"]["splits"] == {"merged.train": total}
     assert training["data"] == outcome.data.of_role("train").document
     err = capsys.readouterr().err
-    assert err.count("left out of training, as images are missing: ") == 1
+    assert err.count("left out of training: ") == 1
     assert f"{total['queries']:,} queries, " in err

@@ -14,9 +14,9 @@ from cir_plugins.config.plan import Plan
 from cir_plugins.config.resolve import make_plan
 from cir_plugins.config.toml import Config, read_config
 from cir_plugins.errors import CIRError
+from cir_plugins.loading import load
 from cir_plugins.plugins.hookspecs import hookimpl
 from cir_plugins.plugins.registry import Registry
-from cir_plugins.retriever import load
 from cir_plugins.runs import execute as run_module
 from cir_plugins.runs.build import build, make_encoding, read_splits
 from cir_plugins.runs.execute import execute

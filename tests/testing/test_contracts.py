@@ -12,6 +12,7 @@ from cir_plugins import Recipe
 from cir_plugins.data.readers.circo import CIRCO
 from cir_plugins.data.readers.cirr import CIRR
 from cir_plugins.data.readers.fashioniq import FashionIQ
+from cir_plugins.data.readers.triplets import Triplets
 from cir_plugins.plugins.registry import Kind, Registry
 from cir_plugins.testing import (
     check_backbone,
@@ -21,7 +22,7 @@ from cir_plugins.testing import (
     check_reader,
     check_sampler,
 )
-from tests.layouts import small_circo, small_cirr, small_fashioniq
+from tests.layouts import small_circo, small_cirr, small_fashioniq, small_triplets
 
 REGISTRY = Registry.load()
 # Backbones that need no download, started at random, which every checkout can do.
@@ -91,6 +92,8 @@ def test_methods(name: str, backbones: dict[str, Any]) -> None:
         (FashionIQ(gallery="val", drop_reference=True), small_fashioniq),
         (CIRR(), small_cirr),
         (CIRCO(), small_circo),
+        (Triplets(), small_triplets),
+        (Triplets(split="", gallery="folder", caption_mode="single"), small_triplets),
     ],
 )
 def test_readers(reader: Any, write: Callable[[Path], Path], tmp_path: Path) -> None:

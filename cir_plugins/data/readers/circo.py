@@ -112,8 +112,21 @@ class CIRCO(CaptionSwitches):
         notes = ambiguity_notes(present, files, "move the others away")
         if (Path(root) / _INFO).exists():
             return notes
-        source = "the pictures there are" if files else "every image of the annotations"
+        source = self._gallery_source(Path(root))
         return [f"{Path(root) / _INFO} is not there: the gallery is {source}", *notes]
+
+    def protocol_facts(self, root: Path) -> Mapping[str, str]:
+        """What is ranked, and that texts are the captions alone."""
+        return {"gallery": self._gallery_source(Path(root)), "shared_concept": "without"}
+
+    def gallery_is_official(self, root: Path) -> bool:
+        """Whether the list of all images is there, rather than some pictures."""
+        return (Path(root) / _INFO).exists()
+
+    def _gallery_source(self, root: Path) -> str:
+        if (root / _INFO).exists():
+            return "the images of image_info_unlabeled2017.json"
+        return "the pictures there are" if _files(root) else "every image of the annotations"
 
     def looked_for(self, root: Path) -> str:
         """Where pictures are looked for."""

@@ -1,8 +1,10 @@
 """Reads CIRR, version rc2, and every data set laid out like it.
 
 Files: ``captions/cap.rc2.<train|val|test1>.json`` and ``image_splits/split.rc2.<...>.json``, in the
-data folder or its ``cirr``. Their paths are looked for in the data folder and in its ``images`` and
-``img_raw``; names are unique, so that a picture elsewhere or with another ending is found by name.
+data folder or its ``cirr``. Beside them may lie ``attributes.json``: images with a target's
+attributes are further positives. The pictures' paths are looked for in the data folder and in its
+``images`` and ``img_raw``; names are unique, so that a picture elsewhere or with another ending is
+found by name.
 
 Source: Liu et al., 2021, arXiv 2108.04024.
 """
@@ -16,6 +18,7 @@ from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
 
 from cir_plugins.data.captions import Captions, CaptionSwitches
+from cir_plugins.data.readers.attributes import read_attributes
 from cir_plugins.data.readers.files import (
     Entry,
     layout_hint,
@@ -38,6 +41,7 @@ _ROLES: Mapping[Name, Literal["train", "val", "test"]] = MappingProxyType(
 _FOLDERS = ("images", "img_raw")
 _INNER = "cirr"
 _RECALLS = ("recall@1", "recall@5", "recall@10", "recall@50")
+_ALL_POSITIVES = ("any_recall@1", "any_recall@5", "map@10")
 _SUBSET_RECALLS = ("subset_recall@1", "subset_recall@2", "subset_recall@3")
 
 
@@ -106,6 +110,10 @@ class CIRR(CaptionSwitches):
         choice = "put it where its image_splits file has it"
         return notes + ambiguity_notes(elsewhere, pictures.names, choice)
 
+    def protocol_facts(self, root: Path) -> Mapping[str, str]:
+        """What is ranked."""
+        return {"gallery": "the images of the split file; subset: the query's group"}
+
     def looked_for(self, root: Path) -> str:
         """Where pictures are looked for."""
         folders = ", ".join(str(Path(root, folder)) for folder in ("", *_FOLDERS))
@@ -113,7 +121,10 @@ class CIRR(CaptionSwitches):
 
     def _split(self, root: Path, name: Name, rules: Captions, pictures: _Pictures) -> Split:
         paths = _read_paths(_split_file(root, name))
-        queries = tuple(_queries(_caption_file(root, name), _ROLES[name], paths, rules))
+        attributes = read_attributes(_annotation_folder(root) / "attributes.json")
+        queries = attributes.with_positives(
+            _queries(_caption_file(root, name), _ROLES[name], paths, rules), tuple(paths)
+        )
         return Split(
             name=name,
             role=_ROLES[name],
@@ -121,7 +132,7 @@ class CIRR(CaptionSwitches):
             gallery=tuple(paths),
             paths=pictures.paths(paths),
             drop_reference=self.drop_reference,
-            measures=_RECALLS + _SUBSET_RECALLS,
+            measures=_RECALLS + _SUBSET_RECALLS + (_ALL_POSITIVES if attributes.of else ()),
             main=("recall@5", "subset_recall@1"),
             captions=rules,
         )

@@ -42,6 +42,11 @@ CIRR_VERSION = "rc2"  # where CIRR's caption files have a category
 _RECALLS = ("recall@1", "recall@5", "recall@10", "recall@50")
 _ALL_POSITIVES = ("any_recall@1", "any_recall@5", "any_recall@10", "map@5", "map@10")
 _LAVIS: Mapping[str, object] = {"lower": True, "symbols": "blank"}
+_GALLERIES: Mapping[str, str] = {
+    "original": "the images of the category's split file",
+    "val": "the references and targets of the category's triplets",
+    "merged": "the split files of all categories in one",
+}
 _VAL: Mapping[str, object] = {"gallery": "val", "drop_reference": True}
 
 
@@ -157,6 +162,10 @@ class FashionIQ(CaptionSwitches):
         names = dict.fromkeys(name for split in self.annotations(root) for name in image_ids(split))
         choice = "move the others away or name a folder with --set data.images=FOLDER"
         return ambiguity_notes([name for name in names if name in files], files, choice)
+
+    def protocol_facts(self, root: Path) -> Mapping[str, str]:
+        """What is ranked."""
+        return {"gallery": f"{self.gallery}: {_GALLERIES[self.gallery]}"}
 
     def looked_for(self, root: Path) -> str:
         """Where pictures are looked for."""
