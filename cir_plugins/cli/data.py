@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cir_plugins.cli.doctor import Duplicates, Freeze, Near, Subset
 from cir_plugins.cli.options import Data, Root, Sets, data_options, need
 
 if TYPE_CHECKING:
     from cir_plugins.data.check import CheckReport
+    from cir_plugins.data.split import Split
 
 FOUND_ERRORS = 1
 _HEADER = ("split", "queries", "gallery", "references", "missing", "broken", "queries lost")
@@ -76,6 +78,10 @@ def check(
             show_default=False,
         ),
     ] = None,
+    duplicates: Duplicates = False,
+    near: Near = 4,
+    freeze: Freeze = None,
+    subset: Subset = None,
 ) -> None:
     """Count a data set and name missing or broken images.
 
@@ -93,8 +99,27 @@ def check(
     show_check(report)
     if list_file is not None:
         _write_list(list_file, report)
+    if report.splits and (duplicates or freeze or subset):
+        with planned.guarded(f"cannot read {folder}"):
+            splits = reader(folder)
+        _examine(data, splits, near if duplicates else None, freeze, subset)
     if not report.ok:
         raise typer.Exit(FOUND_ERRORS)
+
+
+def _examine(
+    dataset: str, splits: list[Split], near: int | None, freeze: Path | None, subset: Path | None
+) -> None:
+    """Repeated pictures (without ``near`` none are looked for), and frozen data."""
+    from cir_plugins.cli.doctor import require_subset, show_duplicates, write_frozen
+    from cir_plugins.data.fingerprint import DataFingerprint
+
+    if near is not None:
+        show_duplicates(splits, near)
+    if freeze is not None:
+        write_frozen(freeze, dataset, splits)
+    if subset is not None:
+        require_subset(subset, DataFingerprint.of(dataset, splits))
 
 
 def show_check(report: CheckReport) -> None:
