@@ -160,3 +160,115 @@ def small_triplets(root: Path) -> Path:
         ],
         *("reference", "text", "target", "group", "split"),
     )
+
+
+def write_lines(file: Path, *lines: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def small_shoes(root: Path, pictures: bool = True) -> Path:
+    """Two training triplets, three of evaluation, one of them with image x1 of neither list."""
+    lists = {"train_im_names.txt": ("t1", "t2", "t3"), "eval_im_names.txt": ("e1", "e2", "e3")}
+    triplets = [
+        ("t1", "t2", "is red."),
+        ("t2", "t3", "has a heel"),
+        ("e1", "e2", "is less shiny"),
+        ("e2", "e1", "has laces"),
+        ("x1", "e3", "is open"),
+    ]
+    for name, images in lists.items():
+        write_lines(root / name, *(f"img_{image}.jpg" for image in images))
+    entries = [
+        {
+            "ReferenceImageName": f"img_{reference}.jpg",
+            "ImageName": f"img_{target}.jpg",
+            "RelativeCaption": caption,
+        }
+        for reference, target, caption in triplets
+    ]
+    write_json(root / "relative_captions_shoes.json", entries)
+    for image in (*(n for names in lists.values() for n in names), "x1") if pictures else ():
+        write_picture(root / "womens_boots" / "0" / f"img_{image}.jpg")
+    return root
+
+
+def small_fashion200k(root: Path, pictures: bool = True) -> Path:
+    """Five training images with four captions, and four test images with two queries."""
+    train = ("red lace dress", "blue lace dress", "red lace dress", "blue silk dress", "hat")
+    test = ("black coat", "white coat", "white coat", "long white coat")
+    for name, captions in (("train", train), ("test", test)):
+        images = [f"women/dresses/{name}/{number}.jpeg" for number in range(len(captions))]
+        lines = [f"{image}\t0.97\t{text}" for image, text in zip(images, captions, strict=True)]
+        write_lines(root / "labels" / f"dress_{name}_detect_all.txt", *lines)
+        for shade, image in enumerate(images if pictures else ()):
+            write_picture(root / image, shade)
+    pairs = [(0, 1), (2, 3)]
+    lines = [" ".join(f"women/dresses/test/{number}.jpeg" for number in pair) for pair in pairs]
+    write_lines(root / "test_queries.txt", *lines)
+    return root
+
+
+def small_genecis(root: Path, pictures: bool = True) -> Path:
+    """Two queries for each of the two object tasks, with galleries of three images."""
+
+    def entry(condition: str, reference: int, target: int, *gallery: int) -> dict[str, Any]:
+        return {
+            "condition": condition,
+            "reference": {"val_image_id": reference},
+            "target": {"val_image_id": target},
+            "gallery": [{"val_image_id": number} for number in gallery],
+        }
+
+    queries = [entry("sky", 1, 5, 3, 4), entry("wall", 2, 3, 4, 6)]
+    write_json(root / "change_object.json", queries)
+    write_json(root / "focus_object.json", [*queries[::-1]])
+    for number in range(1, 7) if pictures else ():
+        write_picture(root / "val2017" / f"{number:012d}.jpg", number)
+    return root
+
+
+def small_lasco(root: Path, pictures: bool = True) -> Path:
+    """Two training triplets, and two of val with a corpus of five images."""
+
+    def path(role: str, number: int) -> str:
+        return f"{role}2014/COCO_{role}2014_{number:012d}.jpg"
+
+    def entry(role: str, number: int, reference: int, target: int, text: str) -> dict[str, Any]:
+        return {
+            "qid": number,
+            "query-image": [reference, path(role, reference)],
+            "query-text": text,
+            "target-image": [target, path(role, target)],
+        }
+
+    train = [entry("train", 10, 21, 22, "two dogs"), entry("train", 11, 22, 23, "at night")]
+    val = [entry("val", 12, 1, 2, "a red bus"), entry("val", 13, 3, 4, "no people")]
+    corpus = [{"id": n, "path": f"val/{path('val', n)}"} for n in (5, 4, 3, 2, 1)]
+    write_json(root / "lasco_train.json", train)
+    write_json(root / "lasco_val.json", val)
+    write_json(root / "lasco_val_corpus.json", corpus)
+    for role, numbers in (("train", (21, 22, 23)), ("val", range(1, 6))):
+        for number in numbers if pictures else ():
+            write_picture(root / path(role, number), number)
+    return root
+
+
+def small_icir(root: Path, pictures: bool = True) -> Path:
+    """Instance ``dog`` with two queries and four images, instance ``mug`` with one and two."""
+    queries = ["query/dog/a.jpg,at night,dog", "query/dog/a.jpg,as a toy,dog"]
+    queries += ["query/mug/b.jpg,broken,mug"]
+    database = [
+        "database/dog/0.jpg,at night,dog",
+        "database/dog/1.jpg,as a toy,dog",
+        "database/dog/2.jpg,at night,dog",
+        "database/dog/3.jpg,in snow,dog",
+        "database/mug/4.jpg,whole,mug",
+        "database/mug/5.jpg,broken,mug",
+    ]
+    write_lines(root / "query_files.csv", *queries)
+    write_lines(root / "database_files.csv", *database)
+    images = dict.fromkeys(line.split(",")[0] for line in (*queries, *database))
+    for shade, image in enumerate(images if pictures else ()):
+        write_picture(root / image, shade)
+    return root

@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cir_plugins.data.images import open_image
+from cir_plugins.data.perceptual_hash import BITS, perceptual_hashes
 from cir_plugins.data.split import Split
-from cir_plugins.errors import CIRError
 from cir_plugins.retrieval.scores import rows_per_block
 
-BITS = 64  # of a perceptual hash
 Likeness: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -64,28 +62,14 @@ def twins_by_hash(split: Split, near: float) -> Twins:
     Raises:
         CIRError: If imagehash is not installed, or an image cannot be read.
     """
-    codes = _codes(split)
+    paths = [split.paths[name] for name in split.arrays.images]
+    codes = perceptual_hashes(paths, "--duplicates embedding")
 
     def likeness(rows: Tensor) -> Tensor:
         differing = np.bitwise_count(codes[rows.numpy(), None] ^ codes[None, :])
         return torch.from_numpy(1 - differing.astype(np.float32) / BITS)
 
     return _twins(split, likeness, near, torch.device("cpu"))
-
-
-def _codes(split: Split) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    try:
-        import imagehash  # type: ignore[import-untyped, unused-ignore]
-    except ImportError as error:
-        raise CIRError(
-            "near-duplicates by perceptual hash need imagehash; accepted: pip install "
-            "'cir-plugins[duplicates]', or --duplicates embedding"
-        ) from error
-    codes = []
-    for name in split.arrays.images:
-        bits = imagehash.phash(open_image(split.paths[name])).hash.flatten()
-        codes.append(int("".join("1" if bit else "0" for bit in bits), 2))
-    return np.array(codes, dtype=np.uint64)
 
 
 def _twins(split: Split, likeness: Likeness, near: float, device: torch.device) -> Twins:

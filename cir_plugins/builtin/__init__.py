@@ -54,11 +54,16 @@ def cir_methods() -> Factories:
 
 @hookimpl
 def cir_datasets() -> Factories:
-    """Readers of FashionIQ, CIRR, CIRCO, and of triplets of one's own."""
+    """Readers of the field's data sets, and of triplets of one's own."""
     return {
         "fashioniq": "cir_plugins.data.readers.fashioniq:FashionIQ",
         "cirr": "cir_plugins.data.readers.cirr:CIRR",
         "circo": "cir_plugins.data.readers.circo:CIRCO",
+        "shoes": "cir_plugins.data.readers.shoes:Shoes",
+        "fashion200k": "cir_plugins.data.readers.fashion200k:Fashion200k",
+        "genecis": "cir_plugins.data.readers.genecis:GeneCIS",
+        "lasco": "cir_plugins.data.readers.lasco:LaSCo",
+        "icir": "cir_plugins.data.readers.icir:ICIR",
         "triplets": "cir_plugins.data.readers.triplets:Triplets",
     }
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cir_plugins.cli.doctor import Subset, rows_of_other_data
 from cir_plugins.cli.interrupt import resumable
 from cir_plugins.cli.options import FeatureCache, Root, Runs, Sets
 from cir_plugins.errors import CIRError
@@ -61,6 +62,7 @@ def bench(
     feature_cache: FeatureCache = None,
     runs: Runs = None,
     resume: Resume = False,
+    subset: Subset = None,
 ) -> None:
     """Compare methods: the entries of a suite.
 
@@ -88,7 +90,12 @@ def bench(
         )
     result.show(Console())
     typer.echo(f"page: {write_page(result, published=papers)}")
-    if result.failed:
+    others = (
+        rows_of_other_data(subset, [record.line() for record in result.records]) if subset else []
+    )
+    for line in others:
+        typer.echo(f"error: {line}", err=True)
+    if result.failed or others:
         raise typer.Exit(FAILED_ROWS)
 
 

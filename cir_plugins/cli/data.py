@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cir_plugins.cli.doctor import Duplicates, Freeze, Near, Subset
 from cir_plugins.cli.options import Data, Root, Sets, data_options, need
 
 if TYPE_CHECKING:
@@ -57,6 +58,17 @@ def make_data(
     typer.echo(f"use it with: --data {generated.dataset} --root {out}")
 
 
+Export = Annotated[
+    Path | None,
+    typer.Option(
+        "--export",
+        metavar="FILE.csv",
+        help="Write the triplets here, as a table that --data triplets reads.",
+        show_default=False,
+    ),
+]
+
+
 def check(
     data: Data = "",
     root: Root = None,
@@ -77,15 +89,11 @@ def check(
             show_default=False,
         ),
     ] = None,
-    export: Annotated[
-        Path | None,
-        typer.Option(
-            "--export",
-            metavar="FILE.csv",
-            help="Write the triplets here, as a table that --data triplets reads.",
-            show_default=False,
-        ),
-    ] = None,
+    duplicates: Duplicates = False,
+    near: Near = 4,
+    freeze: Freeze = None,
+    subset: Subset = None,
+    export: Export = None,
 ) -> None:
     """Count a data set and name missing or broken images.
 
@@ -103,12 +111,29 @@ def check(
     show_check(report)
     if list_file is not None:
         _write_list(list_file, report)
-    if export is not None:
+    if report.splits and (duplicates or freeze or subset or export):
         with planned.guarded(f"cannot read {folder}"):
             splits = reader(folder)
-        _write_triplets(splits, folder, export)
+        if export is not None:
+            _write_triplets(splits, folder, export)
+        _examine(data, splits, near if duplicates else None, freeze, subset)
     if not report.ok:
         raise typer.Exit(FOUND_ERRORS)
+
+
+def _examine(
+    dataset: str, splits: list[Split], near: int | None, freeze: Path | None, subset: Path | None
+) -> None:
+    """Repeated pictures (without ``near`` none are looked for), and frozen data."""
+    from cir_plugins.cli.doctor import require_subset, show_duplicates, write_frozen
+    from cir_plugins.data.fingerprint import DataFingerprint
+
+    if near is not None:
+        show_duplicates(splits, near)
+    if freeze is not None:
+        write_frozen(freeze, dataset, splits)
+    if subset is not None:
+        require_subset(subset, DataFingerprint.of(dataset, splits))
 
 
 def show_check(report: CheckReport) -> None:

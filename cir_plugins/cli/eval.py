@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cir_plugins.cli.doctor import Subset
 from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, data_options
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ def evaluate(
     submission: Submission = None,
     feature_cache: FeatureCache = None,
     device: Device = "",
+    subset: Subset = None,
 ) -> None:
     """Evaluate a run on a data set: its own where --data and --root are left out."""
+    from cir_plugins.cli.doctor import require_subset
     from cir_plugins.cli.submit import need_server, submit
     from cir_plugins.cli.terminal import show_report
     from cir_plugins.config.resolve import plan_reader
@@ -82,6 +85,8 @@ def evaluate(
         _show_every(table, json)
         return
     evaluation = retriever.evaluate(data, root, protocol=protocol, split=split or "val", **options)
+    if subset is not None and evaluation.data is not None:
+        require_subset(subset, evaluation.data)
     if json is not None:
         write_json(json, evaluation.report)
     _show_changes(evaluation)

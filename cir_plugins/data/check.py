@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cir_plugins.data.bounds import bounds_in_words
 from cir_plugins.data.identical import positives_across
 from cir_plugins.data.images import open_image
 from cir_plugins.data.percent import percent
@@ -45,6 +46,7 @@ class SplitCheck:
         blind: Queries without a target.
         positives_across: Positives that are known only from triplets with the same reference and
             captions.
+        missing_gallery: Images that are ranked, without a usable file.
     """
 
     name: str
@@ -60,6 +62,7 @@ class SplitCheck:
     own_targets: int = 0
     blind: int = 0
     positives_across: int = 0
+    missing_gallery: int = 0
 
     @property
     def missing(self) -> int:
@@ -148,6 +151,7 @@ def check(
         return CheckReport(root, decoded=False, errors=[str(error)])
     checks = tuple(_check_split(split, reasons) for split in splits)
     notes += [f"{split.name}: {_cost(split)}" for split in checks if _harmless(split)]
+    notes += [f"{split.name}: {_bounds(split)}" for split in checks if _is_partial(split)]
     notes += [f"{split.name}: {_unreachable(split)}" for split in checks if split.unreachable]
     notes += [f"{split.name}: {_own_targets(split)}" for split in checks if split.own_targets]
     notes += [f"{split.name}: {_blind(split)}" for split in checks if _is_news(split)]
@@ -181,6 +185,7 @@ def _check_split(split: Split, reasons: Mapping[Path, str]) -> SplitCheck:
         own_targets=0 if split.drop_reference else own_targets,
         blind=sum(query.target is None for query in split.queries),
         positives_across=positives_across(split.queries),
+        missing_gallery=sum(name not in usable for name in split.gallery),
     )
 
 
@@ -256,6 +261,15 @@ def _cost(split: SplitCheck) -> str:
     lack = f"{split.missing:,} images are missing and {len(split.broken):,} broken"
     whose = f"{split.lost_references:,} lack the reference, {split.lost_targets:,} only the target"
     return f"{lack}, which costs {share(split.lost, split.queries)}: {whose}"
+
+
+def _is_partial(split: SplitCheck) -> bool:
+    """Whether a split can be evaluated without some of its queries or gallery images."""
+    return split.role != "train" and (0 < split.lost < split.queries or split.missing_gallery > 0)
+
+
+def _bounds(split: SplitCheck) -> str:
+    return bounds_in_words(split.queries, split.lost, split.missing_gallery)
 
 
 def _broken(paths: Sequence[Path], workers: int | None) -> dict[Path, str]:

@@ -224,3 +224,14 @@ def test_real_photographs_are_whole(shared_data: SharedData) -> None:
     report = check(FashionIQ(gallery="merged"), shared_data("photos"), workers=1)
     assert report.ok
     assert report.queries() == {"train": 4560, "val": 1516}
+
+
+def test_bounds_of_a_recall_without_some_images(tmp_path: Path) -> None:
+    root = small_fashioniq(tmp_path)
+    (root / "images" / "d3.png").unlink()
+    notes = check(FashionIQ(), root).notes
+    assert notes == [
+        "dress.val: a Recall@k of r over the queries that are left is between 0.500 r and 0.500 r "
+        "+ 0.500 over all of them; for the 1 missing gallery images, r below is Recall@(k - 1), 0 "
+        "for k up to 1"
+    ]

@@ -19,7 +19,16 @@ from dqe_plugin import hooks as dqe_hooks
 from garments_plugin import hooks as garments_hooks
 from tests.fakes import FakeBackbone
 from tests.fuzz.sandbox import run
-from tests.layouts import small_circo, small_cirr, small_fashioniq
+from tests.layouts import (
+    small_circo,
+    small_cirr,
+    small_fashion200k,
+    small_fashioniq,
+    small_genecis,
+    small_icir,
+    small_lasco,
+    small_shoes,
+)
 
 INTERRUPTED = 130
 Folders = Callable[[], Path]
@@ -74,6 +83,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
         "fashioniq": small_fashioniq(root / "fashioniq"),
         "cirr": small_cirr(root / "cirr"),
         "circo": small_circo(root / "circo"),
+        "shoes": small_shoes(root / "shoes"),
+        "fashion200k": small_fashion200k(root / "fashion200k"),
+        "genecis": small_genecis(root / "genecis"),
+        "lasco": small_lasco(root / "lasco"),
+        "icir": small_icir(root / "icir"),
     }
 
 

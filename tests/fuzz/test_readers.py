@@ -41,7 +41,7 @@ _NAMES = (
         "0.jpg",
     ),
     *("000000000001.png", "²².jpg", "é.jpg", "dev-0.webp", "a\nb.png", "\x1b[31m.png", "1.jpg"),
-    "0.jpg",
+    *("0.jpg", "train_im_names.txt", "a_test.txt", "lasco_val_corpus.json", "query_files.csv"),
 )
 
 
@@ -110,7 +110,13 @@ _OPTIONS = {
     ),
     "cirr": ('data.splits=["val"]', "data.drop_reference=false", "data.lower=true"),
     "circo": ('data.splits=["val"]', "data.drop_reference=true", "data.symbols=blank"),
+    "shoes": ("data.listed_only=true", "data.drop_reference=false", "data.max_words=1"),
+    "fashion200k": ("data.pairs_per_image=3", "data.seed=1", "data.symbols=keep"),
+    "genecis": ('data.tasks=["change_object"]', "data.lower=true"),
+    "lasco": ('data.splits=["train"]', "data.drop_reference=true"),
+    "icir": ('data.instances=["mug"]', "data.prefix=a photo of $ that {}"),
 }
+READERS = tuple(_OPTIONS)
 
 
 def options(reader: str, missing: str, number: int) -> list[str]:
@@ -122,7 +128,8 @@ def options(reader: str, missing: str, number: int) -> list[str]:
 
 def copy_damaged(source: Path, root: Path, damaged: Damages) -> None:
     """A copy of a data folder with some of its files damaged, annotations before pictures."""
-    files = sorted(source.rglob("*"), key=lambda file: (file.suffix != ".json", file))
+    annotations = (".json", ".txt", ".csv")
+    files = sorted(source.rglob("*"), key=lambda file: (file.suffix not in annotations, file))
     copies = []
     for file in files:
         copy = root / file.relative_to(source)
@@ -163,7 +170,7 @@ def sources(data: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @profiles
-@pytest.mark.parametrize("reader", ["fashioniq", "cirr", "circo"])
+@pytest.mark.parametrize("reader", READERS)
 def test_check_of_damaged_folders(
     reader: str, times: int, sources: Mapping[str, Path], folders: Folders
 ) -> None:
@@ -192,7 +199,7 @@ def test_check_of_damaged_folders(
 
 
 @profiles
-@pytest.mark.parametrize("reader", ["fashioniq", "cirr", "circo"])
+@pytest.mark.parametrize("reader", READERS)
 def test_eval_on_damaged_folders(
     reader: str, times: int, sources: Mapping[str, Path], trained: Path, folders: Folders
 ) -> None:

@@ -18,8 +18,9 @@ from typing import ClassVar, Literal, TypeAlias
 from cir_plugins.data.captions import Captions, CaptionSwitches
 from cir_plugins.data.readers.files import (
     Entry,
-    layout_hint,
     need_folder,
+    no_training_split,
+    nothing_to_read,
     read_entries,
     read_table,
     unique,
@@ -83,15 +84,11 @@ class CIRCO(CaptionSwitches):
         root = Path(root)
         need_folder(root)
         if "train" in self.splits:
-            raise CIRError(
-                "CIRCO has no training split\ntrain on another data set, such as --data cirr, and "
-                "evaluate that run: cir eval RUN --data circo --root DIR"
-            )
+            raise no_training_split("circo")
         files = {name: root / "annotations" / f"{name}.json" for name in self.splits or NAMES}
         present: dict[Name, Path] = {name: file for name, file in files.items() if file.exists()}
         if not present:
-            tried = f"looked for: {_either(files.values())}{layout_hint(root, 'circo')}"
-            raise CIRError(f"nothing to read in {root}\n{tried}")
+            raise nothing_to_read(root, _either(files.values()), "circo")
         rules = self.caption_rules()
         queries = {name: tuple(_queries(file, name, rules)) for name, file in present.items()}
         pictures = _pictures(root)

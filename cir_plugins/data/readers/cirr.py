@@ -21,15 +21,15 @@ from cir_plugins.data.captions import Captions, CaptionSwitches
 from cir_plugins.data.readers.attributes import read_attributes
 from cir_plugins.data.readers.files import (
     Entry,
-    layout_hint,
     need_folder,
+    nothing_to_read,
     read_entries,
     read_table,
     short,
     unique,
 )
 from cir_plugins.data.readers.missing import Missing, settle_all
-from cir_plugins.data.readers.pictures import ENDINGS, ambiguity_notes, walk_pictures
+from cir_plugins.data.readers.pictures import ENDINGS, PictureFolder, ambiguity_notes
 from cir_plugins.data.split import Query, Split
 from cir_plugins.errors import CIRError
 
@@ -86,10 +86,9 @@ class CIRR(CaptionSwitches):
         if not names:
             which = "|".join(self.splits or NAMES)
             files = f"{_caption_file(root, which)} or {_caption_file(root / _INNER, which)}"
-            hint = layout_hint(root, "cirr")
-            raise CIRError(f"nothing to read in {root}\nlooked for: {files}{hint}")
+            raise nothing_to_read(root, files, "cirr")
         rules = self.caption_rules()
-        pictures = _Pictures.below(root)
+        pictures = PictureFolder.below(root, _FOLDERS)
         return [self._split(root, name, rules, pictures) for name in names]
 
     def notes(self, root: Path) -> list[str]:
@@ -98,7 +97,7 @@ class CIRR(CaptionSwitches):
         notes = [
             f"{file} is not there: its split is left out" for file in files if not file.exists()
         ]
-        pictures = _Pictures.below(Path(root))
+        pictures = PictureFolder.below(Path(root), _FOLDERS)
         # One that lies where its split file has it is not looked for by name.
         elsewhere = {
             image: None
@@ -119,7 +118,7 @@ class CIRR(CaptionSwitches):
         folders = ", ".join(str(Path(root, folder)) for folder in ("", *_FOLDERS))
         return f"the paths of image_splits in {folders}; {root}/**/<image>.{ENDINGS}"
 
-    def _split(self, root: Path, name: Name, rules: Captions, pictures: _Pictures) -> Split:
+    def _split(self, root: Path, name: Name, rules: Captions, pictures: PictureFolder) -> Split:
         paths = _read_paths(_split_file(root, name))
         attributes = read_attributes(_annotation_folder(root) / "attributes.json")
         queries = attributes.with_positives(
@@ -170,42 +169,6 @@ def _read_paths(file: Path) -> dict[str, str]:
             raise CIRError(f"{file}, image '{name}' has {short(value)}\n{accepted}")
         paths[name] = str(path)
     return paths
-
-
-@dataclass(frozen=True)
-class _Pictures:
-    """The pictures in a data folder.
-
-    Attributes:
-        files: Relative path, as split files have it -> file.
-        names: File name without ending -> its files, in order.
-    """
-
-    files: Mapping[str, Path]
-    names: Mapping[str, Sequence[Path]]
-
-    @classmethod
-    def below(cls, root: Path) -> _Pictures:
-        files: dict[str, Path] = {}
-        names: dict[str, list[Path]] = {}
-        for path in walk_pictures(root):
-            files[path.relative_to(root).as_posix()] = path
-            names.setdefault(path.stem, []).append(path)
-        for folder in _FOLDERS:
-            for relative, path in list(files.items()):
-                if relative.startswith(f"{folder}/"):
-                    files.setdefault(relative.removeprefix(f"{folder}/"), path)
-        return cls(files, names)
-
-    def paths(self, relative: Mapping[str, str]) -> dict[str, Path]:
-        """Image name -> file, of the pictures that are there: by relative path, else by name."""
-        paths: dict[str, Path] = {}
-        for name, path in relative.items():
-            if path in self.files:
-                paths[name] = self.files[path]
-            elif name in self.names:
-                paths[name] = self.names[name][0]
-        return paths
 
 
 def _queries(file: Path, role: str, paths: Mapping[str, str], rules: Captions) -> Iterator[Query]:

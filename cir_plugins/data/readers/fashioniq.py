@@ -19,8 +19,8 @@ from cir_plugins.data.captions import Captions, CaptionSwitches, JoinMode
 from cir_plugins.data.readers.attributes import Attributes, read_attributes, read_kinds
 from cir_plugins.data.readers.files import (
     Entry,
-    layout_hint,
     need_folder,
+    nothing_to_read,
     read_entries,
     read_names,
     short,
@@ -194,8 +194,7 @@ class FashionIQ(CaptionSwitches):
         if not files:
             which = "|".join(self.splits or ROLES)
             names = root / "captions" / f"cap.<category>.<{which}>.json"
-            hint = layout_hint(root, "fashioniq")
-            raise CIRError(f"nothing to read in {root}\nlooked for: {names}{hint}")
+            raise nothing_to_read(root, str(names), "fashioniq")
         categories = {category for category, _ in files}
         for category in self.categories:
             if category not in categories:

@@ -13,6 +13,25 @@ from cir_plugins import files
 from cir_plugins.errors import CIRError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_TITLES: Mapping[str, str] = {
+    "cirr": "CIRR",
+    "fashioniq": "FashionIQ",
+    "circo": "CIRCO",
+    "shoes": "Shoes",
+    "fashion200k": "Fashion200k",
+    "genecis": "GeneCIS",
+    "lasco": "LaSCo",
+    "icir": "i-CIR",
+}
+# Files that only one data set has.
+_MARKS: Mapping[str, tuple[str, ...]] = {
+    "circo": ("annotations/val.json", "annotations/test.json"),
+    "shoes": ("relative_captions_shoes.json",),
+    "fashion200k": ("labels/*_detect_all.txt",),
+    "genecis": ("change_object.json", "focus_object.json"),
+    "lasco": ("lasco_train.json", "lasco_val.json"),
+    "icir": ("query_files.csv", "annotations/query_files.csv"),
+}
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
@@ -32,14 +51,24 @@ def layout_hint(root: Path, name: str) -> str:
     cirr = any(file.startswith("cap.rc2.") for file in captions) or any(
         root.glob("cirr/captions/cap.rc2.*.json")
     )
-    layouts = {
-        "cirr": cirr,
-        "fashioniq": bool(captions) and not cirr,
-        "circo": any((root / "annotations" / f"{name}.json").exists() for name in ("val", "test")),
-    }
-    titles = {"cirr": "CIRR", "fashioniq": "FashionIQ", "circo": "CIRCO"}
+    layouts = {"cirr": cirr, "fashioniq": bool(captions) and not cirr}
+    for other, patterns in _MARKS.items():
+        layouts[other] = any(any(root.glob(pattern)) for pattern in patterns)
     others = [other for other, there in layouts.items() if there and other != name]
-    return f"\nthis looks like {titles[others[0]]}: --data {others[0]}" if others else ""
+    return f"\nthis looks like {_TITLES[others[0]]}: --data {others[0]}" if others else ""
+
+
+def no_training_split(name: str) -> CIRError:
+    """The error for training on a data set that can only be evaluated on."""
+    return CIRError(
+        f"{_TITLES[name]} has no training split\ntrain on another data set, such as --data cirr, "
+        f"and evaluate that run: cir eval RUN --data {name} --root DIR"
+    )
+
+
+def nothing_to_read(root: Path, looked_for: str, name: str) -> CIRError:
+    """The error for a folder without the annotations of a data set."""
+    return CIRError(f"nothing to read in {root}\nlooked for: {looked_for}{layout_hint(root, name)}")
 
 
 def read_json(file: Path) -> object:
@@ -120,6 +149,14 @@ class Entry:
             return Entry(self.file, f"{self.label}, '{key}'", value)
         raise self.wrong(key, "an object")
 
+    def children(self, key: str) -> tuple[Entry, ...]:
+        """The objects of a list under a key, one or more, as entries of their own."""
+        value = self.fields.get(key)
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            where = f"{self.label}, '{key}'"
+            return tuple(Entry(self.file, f"{where} {n}", item) for n, item in enumerate(value))
+        raise self.wrong(key, "a list of one or more objects")
+
     def wrong(self, key: str, accepted: str) -> CIRError:
         """The error for a value that is not what is accepted."""
         if key not in self.fields:
@@ -170,6 +207,14 @@ def read_table(file: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise CIRError(f"{file} holds {_kind(value)}\naccepted: one object")
     return value
+
+
+def read_lines(file: Path) -> list[tuple[str, str]]:
+    """The stripped lines of a text file that are not blank, each after its label (``line 3``)."""
+    lines = files.read_text(file).split("\n")
+    return [
+        (f"line {number}", line.strip()) for number, line in enumerate(lines, 1) if line.strip()
+    ]
 
 
 def unique(entries: Iterable[tuple[Entry, str]], key: str) -> None:
