@@ -51,20 +51,18 @@ def evaluate(
     subset: Subset = None,
 ) -> None:
     """Evaluate a run on a data set: its own where --data and --root are left out."""
-    from cir_plugins.cli.doctor import require_subset
     from cir_plugins.cli.submit import need_server, submit
-    from cir_plugins.cli.terminal import show_report
     from cir_plugins.config.resolve import plan_reader
     from cir_plugins.errors import CIRError
-    from cir_plugins.files import write_json
     from cir_plugins.loading import load
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.runs.build import check_role
     from cir_plugins.runs.load import plan_of_run
 
     check_role(split or "val")
-    if submission is not None and feature_cache is not None:
-        raise CIRError("--feature-cache is of no use with --submission; accepted: one of the two")
+    for option, value in (("--feature-cache", feature_cache), ("--subset", subset)):
+        if submission is not None and value is not None:
+            raise CIRError(f"{option} is of no use with --submission; accepted: one of the two")
     options = data_options(sets)
     registry = Registry.load()
     # Checked before any weights are read.
@@ -80,11 +78,20 @@ def evaluate(
         for file in submit(retriever, submission, **where):
             typer.echo(f"written: {file}")
         return
+    role = split or "val"
     if every:
-        table = retriever.evaluate_protocols(data, root, split=split or "val", **options)
-        _show_every(table, json)
+        table = retriever.evaluate_protocols(data, root, split=role, **options)
+        _show_every(table, json, subset)
         return
-    evaluation = retriever.evaluate(data, root, protocol=protocol, split=split or "val", **options)
+    _show(retriever.evaluate(data, root, protocol=protocol, split=role, **options), json, subset)
+
+
+def _show(evaluation: Evaluation, json: Path | None, subset: Path | None) -> None:
+    """Print an evaluation and write its report, if it is of the frozen data."""
+    from cir_plugins.cli.doctor import require_subset
+    from cir_plugins.cli.terminal import show_report
+    from cir_plugins.files import write_json
+
     if subset is not None and evaluation.data is not None:
         require_subset(subset, evaluation.data)
     if json is not None:
@@ -93,11 +100,15 @@ def evaluate(
     show_report(evaluation.report, evaluation.main_measures)
 
 
-def _show_every(table: ProtocolTable, json: Path | None) -> None:
-    """Print the table of every protocol, and write its report."""
+def _show_every(table: ProtocolTable, json: Path | None, subset: Path | None) -> None:
+    """Print the table of every protocol and write its report, if it is of the frozen data."""
+    from cir_plugins.cli.doctor import require_subset
     from cir_plugins.cli.terminal import show_protocols
     from cir_plugins.files import write_json
 
+    for evaluation in table.evaluations.values() if subset is not None else ():
+        if subset is not None and evaluation.data is not None:
+            require_subset(subset, evaluation.data)
     if json is not None:
         write_json(json, table.report)
     show_protocols(table)

@@ -123,7 +123,7 @@ def _clusters(contents: Mapping[Path, str], near: int) -> dict[Path, str]:
     """A name for each picture, the same for equal and near ones."""
     if near < 0:
         return dict(contents)
-    distinct = {content: path for path, content in reversed(contents.items())}
+    distinct = {content: path for path, content in reversed(list(contents.items()))}
     hashes = perceptual_hashes(distinct.values(), "--near -1 finds equal files")
     names = list(distinct)
     groups = dict(zip(names, near_groups(hashes, near), strict=True))
