@@ -40,7 +40,7 @@ FLOORS = (
     ("training", "testing"),
     ("runs",),
     ("retriever", "integrations"),
-    ("bench", "search"),
+    ("bench", "search", "service"),
     ("cli",),
     ("__main__",),
 )
