@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.retrieval.counting import count_true
     from cir_plugins.retrieval.search import Embeddings, Hits
-    from cir_plugins.retriever import Retriever, Run, build, load, train
+    from cir_plugins.retriever import Retriever, build, load
     from cir_plugins.runs.convert import (
         Ledger,
         Official,
@@ -49,12 +49,17 @@ if TYPE_CHECKING:
     )
     from cir_plugins.runs.evaluation import Evaluation
     from cir_plugins.runs.untrusted import load_untrusted
+    from cir_plugins.search.index import Index
+    from cir_plugins.search.query import Field, Hit, SearchQuery
+    from cir_plugins.trained import Run, train
     from cir_plugins.types import (
         Backbone,
         Batch,
         Features,
+        GalleryVectors,
         Generated,
         Generator,
+        IndexBackend,
         Loss,
         Sampler,
         SamplerWithAmbiguity,
@@ -79,11 +84,16 @@ __all__ = [
     "Evaluation",
     "Factories",
     "Features",
+    "Field",
     "Fused",
+    "GalleryVectors",
     "Generated",
     "Generator",
+    "Hit",
     "Hits",
     "ImageTextModel",
+    "Index",
+    "IndexBackend",
     "Ledger",
     "Loss",
     "MemorySettings",
@@ -104,6 +114,7 @@ __all__ = [
     "SamplerWithFallback",
     "SamplerWithWeights",
     "ScheduleSettings",
+    "SearchQuery",
     "Split",
     "Tokens",
     "TrainSettings",
@@ -136,7 +147,10 @@ _HOMES = MappingProxyType(
     {
         "bench.compare": ("Comparison", "compare"),
         "retrieval.search": ("Embeddings", "Hits"),
-        "retriever": ("Retriever", "build", "load", "Run", "train"),
+        "retriever": ("Retriever", "build", "load"),
+        "search.index": ("Index",),
+        "search.query": ("Field", "Hit", "SearchQuery"),
+        "trained": ("Run", "train"),
         "runs.evaluation": ("Evaluation",),
         "builtin.blip2": ("WEIGHTS", "Blip2"),
         "builtin.clip": ("Clip",),
@@ -164,6 +178,7 @@ _HOMES = MappingProxyType(
         "runs.convert": (*("Ledger", "Official", "entry", "need_entry", "prefixed"),),
         "types": (
             *("Backbone", "Batch", "Features", "Generated"),
+            *("GalleryVectors", "IndexBackend"),
             *("Generator", "Loss", "Sampler", "Tokens"),
             *("SamplerWithAmbiguity", "SamplerWithFallback", "SamplerWithWeights"),
         ),

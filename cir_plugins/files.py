@@ -8,10 +8,10 @@ import os
 import stat
 import time
 import tomllib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from cir_plugins.errors import CIRError
 
@@ -21,14 +21,28 @@ STALE_SECONDS = 3600  # a partial file this old belongs to a process that was ki
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: into a sibling, to the disk, then renamed.
+    """Write a file whole or not at all; see ``writing``.
+
+    Args:
+        path: The file.
+        content: All of it.
+
+    Raises:
+        CIRError: If there is no space left or the folder cannot be written.
+    """
+    with writing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A context that writes a file whole or not at all: a sibling, to the disk, then renamed.
 
     The folder is made where it is missing. No two calls share a sibling, so that any number of
     processes may write one file. A killed process leaves its sibling: see ``remove_stale``.
 
     Args:
         path: The file.
-        content: All of it.
 
     Raises:
         CIRError: If there is no space left or the folder cannot be written.
@@ -38,7 +52,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)

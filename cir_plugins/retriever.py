@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,11 +23,10 @@ from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.retrieval.search import Embeddings, Hits, Ids, check_count, search
 from cir_plugins.retrieval.vectors import gallery_vectors, query_vectors
-from cir_plugins.runs.arguments import component_config, config_of, settings_config
+from cir_plugins.runs.arguments import component_config, config_of
 from cir_plugins.runs.build import build as build_method
 from cir_plugins.runs.build import make_encoding, read_splits
 from cir_plugins.runs.evaluation import Evaluation, evaluate_plan
-from cir_plugins.runs.execute import execute, plan_run
 from cir_plugins.runs.folder import is_converted
 from cir_plugins.runs.load import open_run
 from cir_plugins.runs.protocol import caption_rules_of, changed_options, retarget
@@ -52,10 +51,12 @@ class Retriever:
         encoding: Device, precision, loader processes and feature cache.
         registry: Where components and data sets come from.
         has_root: Whether the plan's data folder is one that data can be read from.
+        folder: The run folder that the weights come from, if any.
 
     Attributes:
         plan: What was built, every option with its value.
         method: The method.
+        folder: The run folder that the weights come from; None where there is none.
         captions: How a text becomes a query.
     """
 
@@ -67,13 +68,20 @@ class Retriever:
         registry: Registry,
         *,
         has_root: bool = True,
+        folder: Path | None = None,
     ) -> None:
         self.plan = plan
+        self.folder = folder
         self.method = method.eval()
         self.captions: Captions = caption_rules_of(plan)
         self._encoding = encoding
         self._registry = registry
         self._has_root = has_root
+
+    @property
+    def encoding(self) -> Encoding:
+        """Device, precision, loader processes and feature cache."""
+        return self._encoding
 
     @property
     def device(self) -> torch.device:
@@ -129,7 +137,7 @@ class Retriever:
         """
         _, sources = named_images(image)
         sources, captions = paired(sources, text)
-        texts = [self._text(each, category, raw_text) for each in captions]
+        texts = [self.query_text(each, category, raw=raw_text) for each in captions]
         encoding = self._with_batches(batch_size, progress)
         return Embeddings(tuple(texts), query_vectors(self.method, sources, texts, encoding))
 
@@ -250,7 +258,19 @@ class Retriever:
         bars = self._encoding.progress if progress is None else progress
         return replace(self._encoding, batch_size=batch_size, progress=bars)
 
-    def _text(self, captions: tuple[str, ...], category: str, raw: bool) -> str:
+    def query_text(
+        self, captions: tuple[str, ...], category: str = "", *, raw: bool = False
+    ) -> str:
+        """The text of a query: its captions under the run's caption rules.
+
+        Args:
+            captions: One or more.
+            category: Category of the image, for caption rules that name it.
+            raw: The one caption as it is.
+
+        Raises:
+            CIRError: If there are several captions, and they are to stay as they are.
+        """
         if not raw:
             edit = type(self.method).caption_edit
             return self.captions.texts(captions, category, edit)[0]
@@ -285,7 +305,7 @@ def load(
     overrides: Config = {"run": {key: value for key, value in run.items() if value}}
     plan, method, encoding = open_run(folder, registry, overrides=overrides, progress=progress)
     has_root = plan.root != Path() or not is_converted(folder)
-    return Retriever(plan, method, encoding, registry, has_root=has_root)
+    return Retriever(plan, method, encoding, registry, has_root=has_root, folder=folder)
 
 
 def build(
@@ -329,72 +349,22 @@ def build(
     # Not trained here: combinations that only training could not use are accepted.
     config["train"] = {"epochs": 0, "precision": precision}
     config["run"] = {"seed": seed, "device": device}
-    plan = make_plan(registry, config)
-    encoding = replace(make_encoding(plan, progress), finished=True)
-    return Retriever(plan, build_method(plan, encoding), encoding, registry, has_root=has_root)
+    return of_plan(make_plan(registry, config), registry, progress=progress, has_root=has_root)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished training run.
-
-    Attributes:
-        folder: Its folder, which ``load`` and every command take.
-        evaluation: Measures on the validation splits; no results where there are none.
-        curve: Loss, validation and mining of each epoch.
-        seconds: Time of training and evaluation.
-        retriever: The trained method.
-    """
-
-    folder: Path
-    evaluation: Evaluation
-    curve: tuple[dict[str, Any], ...]
-    seconds: float
-    retriever: Retriever
-
-    def evaluate(self, *args: Any, **options: Any) -> Evaluation:
-        """What ``Retriever.evaluate`` gives for the trained method."""
-        return self.retriever.evaluate(*args, **options)
-
-
-def train(
-    method: Named = "",
-    *,
-    data: Named = "",
-    root: str | PathLike[str] | None = None,
-    out: str | PathLike[str],
-    resume: bool = False,
-    progress: bool = True,
-    registry: Registry | None = None,
-    **settings: Any,
-) -> Run:
-    """The run of a method that is trained and evaluated in a folder, as ``cir train`` does.
+def of_plan(
+    plan: Plan, registry: Registry, *, progress: bool = True, has_root: bool = False
+) -> Retriever:
+    """The retriever of a plan, with the weights that its backbone brings.
 
     Args:
-        method: Name of the method, or its name and options; may be left out with ``resume``.
-        data: Name of the data set, or its name and reader's options.
-        root: Folder of the data set.
-        out: Folder of the run; new or empty unless ``resume``.
-        resume: Continue the run in ``out``; options that are left out are the run's.
+        plan: What is built.
+        registry: Where components come from.
         progress: Whether bars are shown.
-        registry: Where components come from; None for all installed plugins.
-        settings: Tables of a config as dicts (``sampler={"upper": 0.3}``) or names
-            (``backbone="tiny_clip"``), settings of ``[train]`` and ``[run]`` by name
-            (``epochs=3``, ``seed=1``).
+        has_root: Whether the plan's data folder is one that data can be read from.
 
     Raises:
-        CIRError: If a name or setting is unknown, the data cannot be read, or the folder is in use.
+        CIRError: If a component does not accept a value.
     """
-    registry = registry or Registry.load()
-    config = settings_config(settings)
-    for name, value in (("method", method), ("data", data)):
-        if value:
-            config[name] = {**config.get(name, {}), **component_config(value)}
-    if root is not None:
-        config.setdefault("data", {})["root"] = str(root)
-    folder = Path(out)
-    plan = plan_run(registry, (config,), folder=folder, resume=resume)
-    outcome = execute(plan, folder, resume=resume, progress=progress)
-    encoding = replace(outcome.encoding, finished=True)
-    retriever = Retriever(outcome.plan, outcome.method, encoding, registry)
-    return Run(folder, outcome.evaluation, outcome.curve, outcome.seconds, retriever)
+    encoding = replace(make_encoding(plan, progress), finished=True)
+    return Retriever(plan, build_method(plan, encoding), encoding, registry, has_root=has_root)

@@ -7,7 +7,7 @@ Scores: higher is closer. Embeddings have unit length. Measures are fractions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -179,3 +179,90 @@ class Generator(Protocol):
         Raises:
             CIRError: If the folder is in use or cannot be written, or a number is out of range.
         """
+
+
+class GalleryVectors(Protocol):
+    """The vectors of an index's pictures, as a search backend gets them: row i is picture i.
+
+    Attributes:
+        keys: (N,) int64, one for each row: 0 or more, the same for the same picture and file for
+            as long as the index lives, and of no other.
+        vectors: (N, D), or (N, T, D) with T tokens for each picture; fp32 on the CPU, perhaps
+            memory-mapped.
+    """
+
+    keys: Tensor
+    vectors: Tensor
+
+    def best(self, queries: Tensor, k: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Scores and rows, each (q, k), of the first k of every query's ranking, by exact scoring.
+
+        Args:
+            queries: (q, D), or (q, S, D) where the method's queries have S vectors.
+            k: At least 1.
+            allowed: (N,) bool, rows that may be found; None for all.
+
+        Returns:
+            Best first, equal scores in the order of rows; where fewer than k rows are allowed the
+            rest has score -inf and row -1.
+        """
+
+    def best_of(
+        self,
+        queries: Tensor,
+        k: int,
+        allowed: Tensor | None,
+        find: Callable[[Tensor, int], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """As ``best``, among candidates: what ``find`` gives is scored exactly.
+
+        Args:
+            queries: As in ``best``.
+            k: As in ``best``.
+            allowed: As in ``best``.
+            find: (n, D) vectors and a number -> that many keys (n, number) of the nearest entries,
+                -1 where there are fewer; a key may come twice, or be of no row.
+        """
+
+
+class IndexBackend(Protocol):
+    """A search backend, configured by the options of its factory: vectors under keys, in a folder.
+
+    The host brings its store in line with the pictures: it asks for ``keys``, adds what is missing,
+    removes what is left over. Whatever is interrupted is done again, so ``add`` of a key that is
+    there and ``remove`` of one that is not must do no harm.
+
+    Attributes:
+        stores: False for a backend that reads the gallery's vectors and holds nothing of its own;
+            ``keys``, ``add``, ``remove`` and ``flush`` are not called then.
+    """
+
+    stores: bool
+
+    def open(self, folder: Path, dimension: int) -> None:
+        """Open the store, empty at first.
+
+        Args:
+            folder: A folder for this backend alone, which may be missing.
+            dimension: D.
+
+        Raises:
+            CIRError: If the store is damaged, of another dimension, or cannot be reached.
+        """
+
+    def keys(self) -> Tensor:
+        """The keys (n,) int64 that are in the store, each once."""
+
+    def add(self, keys: Tensor, vectors: Tensor) -> None:
+        """Add vectors (n, D) under keys (n,) int64; the tokens of a picture have the same key."""
+
+    def remove(self, keys: Tensor) -> None:
+        """Remove all vectors of the keys (n,)."""
+
+    def flush(self) -> None:
+        """Make what was added and removed last: after this a killed process loses nothing of it."""
+
+    def search(
+        self, gallery: GalleryVectors, queries: Tensor, k: int, allowed: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Scores and rows, each (q, k), best first, as ``GalleryVectors.best`` describes them."""

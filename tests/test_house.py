@@ -40,6 +40,7 @@ FLOORS = (
     ("training", "testing"),
     ("runs",),
     ("retriever", "integrations"),
+    ("trained",),
     ("bench", "search", "service"),
     ("cli",),
     ("__main__",),

@@ -27,8 +27,9 @@ from cir_plugins.bench.statistics import (
 from cir_plugins.data.percent import percent
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError, unknown_name
-from cir_plugins.retriever import Retriever, Run, load
+from cir_plugins.retriever import Retriever, load
 from cir_plugins.runs.evaluation import Evaluation
+from cir_plugins.trained import Run
 
 Comparable: TypeAlias = "Evaluation | Run | Retriever | str | PathLike[str]"
 """An evaluation, a run, a retriever, or a run folder."""

@@ -60,3 +60,9 @@ def cir_datasets() -> Factories:
         "cirr": "cir_plugins.data.readers.cirr:CIRR",
         "circo": "cir_plugins.data.readers.circo:CIRCO",
     }
+
+
+@hookimpl
+def cir_indexes() -> Factories:
+    """Search backends: exact scoring of memory-mapped vectors."""
+    return {"exact": "cir_plugins.builtin.exact:Exact"}

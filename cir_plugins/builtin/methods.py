@@ -74,6 +74,18 @@ class ImageTextSum(Method):
         text: Tensor = self.backbone.text(tokens)
         return unit((1 - self.text_weight) * image + self.text_weight * text)
 
+    def encode_weighted(self, features: Features, tokens: Tokens, weight: Tensor) -> Tensor:
+        """Composed embeddings (B, D), each with its own share of the text.
+
+        Args:
+            features: Of B images.
+            tokens: Of B texts.
+            weight: (B, 1) float64, share of the text, in [0, 1].
+        """
+        image: Tensor = self.backbone.image(features)
+        text: Tensor = self.backbone.text(tokens)
+        return unit((1 - weight).to(image.dtype) * image + weight.to(text.dtype) * text)
+
 
 class ImageTextProduct(Method):
     """The score is the product of the image's and the text's score, each moved to [0, 1].

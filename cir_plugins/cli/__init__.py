@@ -12,7 +12,18 @@ from typing import Annotated, Any
 
 import typer
 
-from cir_plugins.cli import bench, components, convert, data, encode, new_plugin, report, train
+from cir_plugins.cli import (
+    bench,
+    components,
+    convert,
+    data,
+    encode,
+    index,
+    new_plugin,
+    report,
+    search,
+    train,
+)
 from cir_plugins.cli import eval as evaluation
 from cir_plugins.cli.interrupt import interruption, terminable
 from cir_plugins.errors import CIRError, unknown_name
@@ -89,6 +100,8 @@ def make_app() -> typer.Typer:
     app.command("train")(train.train)
     app.command("eval")(evaluation.evaluate)
     app.command("encode")(encode.encode)
+    app.command("index")(index.index)
+    app.command("search")(search.search)
     app.command("bench")(bench.bench)
     app.command("report")(report.report)
     app.command("convert")(convert.convert)

@@ -12,7 +12,7 @@ from cir_plugins.errors import CIRError, unknown_name
 if TYPE_CHECKING:
     from cir_plugins.plugins.registry import Kind
 
-_KINDS = "backbone, sampler, loss, method, dataset or generator, also in the plural"
+_KINDS = "backbone, sampler, loss, method, dataset, generator or index, also in the plural"
 
 
 def list_components(
@@ -70,6 +70,6 @@ def _singular(word: str) -> Kind | None:
     from cir_plugins.plugins.registry import KINDS
 
     for kind in KINDS:
-        if word in (kind, f"{kind}es" if kind.endswith("s") else f"{kind}s"):
+        if word in (kind, f"{kind}es" if kind.endswith(("s", "x")) else f"{kind}s"):
             return kind
     return None

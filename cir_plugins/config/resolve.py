@@ -26,8 +26,8 @@ from cir_plugins.plugins.options import check_options, options_of
 from cir_plugins.plugins.registry import KINDS, Kind, Registry
 
 DATA_KEYS = ("name", "root")
-# A generator makes the data; no run holds one.
-_RUN_KINDS = tuple(kind for kind in KINDS if kind != "generator")
+# A generator makes the data, an index searches with a run; no run holds one.
+_RUN_KINDS = tuple(kind for kind in KINDS if kind not in ("generator", "index"))
 _TABLE_OF: Mapping[Kind, str] = MappingProxyType(
     {kind: "data" if kind == "dataset" else kind for kind in KINDS}
 )

@@ -230,6 +230,15 @@ OFFICIAL_SETTINGS = Declaration[Options | None](
     text="Options by `table.option` of a converted run; without them `backbone.weights` is "
     "`random`, as the checkpoint brings the weights.",
 )
+ENCODE_WEIGHTED = Declaration[Callable[..., Any] | None](
+    "method",
+    "encode_weighted",
+    None,
+    _FUNCTION,
+    callable,
+    text="A method `(features, tokens, weight (B, 1)) -> (B, D)` of a method that is a weighted "
+    "sum: `encode_query` with each query's own share of the text, for searches with a weight.",
+)
 PROTOCOLS = Declaration[Mapping[str, Options]](
     "dataset",
     "protocols",
@@ -276,5 +285,6 @@ DECLARATIONS: tuple[Declaration[Any], ...] = (
         TRAINED,
     ),
     *(TEXT_VARIANTS, CAPTION_EDIT, EVAL_ONLY_OPTIONS, CHECK_COMPATIBILITY),
-    *(OFFICIAL, OFFICIAL_FILES, OFFICIAL_SETTINGS, PROTOCOLS, ANNOTATIONS, NOTES, LOOKED_FOR),
+    *(OFFICIAL, OFFICIAL_FILES, OFFICIAL_SETTINGS, ENCODE_WEIGHTED, PROTOCOLS),
+    *(ANNOTATIONS, NOTES, LOOKED_FOR),
 )

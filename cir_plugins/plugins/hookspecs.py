@@ -1,4 +1,4 @@
-"""The six hooks a plugin may implement, and the marker to implement them with.
+"""The seven hooks a plugin may implement, and the marker to implement them with.
 
 Each hook takes nothing and returns a mapping from a component's name to its factory, or to a
 ``"module:attribute"`` string that is resolved on first use, so that listing components
@@ -51,3 +51,8 @@ def cir_datasets() -> Factories:  # type: ignore[empty-body]
 @hookspec
 def cir_generators() -> Factories:  # type: ignore[empty-body]
     """Generators of data sets (``cir_plugins.types.Generator``): ``cir make-data NAME``."""
+
+
+@hookspec
+def cir_indexes() -> Factories:  # type: ignore[empty-body]
+    """Search backends of an index (``cir_plugins.types.IndexBackend``): ``cir index``."""

@@ -19,7 +19,7 @@ from cir_plugins.plugins import hookspecs
 from cir_plugins.plugins.guard import SLOW_MODEL_SECONDS, announced, guarded, reason_of
 from cir_plugins.plugins.hookspecs import ENTRY_POINT_GROUP
 
-Kind = Literal["backbone", "sampler", "loss", "method", "dataset", "generator"]
+Kind = Literal["backbone", "sampler", "loss", "method", "dataset", "generator", "index"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # The host's own components come through the same hooks.
 DEFAULT_PLUGINS: Mapping[str, str] = MappingProxyType({"builtin": "cir_plugins.builtin"})
@@ -31,6 +31,7 @@ _HOOKS: Mapping[Kind, str] = MappingProxyType(
         "method": "cir_methods",
         "dataset": "cir_datasets",
         "generator": "cir_generators",
+        "index": "cir_indexes",
     }
 )
 _NAME = re.compile(r"[a-z][a-z0-9_]*")

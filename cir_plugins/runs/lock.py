@@ -15,13 +15,14 @@ LOCK = ".lock"
 
 
 @contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path, doing: str = "trains") -> Iterator[None]:
     """A context that holds the lock of a folder, which the system frees however a process ends.
 
     The folder is made where it is missing. Where nothing was written, it is left as it was.
 
     Args:
-        folder: Folder of a run or of a suite's results.
+        folder: Folder of a run, of a suite's results or of an index.
+        doing: What another process that holds it does there, for messages.
 
     Raises:
         CIRError: If another process holds the lock, or the folder cannot be made.
@@ -39,7 +40,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise CIRError(
-            f"{folder} is in use: another process trains there; accepted: wait until it has "
+            f"{folder} is in use: another process {doing} there; accepted: wait until it has "
             "ended, or another --out"
         ) from error
     except OSError as error:
