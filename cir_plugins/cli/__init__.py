@@ -22,6 +22,7 @@ from cir_plugins.cli import (
     new_plugin,
     report,
     search,
+    serve,
     train,
 )
 from cir_plugins.cli import eval as evaluation
@@ -102,6 +103,7 @@ def make_app() -> typer.Typer:
     app.command("encode")(encode.encode)
     app.command("index")(index.index)
     app.command("search")(search.search)
+    app.command("serve")(serve.serve)
     app.command("bench")(bench.bench)
     app.command("report")(report.report)
     app.command("convert")(convert.convert)

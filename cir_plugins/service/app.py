@@ -13,6 +13,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from cir_plugins.errors import CIRError
+from cir_plugins.search.index import Index
+from cir_plugins.search.query import Hit, SearchQuery
 from cir_plugins.service.batching import Batcher, BusyError
 from cir_plugins.service.limits import Limits
 from cir_plugins.service.page import PAGE_FILES, page_file
@@ -20,7 +22,6 @@ from cir_plugins.service.pictures import GoneError, Picture, Pictures, Side
 from cir_plugins.service.reference import reference_page
 from cir_plugins.service.requests import FORM, JSON, SearchRequest, read_body, read_query
 from cir_plugins.service.security import COOKIE, Access, Guard
-from cir_plugins.service.surface import Hit, Index, SearchQuery
 
 _EXAMPLES = 12  # indexed pictures that the page offers to start from
 _KEPT_SECONDS = 3600  # by browsers, of a picture
@@ -71,7 +72,7 @@ class Service:
         self.weighted = weighted
         self.pictures = Pictures(index.picture)
         self.decoding = asyncio.Semaphore(limits.decoding)
-        self.batcher: Batcher[SearchQuery, Any] = Batcher(
+        self.batcher: Batcher[SearchQuery, list[Hit]] = Batcher(
             index.search_many, most=limits.batch, waiting=limits.waiting
         )
 
@@ -83,7 +84,7 @@ class Service:
             CIRError: If the index refuses the query.
         """
         try:
-            return list(await self.batcher.answer(query))
+            return await self.batcher.answer(query)
         except BusyError as error:
             raise HTTPException(
                 503, "too many queries wait; try again in a second", {"Retry-After": "1"}
@@ -143,6 +144,7 @@ def make_app(
         version="1",
         docs_url=None,  # these come from other servers
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     _add_errors(app)

@@ -18,13 +18,13 @@ from starlette.requests import ClientDisconnect
 from cir_plugins.data.images import decode_image
 from cir_plugins.errors import CIRError, shown
 from cir_plugins.files import parse_json
+from cir_plugins.search.query import SearchQuery
 from cir_plugins.service.limits import MIB, Limits
-from cir_plugins.service.surface import SearchQuery
 
 FORM, JSON = "multipart/form-data", "application/json"
 # With a body that was not read to its end; the server would go on reading it.
 _CLOSE = {"Connection": "close"}
-_SEVERAL = frozenset({"image", "reference"})
+_SEVERAL = frozenset({"image", "reference", "exclude"})
 
 
 def _as_list(value: object) -> object:
@@ -44,6 +44,7 @@ class SearchRequest(BaseModel):
 
     image: Several = Field([], description="Uploaded pictures; in JSON their bytes in base64.")
     reference: Several = Field([], description="Ids of indexed pictures to start from.")
+    exclude: Several = Field([], description="Ids that are no hits, such as the reference's.")
     text: str = Field("", description="What to change, or what to look for.")
     k: int = Field(10, ge=1, description="Number of hits.")
     filter: str = Field("", description="Condition on the metadata: price < 50 and brand == 'x'.")
@@ -89,12 +90,13 @@ async def read_query(request: Request, limits: Limits, turn: asyncio.Semaphore) 
         raise HTTPException(422, "nothing to search for; accepted: image, reference, text")
     pictures = [await _decoded(each, limits, turn) for each in uploads]
     return SearchQuery(
-        image=tuple(pictures) or None,
+        image=pictures or None,
         text=parsed.text,
         reference=tuple(parsed.reference),
         k=parsed.k,
         filter=parsed.filter,
         weight=parsed.weight,
+        exclude=tuple(parsed.exclude),
     )
 
 
@@ -167,7 +169,7 @@ async def _form(request: Request, body: bytes, limits: Limits) -> FormData:
         request.headers,
         stream(),
         max_files=limits.pictures,
-        max_fields=16,
+        max_fields=16 + limits.k,
         max_part_size=64 * 1024,
     )
     try:
@@ -210,6 +212,8 @@ def _validated(values: dict[str, Any], limits: Limits) -> SearchRequest:
     for name, most in (("text", limits.text), ("filter", limits.filter)):
         if len(getattr(parsed, name)) > most:
             raise HTTPException(422, f"{name} is too long; accepted: up to {most} characters")
+    if len(parsed.exclude) > limits.k:
+        raise HTTPException(422, f"exclude is too long; accepted: up to {limits.k} ids")
     if parsed.k > limits.k:
         raise HTTPException(422, f"k cannot be {parsed.k}; accepted: 1 to {limits.k}")
     for name, text in _texts_of(parsed):
@@ -220,7 +224,9 @@ def _validated(values: dict[str, Any], limits: Limits) -> SearchRequest:
 
 def _texts_of(parsed: SearchRequest) -> list[tuple[str, str]]:
     named = [("text", parsed.text), ("filter", parsed.filter)]
-    return [*named, *(("reference", each) for each in parsed.reference)]
+    for name in ("reference", "exclude"):
+        named += [(name, each) for each in getattr(parsed, name)]
+    return named
 
 
 def _is_unicode(text: str) -> bool:

@@ -8,6 +8,7 @@ import ipaddress
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
 
+from h11 import LocalProtocolError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -142,7 +143,10 @@ class Guard:
             await send(message)
 
         refusal = self._refusal(scope["path"], Headers(scope=scope))
-        await (refusal or self._app)(scope, receive, send_with_headers)
+        try:
+            await (refusal or self._app)(scope, receive, send_with_headers)
+        except LocalProtocolError:
+            return  # the server has itself refused the rest of the body, and closed the connection
 
     def _refusal(self, path: str, headers: Headers) -> JSONResponse | None:
         if self._names and _host_name(headers.get("host", "")) not in self._names:

@@ -9,12 +9,13 @@ from contextlib import suppress
 import uvicorn
 
 from cir_plugins.errors import CIRError
+from cir_plugins.search.index import Index
 from cir_plugins.service.app import make_app
 from cir_plugins.service.limits import Limits
 from cir_plugins.service.security import LOCAL_NAMES, Guard, check_exposure
-from cir_plugins.service.surface import Index
 
 _LAST_ANSWERS_SECONDS = 10
+_BACKLOG = 2048
 
 
 def serve(
@@ -47,6 +48,7 @@ def serve(
         # Without a token a foreign page could have its own name resolved to this machine.
         names = () if token else {*LOCAL_NAMES, f"[{host}]" if ":" in host else host}
         app = make_app(index, token=token, names=names, limits=limits)
+        listener.listen(_BACKLOG)  # who connects from now on waits for the server's first moment
         ready(_address(listener, host), index)
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has ended
             make_server(app).run(sockets=[listener])

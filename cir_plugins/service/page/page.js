@@ -126,7 +126,10 @@ function stepOfAddress() {
 function requestOf(step) {
   const form = new FormData();
   if (step.upload) form.append("image", uploads.get(step.upload).file);
-  if (step.reference) form.append("reference", step.reference);
+  if (step.reference) {
+    form.append("reference", step.reference);
+    form.append("exclude", step.reference);
+  }
   if (step.text) form.append("text", step.text);
   if (step.weight !== undefined) form.append("weight", step.weight);
   const filter = filterText(step);
@@ -147,21 +150,27 @@ function quoted(text) {
   return `'${text.replace(/\\/g, "\\\\").replace(/'/g, "\\'")}'`;
 }
 
+function nameOf(field) {
+  const isWord = /^[\p{L}_][\p{L}\p{N}_]*$/u.test(field) && !/^(and|or|not|in|true|false)$/i.test(field);
+  return isWord ? field : `\`${field}\``;
+}
+
 function filterText(step) {
   const parts = [];
   for (const field of index.fields) {
     const values = step.filters[field.name];
     if (!values || !values.length) continue;
+    const name = nameOf(field.name);
     if (field.kind === "number") {
       const [low, high] = values[0].split("..");
-      if (low) parts.push(`${field.name} >= ${Number(low)}`);
-      if (high) parts.push(`${field.name} <= ${Number(high)}`);
+      if (low) parts.push(`${name} >= ${Number(low)}`);
+      if (high) parts.push(`${name} <= ${Number(high)}`);
     } else if (field.kind === "flag") {
-      parts.push(`${field.name} == ${values[0]}`);
+      parts.push(`${name} == ${values[0]}`);
     } else if (values.length === 1) {
-      parts.push(`${field.name} == ${quoted(values[0])}`);
+      parts.push(`${name} == ${quoted(values[0])}`);
     } else {
-      parts.push(`${field.name} in [${values.map(quoted).join(", ")}]`);
+      parts.push(`${name} in [${values.map(quoted).join(", ")}]`);
     }
   }
   if (step.expression) parts.push(parts.length ? `(${step.expression})` : step.expression);
