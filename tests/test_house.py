@@ -41,7 +41,7 @@ FLOORS = (
     ("runs",),
     ("retriever", "integrations"),
     ("loading", "training_run"),
-    ("audits", "bench", "search", "viewer"),
+    ("audits", "bench", "search", "service", "viewer"),
     ("cli",),
     ("__main__",),
 )

@@ -24,6 +24,7 @@ from cir_plugins.cli import (
     new_plugin,
     report,
     search,
+    serve,
     submit_check,
     train,
     view,
@@ -109,6 +110,7 @@ def make_app() -> typer.Typer:
     app.command("encode")(encode.encode)
     app.command("index")(index.index)
     app.command("search")(search.search)
+    app.command("serve")(serve.serve)
     app.command("bench")(bench.bench)
     app.command("submit-check")(submit_check.submit_check)
     app.command("report")(report.report)

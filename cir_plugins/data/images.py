@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -49,27 +51,60 @@ def open_image(path: Path) -> Image.Image:
     """
     try:
         check_regular(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise _too_big(path, f"{image.width} × {image.height} pixels")
-                _check_shape(f"image {path}", *image.size)
-                return _rgb(image)
+        return _decoded(path, f"image {path}", FORMATS, MAX_PIXELS)
     except FileNotFoundError as error:
         raise CIRError(f"image {path} does not exist") from error
     except IsADirectoryError as error:
         raise CIRError(
             f"image {path} is a folder\naccepted: a file; each of Path({str(path)!r}).iterdir()"
         ) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_big(path, "more") from error
     except UnidentifiedImageError as error:
-        raise CIRError(_unreadable(path)) from error
+        raise CIRError(_unreadable(f"image {path}", path.stat().st_size, FORMATS)) from error
     except (*_DAMAGE, *_DAMAGE_TOO) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CIRError(f"image {path} cannot be decoded: {reason}") from error
+        raise _undecodable(f"image {path}", error) from error
+
+
+def decode_image(
+    content: bytes,
+    what: str,
+    *,
+    formats: Sequence[str] = FORMATS,
+    most_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """The picture of a file's content as RGB, as ``open_image`` gives that of the file.
+
+    Args:
+        content: Whole content of the file.
+        what: What it is, for messages.
+        formats: Accepted formats, some of ``FORMATS``; the content tells, not a name.
+        most_pixels: Most pixels that are decoded.
+
+    Raises:
+        CIRError: If it is empty, damaged, of another format, or too large.
+    """
+    try:
+        return _decoded(BytesIO(content), what, formats, most_pixels)
+    except UnidentifiedImageError as error:
+        raise CIRError(_unreadable(what, len(content), formats)) from error
+    except (*_DAMAGE, *_DAMAGE_TOO) as error:
+        raise _undecodable(what, error) from error
+
+
+def _decoded(
+    source: Path | BytesIO, what: str, formats: Sequence[str], most_pixels: int
+) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(source, formats=tuple(formats)) as image:
+                if image.width * image.height > most_pixels:
+                    size = f"{image.width} × {image.height} pixels"
+                    raise _too_big(what, size, most_pixels)
+                _check_shape(what, *image.size)
+                return _rgb(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_big(what, "more", most_pixels) from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -82,13 +117,17 @@ def as_rgb(image: Image.Image) -> Image.Image:
     try:
         return _rgb(image)
     except (*_DAMAGE, *_DAMAGE_TOO) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CIRError(f"a picture in memory cannot be decoded: {reason}") from error
+        raise _undecodable("a picture in memory", error) from error
 
 
-def _too_big(path: Path, size: str) -> CIRError:
-    limit = f"at most {MAX_PIXELS:,} pixels are accepted"
-    return CIRError(f"image {path} would decompress to {size}\n{limit}")
+def _undecodable(what: str, error: BaseException) -> CIRError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return CIRError(f"{what} cannot be decoded: {reason}")
+
+
+def _too_big(what: str, size: str, most_pixels: int) -> CIRError:
+    limit = f"at most {most_pixels:,} pixels are accepted"
+    return CIRError(f"{what} would decompress to {size}\n{limit}")
 
 
 def _check_shape(what: str, width: int, height: int) -> None:
@@ -99,10 +138,10 @@ def _check_shape(what: str, width: int, height: int) -> None:
         raise CIRError(f"{what} has {width} × {height} pixels\naccepted: {limits}")
 
 
-def _unreadable(path: Path) -> str:
-    if path.stat().st_size == 0:
-        return f"image {path} is empty (0 bytes)"
-    return f"image {path} is not an image or its header is damaged\naccepted: {', '.join(FORMATS)}"
+def _unreadable(what: str, size: int, formats: Sequence[str]) -> str:
+    if size == 0:
+        return f"{what} is empty (0 bytes)"
+    return f"{what} is not an image or its header is damaged\naccepted: {', '.join(formats)}"
 
 
 def _rgb(image: Image.Image) -> Image.Image:
