@@ -13,35 +13,40 @@ from cir_plugins.errors import CIRError
 if TYPE_CHECKING:
     from cir_plugins.search.index import Index
 
+Folder = Annotated[Path, typer.Argument(metavar="INDEX", help="What cir index wrote.")]
+Host = Annotated[
+    str,
+    typer.Option("--host", help="Address to listen on; any but this machine's needs a token."),
+]
+Port = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="Its port; 0 takes any free one.")
+]
+Token = Annotated[
+    str,
+    typer.Option(
+        "--token",
+        envvar="CIR_TOKEN",
+        help="What requests must bring, 16 characters or more.",
+        show_default=False,
+    ),
+]
+Run = Annotated[
+    Path | None,
+    typer.Option("--run", help="The run of the index, if it has been moved.", show_default=False),
+]
+UploadMib = Annotated[
+    int, typer.Option("--upload-mib", min=1, max=100, help="MiB of an uploaded picture.")
+]
+
 
 def serve(
-    folder: Annotated[Path, typer.Argument(metavar="INDEX", help="What cir index wrote.")],
-    host: Annotated[
-        str,
-        typer.Option("--host", help="Address to listen on; any but this machine's needs a token."),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Its port; 0 takes any free one.")
-    ] = 8000,
-    token: Annotated[
-        str,
-        typer.Option(
-            "--token",
-            envvar="CIR_TOKEN",
-            help="What requests must bring, 16 characters or more.",
-            show_default=False,
-        ),
-    ] = "",
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            "--run", help="The run of the index, if it has been moved.", show_default=False
-        ),
-    ] = None,
+    folder: Folder,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    token: Token = "",
+    run: Run = None,
     device: Device = "",
-    upload_mib: Annotated[
-        int, typer.Option("--upload-mib", min=1, max=100, help="MiB of an uploaded picture.")
-    ] = 10,
+    upload_mib: UploadMib = 10,
 ) -> None:
     """Serve an index: a page to search it with, and a JSON API (GET /docs)."""
     try:
@@ -55,7 +60,7 @@ def serve(
         ) from error
 
     def open_index() -> Index:
-        from cir_plugins.retriever import load
+        from cir_plugins.loading import load
         from cir_plugins.search.index import Index
 
         retriever = None if run is None else load(run, device=device, progress=False)

@@ -150,6 +150,7 @@ def make_app(
     _add_errors(app)
     _add_search(app, service)
     _add_rest(app, service)
+    _add_session(app, service)
     _add_page(app)
     return Guard(app, access, names)
 
@@ -266,6 +267,8 @@ def _add_rest(app: FastAPI, service: Service) -> None:
             raise HTTPException(404, str(error)) from error
         return _picture_response(request, found)
 
+
+def _add_session(app: FastAPI, service: Service) -> None:
     @app.post("/api/session", summary="A session of the page", responses={401: _REFUSALS[401]})
     async def session(request: Request) -> Response:
         """Sets the cookie that stands for the token, which is the whole body."""
