@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 
 from cir_plugins.data.readers.pictures import PICTURES, walk_pictures
 
@@ -54,10 +55,7 @@ class PictureNames:
     def path(self, name: str) -> str:
         """A name as a path below the folder, without the folder itself where it stands before."""
         path = PureWindowsPath(name).as_posix() if "\\" in name else name
-        before = self.folder.absolute().as_posix()
-        if path.startswith(f"{before}/"):
-            path = path.removeprefix(f"{before}/")
-        path = path.removeprefix("./")
+        path = path.removeprefix(self._before).removeprefix("./")
         if self.prefix and path not in self.files:
             path = path.removeprefix(f"{self.prefix}/")
         return path
@@ -69,13 +67,17 @@ class PictureNames:
         return next(iter(get_close_matches(self.path(name)[:200], self.files, n=1, cutoff=0.7)), "")
 
     @cached_property
+    def _before(self) -> str:
+        return f"{self.folder.absolute().as_posix()}/"
+
+    @cached_property
     def _by_path(self) -> dict[str, list[str]]:
         return _table(self.files, without_ending)
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
-        names = _table(self.files, lambda path: PurePosixPath(path).name)
-        stems = _table(self.files, lambda path: without_ending(PurePosixPath(path).name))
+        names = _table(self.files, posixpath.basename)
+        stems = _table(self.files, lambda path: without_ending(posixpath.basename(path)))
         return stems | names
 
     @cached_property
@@ -93,8 +95,8 @@ class PictureNames:
 
 def without_ending(path: str) -> str:
     """A path without the ending of a picture, if it has one."""
-    ending = PurePosixPath(path).suffix
-    return path[: -len(ending)] if ending.lower() in PICTURES else path
+    stem, ending = posixpath.splitext(path)
+    return stem if ending.lower() in PICTURES else path
 
 
 def _loose(path: str) -> str:

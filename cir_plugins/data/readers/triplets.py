@@ -19,6 +19,7 @@ from cir_plugins.data.readers.products import divide, groups_of, products_of
 from cir_plugins.data.readers.triplet_files import find_table, picture_folder
 from cir_plugins.data.readers.triplet_rows import (
     Columns,
+    Reason,
     Role,
     Row,
     Rows,
@@ -104,7 +105,7 @@ class Triplets(CaptionSwitches):
         """
         read = self._read(Path(root))
         if self.missing == "error" and read.rows.unknown:
-            raise self._error(read, (*read.rows.faulty, *read.rows.unknown))
+            raise self._error(read)
         folder = read.pictures.folder
         splits = settle_all(
             self._splits(read), self.missing, lambda name: str(folder / name), self.looked_for(root)
@@ -161,7 +162,7 @@ class Triplets(CaptionSwitches):
         rows = read_rows(table, self._columns(), pictures)
         read = _Read(table, pictures, rows, _by_role(rows.rows))
         if rows.faulty and self.faulty == "error":
-            raise self._error(read, rows.faulty)
+            raise self._error(read)
         if not rows.rows:
             raise CIRError(f"{table.where} has no row to use\naccepted: one or more triplets")
         if any(row.role for row in rows.rows):
@@ -171,14 +172,18 @@ class Triplets(CaptionSwitches):
         of_role = {role: tuple(rows.rows[i] for i in part) for role, part in parts.items()}
         return replace(read, of_role=of_role, across=division.across, divided=True)
 
-    def _error(self, read: _Read, reasons: Sequence[tuple[str, Sequence[str]]]) -> CIRError:
+    def _error(self, read: _Read) -> CIRError:
+        """The message on all rows that cannot be used."""
+        reasons: list[Reason] = []
         ways = []
         if read.rows.faulty and self.faulty == "error":
+            reasons += read.rows.faulty
             ways.append("--set data.faulty=drop")
         if read.rows.unknown and self.missing == "error":
+            reasons += read.rows.unknown
             ways.append("--set data.missing=drop for those without a picture")
         way_out = f"mend them, or leave them out with {' and '.join(ways)}"
-        if read.rows.unknown:
+        if read.rows.unknown and self.missing == "error":
             way_out += f"\nlooked for: {read.pictures.folder}/**/<image>.{ENDINGS}"
         return faulty_rows(read.table.where, reasons, len(read.table), way_out)
 

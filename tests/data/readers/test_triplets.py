@@ -120,12 +120,17 @@ def test_what_is_wrong_with_rows_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(CIRError) as error:
         Triplets()(root)
     assert str(error.value).splitlines() == [
-        f"{root}/triplets.csv: 5 of 8 rows cannot be used",
-        "no text: rows 3, 7; the same as row 2: row 4; no reference: row 5; no target: row 6",
+        f"{root}/triplets.csv: 6 of 8 rows cannot be used",
+        "no text: rows 3, 7; the same as row 2: row 4; no reference: row 5; no target: row 6; "
+        "no picture 'bb.png' (nearest: b.png): row 9",
         "mend them, or leave them out with --set data.faulty=drop and --set data.missing=drop "
         "for those without a picture",
         f"looked for: {root}/images/**/<image>.(jpg|jpeg|png|webp|bmp|gif|tif|tiff|jfif)",
     ]
+    whole = str(error.value)
+    with pytest.raises(CIRError) as error:
+        Triplets().annotations(root)
+    assert str(error.value) == whole
     with pytest.raises(CIRError, match=r"no picture 'bb.png' \(nearest: b.png\): row 9"):
         Triplets(faulty="drop")(root)
     kept = Triplets(faulty="drop", missing="drop", val_share=0.0)(root)[0]
