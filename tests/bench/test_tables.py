@@ -81,6 +81,28 @@ def test_rows_under_several_protocols_have_a_note(tmp_path: Path) -> None:
     )
 
 
+def test_rows_with_other_records_have_a_note(tmp_path: Path) -> None:
+    """A row whose checkpoint was chosen on the very split stood beside one that saw none of it."""
+    made = suite("first", "second", "third")
+    plain = {"text": "and", "checkpoint": "none was chosen", "reference": "kept", "weights": "1"}
+
+    def notes(**changed: str) -> list[str]:
+        records = []
+        for label in ("first", "second", "third"):
+            one = record(label, 0, {"s": [0.0, 1.0]})
+            own = {**plain, **changed, "weights": label} if label == "second" else plain
+            records.append(replace(one, report={**one.report, "record": own}))
+        document = result(made, records, (val_split(tmp_path),)).document
+        return list(summary(document).notes)
+
+    assert notes() == []
+    assert notes(text="single", checkpoint="chosen on this very split") == [
+        "texts differ: and: first, third; single: second",
+        "choices of the checkpoint differ: none was chosen: first, third; "
+        "chosen on this very split: second",
+    ]
+
+
 def test_rows_of_different_data_have_a_note(tmp_path: Path) -> None:
     """Two numbers of different data do not belong in one table, unless it says so."""
     made = suite("first", "second", "third")

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,14 @@ def test_growth(clock: Any) -> None:
     assert measured["exponent"] == pytest.approx(
         clock.exponent([200, 800], measured["seconds"]), abs=0.3
     )
+
+
+def test_protocols(garments_root: Path) -> None:
+    small = ("--root", str(garments_root), "--backbones", "tiny_clip", "--runs", "1")
+    (measured,) = lines("protocols.py", *small)
+    assert (measured["case"], measured["protocols"]) == ("tiny_clip", 13)
+    assert measured["ratio"] == measured["all_s"] / measured["one_s"]
+    assert measured["single_calls_s"] > measured["all_s"]
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
