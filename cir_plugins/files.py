@@ -17,7 +17,9 @@ from cir_plugins.errors import CIRError
 try:
     import fcntl
 except ImportError:  # where there is none, the system itself removes no file that is open
-    fcntl = None  # type: ignore[assignment]
+    _HAS_LOCKS = False
+else:
+    _HAS_LOCKS = True
 
 V = TypeVar("V")
 PARTIAL = ".part"  # ending of a file that is being written
@@ -45,7 +47,7 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-                if fcntl is None:
+                if not _HAS_LOCKS:
                     file.close()
                 os.replace(partial, path)  # still locked
         except BaseException:
@@ -62,7 +64,7 @@ def _open_partial(path: Path) -> tuple[Path, BinaryIO]:
         partial = path.with_name(f".{path.name}.{os.urandom(6).hex()}{PARTIAL}")
         file = partial.open("xb")
         with suppress(OSError):  # a file system without locks
-            if fcntl is not None:
+            if _HAS_LOCKS:
                 fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return partial, file
@@ -125,7 +127,7 @@ def remove_stale(folder: Path) -> None:
     """
     for path in folder.glob(f".*{PARTIAL}"):
         with suppress(OSError):  # renamed or removed meanwhile, or locked
-            if fcntl is None:
+            if not _HAS_LOCKS:
                 path.unlink()
                 continue
             with path.open("rb") as file:
