@@ -188,8 +188,8 @@ def _load(name: str, pretrained: str) -> tuple[Any, Any, int]:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name))
         raise CIRError(
             f"open_clip model '{name}' with weights '{pretrained}' could not be loaded: "
-            f"{str(error).splitlines()[0]}\naccepted: a file, or one of {tags}"
-            f"{without_network('backbone=tiny_clip')}"
+            f"{str(error).splitlines()[0]}{without_network('backbone=tiny_clip')}\n"
+            f"accepted: a file, or one of {tags}"
         ) from error
     size = model.visual.image_size
     return model, open_clip.get_tokenizer(name), int(size[0] if isinstance(size, tuple) else size)
