@@ -49,12 +49,9 @@ def evaluate(
     subset: Subset = None,
 ) -> None:
     """Evaluate a run on a data set: its own where --data and --root are left out."""
-    from cir_plugins.cli.doctor import require_subset
     from cir_plugins.cli.submit import need_server, submit
-    from cir_plugins.cli.terminal import show_report
     from cir_plugins.config.resolve import plan_reader
     from cir_plugins.errors import CIRError
-    from cir_plugins.files import write_json
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.retriever import load
     from cir_plugins.runs.build import check_role
@@ -84,6 +81,19 @@ def evaluate(
             typer.echo(f"written: {file}")
         return
     evaluation = retriever.evaluate(data, root, protocol=protocol, split=split or "val", **options)
+    _show(evaluation, subset, json)
+
+
+def _show(evaluation: Evaluation, subset: Path | None, json: Path | None) -> None:
+    """Print and write the report, if the data is the frozen one.
+
+    Raises:
+        CIRError: If the data is another one.
+    """
+    from cir_plugins.cli.doctor import require_subset
+    from cir_plugins.cli.terminal import show_report
+    from cir_plugins.files import write_json
+
     if subset is not None and evaluation.data is not None:
         require_subset(subset, evaluation.data)
     if json is not None:
