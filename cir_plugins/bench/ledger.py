@@ -19,11 +19,11 @@ from cir_plugins.files import read_text, write_atomically
 PAGE = Path("docs/ledger.md")
 _HEAD = """# Ledger of published numbers
 
-Numbers that papers and leaderboards print, in percent as printed, never mixed with measured ones. The
-page is written by `python -m cir_plugins.bench.ledger` from `benchmarks/published.toml`.
+Numbers that papers and leaderboards print, in percent as printed, never mixed with measured ones.
+The page is written by `python -m cir_plugins.bench.ledger` from `benchmarks/published.toml`.
 
 - **printed by others**: the source is not the method's own paper: quoted there, or run again.
-- **not read in the source**: noted from memory or from a transcript; look it up before you quote it.
+- **not read in the source**: noted from memory or from a transcript; look it up before you quote.
 - **does not follow**: the printed average is not the mean of the columns printed beside it.
 - `unstated`: the source does not say; such a number stands beside nothing.
 """

@@ -12,7 +12,17 @@ from typing import Annotated, Any
 
 import typer
 
-from cir_plugins.cli import bench, components, convert, data, encode, new_plugin, report, train
+from cir_plugins.cli import (
+    bench,
+    components,
+    convert,
+    data,
+    encode,
+    new_plugin,
+    preference,
+    report,
+    train,
+)
 from cir_plugins.cli import eval as evaluation
 from cir_plugins.cli.interrupt import interruption, terminable
 from cir_plugins.errors import CIRError, unknown_name
@@ -88,6 +98,7 @@ def make_app() -> typer.Typer:
     app.command("check")(data.check)
     app.command("train")(train.train)
     app.command("eval")(evaluation.evaluate)
+    app.command("preference")(preference.preference)
     app.command("encode")(encode.encode)
     app.command("bench")(bench.bench)
     app.command("report")(report.report)
