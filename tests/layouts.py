@@ -272,3 +272,30 @@ def small_icir(root: Path, pictures: bool = True) -> Path:
     for shade, image in enumerate(images if pictures else ()):
         write_picture(root / image, shade)
     return root
+
+
+def small_preferences(root: Path) -> Path:
+    """HP-FashionIQ's file with three items of two users, pairs of images, and the pictures."""
+
+    def questions(*items: tuple[str, str, str, str, str]) -> dict[str, Any]:
+        def paths(names: str) -> list[str]:
+            return [f"/-/image_data/shirt/{name}.jpg" for name in names]
+
+        entry: dict[str, list[Any]] = {
+            "ref_img_paths": [paths(item[0])[0] for item in items],
+            "targ_img_paths": [paths(item[2])[0] for item in items],
+            "sentences": [item[1] for item in items],
+            "retrieved_set1": [{"img_path": paths(i[2]), "user_score": "4"} for i in items],
+            "retrieved_set2": [{"img_path": paths(i[3]), "user_score": "3"} for i in items],
+            "preferred set": [item[4] for item in items],
+        }
+        return {"question_set_1": entry}
+
+    first = questions(
+        ("r", "IS RED  and is long", "ab", "cd", "1"), ("q", "is blue", "db", "ac", "2")
+    )
+    users = {"user_1": first, "user_2": questions(("r", "is green", "ac", "bd", "1"))}
+    write_json(root / "hpfiq.json", users)
+    for shade, name in enumerate("abcdqr"):
+        write_picture(root / "images" / f"{name}.png", 40 * shade)
+    return root / "hpfiq.json"

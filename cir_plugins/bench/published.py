@@ -72,6 +72,10 @@ class Published(Record):
     """Backbone of the numbers."""
     verified: bool
     """Whether the numbers were read in the source; False where noted from memory."""
+    printed_by: Literal["own", "others"] = "own"
+    """``others`` where the source is not the method's own paper: quoted there, or run again."""
+    zero_shot: bool = False
+    """Whether the method trains on no triplet of the data set."""
     table: str = ""
     """Which table, or "" where that is unknown."""
     columns: dict[Column, Percent] = Field(default_factory=dict)

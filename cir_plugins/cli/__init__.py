@@ -22,6 +22,7 @@ from cir_plugins.cli import (
     encode,
     index,
     new_plugin,
+    preference,
     report,
     search,
     serve,
@@ -107,6 +108,7 @@ def make_app() -> typer.Typer:
     app.command("compare")(compare.compare)
     app.command("audit")(audit.audit)
     app.command("view")(view.view)
+    app.command("preference")(preference.preference)
     app.command("encode")(encode.encode)
     app.command("index")(index.index)
     app.command("search")(search.search)
