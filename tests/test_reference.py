@@ -43,7 +43,7 @@ def test_every_check_is_in_the_reference() -> None:
     assert entries("testing.md") == expected
 
 
-@pytest.mark.parametrize("kind", ["method", "backbone", "sampler", "loss", "dataset"])
+@pytest.mark.parametrize("kind", ["method", "backbone", "sampler", "loss", "dataset", "index"])
 def test_every_component_is_in_the_reference(kind: str) -> None:
     registry = Registry.load()
     documented = entries("parts.md") | entries("host.md") | entries("dqe.md")
@@ -129,7 +129,7 @@ def test_headings_exist_and_pages_are_in_menu() -> None:
     headings = re.findall(
         r"^## (.*)$", (API / "parts.md").read_text(encoding="utf-8"), re.MULTILINE
     )
-    assert headings == ["Methods", "Backbones", "Samplers", "Losses", "Datasets"]
+    assert headings == ["Methods", "Backbones", "Samplers", "Losses", "Datasets", "Search backends"]
 
 
 def test_every_sampler_module_is_in_the_reference() -> None:

@@ -70,5 +70,9 @@ def cir_datasets() -> Factories:
 
 @hookimpl
 def cir_indexes() -> Factories:
-    """Search backends: exact scoring of memory-mapped vectors."""
-    return {"exact": "cir_plugins.builtin.exact:Exact"}
+    """Search backends: exact scoring of memory-mapped vectors, faiss, Milvus."""
+    return {
+        "exact": "cir_plugins.builtin.exact:Exact",
+        "faiss": "cir_plugins.builtin.faiss_index:Faiss",
+        "milvus": "cir_plugins.builtin.milvus_index:Milvus",
+    }

@@ -19,6 +19,25 @@ Device = Annotated[
     str,
     typer.Option("--device", help="auto, cpu, cuda or mps; the run's own if left out."),
 ]
+Images = Annotated[
+    Path | None,
+    typer.Option("--images", help="Folder of pictures, searched whole.", show_default=False),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the index.", show_default=False)]
+MetadataFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--metadata",
+        help="CSV, TSV, JSON, JSONL or Parquet with a row for each picture.",
+        show_default=False,
+    ),
+]
+Group = Annotated[
+    str,
+    typer.Option("--group", help="Field that views of one product share; they are one hit."),
+]
+Backend = Annotated[str, typer.Option("--backend", help="Search backend (cir list index).")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures at a time.")]
 SHOWN = 10  # pictures that are named
 
 
@@ -26,32 +45,13 @@ def index(
     model: Annotated[
         str, typer.Argument(metavar="RUN|METHOD", help="Folder of a run, or an untrained method.")
     ],
-    images: Annotated[
-        Path | None,
-        typer.Option("--images", help="Folder of pictures, searched whole.", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the index.", show_default=False)
-    ] = None,
-    metadata: Annotated[
-        Path | None,
-        typer.Option(
-            "--metadata",
-            help="CSV, TSV, JSON, JSONL or Parquet with a row for each picture.",
-            show_default=False,
-        ),
-    ] = None,
-    group: Annotated[
-        str,
-        typer.Option("--group", help="Field that views of one product share; they are one hit."),
-    ] = "",
-    backend: Annotated[
-        str, typer.Option("--backend", help="Search backend (cir list index).")
-    ] = "exact",
+    images: Images = None,
+    out: Out = None,
+    metadata: MetadataFile = None,
+    group: Group = "",
+    backend: Backend = "exact",
     sets: Sets = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Pictures at a time.")
-    ] = 64,
+    batch_size: BatchSize = 64,
     device: Device = "",
 ) -> None:
     """Index a folder of pictures, or bring its index up to date.
@@ -62,7 +62,7 @@ def index(
     from cir_plugins.config.toml import parse_set
     from cir_plugins.encoding.export import spread_over_gpus
     from cir_plugins.plugins.registry import Registry
-    from cir_plugins.search.index import files_of
+    from cir_plugins.search.inputs import files_of
     from cir_plugins.search.update import plan_backend, update_index
 
     folder = need(out, "--out INDEX")

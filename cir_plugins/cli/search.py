@@ -13,38 +13,50 @@ if TYPE_CHECKING:
     from cir_plugins.search.query import Hit
 
 
+Pictures = Annotated[
+    list[Path] | None,
+    typer.Option("--image", help="A picture; repeat for several.", show_default=False),
+]
+Text = Annotated[str, typer.Option("--text", help="What to change, or to look for.")]
+References = Annotated[
+    list[str] | None,
+    typer.Option("--reference", help="Id of an indexed picture.", show_default=False),
+]
+Filter = Annotated[str, typer.Option("--filter", help="Such as: price < 50 and brand == 'x'.")]
+Number = Annotated[int, typer.Option("-k", min=1, help="Number of hits.")]
+Weight = Annotated[
+    float | None,
+    typer.Option("--weight", help="Share of the text, 0 to 1.", show_default=False),
+]
+Excluded = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="Id that is no hit; repeat.", show_default=False),
+]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Also write the hits here.", show_default=False)
+]
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", help="Also write a page with the pictures.", show_default=False),
+]
+Moved = Annotated[
+    Path | None,
+    typer.Option("--run", help="The run of the index, if it has been moved.", show_default=False),
+]
+
+
 def search(
     folder: Annotated[Path, typer.Argument(metavar="INDEX", help="What cir index wrote.")],
-    image: Annotated[
-        list[Path] | None,
-        typer.Option("--image", help="A picture; repeat for several.", show_default=False),
-    ] = None,
-    text: Annotated[str, typer.Option("--text", help="What to change, or to look for.")] = "",
-    reference: Annotated[
-        list[str] | None,
-        typer.Option("--reference", help="Id of an indexed picture.", show_default=False),
-    ] = None,
-    filter: Annotated[
-        str, typer.Option("--filter", help="Such as: price < 50 and brand == 'x'.")
-    ] = "",
-    k: Annotated[int, typer.Option("-k", min=1, help="Number of hits.")] = 10,
-    weight: Annotated[
-        float | None,
-        typer.Option("--weight", help="Share of the text, 0 to 1.", show_default=False),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option("--exclude", help="Id that is no hit; repeat.", show_default=False),
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option("--json", help="Also write the hits here.", show_default=False)
-    ] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            "--run", help="The run of the index, if it has been moved.", show_default=False
-        ),
-    ] = None,
+    image: Pictures = None,
+    text: Text = "",
+    reference: References = None,
+    filter: Filter = "",
+    k: Number = 10,
+    weight: Weight = None,
+    exclude: Excluded = None,
+    json: Json = None,
+    html: Html = None,
+    run: Moved = None,
     device: Device = "",
 ) -> None:
     """Search an index by a picture, a text, or a picture and what to change in it."""
@@ -65,6 +77,12 @@ def search(
     )
     if json is not None:
         write_json(json, {"hits": [hit.to_dict() for hit in hits]})
+    if html is not None:
+        from cir_plugins.files import write_atomically
+        from cir_plugins.search.page import hits_page
+
+        images = [*(image or []), *(index.picture(name) for name in reference or [])]
+        write_atomically(html, hits_page(hits, text, images).encode("utf-8", "replace"))
     _show(hits)
 
 

@@ -77,31 +77,31 @@ class QueryEncoder:
 
     def _encoded(self, parts: Sequence[Part]) -> list[Tensor]:
         """A vector for each part."""
-        features = self.features([part.image for part in parts if part.image is not None])
+        features = self._features([part.image for part in parts if part.image is not None])
         result: dict[int, Tensor] = {}
         encoders = {
-            "composed": self.composed,
-            "weighted": self.weighted,
-            "image": self.image_alone,
-            "text": self.text_alone,
+            "composed": self._composed,
+            "weighted": self._weighted,
+            "image": self._image_alone,
+            "text": self._text_alone,
         }
         groups: dict[tuple[str, object], list[int]] = {}
         for number, part in enumerate(parts):
-            groups.setdefault((_kind(part), self.length(part.text)), []).append(number)
+            groups.setdefault((_kind(part), self._length(part.text)), []).append(number)
         for (kind, _), numbers in groups.items():
             for first in range(0, len(numbers), self.size):
                 batch = numbers[first : first + self.size]
-                found = self.filled([parts[n] for n in batch], features, encoders[kind])
+                found = self._filled([parts[n] for n in batch], features, encoders[kind])
                 result.update(zip(batch, found, strict=True))
         return [result[number] for number in range(len(parts))]
 
-    def length(self, text: str) -> tuple[object, ...]:
+    def _length(self, text: str) -> tuple[object, ...]:
         """The shapes of a text's tokens."""
         if not text:
             return ()
         return tuple(value.shape for value in self.backbone.tokenize([text]).values())
 
-    def features(self, images: Sequence[ImageLike]) -> Mapping[object, Features]:
+    def _features(self, images: Sequence[ImageLike]) -> Mapping[object, Features]:
         """Features (1, ...) of each distinct picture."""
         distinct = {identity(image): image for image in images}
         rows: dict[object, Features] = {}
@@ -115,7 +115,7 @@ class QueryEncoder:
                 rows[name] = select(features, torch.tensor([row]))
         return rows
 
-    def filled(
+    def _filled(
         self,
         parts: Sequence[Part],
         features: Mapping[object, Features],
@@ -130,12 +130,10 @@ class QueryEncoder:
         whole = concatenate(images) if images else None
         return encode(whole, tokens, weights.to(self.device))[: len(parts)].float()
 
-    def composed(self, features: Features, tokens: Tokens, weight: Tensor) -> Tensor:
-        """Queries of pictures with their texts."""
+    def _composed(self, features: Features, tokens: Tokens, weight: Tensor) -> Tensor:
         return self.method.encode_query(features, tokens)
 
-    def weighted(self, features: Features, tokens: Tokens, weight: Tensor) -> Tensor:
-        """The same, with a share of the text of its own for each."""
+    def _weighted(self, features: Features, tokens: Tokens, weight: Tensor) -> Tensor:
         encode = ENCODE_WEIGHTED.of(self.method)
         if encode is None:
             raise CIRError(
@@ -145,26 +143,25 @@ class QueryEncoder:
         vectors: Tensor = encode(features, tokens, weight)
         return vectors
 
-    def image_alone(self, features: Features, tokens: Tokens, weight: Tensor) -> Tensor:
+    def _image_alone(self, features: Features, tokens: Tokens, weight: Tensor) -> Tensor:
         """The picture as it is found itself; where that is several vectors, with an empty text."""
         vectors = self.method.encode_gallery(features)
         if vectors.dim() == 2:
-            return self.like_a_query(vectors)
+            return self._like_a_query(vectors)
         if "image_embedding" in self.backbone.offers:
-            return self.like_a_query(self.backbone.image(features))
+            return self._like_a_query(self.backbone.image(features))
         tokens = self.backbone.tokenize([""] * len(vectors))
-        return self.composed(features, move_tokens(tokens, self.device), weight)
+        return self._composed(features, move_tokens(tokens, self.device), weight)
 
-    def text_alone(self, features: Features, tokens: Tokens, weight: Tensor) -> Tensor:
-        """Texts without a picture."""
+    def _text_alone(self, features: Features, tokens: Tokens, weight: Tensor) -> Tensor:
         if "text_embedding" not in self.backbone.offers:
             raise CIRError(
                 f"backbone '{self.retriever.plan.backbone.name}' has no embedding of a text alone\n"
                 "accepted: a picture, or a picture and a text"
             )
-        return self.like_a_query(self.backbone.text(tokens))
+        return self._like_a_query(self.backbone.text(tokens))
 
-    def like_a_query(self, vectors: Tensor) -> Tensor:
+    def _like_a_query(self, vectors: Tensor) -> Tensor:
         """Vectors (B, D) in the form of the method's queries: each S times where they have S."""
         if self._form is None:
             pixels = self.backbone.preprocess(Image.new("RGB", (64, 64)))[None].to(self.device)

@@ -147,7 +147,8 @@ class _Parser:
 
     def value(self) -> Value:
         token = self.next
-        if token.kind not in ("number", "text") and token.text not in ("true", "false"):
+        flag = token.kind == "word" and token.text in ("true", "false")
+        if token.kind not in ("number", "text") and not flag:
             raise self.unexpected("a number, a text in quotes, true or false")
         self.position += 1
         if token.kind == "number":
@@ -172,9 +173,10 @@ def _tokens(text: str) -> Sequence[_Token]:
     while at < len(text.rstrip()):
         match = _TOKEN.match(text, at)
         if match is None or match.lastgroup is None:
+            at += len(text[at:]) - len(text[at:].lstrip())
             raise CIRError(
                 f"filter {shown(text, 100)}, character {at + 1}: "
-                f"{shown(text[at:].lstrip()[:20], 60)} cannot be read\naccepted: fields, numbers, "
+                f"{shown(text[at : at + 20], 60)} cannot be read\naccepted: fields, numbers, "
                 "texts in quotes, == != < <= > >= in, and, or, not, parentheses"
             )
         kind, content = match.lastgroup, match[match.lastgroup]

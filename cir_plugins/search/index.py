@@ -7,15 +7,14 @@ from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cir_plugins.data.inputs import named_images
-from cir_plugins.encoding.export import images_of
-from cir_plugins.errors import CIRError, shown, unknown_name
+from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.gallery import Gallery
 from cir_plugins.retrieval.search import check_count
@@ -23,6 +22,13 @@ from cir_plugins.retriever import BATCH_SIZE, Retriever
 from cir_plugins.search.columns import Mask
 from cir_plugins.search.encode import Part, QueryEncoder
 from cir_plugins.search.filters import allowed_rows
+from cir_plugins.search.inputs import (
+    Pictures,
+    check_weight,
+    checked_text,
+    files_of,
+    several_ids,
+)
 from cir_plugins.search.metadata import Metadata
 from cir_plugins.search.model import check_model, open_model
 from cir_plugins.search.query import Field, Hit, SearchQuery, Value
@@ -32,9 +38,6 @@ from cir_plugins.types import IndexBackend
 
 if TYPE_CHECKING:
     from cir_plugins.search.query import Picture
-
-Pictures: TypeAlias = "str | PathLike[str] | Sequence[str | PathLike[str]] | Mapping[str, Any]"
-"""A folder, files, or id -> file."""
 
 
 class Index:
@@ -273,7 +276,7 @@ class Index:
         groups: dict[tuple[int, str, tuple[int, ...]], list[int]] = {}
         for number, query in enumerate(queries):
             check_count("k", query.k)
-            excluded = tuple(sorted({self._row(name) for name in _several(query.exclude)}))
+            excluded = tuple(sorted({self._row(name) for name in several_ids(query.exclude)}))
             self._mask(query.filter)
             groups.setdefault((query.k, query.filter, excluded), []).append(number)
         vectors = self._encoder.vectors(parts)
@@ -289,16 +292,13 @@ class Index:
         images: list[Any] = []
         if query.image is not None:
             images += named_images(query.image)[1]
-        images += [self._stored.path(self._row(name)) for name in _several(query.reference)]
-        text = _text(query.text)
+        images += [self._stored.path(self._row(name)) for name in several_ids(query.reference)]
+        text = checked_text(query.text)
         if not images and not text:
             raise CIRError("there is nothing to search for; accepted: a picture, a text, or both")
         weight = query.weight
         if weight is not None:
-            if isinstance(weight, bool) or not isinstance(weight, int | float):
-                raise CIRError(f"weight cannot be {shown(weight)}; accepted: a number from 0 to 1")
-            if not 0 <= weight <= 1:
-                raise CIRError(f"weight cannot be {weight}; accepted: from 0 to 1")
+            check_weight(weight)
             if not images or not text:
                 raise CIRError("a weight is between picture and text; accepted: with both of them")
         if text:
@@ -371,39 +371,3 @@ def _first_of_each(ranked: list[tuple[int, float]], groups: Any) -> list[tuple[i
             kept.append((row, value))
             seen.add(group)
     return kept
-
-
-def _several(names: object) -> list[str]:
-    if isinstance(names, str):
-        return [names] if names else []
-    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise CIRError(f"{shown(names)} is no id of a picture; accepted: an id, or several")
-    return list(names)
-
-
-def _text(text: object) -> str:
-    if not isinstance(text, str):
-        raise CIRError(f"a text cannot be {type(text).__name__}; accepted: a text")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise CIRError("the text has half of a character; accepted: text that UTF-8 can hold")
-    return text.strip()
-
-
-def files_of(images: Pictures) -> tuple[dict[str, Path], Path | None]:
-    """Id -> file, and the folder that the ids are paths below, if they are.
-
-    Raises:
-        CIRError: If there is no picture, something is no file, or two have the same id.
-    """
-    if isinstance(images, str | PathLike):
-        folder = Path(images)
-        if not folder.is_dir():
-            raise CIRError(f"{folder} is no folder of pictures; accepted: a folder, or files")
-        return images_of(folder), folder
-    ids, sources = named_images(images)
-    wrong = [each for each in sources if not isinstance(each, str | PathLike)]
-    if wrong:
-        raise CIRError("pictures in memory cannot be indexed; accepted: files")
-    if len(set(ids)) != len(ids):
-        raise CIRError("two pictures have the same id; accepted: ids without repeats")
-    return {name: Path(each) for name, each in zip(ids, sources, strict=True)}, None  # type: ignore[arg-type]

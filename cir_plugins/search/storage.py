@@ -156,6 +156,11 @@ def _unpacked(name: str, tensors: Mapping[str, Tensor]) -> Strings:
     return Strings(tensors[f"{name}.text"], tensors[f"{name}.ends"])
 
 
+def column_records(columns: Sequence[Column]) -> tuple[ColumnRecord, ...]:
+    """The records of a table's columns."""
+    return tuple(ColumnRecord(name=c.name, kind=c.kind, whole=c.whole) for c in columns)
+
+
 class Stored:
     """An index on disk, its files verified.
 

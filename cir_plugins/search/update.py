@@ -30,16 +30,16 @@ from cir_plugins.search.build import (
     lock_of,
     look_at,
 )
-from cir_plugins.search.columns import Strings
+from cir_plugins.search.columns import Column, Strings
 from cir_plugins.search.metadata import Metadata, columns_of
 from cir_plugins.search.model import model_fingerprint, model_of
 from cir_plugins.search.storage import (
     FORMAT,
     RECORD,
-    ColumnRecord,
     IndexRecord,
     Stored,
     Table,
+    column_records,
     read_index_record,
     row_blocks,
     write_index_record,
@@ -48,7 +48,8 @@ from cir_plugins.search.storage import (
 )
 from cir_plugins.types import IndexBackend
 
-BLOCK = 4096  # pictures whose vectors are written, or given to a backend, at a time
+BLOCK = 4096  # pictures whose vectors are written at a time
+ENTRIES = 65_536  # vectors that a backend gets at a time
 _LOG = logging.getLogger(__name__)
 
 
@@ -121,59 +122,55 @@ def update_index(
         fingerprint = model_fingerprint(retriever)
         before = _before(out, fingerprint)
         pictures = look_at(images, before, progress)
-        known = _known(before)
         staging = Staging(out / "staging", fingerprint)
-        columns_of(metadata, list(pictures.paths))  # errors before anything is encoded
+        # Errors before anything is encoded.
+        _check_group(group, columns_of(metadata, list(pictures.paths)))
         settings = batch_size, progress and rank == 0, rank, world_size
-        if not encode_new(retriever, pictures, staging, known, settings):
+        if not encode_new(retriever, pictures, staging, _known(before), settings):
             return None
         with lock_of(out) if world_size > 1 else nullcontext():
-            if world_size > 1:  # another process may have written it meanwhile
-                known = _known(current := _before(out, fingerprint))
-            else:
-                current = before
+            # Another process may have written it meanwhile.
+            current = _before(out, fingerprint) if world_size > 1 else before
+            if world_size == 1:
                 remove_stale(out)
-            vectors = staging.vectors()
-            _leave_out(pictures, vectors, known)
-            columns = columns_of(metadata, list(pictures.paths))
-            if group and group not in {column.name for column in columns}:
-                raise CIRError(
-                    f"--group '{group}' is no field of the metadata; "
-                    f"accepted: {', '.join(c.name for c in columns) or 'none: there is none'}"
-                )
-            names, contents = list(pictures.paths), list(pictures.contents.values())
-            table = Table(
-                Strings.of(names),
-                lasting_keys(names, contents),
-                content_rows(contents),
-                torch.tensor(list(pictures.stamps.values()), dtype=torch.int64).view(-1, 2),
-                None if root else Strings.of([str(p.absolute()) for p in pictures.paths.values()]),
-                columns,
-            )
-            sizes = _vector_shape(current, vectors, contents)
-            record = IndexRecord(
-                format=FORMAT,
+            vectors = Source(current, staging.vectors())
+            _leave_out(pictures, vectors)
+            table = _table(pictures, root, columns_of(metadata, list(pictures.paths)))
+            _check_group(group, table.columns)
+            facts = {
                 **model_of(retriever),
-                backend=backend.name,
-                backend_options=dict(backend.options),
-                group=group,
-                pictures=len(names),
-                dimension=sizes[-1],
-                tokens=sizes[0] if len(sizes) == 2 else 0,
-                fingerprint=fingerprint,
-                root=str(root.absolute()) if root else "",
-                left_out=pictures.left_out,
-                columns=tuple(
-                    ColumnRecord(name=c.name, kind=c.kind, whole=c.whole) for c in columns
-                ),
-                vectors=write_vectors(
-                    out, (len(names), *sizes), _blocks(current, vectors, known, contents)
-                ),
-                table=write_table(out, table),
-            )
+                "backend": backend.name,
+                "backend_options": dict(backend.options),
+                "group": group,
+                "fingerprint": fingerprint,
+                "root": str(root.absolute()) if root else "",
+                "left_out": pictures.left_out,
+            }
+            record = _write(out, table, vectors, list(pictures.contents.values()), facts)
             _commit(out, record, table, backend)
             staging.remove()
     return _changes(before, pictures)
+
+
+def _table(pictures: Pictures, root: Path | None, columns: tuple[Column, ...]) -> Table:
+    names, contents = list(pictures.paths), list(pictures.contents.values())
+    return Table(
+        Strings.of(names),
+        lasting_keys(names, contents),
+        content_rows(contents),
+        torch.tensor(list(pictures.stamps.values()), dtype=torch.int64).view(-1, 2),
+        None if root else Strings.of([str(path.absolute()) for path in pictures.paths.values()]),
+        columns,
+    )
+
+
+def _check_group(group: str, columns: tuple[Column, ...]) -> None:
+    names = [column.name for column in columns]
+    if group and group not in names:
+        raise CIRError(
+            f"--group '{group}' is no field of the metadata; "
+            f"accepted: {', '.join(names) or 'none: there is none'}"
+        )
 
 
 def _before(out: Path, fingerprint: str) -> Stored | None:
@@ -198,11 +195,37 @@ def _known(before: Stored | None) -> dict[str, int]:
     return {contents[row].tobytes().hex(): row for row in range(len(before) - 1, -1, -1)}
 
 
-def _leave_out(pictures: Pictures, vectors: Vectors, known: Mapping[str, int]) -> None:
+class Source:
+    """Vectors by the content of their files: those of the index before, and those that wait.
+
+    Args:
+        before: The index before, if any.
+        waiting: Vectors in shards.
+    """
+
+    def __init__(self, before: Stored | None, waiting: Vectors) -> None:
+        self.waiting, self._known = waiting, _known(before)
+        self._vectors = None if before is None else before.vectors
+
+    def __contains__(self, content: str) -> bool:
+        return content in self._known or content in self.waiting
+
+    def __getitem__(self, content: str) -> Tensor:
+        if self._vectors is not None and content in self._known:
+            return self._vectors[self._known[content]]
+        return self.waiting[content]
+
+    def blocks(self, contents: list[str]) -> Iterator[Tensor]:
+        """The vectors of files in blocks."""
+        for rows in row_blocks(len(contents), BLOCK):
+            yield torch.stack([self[contents[row]] for row in rows])
+
+
+def _leave_out(pictures: Pictures, vectors: Source) -> None:
     """Take the pictures that could not be decoded out of those of the index."""
     for name, content in tuple(pictures.contents.items()):
-        if content not in known and content not in vectors:
-            why = vectors.broken.get(content, "its file changed while it was encoded")
+        if content not in vectors:
+            why = vectors.waiting.broken.get(content, "its file changed while it was encoded")
             pictures.left_out[name] = why
             for table in (pictures.paths, pictures.stamps, pictures.contents):
                 del table[name]  # type: ignore[attr-defined]
@@ -211,26 +234,22 @@ def _leave_out(pictures: Pictures, vectors: Vectors, known: Mapping[str, int]) -
         raise CIRError(f"no picture can be indexed, such as: {first}")
 
 
-def _vector_shape(before: Stored | None, vectors: Vectors, contents: list[str]) -> tuple[int, ...]:
-    """(D,) or (T, D)."""
-    if before is not None:
-        return tuple(before.vectors.shape[1:])
-    return tuple(vectors[contents[0]].shape)
-
-
-def _blocks(
-    before: Stored | None, vectors: Vectors, known: Mapping[str, int], contents: list[str]
-) -> Iterator[Tensor]:
-    for rows in row_blocks(len(contents), BLOCK):
-        yield torch.stack([_vector(before, vectors, known, contents[row]) for row in rows])
-
-
-def _vector(
-    before: Stored | None, vectors: Vectors, known: Mapping[str, int], content: str
-) -> Tensor:
-    if before is not None and content in known:
-        return before.vectors[known[content]]
-    return vectors[content]
+def _write(
+    out: Path, table: Table, vectors: Source, contents: list[str], facts: Mapping[str, Any]
+) -> IndexRecord:
+    """The record of an index whose files have been written."""
+    sizes = tuple(vectors[contents[0]].shape)
+    shape = (len(contents), *sizes)
+    return IndexRecord(
+        format=FORMAT,
+        **facts,
+        pictures=len(contents),
+        dimension=sizes[-1],
+        tokens=sizes[0] if len(sizes) == 2 else 0,
+        columns=column_records(table.columns),
+        vectors=write_vectors(out, shape, vectors.blocks(contents)),
+        table=write_table(out, table),
+    )
 
 
 def _commit(out: Path, record: IndexRecord, table: Table, planned: PlannedComponent) -> None:
@@ -248,10 +267,12 @@ def _commit(out: Path, record: IndexRecord, table: Table, planned: PlannedCompon
         held, keys = backend.keys(), table.keys
         new = (~torch.isin(keys, held)).nonzero().flatten()
         vectors = _mapped(out, record)
-        for block in torch.split(new, BLOCK):
-            chosen = vectors[block]
-            tokens = chosen.shape[1] if chosen.dim() == 3 else 1
-            backend.add(keys[block].repeat_interleave(tokens), chosen.flatten(0, -2))
+        tokens = vectors.shape[1] if vectors.dim() == 3 else 1
+        # In an order of chance, so that the first ones, of which some stores learn, stand for all.
+        order = torch.randperm(len(new), generator=torch.Generator().manual_seed(0))
+        for block in torch.split(new[order], max(1, ENTRIES // tokens)):
+            rows = block.sort().values
+            backend.add(keys[rows].repeat_interleave(tokens), vectors[rows].flatten(0, -2))
         backend.flush()
         write_index_record(out, record)
         old = held[~torch.isin(held, keys)]

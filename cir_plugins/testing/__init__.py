@@ -9,6 +9,7 @@ from __future__ import annotations
 from cir_plugins.testing.backbones import check_backbone
 from cir_plugins.testing.contract import ContractError
 from cir_plugins.testing.generators import check_generator
+from cir_plugins.testing.indexes import check_index
 from cir_plugins.testing.losses import check_loss
 from cir_plugins.testing.methods import check_method
 from cir_plugins.testing.plugins import check_plugin
@@ -19,6 +20,7 @@ __all__ = [
     "ContractError",
     "check_backbone",
     "check_generator",
+    "check_index",
     "check_loss",
     "check_method",
     "check_plugin",
