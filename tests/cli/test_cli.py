@@ -88,7 +88,7 @@ def test_show_prints_every_table_of_settings(cir: Call, table: str, option: str)
         (["make-data", "shoes", "--out", "x"], ["unknown generator 'shoes'", "accepted: garments"]),
         (["check", "--data", "cirr"], ["--root DIR is missing"]),
         (["check", "--root", "/x"], ["--data NAME is missing"]),
-        (["check", "--data", "cir", "--root", "x"], ["unknown dataset 'cir'; nearest: cirr"]),
+        (["check", "--data", "cirrr", "--root", "x"], ["unknown dataset 'cirrr'; nearest: cirr"]),
         (["train"], ["no method is named", "no data set is named", "no data folder is named"]),
         (["train", "dqe", "--data", "cirr", "--root", "x"], ["--out RUN is missing"]),
         (["train", "--config", "no.toml"], ["config file no.toml does not exist"]),

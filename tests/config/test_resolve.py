@@ -166,7 +166,7 @@ def test_an_unknown_method_hides_no_other_error(registry: Registry) -> None:
     ("config", "message"),
     [
         ({}, "no method is named; accepted: contrastive, "),
-        ({}, "no data set is named; accepted: circo, cirr, fashioniq"),
+        ({}, "no data set is named; accepted: circo, cirr, fashion200k, fashioniq"),
         ({"method": {"name": 3}}, "method.name cannot be 3; accepted: contrastive"),
         (
             {"sampler": {"name": ["a"]}},
