@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -96,12 +97,15 @@ def hub_asked_once() -> Iterator[None]:
     """
     from huggingface_hub import constants
 
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = not _is_reachable()
+    before, level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
+    if not _is_reachable():
+        constants.HF_HUB_OFFLINE = True
+        logging.disable(logging.ERROR)  # open_clip logs what it raises
     try:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+        logging.disable(level)
 
 
 def local_only(name: str) -> bool:
