@@ -191,8 +191,13 @@ class GalleryVectors(Protocol):
             memory-mapped.
     """
 
-    keys: Tensor
-    vectors: Tensor
+    @property
+    def keys(self) -> Tensor:
+        """(N,) int64."""
+
+    @property
+    def vectors(self) -> Tensor:
+        """(N, D) or (N, T, D)."""
 
     def best(self, queries: Tensor, k: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
         """Scores and rows, each (q, k), of the first k of every query's ranking, by exact scoring.
