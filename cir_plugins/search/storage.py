@@ -271,7 +271,7 @@ def write_vectors(folder: Path, shape: Sequence[int], blocks: Iterable[Tensor]) 
     temporary = folder / f"{VECTORS}-new{_SUFFIXES[VECTORS]}"
     header = {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}
     with writing(temporary) as file:
-        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+        np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:
             file.write(block.contiguous().numpy().astype("<f4", copy=False).data)
     return _named(temporary, VECTORS)

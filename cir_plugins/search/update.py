@@ -228,7 +228,7 @@ def _leave_out(pictures: Pictures, vectors: Source) -> None:
             why = vectors.waiting.broken.get(content, "its file changed while it was encoded")
             pictures.left_out[name] = why
             for table in (pictures.paths, pictures.stamps, pictures.contents):
-                del table[name]  # type: ignore[attr-defined]
+                del table[name]
     if not pictures.paths:
         first = next(iter(pictures.left_out.values()), "there is none")
         raise CIRError(f"no picture can be indexed, such as: {first}")
