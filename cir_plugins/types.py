@@ -182,22 +182,15 @@ class Generator(Protocol):
 
 
 class GalleryVectors(Protocol):
-    """The vectors of an index's pictures, as a search backend gets them: row i is picture i.
-
-    Attributes:
-        keys: (N,) int64, one for each row: 0 or more, the same for the same picture and file for
-            as long as the index lives, and of no other.
-        vectors: (N, D), or (N, T, D) with T tokens for each picture; fp32 on the CPU, perhaps
-            memory-mapped.
-    """
+    """The vectors of an index's pictures, as a search backend gets them: row i is picture i."""
 
     @property
     def keys(self) -> Tensor:
-        """(N,) int64."""
+        """Keys (N,) int64 of the rows, 0 or more: of the same picture and file always the same."""
 
     @property
     def vectors(self) -> Tensor:
-        """(N, D) or (N, T, D)."""
+        """Vectors (N, D), or (N, T, D) with T tokens a picture; fp32 on the CPU, perhaps mapped."""
 
     def best(self, queries: Tensor, k: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
         """Scores and rows, each (q, k), of the first k of every query's ranking, by exact scoring.

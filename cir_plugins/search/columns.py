@@ -122,8 +122,8 @@ class Column:
             result: Mask = compare(self.array, value) & self.present
             return result
         fits = np.array([compare(word, value) for word in self.words] + [False], dtype=bool)
-        chosen: Mask = fits[self.array]  # -1 is the last one: no value
-        return chosen
+        found: Mask = fits[self.array]  # -1 is the last one: no value
+        return found
 
     def check(self, value: Value) -> None:
         """Check that a value is of this column's kind.
