@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cir_plugins.errors import CIRError, unknown_name
     from cir_plugins.features import concatenate, each, select
     from cir_plugins.method import TEMPERATURE, Components, Fused, Method, eligible
+    from cir_plugins.plugins.declarations import Licence
     from cir_plugins.plugins.hookspecs import Factories, hookimpl
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.retrieval.counting import count_true
@@ -95,6 +96,7 @@ __all__ = [
     "Index",
     "IndexBackend",
     "Ledger",
+    "Licence",
     "Loss",
     "MemorySettings",
     "Method",
@@ -171,6 +173,7 @@ _HOMES = MappingProxyType(
         "errors": ("CIRError", "unknown_name"),
         "features": ("concatenate", "each", "select"),
         "method": ("TEMPERATURE", "Components", "Fused", "Method", "eligible"),
+        "plugins.declarations": ("Licence",),
         "plugins.hookspecs": ("Factories", "hookimpl"),
         "plugins.registry": ("Registry",),
         "retrieval.counting": ("count_true",),
