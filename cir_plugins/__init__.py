@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from cir_plugins.files import read_json, read_text
     from cir_plugins.loading import build, load
     from cir_plugins.method import TEMPERATURE, Components, Fused, Method, eligible
+    from cir_plugins.plugins.declarations import Licence
     from cir_plugins.plugins.hookspecs import Factories, hookimpl
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.retrieval.counting import count_true
@@ -104,6 +105,7 @@ __all__ = [
     "Index",
     "IndexBackend",
     "Ledger",
+    "Licence",
     "Loss",
     "MemorySettings",
     "Method",
@@ -196,6 +198,7 @@ _HOMES = MappingProxyType(
         "files": ("read_json", "read_text"),
         "features": ("concatenate", "each", "select"),
         "method": ("TEMPERATURE", "Components", "Fused", "Method", "eligible"),
+        "plugins.declarations": ("Licence",),
         "plugins.hookspecs": ("Factories", "hookimpl"),
         "plugins.registry": ("Registry",),
         "retrieval.counting": ("count_true",),

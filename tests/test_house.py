@@ -111,7 +111,7 @@ def test_imports_of_the_host_point_down(file: Path) -> None:
 
 
 # Rooms of the baselines from the ground up.
-BASELINE_ROOMS = ("ranges", "backbones", "parts", "checkpoints", "methods", "hooks")
+BASELINE_ROOMS = ("ranges", "licences", "backbones", "parts", "checkpoints", "methods", "hooks")
 
 
 def test_imports_of_the_baselines_point_down() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from baselines_plugin.backbones.blip_files import TOKENIZERS, load_model
 from baselines_plugin.backbones.blip_tower import TINY, PooledTower, start_drawn
 from baselines_plugin.ranges import Dropout, DropoutOrOwn, ImageSizeOrOwn, TextLength
-from cir_plugins import ImageTextModel, Resize, Tokens, WordPieceTokenizer, unit
+from cir_plugins import ImageTextModel, Licence, Resize, Tokens, WordPieceTokenizer, unit
 
 
 class Blip(ImageTextModel):
@@ -44,6 +44,14 @@ class Blip(ImageTextModel):
         CIRError: If the model cannot be loaded.
     """
 
+    licences: ClassVar[tuple[Licence, ...]] = (
+        Licence(
+            "BLIP, code and weights",
+            "BSD-3-Clause",
+            "yes",
+            "https://github.com/salesforce/BLIP/blob/main/LICENSE.txt",
+        ),
+    )
     offers: ClassVar[frozenset[str]] = frozenset(
         {"image_embedding", "text_embedding", "raw_embeddings", "grounded_text"}
     )
@@ -164,6 +172,10 @@ class TinyBlip(Blip):
     """
 
     suggested_lr: ClassVar[float] = 1e-3  # for notes on recipes of large backbones
+
+    licences: ClassVar[tuple[Licence, ...]] = (
+        Licence("code and weights", "MIT", "yes", "the file LICENSE of cir-plugins"),
+    )
 
     def __init__(
         self,

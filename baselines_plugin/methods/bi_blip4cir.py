@@ -10,6 +10,7 @@ from torch import Tensor
 
 from baselines_plugin.backbones.blip_files import POSITIONS, fit_positions, take_blip
 from baselines_plugin.checkpoints.combiner import combiner_state
+from baselines_plugin.licences import LICENCES
 from baselines_plugin.parts.combiner import Composer, Stage, TwoStages, make_composer
 from baselines_plugin.ranges import Count, Dropout, Rate, Temperature, Weight, WidthOrOwn
 from cir_plugins import (
@@ -153,6 +154,7 @@ class BiBLIP4CIR(TwoStages):
     batch size (officially 128, then 512). Stage 2 continues from the last epoch of stage 1.
     """
 
+    licences = LICENCES["bi_blip4cir"]
     recipe = Recipe(
         source="Liu, Sun, Hong, Teney, Gould, Bi-directional Training for Composed Image "
         "Retrieval via Text Prompt Learning, WACV 2024, arXiv 2303.16604",

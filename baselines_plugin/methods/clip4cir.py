@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from baselines_plugin.checkpoints.combiner import combiner_state
+from baselines_plugin.licences import LICENCES
 from baselines_plugin.parts.combiner import Stage, TwoStages, make_composer, raw_image
 from baselines_plugin.ranges import Count, Dropout, Rate, Temperature, WidthOrOwn
 from cir_plugins import (
@@ -79,6 +80,7 @@ class CLIP4Cir(TwoStages):
     the last epoch of stage 1, not from its best.
     """
 
+    licences = LICENCES["clip4cir"]
     recipe = Recipe(
         source="Baldrati, Bertini, Uricchio, Del Bimbo, CLIP4Cir, TOMM 2023, arXiv 2308.11485",
         backbone=Component("clip", {"model": "RN50x4-quickgelu", "pretrained": "openai"}),

@@ -20,6 +20,7 @@ from baselines_plugin.checkpoints.tirg import (
     method_state,
     renamed,
 )
+from baselines_plugin.licences import LICENCES
 from baselines_plugin.parts.rotation import Composer, two_layers
 from baselines_plugin.parts.scaled_cosine import (
     FASHION200K,
@@ -106,6 +107,7 @@ class ComposeAE(ScaledCosine):
     computed, so that its pass does not move the running statistics of norms either.
     """
 
+    licences = LICENCES["composeae"]
     recipe = Recipe(
         source="Anwaar et al., ComposeAE, WACV 2021, arXiv 2006.11149; settings for Fashion200k, "
         "160,000 steps of 32 of its 172,049 images",

@@ -15,6 +15,7 @@ from torch import Tensor
 from baselines_plugin.backbones.resnet import check_levels
 from baselines_plugin.checkpoints.cosmo import SHARED, finish, read_entries, shared_state
 from baselines_plugin.checkpoints.vocabulary import vocabulary_option
+from baselines_plugin.licences import LICENCES
 from baselines_plugin.parts.compositor import Compositor
 from baselines_plugin.ranges import Heads, Scale
 from cir_plugins import (
@@ -64,6 +65,7 @@ class CoSMo(Method):
     The official configuration trains one model per category (``--set data.categories=["dress"]``).
     """
 
+    licences = LICENCES["cosmo"]
     recipe = Recipe(
         source="Lee, Kim, Han, CoSMo: Content-Style Modulation for Image Retrieval with Text "
         "Feedback, CVPR 2021, pp. 802-812",

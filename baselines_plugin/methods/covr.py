@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from baselines_plugin.checkpoints.covr import official_covr, official_covr2
+from baselines_plugin.licences import LICENCES
 from baselines_plugin.parts.frozen_qformer import FrozenQFormer
 from baselines_plugin.parts.token_scores import best_pair, mean_score
 from baselines_plugin.ranges import Temperature, Weight
@@ -83,6 +84,7 @@ class CoVR(Method):
     run that ``cir convert`` makes of it).
     """
 
+    licences = LICENCES["covr"]
     recipe = Recipe(
         source=_SOURCE,
         backbone=Component(
@@ -159,6 +161,7 @@ class CoVR2(Method):
     also in training, not at 32.
     """
 
+    licences = LICENCES["covr"]
     recipe = Recipe(
         source=_SOURCE,
         backbone=Component(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from baselines_plugin.backbones.resnet import check_levels
 from baselines_plugin.checkpoints.cosmo import SHARED, finish, read_entries, shared_state
+from baselines_plugin.licences import LICENCES
 from baselines_plugin.parts.compositor import Compositor
 from baselines_plugin.parts.uncertainty import Noised, epoch_weight, noised, under_uncertainty
 from baselines_plugin.ranges import Heads, Rate, Scale, Weight, Width
@@ -72,6 +73,7 @@ class MGUR(Method):
     pair files in which an empty caption shifts all later lines.
     """
 
+    licences = LICENCES["mgur"]
     recipe = Recipe(
         source="Chen, Zheng, Ji, Qu, Chua, Composed Image Retrieval with Text Feedback via "
         "Multi-grained Uncertainty Regularization, ICLR 2024, arXiv 2211.07394",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines_plugin.checkpoints.lavis_keys import blip2_state
+from baselines_plugin.licences import LICENCES
 from baselines_plugin.ranges import Temperature
 from cir_plugins import (
     TEMPERATURE,
@@ -65,6 +66,7 @@ class QuRe(Method):
     history in every epoch.
     """
 
+    licences = LICENCES["qure"]
     recipe = Recipe(
         source="Kwak, Inhar, Yun, Lee, QuRe, ICML 2025, arXiv 2507.12416",
         backbone=Component("blip2", {"model": "vit_l"}),

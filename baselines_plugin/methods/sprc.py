@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines_plugin.checkpoints.lavis_keys import blip2_state
+from baselines_plugin.licences import LICENCES
 from baselines_plugin.ranges import Temperature, Weight
 from cir_plugins import (
     TEMPERATURE,
@@ -94,6 +95,7 @@ class SPRC(Method):
     Differs: targets that a batch holds twice are one column; there the second copy is a negative.
     """
 
+    licences = LICENCES["sprc"]
     recipe = Recipe(
         source="Bai et al., Sentence-level Prompts Benefit Composed Image Retrieval, ICLR 2024, "
         "arXiv 2310.05473",

@@ -22,6 +22,7 @@ from baselines_plugin.checkpoints.tirg import (
     renamed,
 )
 from baselines_plugin.checkpoints.vocabulary import words_of_texts
+from baselines_plugin.licences import LICENCES
 from baselines_plugin.parts.scaled_cosine import (
     FASHION200K,
     FASHION200K_SCHEDULE,
@@ -237,6 +238,7 @@ class TIRG(ScaledCosine):
     Source: Vo et al., arXiv 1812.07119, equations 1 and 2, and the released code and weights.
     """
 
+    licences = LICENCES["tirg"]
     recipe = Recipe(
         source="Vo et al., TIRG, CVPR 2019, arXiv 1812.07119; settings for Fashion200k, 160,000 "
         "steps of 32 of its 172,049 images",

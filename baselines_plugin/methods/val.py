@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines_plugin.backbones.resnet import check_levels
+from baselines_plugin.licences import LICENCES
 from baselines_plugin.ranges import Dropout, Momentum, Temperature
 from cir_plugins import (
     TEMPERATURE,
@@ -179,6 +180,7 @@ class VAL(Method):
     by 3; the image network is timm's (see ``resnet``).
     """
 
+    licences = LICENCES["val"]
     recipe = Recipe(
         source="Chen, Gong, Bazzani, VAL, CVPR 2020; released settings for FashionIQ, whose 50,000 "
         "nominal steps are 25,000 updates",

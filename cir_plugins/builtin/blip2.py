@@ -19,6 +19,7 @@ from cir_plugins.builtin.tokenizers import WordPieceTokenizer
 from cir_plugins.builtin.towers import Tower
 from cir_plugins.data.images import Resize
 from cir_plugins.method import Fused
+from cir_plugins.plugins.declarations import Licence
 from cir_plugins.plugins.ranges import Dropout, DropoutOrOwn, ImageSize, TextLength
 from cir_plugins.types import Tokens
 
@@ -56,6 +57,14 @@ class Blip2(ImageTextModel):
         CIRError: If the model cannot be loaded.
     """
 
+    licences: ClassVar[tuple[Licence, ...]] = (
+        Licence(
+            "LAVIS, code and weights",
+            "BSD-3-Clause",
+            "yes",
+            "https://github.com/salesforce/LAVIS/blob/main/LICENSE.txt",
+        ),
+    )
     offers: ClassVar[frozenset[str]] = frozenset(
         {"query_tokens", "image_embedding", "text_embedding"}
     )
@@ -170,6 +179,10 @@ class TinyBlip2(Blip2):
     """
 
     suggested_lr: ClassVar[float] = 1e-3  # for notes on recipes of large backbones
+
+    licences: ClassVar[tuple[Licence, ...]] = (
+        Licence("code and weights", "MIT", "yes", "the file LICENSE of cir-plugins"),
+    )
 
     def __init__(
         self,

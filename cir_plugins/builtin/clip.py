@@ -18,6 +18,7 @@ from cir_plugins.builtin.similarity import best_token, unit
 from cir_plugins.data.images import Preprocess, Resize
 from cir_plugins.errors import CIRError
 from cir_plugins.files import read_json, read_text
+from cir_plugins.plugins.declarations import Licence
 from cir_plugins.types import Tokens
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -41,6 +42,39 @@ class Clip(nn.Module):
         CIRError: If the model or its weights cannot be loaded.
     """
 
+    licences: ClassVar[tuple[Licence, ...]] = (
+        Licence(
+            "open_clip's code",
+            "MIT",
+            "yes",
+            "https://github.com/mlfoundations/open_clip/blob/main/LICENSE",
+        ),
+        # The card puts "any deployed use case" out of scope.
+        Licence(
+            "pretrained openai",
+            "MIT, with a restrictive model card",
+            "unclear",
+            "https://github.com/openai/CLIP/blob/main/model-card.md",
+        ),
+        Licence(
+            "pretrained laion*",
+            "MIT",
+            "yes",
+            "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        ),
+        Licence(
+            "pretrained dfn*",
+            "Apple's own",
+            "unclear",
+            "https://huggingface.co/apple/DFN5B-CLIP-ViT-H-14-378",
+        ),
+        Licence(
+            "pretrained metaclip*",
+            "CC-BY-NC-4.0",
+            "no",
+            "https://github.com/facebookresearch/MetaCLIP",
+        ),
+    )
     offers: ClassVar[frozenset[str]] = frozenset(
         {"image_embedding", "text_embedding", "raw_embeddings"}
     )
@@ -122,6 +156,10 @@ class TinyClip(Clip):
     """
 
     suggested_lr: ClassVar[float] = 1e-3  # for notes on recipes of large backbones
+
+    licences: ClassVar[tuple[Licence, ...]] = (
+        Licence("code and weights", "MIT", "yes", "the file LICENSE of cir-plugins"),
+    )
 
     def __init__(
         self,

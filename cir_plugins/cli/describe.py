@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from cir_plugins.cli.terminal import make_console, plain_table
 from cir_plugins.config.resolve import plan_component, recipe_of
 from cir_plugins.config.settings import SETTINGS, Component, Recipe
-from cir_plugins.plugins.declarations import NEEDS, OFFERS, PROTOCOLS
+from cir_plugins.plugins.declarations import (
+    CODE_LICENCES,
+    NEEDS,
+    OFFERS,
+    PROTOCOLS,
+    WEIGHTS_LICENCES,
+)
 from cir_plugins.plugins.options import Option, described_options
 
 if TYPE_CHECKING:
@@ -48,6 +54,14 @@ def show_component(registry: Registry, kind: Kind, name: str) -> None:
         console.print("\nno options")
     for line in _more(kind, factory):
         console.print(line)
+    declaration = WEIGHTS_LICENCES if kind == "backbone" else CODE_LICENCES
+    licences = declaration.of(factory) if kind == declaration.kind else ()
+    if licences:
+        console.print("\nlicences, as their owners write them; no legal advice")
+        rows = plain_table("of", "licence", "commercial use", "source")
+        for each in licences:
+            rows.add_row(each.of, each.name, each.commercial, each.source)
+        console.print(rows)
 
 
 def option_table(options: Mapping[str, Option], table: str) -> Table:

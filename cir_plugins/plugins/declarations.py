@@ -23,6 +23,23 @@ CaptionEdit: TypeAlias = Callable[[str], str]
 
 
 @dataclass(frozen=True)
+class Licence:
+    """What code or weights may be used for, as their owners write; no legal advice.
+
+    Attributes:
+        of: What it is of, such as ``official weights``.
+        name: Its name, such as ``MIT``; ``none`` where no licence is given.
+        commercial: Whether it allows commercial use; ``unclear`` where its words do not say so.
+        source: Address where it is written.
+    """
+
+    of: str
+    name: str
+    commercial: Literal["yes", "no", "unclear"]
+    source: str
+
+
+@dataclass(frozen=True)
 class Declaration(Generic[V]):
     """An attribute that a component's class may have.
 
@@ -74,6 +91,10 @@ def _is_bool(value: Any) -> bool:
 
 def _is_names(value: Any) -> bool:
     return isinstance(value, frozenset) and all(isinstance(name, str) for name in value)
+
+
+def _is_licences(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(each, Licence) for each in value)
 
 
 def _is_table(value: Any) -> bool:
@@ -239,6 +260,22 @@ ENCODE_WEIGHTED = Declaration[Callable[..., Any] | None](
     text="A method `(features, tokens, weight (B, 1)) -> (B, D)` of a method that is a weighted "
     "sum: `encode_query` with each query's own share of the text, for searches with a weight.",
 )
+CODE_LICENCES = Declaration[tuple[Licence, ...]](
+    "method",
+    "licences",
+    (),
+    "a tuple of cir_plugins.Licence",
+    _is_licences,
+    text="Licences of a method's official code and weights, which `cir show` prints.",
+)
+WEIGHTS_LICENCES = Declaration[tuple[Licence, ...]](
+    "backbone",
+    "licences",
+    (),
+    "a tuple of cir_plugins.Licence",
+    _is_licences,
+    text="Licences of the weights that a backbone is known to load, which `cir show` prints.",
+)
 PROTOCOLS = Declaration[Mapping[str, Options]](
     "dataset",
     "protocols",
@@ -302,7 +339,15 @@ DECLARATIONS: tuple[Declaration[Any], ...] = (
         TRAINED,
     ),
     *(TEXT_VARIANTS, CAPTION_EDIT, EVAL_ONLY_OPTIONS, CHECK_COMPATIBILITY),
-    *(OFFICIAL, OFFICIAL_FILES, OFFICIAL_SETTINGS, ENCODE_WEIGHTED, PROTOCOLS),
+    *(
+        CODE_LICENCES,
+        WEIGHTS_LICENCES,
+        OFFICIAL,
+        OFFICIAL_FILES,
+        OFFICIAL_SETTINGS,
+        ENCODE_WEIGHTED,
+        PROTOCOLS,
+    ),
     *(ANNOTATIONS, NOTES, LOOKED_FOR),
     *(PROTOCOL_VERSION, PROTOCOL_FACTS),
 )

@@ -225,7 +225,7 @@ def _add_search(app: FastAPI, service: Service) -> None:
         summary="Search by picture, by text, or by both",
     )
     async def search(request: Request) -> Response:
-        """The hits of a query, best first: those of `cir search` and of `Index.search`."""
+        """The hits of a query, best first: those of cir search and of Index.search."""
         query = await read_query(request, service.limits, service.decoding)
         hits = await service.hits(query)
         return JSONResponse({"hits": [hit.to_dict() for hit in hits]})

@@ -78,5 +78,5 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return f"several of {_kind(schema.get('items', {}))}"
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
-        return f"{kind} from {low} to {high}"
-    return f"{kind} of {low} or more" if low is not None else kind
+        return f"{kind} from {low:g} to {high:g}"
+    return f"{kind} of {low:g} or more" if low is not None else kind

@@ -202,7 +202,7 @@ def test_reference_names_every_endpoint(client: httpx.Client) -> None:
     assert {"/health", "/api/search", "/api/pictures/{id}", "/api/index"} <= set(paths)
     assert all(path in text for path in paths)
     assert "<code>weight</code>" in text
-    assert "number from 0.0 to 1.0" in text
+    assert "number from 0 to 1" in text
 
 
 def test_description_has_fields_and_examples(service: Running, client: httpx.Client) -> None:
