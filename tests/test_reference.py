@@ -19,6 +19,11 @@ from dqe_plugin.sampler import TargetRelative
 from tests.places import ROOT
 
 API = ROOT / "docs" / "api"
+# What public objects give or hold, documented beside them and never made by users.
+HELD = {
+    "cir_plugins.retriever.OpenedData",
+    *(f"cir_plugins.audits.tables.{name}" for name in ("Table", "Row", "Change")),
+}
 
 
 def entries(page: str) -> set[str]:
@@ -32,7 +37,7 @@ def test_every_public_name_is_in_the_reference() -> None:
     homes = {name: home for home, names in cir_plugins._HOMES.items() for name in names}
     names = {f"cir_plugins.{homes[n]}.{n}" for n in cir_plugins.__all__}
     users, authors = entries("python.md"), entries("host.md")
-    assert users | authors == names | {"cir_plugins.method"}
+    assert users | authors == names | HELD | {"cir_plugins.method"}
     assert not users & authors
     first = ("load", "build", "train", "compare", "Retriever", "Evaluation")
     assert {f"cir_plugins.{homes[name]}.{name}" for name in first} <= users

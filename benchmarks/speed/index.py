@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,7 +84,7 @@ def bare(gallery: Gallery, queries: Tensor) -> Tensor:
 def each_query(search: Any, queries: Tensor) -> list[float]:
     """Seconds of every query by itself."""
     times = []
-    for query in queries.split(1):
+    for query in torch.split(queries, 1):
         began = time.perf_counter()
         search(query)
         times.append(time.perf_counter() - began)
@@ -108,7 +108,10 @@ def measured(name: str, options: Mapping[str, Any], sizes: argparse.Namespace) -
             return found
 
         search(queries[:1])
-        contenders = {"bare": partial(bare, gallery), "search": search}
+        contenders: dict[str, Callable[[Tensor], Any]] = {
+            "bare": partial(bare, gallery),
+            "search": search,
+        }
         one = {n: partial(work, queries[:1]) for n, work in contenders.items()}
         batch = {n: partial(work, queries[: sizes.batch]) for n, work in contenders.items()}
         single, many = alternated(one, sizes.runs, CPU), alternated(batch, sizes.runs, CPU)

@@ -216,11 +216,11 @@ def test_shipped_suites_are_whole(name: str) -> None:
     assert {table for row in suite.entries for table in row.config} <= set(TABLES)
     assert "root" not in suite.data
     assert not any("," in row.label for row in suite.entries)  # --methods is split at commas
-    assert bool(suite.make) == (name in ("all", "quickstart"))
+    assert bool(suite.make) == (name in ("all", "dqe", "quickstart"))
 
 
 def test_all_suites_of_the_documentation_are_shipped() -> None:
-    names = {"quickstart", "photos", "catalogue", "fashioniq", "cirr", "dqe_ablation"}
+    names = {"quickstart", "photos", "catalogue", "fashioniq", "cirr", "dqe", "dqe_ablation"}
     assert names <= set(suite_names())
 
 

@@ -76,7 +76,7 @@ def test_show_prints_every_table_of_settings(cir: Call, table: str, option: str)
             ["trian"],
             [
                 "unknown command 'trian'; nearest: train",
-                "accepted: bench, check, compare, convert, encode, eval",
+                "accepted: audit, bench, check, compare, convert, encode, eval",
             ],
         ),
         (["list", "samplrs"], ["unknown kind 'samplrs'; nearest: sampler"]),

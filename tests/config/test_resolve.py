@@ -156,10 +156,10 @@ def test_all_errors_come_at_once(registry: Registry) -> None:
 
 def test_an_unknown_method_hides_no_other_error(registry: Registry) -> None:
     with pytest.raises(CIRError) as raised:
-        make_plan(registry, {"method": {"name": "smal"}, "data": {"name": "cir"}})
+        make_plan(registry, {"method": {"name": "smal"}, "data": {"name": "cirrr"}})
     message = str(raised.value)
     assert "unknown method 'smal'; nearest: small" in message
-    assert "unknown dataset 'cir'; nearest: cirr" in message
+    assert "unknown dataset 'cirrr'; nearest: cirr" in message
 
 
 @pytest.mark.parametrize(

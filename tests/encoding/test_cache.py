@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-import cir_plugins.encoding.features as features_module
+import cir_plugins.encoding.loading as loading_module
 import cir_plugins.encoding.store as store_module
 from cir_plugins.data.images import open_image
 from cir_plugins.encoding.cache import FeatureCache
@@ -71,7 +71,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         seen.append(path)
         return open_image(path)
 
-    monkeypatch.setattr(features_module, "open_image", counted)
+    monkeypatch.setattr(loading_module, "open_image", counted)
     return seen
 
 

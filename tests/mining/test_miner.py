@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import cir_plugins.encoding.features as encode_module
+import cir_plugins.encoding.loading as encode_module
 import cir_plugins.mining.blocks as blocks_module
 import cir_plugins.mining.miner as mining_module
 from cir_plugins.builtin.samplers import Hardest, InBatch, SemiHard

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import cir_plugins.encoding.features as encode_module
+import cir_plugins.encoding.loading as encode_module
 from cir_plugins.builtin.methods import ImageTextProduct
 from cir_plugins.cli.terminal import show_report
 from cir_plugins.data.images import open_image
