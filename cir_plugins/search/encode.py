@@ -23,7 +23,9 @@ from cir_plugins.plugins.declarations import ENCODE_WEIGHTED
 from cir_plugins.retriever import Retriever
 from cir_plugins.types import Features, Tokens
 
-_ALIKE = 4  # rows from which on a product sums every row in the same order
+# Rows of a pass on a CPU. A product of fewer rows, or of 16 and more, may sum in another order:
+# passes of one size give a query the same bits alone and beside others.
+_ALIKE = 4
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class QueryEncoder:
     def __init__(self, retriever: Retriever) -> None:
         self.retriever, self.method = retriever, retriever.method
         self.backbone, self.device = retriever.method.backbone, retriever.device
-        self.size = max(retriever.encoding.batch_size, _ALIKE)
+        on_cpu = retriever.device.type == "cpu"
+        self.size = _ALIKE if on_cpu else max(retriever.encoding.batch_size, _ALIKE)
         self._form: tuple[int, ...] | None = None
 
     def vectors(self, parts: Sequence[Part]) -> Tensor:
