@@ -27,7 +27,7 @@ from cir_plugins.files import read_json, remove_stale, write_json
 from cir_plugins.retriever import Retriever
 from cir_plugins.search.storage import Stored
 
-STAGING, TODO = "staging", "pictures.json"
+STAGING, WANTED = "staging", "pictures.json"
 SHARD_SIZE = 1024
 
 
@@ -104,7 +104,7 @@ class Staging:
         names = [name for name, content in wanted.items() if content not in done]
         folder = self.folder / str(len(folders) + 1)
         if names:
-            write_json(folder / TODO, _items(names, wanted))
+            write_json(folder / WANTED, _items(names, wanted))
         return folder, names
 
     def vectors(self) -> Vectors:
@@ -124,11 +124,11 @@ class Staging:
         if not self.folder.is_dir():
             return []
         numbers = [path for path in self.folder.iterdir() if path.name.isdecimal()]
-        return [p for p in sorted(numbers, key=lambda p: int(p.name)) if (p / TODO).is_file()]
+        return [p for p in sorted(numbers, key=lambda p: int(p.name)) if (p / WANTED).is_file()]
 
     def _todo(self, folder: Path) -> list[list[str]]:
         try:
-            content: Any = read_json(folder / TODO)
+            content: Any = read_json(folder / WANTED)
         except CIRError:
             return []
         return content if isinstance(content, list) else []

@@ -17,6 +17,7 @@ from torch import Tensor
 from cir_plugins.builtin.similarity import unit
 from cir_plugins.data.inputs import ImageLike, identity, opened
 from cir_plugins.encoding.device import autocast, move_tokens
+from cir_plugins.encoding.features import by_shape
 from cir_plugins.errors import CIRError
 from cir_plugins.features import concatenate, select
 from cir_plugins.plugins.declarations import ENCODE_WEIGHTED
@@ -111,9 +112,9 @@ class QueryEncoder:
         names = list(distinct)
         for first in range(0, len(names), self.size):
             batch = names[first : first + self.size]
-            pixels = [self.backbone.preprocess(opened(distinct[name])) for name in batch]
-            pixels += pixels[-1:] * (_ALIKE - len(pixels))
-            features = self.backbone.features(torch.stack(pixels).to(self.device))
+            pixels = torch.stack([self.backbone.preprocess(opened(distinct[n])) for n in batch])
+            rows_of_pass = max(len(batch), _ALIKE)
+            features = by_shape(self.backbone.features, pixels.to(self.device), rows_of_pass)
             for row, name in enumerate(batch):
                 rows[name] = select(features, torch.tensor([row]))
         return rows
