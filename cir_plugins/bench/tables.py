@@ -7,6 +7,7 @@ its rows:
     <!-- results:start -->                             every result, with headings
     <!-- results:start all/garments -->                one result
     <!-- results:start all/garments: dqe, sprc -->     some rows of it
+    <!-- results:start photos/audits.md -->            a file of tables that a benchmark wrote
 """
 
 from __future__ import annotations
@@ -232,6 +233,8 @@ def tables_of(folder: Path, result: str = "", labels: Sequence[str] = ()) -> str
     Raises:
         CIRError: If a file cannot be read or is no result of a suite, or a row is not in it.
     """
+    if result.endswith(".md"):
+        return read_text(folder / result).strip()
     if result:
         document = _read(folder / result / "results.json")
         return _section(document, labels)

@@ -75,11 +75,10 @@ def bench(
     selection = entries.only(_names(methods), _seeds(seeds))
     changes = parse_set(sets or [])
     run = _run_settings(device, workers, feature_cache)
-    from rich.console import Console
-
     from cir_plugins.bench.page import write_page
     from cir_plugins.bench.published import read_published
     from cir_plugins.bench.runner import run_suite
+    from cir_plugins.cli.terminal import make_console
     from cir_plugins.plugins.registry import Registry
 
     papers = read_published(published) if published else ()
@@ -88,7 +87,7 @@ def bench(
         result = run_suite(
             selection, Registry.load(), folder, resume=resume, run=run, runs=runs, changes=changes
         )
-    result.show(Console())
+    result.show(make_console())
     typer.echo(f"page: {write_page(result, published=papers)}")
     others = (
         rows_of_other_data(subset, [record.line() for record in result.records]) if subset else []

@@ -238,6 +238,16 @@ def test_one_result_and_some_of_its_rows(results: Path) -> None:
         tables_of(results, "none")
 
 
+def test_a_file_of_tables_is_taken_as_it_is(results: Path) -> None:
+    (results / "other" / "audits.md").write_text("| a |\n| --- |\n| 1 |\n\nPercent.\n")
+    text = "before\n<!-- results:start other/audits.md -->\nold\n<!-- results:end -->\nafter\n"
+    written = with_tables(text, results, "X")
+    assert "-->\n\n| a |\n| --- |\n| 1 |\n\nPercent.\n\n<!-- results:end" in written
+    assert written.startswith("before\n")
+    assert written.endswith("after\n")
+    assert "old" not in written
+
+
 def test_caption_names_the_row_compared_with(tmp_path: Path) -> None:
     """A difference without its reference was read as one to another method."""
     made = result(suite("first", "second"), runs()[:3], (val_split(tmp_path),)).document
@@ -292,4 +302,5 @@ def test_every_result_is_in_the_documentation() -> None:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     folder = ROOT / "benchmarks" / "results"
     names = {file.parent.relative_to(folder).as_posix() for file in folder.rglob("results.json")}
+    names |= {f.relative_to(folder).as_posix() for f in folder.rglob("audits.md")}
     assert set(re.findall(r"<!-- results:start ([^:>]*) -->", page)) == names

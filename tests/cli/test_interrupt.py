@@ -89,3 +89,22 @@ def test_forked_workers_end_as_before() -> None:
         assert os.WTERMSIG(status) == signal.SIGTERM
         with pytest.raises(TerminatedError):
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("words", [["show", "method", "sprc"], ["list"]])
+def test_a_reader_that_leaves_is_no_fault_of_a_component(words: list[str]) -> None:
+    """``cir show ... | head -1`` said that a component had ended the command."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "cir_plugins", *words],
+            cwd=ROOT,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
