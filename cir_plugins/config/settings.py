@@ -85,11 +85,12 @@ class TrainSettings(Settings):
     augment: Augmentation = "none"
     """Augmentation of training images (see ``cir_plugins.data.images``); ``none`` allows features
     to be computed once where they are frozen."""
-    known_positives: Literal["all", "target"] = "all"
+    known_positives: Literal["all", "target"] | Annotated[float, Field(ge=0, le=1)] = "all"
     """Which known images never are negatives. ``all``: every positive in the data, the targets of
     triplets with the same reference and captions, and the reference where the protocol removes it.
     ``target``: the annotated target only, as where nobody has annotated the other positives and in
-    all official code."""
+    all official code. A share: the target and that part of the images of ``all``, drawn once, to
+    see what an unmarked positive costs."""
     micro_batch: Annotated[int, Field(ge=0)] = 0
     """Queries, or candidates, that are embedded at once, with cached gradients; 0 for the whole
     batch. The loss is that of the whole batch, whose embeddings are computed twice, in the memory

@@ -112,7 +112,7 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         backbone: Backbone,
         *,
         seed: int,
-        known_positives: str = "all",
+        known_positives: str | float = "all",
         augmentation: Augmentation = "none",
         with_images: bool = True,
         text_variants: Mapping[str, Callable[[str], str]] | None = None,

@@ -37,6 +37,10 @@ class Triplet:
     order: int
 
 
+# Seed of the draw of known positives: which are known is part of the data, not of a run.
+_SHARE = 0
+
+
 @dataclass(frozen=True)
 class ImageLists:
     """Some images for each of R triplets, in one array.
@@ -69,6 +73,18 @@ class ImageLists:
     def triplets(self) -> Tensor:
         """The triplet (M,) of each image, ascending."""
         return torch.repeat_interleave(torch.arange(len(self.starts) - 1), self.starts.diff())
+
+    def kept(self, mask: Tensor) -> ImageLists:
+        """The lists without the images whose entry of the mask (M,) is False."""
+        counts = torch.bincount(self.triplets()[mask], minlength=len(self.starts) - 1)
+        return ImageLists(torch.cat([self.starts[:1], counts.cumsum(0)]), self.images[mask])
+
+    def holds(self, image: Tensor) -> Tensor:
+        """Whether each triplet's list holds its image of (R,): (R,) bool."""
+        triplet = self.triplets()
+        found = torch.zeros(len(image), dtype=torch.bool)
+        found[triplet[self.images == image[triplet]]] = True
+        return found
 
 
 @dataclass(frozen=True)
@@ -133,26 +149,28 @@ class TrainingTable:
     arrays: TripletArrays
     positives_across: int = 0
 
-    def excluded_images(self, known_positives: str) -> ImageLists:
+    def excluded_images(self, known_positives: str | float) -> ImageLists:
         """Images that are never a negative of each triplet, its target left aside.
 
         Args:
             known_positives: ``all``: every known positive, and the reference where it leaves the
-                ranking. ``target``: none but the target.
+                ranking. ``target``: none but the target. A share in [0, 1]: each of the images of
+                ``all`` with that probability, drawn once, the same for the same table.
         """
+        excluded = self.arrays.excluded
         if known_positives == "all":
-            return self.arrays.excluded
-        return ImageLists.of([()] * len(self.triplets))
+            return excluded
+        share = 0.0 if isinstance(known_positives, str) else known_positives
+        draws = torch.rand(len(excluded.images), generator=torch.Generator().manual_seed(_SHARE))
+        return excluded.kept(draws < share)
 
-    def reference_negatives(self, known_positives: str) -> Tensor:
+    def reference_negatives(self, known_positives: str | float) -> Tensor:
         """The reference (R,) of each triplet, -1 where it is its target or a known positive."""
         reference, target = self.arrays.reference, self.arrays.target
-        positive = reference == target
-        if known_positives == "all":
-            lists = self.arrays.positives
-            triplet = lists.triplets()
-            positive[triplet[lists.images == reference[triplet]]] = True
-        return torch.where(positive, -1, reference)
+        known, positives = self.excluded_images(known_positives), self.arrays.positives
+        out = reference == target
+        out |= known.holds(reference) & positives.holds(reference)
+        return torch.where(out, -1, reference)
 
 
 def training_table(

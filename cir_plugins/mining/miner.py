@@ -74,7 +74,7 @@ class Mining:
 
     Attributes:
         count: Negatives per triplet and epoch (K); 0 for none.
-        known_positives: Which positives never are negatives: ``all`` or ``target``.
+        known_positives: Which positives never are negatives (``TrainSettings.known_positives``).
         seed: Seed of the run.
         filtered: Whether the sampler marks what is ambiguous (``mining.filter`` is ``corpus``).
         scored_by: What the candidates are scored by: ``query``, or ``target`` for their similarity
@@ -82,7 +82,7 @@ class Mining:
     """
 
     count: int
-    known_positives: str
+    known_positives: str | float
     seed: int
     filtered: bool = False
     scored_by: Literal["query", "target"] = "query"
@@ -274,7 +274,7 @@ class _Labels:
     positives: Columns
 
 
-def _labels(table: TrainingTable, split: int, known_positives: str) -> _Labels:
+def _labels(table: TrainingTable, split: int, known_positives: str | float) -> _Labels:
     """The exclusions and positives of a split's triplets, in columns."""
     images, arrays = table.negative_images[split], table.arrays
     column = torch.full((len(table.images) + 1,), -1)

@@ -167,6 +167,33 @@ def test_targets_alone_leave_other_positives_in(tmp_path: Path) -> None:
     assert table.excluded_images("target")[0].tolist() == []
 
 
+def test_a_share_of_the_other_positives_is_known(tmp_path: Path) -> None:
+    """Which ones is drawn once: the same in every process, and none that ``all`` does not have."""
+    names = [f"p{number}" for number in range(40)]
+    queries = [query(number, "a", names[0], *names[1:]) for number in range(5)]
+    gallery = ("a", *names)
+    split = Split("s", "train", tuple(queries), gallery, write_pictures(tmp_path, gallery))
+    table = training_table([split])
+    everything, half = table.excluded_images("all"), table.excluded_images(0.5)
+    assert len(everything.images) == 5 * 39
+    assert abs(len(half.images) / len(everything.images) - 0.5) < 0.1
+    for triplet in range(5):
+        assert set(half[triplet].tolist()) < set(everything[triplet].tolist())
+    assert half[0].tolist() != half[1].tolist()  # drawn for each triplet
+    assert half.images.equal(table.excluded_images(0.5).images)
+    assert table.excluded_images(1.0).images.equal(everything.images)
+    assert not len(table.excluded_images(0.0).images)
+
+
+@pytest.mark.parametrize(("known", "negative"), [("all", False), ("target", True), (0.0, True)])
+def test_a_reference_that_is_positive_is_no_negative_where_known(
+    tmp_path: Path, known: str | float, negative: bool
+) -> None:
+    table = training_table([small_split(tmp_path, [query(0, "a", "b", "a"), query(1, "b", "b")])])
+    reference = table.reference_negatives(known).tolist()
+    assert reference == [table.images.index("a") if negative else -1, -1]
+
+
 def test_a_removed_reference_is_excluded(tmp_path: Path) -> None:
     queries = [query(0, "a", "b"), query(1, "b", "a"), query(2, "c", "d")]
     table = training_table([small_split(tmp_path, queries, drop_reference=True)])
