@@ -16,7 +16,7 @@ GPU_CELLS = 64_000_000
 _LEAST_ROWS, _MOST_CELLS = 16, 8_000_000
 
 # With fewer rows a CPU's matrix product takes other paths, whose sums differ in the last bits.
-_ALIKE = 4
+ALIKE = 4
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
 
@@ -41,8 +41,8 @@ def score(queries: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
     On a CPU a query has the same scores, to the bit, alone and among others.
     """
     count = len(queries)
-    if 0 < count < _ALIKE and queries.device.type == "cpu":
-        padding = queries[-1:].expand(_ALIKE - count, *queries.shape[1:])
+    if 0 < count < ALIKE and queries.device.type == "cpu":
+        padding = queries[-1:].expand(ALIKE - count, *queries.shape[1:])
         return score(torch.cat([queries, padding]), gallery, similarity)[:count]
     with torch.no_grad():
         if gallery.dim() == 2:

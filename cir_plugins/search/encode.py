@@ -21,12 +21,9 @@ from cir_plugins.encoding.features import by_shape
 from cir_plugins.errors import CIRError
 from cir_plugins.features import concatenate, select
 from cir_plugins.plugins.declarations import ENCODE_WEIGHTED
+from cir_plugins.retrieval.scores import ALIKE
 from cir_plugins.retriever import Retriever
 from cir_plugins.types import Features, Tokens
-
-# Rows of a pass on a CPU. A product of fewer rows, or of 16 and more, may sum in another order:
-# passes of one size give a query the same bits alone and beside others.
-_ALIKE = 4
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,9 @@ class QueryEncoder:
     def __init__(self, retriever: Retriever) -> None:
         self.retriever, self.method = retriever, retriever.method
         self.backbone, self.device = retriever.method.backbone, retriever.device
+        # A CPU's product of fewer rows, or of 16 and more, may sum in another order.
         on_cpu = retriever.device.type == "cpu"
-        self.size = _ALIKE if on_cpu else max(retriever.encoding.batch_size, _ALIKE)
+        self.size = ALIKE if on_cpu else max(retriever.encoding.batch_size, ALIKE)
         self._form: tuple[int, ...] | None = None
 
     def vectors(self, parts: Sequence[Part]) -> Tensor:
@@ -82,6 +80,7 @@ class QueryEncoder:
     def _encoded(self, parts: Sequence[Part]) -> list[Tensor]:
         """A vector for each part."""
         features = self._features([part.image for part in parts if part.image is not None])
+        tokens = {text: self.backbone.tokenize([text]) for text in {p.text for p in parts} if text}
         result: dict[int, Tensor] = {}
         encoders = {
             "composed": self._composed,
@@ -91,19 +90,15 @@ class QueryEncoder:
         }
         groups: dict[tuple[str, object], list[int]] = {}
         for number, part in enumerate(parts):
-            groups.setdefault((_kind(part), self._length(part.text)), []).append(number)
+            shapes = tuple(value.shape for value in tokens.get(part.text, {}).values())
+            groups.setdefault((_kind(part), shapes), []).append(number)
         for (kind, _), numbers in groups.items():
             for first in range(0, len(numbers), self.size):
                 batch = numbers[first : first + self.size]
-                found = self._filled([parts[n] for n in batch], features, encoders[kind])
+                members = [parts[n] for n in batch]
+                found = self._filled(members, features, tokens, encoders[kind])
                 result.update(zip(batch, found, strict=True))
         return [result[number] for number in range(len(parts))]
-
-    def _length(self, text: str) -> tuple[object, ...]:
-        """The shapes of a text's tokens."""
-        if not text:
-            return ()
-        return tuple(value.shape for value in self.backbone.tokenize([text]).values())
 
     def _features(self, images: Sequence[ImageLike]) -> Mapping[object, Features]:
         """Features (1, ...) of each distinct picture."""
@@ -113,7 +108,7 @@ class QueryEncoder:
         for first in range(0, len(names), self.size):
             batch = names[first : first + self.size]
             pixels = torch.stack([self.backbone.preprocess(opened(distinct[n])) for n in batch])
-            rows_of_pass = max(len(batch), _ALIKE)
+            rows_of_pass = max(len(batch), ALIKE)
             features = by_shape(self.backbone.features, pixels.to(self.device), rows_of_pass)
             for row, name in enumerate(batch):
                 rows[name] = select(features, torch.tensor([row]))
@@ -123,16 +118,20 @@ class QueryEncoder:
         self,
         parts: Sequence[Part],
         features: Mapping[object, Features],
+        tokens: Mapping[str, Tokens],
         encode: Callable[[Features, Tokens, Tensor], Tensor],
     ) -> Tensor:
         """Vectors of parts of one kind, in a batch that is not too small."""
-        padded = [*parts, *[parts[-1]] * (_ALIKE - len(parts))]
+        padded = [*parts, *[parts[-1]] * (ALIKE - len(parts))]
         images = [features[identity(p.image)] for p in padded if p.image is not None]
-        texts = [p.text for p in padded if p.text]
-        tokens = move_tokens(self.backbone.tokenize(texts), self.device) if texts else {}
+        texts = [tokens[p.text] for p in padded if p.text]
+        joined = (
+            {name: torch.cat([each[name] for each in texts]) for name in texts[0]} if texts else {}
+        )
+        words = move_tokens(joined, self.device)
         weights = torch.tensor([[p.weight or 0.0] for p in padded], dtype=torch.float64)
         whole = concatenate(images) if images else None
-        return encode(whole, tokens, weights.to(self.device))[: len(parts)].float()
+        return encode(whole, words, weights.to(self.device))[: len(parts)].float()
 
     def _composed(self, features: Features, tokens: Tokens, weight: Tensor) -> Tensor:
         return self.method.encode_query(features, tokens)
