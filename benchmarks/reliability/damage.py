@@ -196,6 +196,10 @@ class Sources:
         """Encoded images."""
         return self._made("shards", lambda out: self.setting.encode(self.trained(), out))
 
+    def index(self) -> Path:
+        """An index of the images."""
+        return self._made("index", lambda out: self.setting.index(self.trained(), out))
+
     def suite(self) -> Path:
         """Results of the suite."""
         return self._made("suite", self.setting.bench)
@@ -254,6 +258,14 @@ def cases(setting: Setting) -> list[Case]:
             at.shards,
             ("*.safetensors", "manifest.json"),
             lambda copy, _: setting.encode(at.trained(), copy),
+            of_run,
+        ),
+        Case("search", at.index, ("[a-z]*",), setting.search, of_report),
+        Case(
+            "index again",
+            at.index,
+            ("[a-z]*",),
+            lambda copy, _: setting.index(at.trained(), copy),
             of_run,
         ),
         Case(

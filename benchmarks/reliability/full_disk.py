@@ -70,6 +70,7 @@ def cases(setting: Setting, trained: Path) -> list[Case]:
         resumed("train, feature cache", cached),
         resumed("bench", setting.bench),
         simple("encode", lambda out: setting.encode(trained, out)),
+        simple("index", lambda out: setting.index(trained, out)),
         simple("convert", lambda out: setting.convert(out / "run")),
         simple("eval --json", lambda out: setting.evaluation(trained, out / "report.json")),
         simple("make-data", make_data),

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,12 @@ def cases(setting: Setting, trained: Path) -> list[Case]:
     def convert(out: Path) -> list[object]:
         return setting.convert(out)
 
+    def indexing(backend: str) -> Case:
+        def words(out: Path) -> list[object]:
+            return setting.index(trained, out, "--backend", backend)
+
+        return Case(f"index, {backend}", words, words)
+
     mined = ("--set", "backbone=tiny_blip2", "--set", "mining.start=1")
     return [
         training("train, workers 0"),
@@ -74,6 +81,7 @@ def cases(setting: Setting, trained: Path) -> list[Case]:
             lambda out: setting.encode(trained, out),
         ),
         Case("convert", convert, convert),
+        *(indexing(name) for name in ("exact", *(["faiss"] if find_spec("faiss") else []))),
     ]
 
 

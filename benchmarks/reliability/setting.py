@@ -59,6 +59,11 @@ class Setting:
         return self.folder / "trained"
 
     @property
+    def metadata(self) -> Path:
+        """A table of the images."""
+        return self.folder / "products.csv"
+
+    @property
     def log(self) -> Path:
         """File for the output of one command."""
         return self.folder / "output.txt"
@@ -85,6 +90,16 @@ class Setting:
     def encode(self, run: Path, out: Path, *more: object) -> list[object]:
         """Words of an encoding of the images in shards of eight."""
         return ["encode", run, "--images", self.data, "--out", out, "--shard-size", 8, *more]
+
+    def index(self, run: Path, out: Path, *more: object) -> list[object]:
+        """Words of an index of the images, with metadata."""
+        images = ("--images", self.data / "images", "--metadata", self.metadata)
+        return ["index", run, *images, "--out", out, "--batch-size", 4, *more]
+
+    def search(self, index: Path, report: Path) -> list[object]:
+        """Words of a search by a text, with a filter."""
+        words = ("--text", "a red dress", "-k", 5, "--filter", "price < 50")
+        return ["search", index, *words, "--json", report]
 
     def bench(self, out: Path, *more: object) -> list[object]:
         """Words of the suite."""
@@ -149,6 +164,9 @@ def prepare(folder: Path) -> Setting:
     _write_official(setting)
     words = ["make-data", "garments", "--out", setting.data, "--images", 60]
     must([*words, "--set", "size=32", "--workers", 1], setting.log)
+    names = sorted(path.name for path in (setting.data / "images").iterdir())
+    lines = ["image,price", *(f"{name},{number}" for number, name in enumerate(names))]
+    setting.metadata.write_text("\n".join(lines))
     must(setting.train(setting.trained), setting.log)
     _import_all(setting)
     return setting
@@ -159,8 +177,10 @@ def _import_all(setting: Setting) -> None:
     import cir_plugins.bench.page
     import cir_plugins.bench.runner
     import cir_plugins.runs.untrusted
+    import cir_plugins.search.build
     from cir_plugins.cli import main
 
+    cir_plugins.search.build.SHARD_SIZE = 8  # several shards of 60 images
     assert sys.modules[cir_plugins.__name__]
     report = setting.folder / "warm.json"
     words = setting.evaluation(setting.trained, report)

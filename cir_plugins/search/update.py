@@ -262,8 +262,10 @@ def _commit(out: Path, record: IndexRecord, table: Table, planned: PlannedCompon
     if not backend.stores:
         write_index_record(out, record)
         return
+    store = backend_folder(out, planned.name)
+    remove_stale(store)
     with planned.guarded(f"index '{planned.name}' cannot be written"):
-        backend.open(backend_folder(out, planned.name), record.dimension)
+        backend.open(store, record.dimension)
         held, keys = backend.keys(), table.keys
         new = (~torch.isin(keys, held)).nonzero().flatten()
         vectors = _mapped(out, record)

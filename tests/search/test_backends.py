@@ -134,3 +134,16 @@ def test_a_damaged_store_is_refused(tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(cir.CIRError, match="damaged"):
         faiss()().open(tmp_path, 8)
+
+
+def test_what_a_killed_process_left_in_the_store_goes(tmp_path: Path) -> None:
+    """Half a file beside the store of faiss stayed for ever."""
+    faiss()
+    images, out = tmp_path / "images", tmp_path / "index"
+    draw_pictures(images, 4)
+    cir.Index.build(sum_retriever(), images, out, backend="faiss")
+    store = out / "backend-faiss"
+    before = sorted(path.name for path in store.iterdir())
+    (store / ".store.json.0123456789ab.part").write_text("{")
+    cir.Index.build(sum_retriever(), images, out, backend="faiss")
+    assert sorted(path.name for path in store.iterdir()) == before
