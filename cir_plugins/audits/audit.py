@@ -33,6 +33,7 @@ from cir_plugins.audits.tables import (
 )
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.loading import load
+from cir_plugins.retrieval.evaluate import exclusions, protocol_label
 from cir_plugins.retriever import Retriever
 from cir_plugins.runs.data_record import data_fingerprint
 from cir_plugins.runs.protocol import protocol_of
@@ -74,7 +75,7 @@ class Audit:
     Attributes:
         run: Name of the method.
         dataset: Name of the data set.
-        protocol: Name of the protocol.
+        protocol: Name of the protocol, marked where images are missing.
         data: Fingerprint of the audited data.
         k: Rank up to which a query counts as solved.
         near: Likeness from which two images are near-duplicates.
@@ -120,6 +121,7 @@ class Audit:
             "protocol": self.protocol,
             "data": self.data,
             "queries": self.queries,
+            **exclusions([part.result for part in self.pooled.parts]),
             "k": self.k,
             "near": self.near,
             "duplicates": self.duplicates,
@@ -210,7 +212,7 @@ def audit(
     return Audit(
         opened.plan.method.name,
         opened.plan.data.name,
-        protocol or protocol_of(opened.plan),
+        protocol_label(protocol_of(opened.plan, protocol), [each.absent for each in opened.splits]),
         data_fingerprint(opened.plan, opened.splits, encoding).short,
         k,
         near,

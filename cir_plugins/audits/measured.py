@@ -81,10 +81,11 @@ def measure_split(
     labelled = tuple(query for query in split.queries if query.target is not None)
     if not labelled:
         raise CIRError(f"split '{split.name}' is blind or empty; accepted: a split with targets")
+    blind = len(split.queries) - len(labelled)
     split = replace(split, queries=labelled)
     variants = variants_of(split)
     encoded, of_variants, images = _encode(method, split, variants, encoding)
-    result = evaluate_encoded(method, encoded)
+    result = replace(evaluate_encoded(method, encoded), blind=blind)
     if duplicates == HASH:
         twins = twins_by_hash(split, near)
     else:

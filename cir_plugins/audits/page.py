@@ -19,6 +19,7 @@ from cir_plugins.audits.tables import MANY, Change, Row, Table
 from cir_plugins.bench.page import Drawing
 from cir_plugins.data.percent import percent
 from cir_plugins.files import write_atomically, write_json
+from cir_plugins.runs.caveats import caveats
 
 PAGE, REPORT, MARKS = "index.html", "audit.json", "queries.json"
 _FOLDERS = (Path(__file__).parent / "templates", Path(bench_page.__file__).parent / "templates")
@@ -65,6 +66,7 @@ def _render(audit: Audit) -> str:
         audit=audit,
         main=" and ".join(audit.pooled.parts[0].split.main),
         headline=headline(audit),
+        caveats=list(caveats(audit.report)),
         sections=sections,
         rules=RULES,
         change_heads=_CHANGE_HEADS,
@@ -172,5 +174,6 @@ def summary_lines(audit: Audit) -> list[str]:
     return [
         f"{first['run']} on {first['dataset']}, protocol {first['protocol']}, "
         f"{audit.queries:,} queries",
+        *caveats(first),
         *headline(audit),
     ]

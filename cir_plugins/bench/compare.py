@@ -29,6 +29,7 @@ from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError, unknown_name
 from cir_plugins.loading import load
 from cir_plugins.retriever import Retriever
+from cir_plugins.runs.caveats import caveats_of_all
 from cir_plugins.runs.evaluation import Evaluation
 from cir_plugins.runs.protocol_record import not_comparable
 from cir_plugins.training_run import Run
@@ -101,7 +102,7 @@ def compare(
         baseline=first,
         measure=names[0] if len(names) == 1 else f"the mean of {' and '.join(names)}",
         dataset=example.dataset,
-        protocol=example.protocol,
+        protocol=example.label,
         triplets=sum(len(each) for each in values[first].values()),
         level=level,
         data=_fingerprints(evaluations),
@@ -151,14 +152,15 @@ def _each(
 
 
 def _notes(evaluations: Mapping[str, Sequence[Evaluation]]) -> tuple[str, ...]:
-    """What keeps the methods' numbers from being of one protocol, where it is recorded."""
+    """What keeps the numbers from being of one protocol, and what they are not about."""
     records = {
         f"{name} ({number})" if len(several) > 1 else name: each.record.document
         for name, several in evaluations.items()
         for number, each in enumerate(several, 1)
         if each.record is not None
     }
-    return tuple(not_comparable(records))
+    reports = {name: several[0].report for name, several in evaluations.items()}
+    return (*not_comparable(records), *caveats_of_all(reports))
 
 
 def _fingerprints(evaluations: Mapping[str, Sequence[Evaluation]]) -> dict[str, tuple[str, ...]]:
@@ -225,7 +227,7 @@ def _check_same_triplets(evaluations: Mapping[str, Sequence[Evaluation]], baseli
             what = _difference(each, evaluations[baseline][0])
             if what:
                 raise CIRError(
-                    f"'{name}' ({each.dataset}, protocol {each.protocol}) and '{baseline}' were "
+                    f"'{name}' ({each.dataset}, protocol {each.label}) and '{baseline}' were "
                     f"evaluated {what}; accepted: the same data and protocol for "
                     "all, such as compare(..., data=NAME, root=DIR, protocol=NAME)"
                 )

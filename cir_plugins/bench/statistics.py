@@ -169,11 +169,12 @@ def per_triplet(values: Values, queries: Sequence[Query]) -> Values:
     others; per triplet they can be paired with them.
 
     Args:
-        values: (Q,) value of each query.
-        queries: The Q queries.
+        values: (Q,) value of each query that has a target.
+        queries: The queries in order, those without a target among them.
     """
     number: dict[tuple[object, ...], int] = {}
-    index = np.array([number.setdefault(key, len(number)) for key in triplets_of(queries)])
+    labelled = [query for query in queries if query.target is not None]
+    index = np.array([number.setdefault(key, len(number)) for key in triplets_of(labelled)])
     sums = np.bincount(index, weights=values, minlength=len(number))
     means: Values = sums / np.bincount(index, minlength=len(number))
     return means

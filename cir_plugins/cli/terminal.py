@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cir_plugins.data.percent import percent
-from cir_plugins.data.split import counts_in_words
+from cir_plugins.runs.caveats import caveats
 
 if TYPE_CHECKING:
     from cir_plugins.runs.protocols import ProtocolTable
@@ -69,7 +69,7 @@ def show_report(report: Mapping[str, Any], main: Sequence[str] = ()) -> None:
     console.print(f"{report['queries']:,} queries, {report['gallery']:,} gallery images")
     if "data" in report:
         console.print(f"data: fingerprint {report['data']['fingerprint']}")
-    for line in (*_faults(report), *_caveats(report)):
+    for line in (*_faults(report), *caveats(report)):
         console.print(line)
 
 
@@ -86,6 +86,8 @@ def show_protocols(table: ProtocolTable) -> None:
         grid.add_row(*row)
     console.print(grid)
     console.print(CAUTION)
+    for line in table.notes:
+        console.print(line)
     record = next(iter(table.values())).record
     if record is not None:
         console.print(f"checkpoint {record.checkpoint}; {record.models}; {record.ties}")
@@ -108,25 +110,6 @@ def _faults(report: Mapping[str, Any]) -> Iterator[str]:
             f"confusion: of {numbers['pairs']:,} pairs of changes of one reference, own target "
             f"preferred {percent(numbers['own_target'])}; cosine of the queries "
             f"{numbers['query_similarity']:.2f}, of the targets {numbers['target_similarity']:.2f}"
-        )
-
-
-def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
-    """Lines on what the measures are not about."""
-    if "left_out" in report:
-        counts = counts_in_words(report["left_out"]["total"])
-        yield f"left out: {counts}; cir check names what is missing"
-    if report.get("blind"):
-        yield f"{report['blind']:,} further queries are blind: they have no target"
-    if report.get("unreachable"):
-        yield (
-            f"queries with their reference as target: {report['unreachable']:,}; the protocol "
-            "removes it, so that they are never hit"
-        )
-    if report.get("positives_across"):
-        yield (
-            f"positives known only across triplets, of the same reference and captions: "
-            f"{report['positives_across']:,}; no measure counts them"
         )
 
 

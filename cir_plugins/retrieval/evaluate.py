@@ -281,20 +281,28 @@ def report(dataset: str, protocol: str, results: Sequence[SplitResult]) -> dict[
     protocol's name is marked. ``faults``, ``blind``, ``unreachable`` and ``positives_across`` are
     there where such queries and positives are.
     """
-    absent = left_out({result.split: result.left_out for result in results})
-    name = f"{protocol or 'default'} {INCOMPLETE}" if absent else protocol
     document: dict[str, Any] = {
         "dataset": dataset,
-        "protocol": name,
+        "protocol": protocol_label(protocol, [result.left_out for result in results]),
         "splits": {result.split: dict(result.measures) for result in results},
         "average": average(results),
         "queries": sum(result.queries for result in results),
         "gallery": sum(result.gallery for result in results),
     }
-    if absent:
-        document["left_out"] = absent
     if found := average_faults(results):
         document["faults"] = found
+    return {**document, **exclusions(results)}
+
+
+def protocol_label(protocol: str, absent: Sequence[Mapping[str, int]]) -> str:
+    """The protocol's name, marked where a split lacks something because images are missing."""
+    return f"{protocol or 'default'} {INCOMPLETE}" if any(absent) else protocol
+
+
+def exclusions(results: Sequence[SplitResult]) -> dict[str, Any]:
+    """What the measures are not about, where there is such: the last members of ``report``."""
+    absent = left_out({result.split: result.left_out for result in results})
+    document: dict[str, Any] = {"left_out": absent} if absent else {}
     for key in ("blind", "unreachable", "positives_across"):
         count = sum(getattr(result, key) for result in results)
         if count:

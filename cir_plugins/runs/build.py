@@ -102,9 +102,15 @@ def build(plan: Plan, encoding: Encoding) -> Method:
         CIRError: If a component or the method does not accept a value.
     """
     torch.manual_seed(plan.run.seed)
+    loss = plan.loss.build()
+    if not hasattr(loss, "scaled"):
+        raise CIRError(
+            f"loss '{plan.loss.name}' of plugin '{plan.loss.plugin}' has no attribute 'scaled'; "
+            "accepted: True for a loss on scores over the temperature, False for one on cosines"
+        )
     components = Components(
         plan.backbone.build(),
-        plan.loss.build(),
+        loss,
         plan.sampler.build(),
         plan.mining.negatives,
         plan.mining.filter,

@@ -21,9 +21,11 @@ from cir_plugins.retrieval.evaluate import (
     average,
     evaluate_splits,
     main_value,
+    protocol_label,
     report,
 )
 from cir_plugins.runs.build import read_splits
+from cir_plugins.runs.caveats import caveats
 from cir_plugins.runs.data_record import data_fingerprint
 from cir_plugins.runs.protocol import protocol_of
 from cir_plugins.runs.protocol_record import Origin, ProtocolRecord, protocol_record
@@ -56,6 +58,11 @@ class Evaluation:
     def data_fingerprint(self) -> str:
         """Sixteen digits, equal for the same triplets, galleries and images; "" if unknown."""
         return "" if self.data is None else self.data.short
+
+    @property
+    def label(self) -> str:
+        """Name of the protocol for tables, marked where images are missing."""
+        return protocol_label(self.protocol, [result.left_out for result in self.results])
 
     @property
     def measures(self) -> dict[str, float]:
@@ -108,12 +115,10 @@ class Evaluation:
 
     def __repr__(self) -> str:
         main = f", main={self.main:.4f}" if self.results else ""
-        return (
-            f"Evaluation({self.dataset}, protocol {self.protocol}{main}, {self.queries:,} queries)"
-        )
+        return f"Evaluation({self.dataset}, protocol {self.label}{main}, {self.queries:,} queries)"
 
     def __str__(self) -> str:
-        lines = [f"{self.dataset}, protocol {self.protocol}, percent"]
+        lines = [f"{self.dataset}, protocol {self.label}, percent"]
         measures = self.measures
         rows = {name: measures[name] for name in self.main_measures if name in measures}
         if len(rows) > 1:
@@ -122,7 +127,7 @@ class Evaluation:
         width = 2 + max(map(len, rows), default=0)
         lines += [f"{name:<{width}}{percent(value):>6}" for name, value in rows.items()]
         lines.append(f"{self.queries:,} queries, {self.gallery:,} gallery images")
-        return "\n".join(lines)
+        return "\n".join([*lines, *caveats(self.report)])
 
 
 @dataclass(frozen=True)
@@ -240,7 +245,7 @@ def evaluate_plans(
     for name, plan in plans.items():
         evaluations[name] = make_evaluation(
             plan,
-            name or protocol_of(plan),
+            protocol_of(plan, name),
             splits[name],
             tuple(next(results) for _ in splits[name]),
             data_fingerprint(plan, splits[name], encoding),

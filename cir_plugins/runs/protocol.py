@@ -30,15 +30,22 @@ def protocol_switches(reader: Any) -> frozenset[str]:
     return frozenset(options_of(reader)) - text - (_WHICH_DATA - in_presets)
 
 
-def protocol_of(plan: Plan) -> str:
-    """Name of the reader's preset that the plan's options are, or ``custom``."""
+def protocol_of(plan: Plan, name: str = "") -> str:
+    """Name of the reader's preset that the plan's options are, or ``custom``.
+
+    Args:
+        plan: The plan.
+        name: Preset that is preferred where several have the same options.
+    """
     presets = PROTOCOLS.of(plan.data.factory)
+    if name in presets:
+        presets = {name: presets[name], **presets}
     options = options_of(plan.data.factory)
     switches = protocol_switches(plan.data.factory) - _WHICH_DATA
-    for name, preset in presets.items():
+    for each, preset in presets.items():
         whole = {key: preset.get(key, options[key].default) for key in switches}
         if all(plan.data.options[key] == value for key, value in whole.items()):
-            return name
+            return each
     return "custom"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cir_plugins.data.percent import percent
+from cir_plugins.runs.caveats import caveats_of_all
 from cir_plugins.runs.evaluation import Evaluation
 
 ALL = "all"
@@ -65,6 +66,11 @@ class ProtocolTable(Mapping[str, Evaluation]):
         return rows
 
     @property
+    def notes(self) -> list[str]:
+        """What the measures are not about, with the protocols where not all have it."""
+        return caveats_of_all({name: each.report for name, each in self.items()})
+
+    @property
     def _names(self) -> list[str]:
         """Measures, the main ones first."""
         every = [name for each in self.values() for name in (*each.main_measures, *each.measures)]
@@ -80,4 +86,4 @@ class ProtocolTable(Mapping[str, Evaluation]):
             ).rstrip()
             for line in lines
         ]
-        return "\n".join([f"{self.dataset}, every protocol, percent", *text, CAUTION])
+        return "\n".join([f"{self.dataset}, every protocol, percent", *text, CAUTION, *self.notes])

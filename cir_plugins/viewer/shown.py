@@ -8,10 +8,11 @@ from os import PathLike
 from typing import Any, TypeAlias
 
 from cir_plugins.audits.measured import target_ranks
-from cir_plugins.data.split import Query, Split
+from cir_plugins.data.split import Query, Split, left_out
 from cir_plugins.errors import CIRError
-from cir_plugins.retrieval.evaluate import encode_split, rankings
+from cir_plugins.retrieval.evaluate import encode_split, protocol_label, rankings
 from cir_plugins.retriever import Retriever
+from cir_plugins.runs.caveats import caveats
 from cir_plugins.runs.data_record import data_fingerprint
 from cir_plugins.runs.protocol import protocol_of
 
@@ -27,7 +28,7 @@ class Shown:
 
     Attributes:
         dataset: Name of the data set.
-        protocol: Name of the protocol.
+        protocol: Name of the protocol, marked where images are missing.
         data: Fingerprint of the data.
         splits: The splits, in order.
         runs: Name of a run -> its rankings.
@@ -43,6 +44,16 @@ class Shown:
     def queries(self) -> list[tuple[Split, Query]]:
         """Split and query of each."""
         return [(split, query) for split in self.splits for query in split.queries]
+
+    @property
+    def notes(self) -> list[str]:
+        """What rankings and ranks are not about: missing images, queries without a target."""
+        absent = left_out({split.name: split.absent for split in self.splits})
+        lines = list(caveats({"left_out": absent} if absent else {}))
+        blind = sum(query.target is None for _, query in self.queries)
+        if blind:
+            lines.append(f"{blind:,} of the queries are blind: they have no target")
+        return lines
 
 
 def show_runs(
@@ -69,7 +80,10 @@ def show_runs(
         if first is None:
             first = Shown(
                 opened.plan.data.name,
-                target.get("protocol") or protocol_of(opened.plan),
+                protocol_label(
+                    protocol_of(opened.plan, target.get("protocol", "")),
+                    [split.absent for split in opened.splits],
+                ),
                 data_fingerprint(opened.plan, opened.splits, opened.encoding).short,
                 opened.splits,
                 shown,

@@ -92,7 +92,10 @@ def view(
     if audit is None:
         slices = [slices_of_text(query) for _, query in queries]
     else:
-        slices = read_marks(Path(audit), shown.data, [(s.name, q.id) for s, q in queries])
+        # An audit is of the queries with a target; of the others only the texts are known.
+        labelled = [(s.name, q.id) for s, q in queries if q.target is not None]
+        marks = iter(read_marks(Path(audit), shown.data, labelled))
+        slices = [slices_of_text(q) if q.target is None else next(marks) for _, q in queries]
     folder = Path(out)
     content, names = _content(shown, slices)
     paths = {name: path for each in shown.splits for name, path in each.paths.items()}
@@ -157,6 +160,7 @@ def _content(shown: Shown, slices: list[list[str]]) -> tuple[dict[str, Any], lis
         "dataset": shown.dataset,
         "protocol": shown.protocol,
         "data": shown.data,
+        "notes": shown.notes,
         "runs": list(shown.runs),
         "images": list(images),
         "slices": list(labels),

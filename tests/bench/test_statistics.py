@@ -108,6 +108,13 @@ def test_two_texts_of_a_triplet_count_as_one() -> None:
     assert values.tolist() == [0.5, 0.25]  # (1 + 0) / 2, then the triplet with one text
 
 
+def test_queries_without_a_target_have_no_value() -> None:
+    """``cir compare`` on a partly blind split ended in a traceback: fewer values than queries."""
+    targets = ["t1", None, "t2", None]
+    queries = [Query(f"{row}", "r", ("a",), "text", name) for row, name in enumerate(targets)]
+    assert per_triplet(np.array([1.0, 0.0]), queries).tolist() == [1.0, 0.0]
+
+
 def test_signs_of_two_queries_by_hand() -> None:
     # Gaps 1 and 1 have means 1, 0, 0, -1 under the four sign patterns: half are as extreme as 1.
     p = randomisation_p_value({"a": np.ones(2)}, {"a": np.zeros(2)}, draws=20_000)

@@ -299,7 +299,7 @@
   for (const q of view.queries) q.search = [q.text, ...q.captions, q.id].join(" ").toLowerCase();
   at("about").textContent =
     `${view.dataset}, protocol ${view.protocol}, ${view.queries.length.toLocaleString("en")} queries, data ${view.data}. ` +
-    "The first ten images of each ranking, best first.";
+    ["The first ten images of each ranking, best first", ...view.notes].join(". ") + ".";
   fillAll();
   at("bar").addEventListener("input", update);
   at("bar").addEventListener("submit", (event) => event.preventDefault());
