@@ -134,6 +134,8 @@ def test_link_opens_the_same_search(page: Any, service: Running) -> None:
     assert hits == found(service.index, **query, filter="brand == 'blue'")
     assert page.input_value("#weight") == "0.8"
     assert page.get_by_label("blue").is_checked()
+    assert page.locator("#filter-count").inner_text() == "(1 set)"
+    assert not page.get_by_label("blue").is_visible()  # whoever gets a link came for the hits
     page.reload()
     assert ids(page) == hits
     assert parse_qs(urlsplit(page.url).query)["text"] == ["in black"]

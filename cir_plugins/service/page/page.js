@@ -256,7 +256,6 @@ function showFilters(step) {
   $("expression").value = step.expression;
   const count = filterCount(step);
   $("filter-count").textContent = count ? `(${count} set)` : "";
-  if (count) $("filters").open = true;
 }
 
 // What the form shows -------------------------------------------------------------------------
