@@ -48,7 +48,8 @@ def test_the_commands_of_the_page(
     """A page whose commands fail is worse than none."""
     monkeypatch.chdir(tmp_path)
     commands = "".join(blocks("bash")).replace("\\\n", " ").splitlines()
-    assert len(commands) == 7
+    assert len(commands) == 10
+    assert commands.pop() == "cir serve shop.index"  # tests/test_search_pages.py opens it
     for command in commands:
         small = command.replace("400", "80").replace("epochs=3", "epochs=1")
         program, *words = shlex.split(small)

@@ -15,7 +15,7 @@ def new_plugin(
         typer.Option("--out", help="A new folder; NAME if left out.", show_default=False),
     ] = None,
 ) -> None:
-    """Write a plugin's project: a small component of every kind, with tests."""
+    """Write a plugin's project: a small component of every kind but generators, with tests."""
     from cir_plugins.plugins.registry import Registry
     from cir_plugins.plugins.scaffold import write_plugin
 

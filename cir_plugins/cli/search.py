@@ -88,6 +88,7 @@ def search(
 
 def _show(hits: list[Hit]) -> None:
     from cir_plugins.cli.terminal import make_console, plain_table
+    from cir_plugins.search.query import value_text
 
     console = make_console()
     if not hits:
@@ -96,6 +97,6 @@ def _show(hits: list[Hit]) -> None:
     fields = list(hits[0].metadata)
     table = plain_table("rank", "score", "id", *fields)
     for rank, hit in enumerate(hits, 1):
-        values = ("" if hit.metadata[name] is None else str(hit.metadata[name]) for name in fields)
+        values = (value_text(hit.metadata[name]) for name in fields)
         table.add_row(str(rank), f"{hit.score:.4f}", hit.id, *values)
     console.print(table)

@@ -12,7 +12,7 @@ from cir_plugins.errors import CIRError
 from cir_plugins.files import disk_error
 from cir_plugins.plugins.registry import Registry
 
-KINDS = ("backbone", "sampler", "loss", "method", "dataset")
+KINDS = ("backbone", "sampler", "loss", "method", "dataset", "index")
 _TEMPLATES = Path(__file__).parent / "template"
 # Template -> file of the project; {name} stands for the plugin's name.
 _FILES: Mapping[str, str] = MappingProxyType(
@@ -27,19 +27,21 @@ _FILES: Mapping[str, str] = MappingProxyType(
         "loss.py.j2": "{name}/loss.py",
         "method.py.j2": "{name}/method.py",
         "dataset.py.j2": "{name}/dataset.py",
+        "index.py.j2": "{name}/index.py",
         "typed.j2": "{name}/py.typed",
         "test_backbone.py.j2": "tests/test_backbone.py",
         "test_sampler.py.j2": "tests/test_sampler.py",
         "test_loss.py.j2": "tests/test_loss.py",
         "test_method.py.j2": "tests/test_method.py",
         "test_dataset.py.j2": "tests/test_dataset.py",
+        "test_index.py.j2": "tests/test_index.py",
         "test_plugin.py.j2": "tests/test_plugin.py",
     }
 )
 
 
 def write_plugin(name: str, folder: Path, registry: Registry) -> list[Path]:
-    """The files written to a new folder: a plugin's project with a small component of every kind.
+    """The files written to a new folder: a plugin's project with a small component of its kinds.
 
     Args:
         name: Name of the package, of its entry point, and first word of its components' names.

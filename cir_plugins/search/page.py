@@ -12,14 +12,14 @@ from PIL import Image
 
 from cir_plugins.data.images import open_image
 from cir_plugins.errors import CIRError
-from cir_plugins.search.query import Hit
+from cir_plugins.search.query import Hit, value_text
 
 SIDE = 320  # pixels of the longer side of a picture on the page
 _STYLE = (
     "body{font:16px/1.4 system-ui,sans-serif;margin:1.5rem;color:#1a1a1a;background:#fff}"
     "ul{list-style:none;padding:0;display:grid;gap:1rem;"
-    "grid-template-columns:repeat(auto-fill,minmax(11rem,1fr))}"
-    "img{width:100%;height:14rem;object-fit:contain;background:#f2f2f2}"
+    "grid-template-columns:repeat(auto-fill,minmax(min(46%,11rem),1fr))}"
+    "img{width:100%;height:14rem;object-fit:contain;border:1px solid #ddd;box-sizing:border-box}"
     ".query img{width:11rem}p,dl{margin:.25rem 0}dl{font-size:.85rem;color:#444}"
     "dt{float:left;margin-right:.4em}dt::after{content:':'}dd{margin:0;overflow-wrap:anywhere}"
 )
@@ -55,7 +55,7 @@ def _item(rank: int, hit: Hit) -> str:
     except CIRError:  # it was there when it was indexed
         picture = "<p>the picture cannot be read</p>"
     values = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>"
+        f"<dt>{escape(name)}</dt><dd>{escape(value_text(value))}</dd>"
         for name, value in hit.metadata.items()
         if value is not None
     )

@@ -63,6 +63,15 @@ class SearchQuery:
     exclude: str | Sequence[str] = ()
 
 
+def value_text(value: Value) -> str:
+    """A value as filters write it, such as ``true`` and ``120``; empty for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 @dataclass(frozen=True)
 class Field:
     """A field of the metadata.

@@ -19,6 +19,7 @@ from cir_plugins.plugins.scaffold import KINDS, render, write_plugin
 from cir_plugins.testing import check_method, check_plugin, check_sampler
 from tests.places import ROOT
 from tests.plugin_folder import run_cir
+from tests.search.shop import draw_pictures
 from tests.testing.toy import Toy
 
 
@@ -56,7 +57,7 @@ def test_the_project_passes_its_own_tests(tmp_path: Path) -> None:
     assert not [kind for kind in KINDS if f"acme_{kind}" not in listed.stdout]
     outcome = own_tests(project)
     assert outcome.returncode == 0, outcome.stdout
-    assert "14 passed" in outcome.stdout
+    assert "18 passed" in outcome.stdout
 
 
 def without(project: Path, name: str, kinds: tuple[str, ...]) -> None:
@@ -65,7 +66,7 @@ def without(project: Path, name: str, kinds: tuple[str, ...]) -> None:
     for kind in kinds:
         (project / name / f"{kind}.py").unlink()
         (project / "tests" / f"test_{kind}.py").unlink()
-        plural = {"loss": "losses"}.get(kind, f"{kind}s")
+        plural = {"loss": "losses", "index": "indexes"}.get(kind, f"{kind}s")
         text, count = re.subn(
             rf"\n\n@hookimpl\ndef cir_{plural}\(\).*?\n    return .*?\n",
             "",
@@ -76,7 +77,7 @@ def without(project: Path, name: str, kinds: tuple[str, ...]) -> None:
         hooks.write_text(text)
         entries = suite.read_text().split("[[rows]]")
         others = [entry for entry in entries if f'label = "{name}_{kind}"' not in entry]
-        assert len(entries) - len(others) == (kind != "dataset"), kind
+        assert len(entries) - len(others) == (kind not in ("dataset", "index")), kind
         suite.write_text("[[rows]]".join(others))
 
 
@@ -84,7 +85,7 @@ def test_a_project_of_one_kind_is_whole(tmp_path: Path) -> None:
     """The last command must work for whoever brings a loss and deletes the rest after reading."""
     project = tmp_path / "acme"
     write_plugin("acme", project, Registry.load({}))
-    without(project, "acme", ("backbone", "sampler", "method", "dataset"))
+    without(project, "acme", ("backbone", "sampler", "method", "dataset", "index"))
     suite = project / "suite.toml"
     suite.write_text(suite.read_text().replace("images = 160", "images = 60"))
     installed(project, "acme")
@@ -99,9 +100,9 @@ def test_a_project_of_one_kind_is_whole(tmp_path: Path) -> None:
 def test_every_kind_is_in_suite_or_readme() -> None:
     suite = tomllib.loads(render("acme")["suite.toml"])
     rows = suite["rows"][1:]
-    assert [row["label"] for row in rows] == [f"acme_{kind}" for kind in KINDS[:-1]]
+    assert [row["label"] for row in rows] == [f"acme_{kind}" for kind in KINDS[:-2]]
     assert [row.get(kind) for row, kind in zip(rows, KINDS, strict=False)] == [
-        f"acme_{kind}" for kind in KINDS[:-1]
+        f"acme_{kind}" for kind in KINDS[:-2]
     ]
     for text in (render("acme")["suite.toml"], render("acme")["README.md"]):
         assert "cir bench suite.toml --data acme_dataset --root DIR" in text
@@ -187,3 +188,36 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(CIRError, match="exists; accepted: a folder that does not exist yet"):
         write_plugin("acme", tmp_path, Registry.load({}))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_search_backend_serves_an_index(tmp_path: Path) -> None:
+    """The check has made-up vectors; a shop's pictures come and go between two commands."""
+    write_plugin("acme", tmp_path / "acme", Registry.load({}))
+    project = installed(tmp_path / "acme", "acme")
+    images = tmp_path / "images"
+    names = draw_pictures(images, 12)
+    index = (
+        "index",
+        "image_text_sum",
+        "--set",
+        "backbone=tiny_clip",
+        "--images",
+        "images",
+        "--out",
+    )
+    query = ("--reference", names[1], "--text", "is red", "-k", "4", "--json")
+    for backend in ("exact", "acme_index"):
+        made = run_cir(*index, backend, "--backend", backend, plugins=project, cwd=tmp_path)
+        assert made.returncode == 0, made.stderr
+    (images / names[0]).unlink()
+    draw_pictures(images, 1, first=20)
+    found = []
+    for backend in ("exact", "acme_index"):
+        made = run_cir(*index, backend, "--backend", backend, plugins=project, cwd=tmp_path)
+        assert "1 new, 0 changed, 1 removed" in made.stdout, made.stderr
+        done = run_cir("search", backend, *query, f"{backend}.json", plugins=project, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads((tmp_path / f"{backend}.json").read_text()))
+    assert found[0] == found[1]
+    assert len(found[0]["hits"]) == 4

@@ -134,6 +134,8 @@ def test_link_opens_the_same_search(page: Any, service: Running) -> None:
     assert hits == found(service.index, **query, filter="brand == 'blue'")
     assert page.input_value("#weight") == "0.8"
     assert page.get_by_label("blue").is_checked()
+    assert page.locator("#filter-count").inner_text() == "(1 set)"
+    assert not page.get_by_label("blue").is_visible()  # whoever gets a link came for the hits
     page.reload()
     assert ids(page) == hits
     assert parse_qs(urlsplit(page.url).query)["text"] == ["in black"]
@@ -170,6 +172,34 @@ def test_errors_are_shown_and_mended(page: Any, service: Running, tmp_path: Path
     page.get_by_role("button", name="Remove the picture").click()
     page.press("#expression", "Enter")
     page.wait_for_selector("text=No picture fits where price < 0")
+
+
+def test_answers_come_into_sight(page: Any, tmp_path: Path) -> None:
+    """Below open filters neither hits nor a message showed: the page looked as if it were dead."""
+    page.set_viewport_size({"width": 375, "height": 700})
+    page.fill("#text", "a dress")
+    page.locator("#filters summary").click()
+    page.fill("#expression", "price < 90")
+    page.press("#expression", "Enter")
+    ids(page)
+    seen = "(id) => document.querySelector(id).getBoundingClientRect().top < innerHeight - 40"
+    page.wait_for_function(seen, arg="#hits")
+    page.fill("#expression", "prise < 90")
+    page.press("#expression", "Enter")
+    page.locator("#message").wait_for()
+    page.wait_for_function(seen, arg="#message")
+    assert page.locator("#trail img, #trail .blank").count() == 2
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    page.set_input_files("#file", broken)
+    page.wait_for_function("() => document.querySelector('#preview').hidden")
+    assert "broken.png" in page.locator("#chosen").inner_text()
+
+
+def test_the_example_of_a_filter_is_one(page: Any, service: Running) -> None:
+    example = page.get_attribute("#expression", "placeholder")
+    assert example == "price < 129 and brand == 'blue'"
+    assert service.index.search(text="a dress", filter=example)
 
 
 def test_a_service_that_has_gone_is_a_message(browser: Any, index: Index) -> None:

@@ -186,6 +186,17 @@ function makeFilters() {
     else holder.append(boxesOf(field));
   }
   $("filters").hidden = !index.fields.length;
+  $("expression").placeholder = exampleFilter();
+}
+
+// A condition that this index understands.
+function exampleFilter() {
+  const number = index.fields.find((each) => each.kind === "number" && each.high !== null);
+  const word = index.fields.find((each) => each.kind === "text" && each.values.length);
+  const parts = [];
+  if (number) parts.push(`${nameOf(number.name)} < ${number.high}`);
+  if (word) parts.push(`${nameOf(word.name)} == ${quoted(String(word.values[0]))}`);
+  return parts.join(" and ");
 }
 
 function rangeOf(field) {
@@ -245,7 +256,6 @@ function showFilters(step) {
   $("expression").value = step.expression;
   const count = filterCount(step);
   $("filter-count").textContent = count ? `(${count} set)` : "";
-  if (count) $("filters").open = true;
 }
 
 // What the form shows -------------------------------------------------------------------------
@@ -257,6 +267,10 @@ function setPicture(source) {
   image.hidden = !shown;
   if (shown) image.src = shown.src;
   else image.removeAttribute("src");
+  image.onerror = () => { // an upload that is no picture: the search says so
+    image.hidden = true;
+    $("choose").classList.remove("filled");
+  };
   const name = source ? source.reference || source.name : "";
   $("choose").classList.toggle("filled", Boolean(shown));
   $("chosen").firstElementChild.textContent = name || "Choose a picture";
@@ -288,10 +302,13 @@ function showTrail() {
   const list = $("trail").querySelector("ol");
   list.replaceChildren(...trail.map((step, number) => {
     const image = step.reference || step.upload ? imageOf(step, 160) : null;
-    const mark = image || element("span", { className: "blank", textContent: step.lost || step.upload ? "?" : "Aa", "aria-hidden": "true" });
+    const blank = element("span", { className: "blank", textContent: step.lost || step.upload ? "?" : "Aa", "aria-hidden": "true" });
+    image?.addEventListener("error", () => image.replaceWith(blank));
     const count = filterCount(step);
-    const title = titleOf(step) + (count ? `, ${count} ${count === 1 ? "filter" : "filters"}` : "");
-    const button = element("button", { type: "button", title }, ...(isEmpty(step) ? [] : [mark]), element("span", { textContent: title }));
+    const filters = count ? `, ${count} ${count === 1 ? "filter" : "filters"}` : "";
+    const title = titleOf(step) + filters;
+    const short = image && step.text ? `“${step.text}”${filters}` : title; // the picture stands beside it
+    const button = element("button", { type: "button", title, "aria-label": title }, ...(isEmpty(step) ? [] : [image || blank]), element("span", { textContent: short }));
     if (number === at) button.setAttribute("aria-current", "step");
     button.addEventListener("click", () => number !== at && history.go(number - at));
     return element("li", {}, button);
@@ -306,6 +323,7 @@ function fail(error) {
   $("message").firstElementChild.textContent = error.message;
   $("message").hidden = false;
   $("retry").hidden = at < 0;
+  $("message").scrollIntoView({ block: "nearest" });
 }
 
 function quiet() {
@@ -372,7 +390,17 @@ function goOn(id) {
   $("text").value = "";
   search();
   $("text").focus({ preventScroll: true });
-  scrollTo({ top: 0, behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  scrollTo({ top: 0, behavior: motion() });
+}
+
+function motion() {
+  return matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+}
+
+// Hits below the window's end, as under open filters, would look like no answer.
+function searchInSight() {
+  search();
+  if ($("hits").getBoundingClientRect().top > innerHeight - 120) $("results").scrollIntoView({ behavior: motion() });
 }
 
 function search() {
@@ -445,8 +473,8 @@ function restore(state) {
 
 function listen() {
   addEventListener("popstate", (event) => restore(event.state));
-  $("query").addEventListener("submit", (event) => { event.preventDefault(); search(); });
-  $("filter-form").addEventListener("submit", (event) => { event.preventDefault(); search(); });
+  $("query").addEventListener("submit", (event) => { event.preventDefault(); searchInSight(); });
+  $("filter-form").addEventListener("submit", (event) => { event.preventDefault(); searchInSight(); });
   $("clear").addEventListener("click", () => { showFilters({ filters: {}, expression: "" }); if (!isEmpty(stepOfForm())) search(); });
   $("retry").addEventListener("click", () => show(trail[at]));
   $("file").addEventListener("change", () => { if ($("file").files.length) accept($("file").files[0]); $("file").value = ""; });
