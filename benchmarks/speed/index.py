@@ -28,9 +28,9 @@ from cir_plugins.builtin.similarity import best_token, unit
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.gallery import Gallery
 from cir_plugins.search.storage import write_vectors
-from cir_plugins.search.update import plan_backend
+from cir_plugins.search.update import ENTRIES, plan_backend
 
-BLOCK, ENTRIES = 10_000, 65_536
+BLOCK = 10_000
 NEIGHBOURS = 50  # vectors around a centre
 CPU = torch.device("cpu")
 

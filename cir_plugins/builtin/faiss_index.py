@@ -42,7 +42,8 @@ class Faiss:
         neighbours: Links of an entry of the graph.
         ef_construction: Entries looked at for each one that is added to the graph.
         ef_search: Entries looked at in a search of the graph, at least.
-        lists: Number of lists; 0 for 4 times the root of the number of vectors.
+        lists: Number of lists; 0 for 4 times the root of the number of vectors that the store first
+            gets, 262,144 at most.
         probes: Lists that are searched.
 
     Source: Malkov and Yashunin, arXiv 1603.09320 (the graph); Douze et al., The Faiss library,
