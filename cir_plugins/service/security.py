@@ -18,7 +18,7 @@ from cir_plugins.errors import CIRError
 COOKIE = "cir_session"
 SHORTEST_TOKEN = 16
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-# The page's own three files and the API, and nothing from anywhere else.
+# The page's own four files and the API, and nothing from anywhere else.
 POLICY = "; ".join(
     (
         "default-src 'none'",

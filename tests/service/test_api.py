@@ -175,7 +175,9 @@ def test_a_slow_body_is_given_up(index: Any) -> None:
         assert b" 408 " in link.recv(4096).splitlines()[0]
 
 
-@pytest.mark.parametrize("path", ["/", "/style.css", "/page.js", "/docs", "/health", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/", "/style.css", "/filters.js", "/page.js", "/docs", "/health", "/nothing"]
+)
 def test_every_answer_binds_the_browser(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     policy = answer.headers["content-security-policy"]
@@ -186,7 +188,7 @@ def test_every_answer_binds_the_browser(client: httpx.Client, path: str) -> None
     assert "server" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/", "/style.css", "/page.js", "/docs"])
+@pytest.mark.parametrize("path", ["/", "/style.css", "/filters.js", "/page.js", "/docs"])
 def test_page_loads_nothing_from_elsewhere(client: httpx.Client, path: str) -> None:
     """A font or a script of another server would tell it who searches."""
     text = client.get(path).text.replace("http://127.0.0.1:8000/", "")

@@ -1,4 +1,4 @@
-"""The page: one file each of HTML, CSS and JavaScript, which load nothing from elsewhere."""
+"""The page: HTML, CSS and two files of JavaScript, which load nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ PAGE_FILES = MappingProxyType(
     {
         "/": ("index.html", "text/html"),
         "/style.css": ("style.css", "text/css"),
+        "/filters.js": ("filters.js", "text/javascript"),
         "/page.js": ("page.js", "text/javascript"),
     }
 )
