@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import join
+from traceback import clear_frames
 from types import FrameType, MappingProxyType
 
 import typer
@@ -95,7 +96,20 @@ def interruption(error: KeyboardInterrupt, advice: str) -> typer.Exit:
 
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()  # its last line would stand before the message
+    _drop_half_made(error)
     terminated = isinstance(error, TerminatedError)
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f"{'terminated' if terminated else 'interrupted'}; {advice}", err=True)
     return typer.Exit(TERMINATED if terminated else INTERRUPTED)
+
+
+def _drop_half_made(error: BaseException) -> None:
+    """Remove what was being made when an exception came, whose destructors may fail aloud.
+
+    A loader of torch whose processes were being started prints a traceback.
+    """
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        clear_frames(error.__traceback__)
+    finally:
+        sys.unraisablehook = hook

@@ -138,6 +138,23 @@ def test_signal_in_a_destructor_is_not_lost(number: signal.Signals, kind: type) 
         lose_it()
 
 
+def test_half_made_objects_are_removed_without_a_word(
+    cir: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last lines were torch's traceback from the destructor of a half-made loader."""
+
+    class HalfMade:
+        def __init__(self) -> None:
+            raise KeyboardInterrupt
+
+        def __del__(self) -> None:
+            raise AttributeError("_workers")
+
+    monkeypatch.setattr("cir_plugins.plugins.registry.Registry.load", HalfMade)
+    output = cir("list")
+    assert (output.code, output.err) == (130, "interrupted; begin again with: cir list\n")
+
+
 def test_forked_workers_end_as_before() -> None:
     """A process pool ends its workers by SIGTERM: they must not raise and print a traceback."""
     with terminable():
