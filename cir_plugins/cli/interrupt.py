@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import sys
@@ -52,7 +51,7 @@ def terminable() -> Iterator[None]:
         if number is None:
             hook(lost)
         elif os.getpid() == process:
-            timer = threading.Timer(_AGAIN, _thread.interrupt_main, (number,))
+            timer = threading.Timer(_AGAIN, os.kill, (process, number))
             timer.daemon = True
             timer.start()
 

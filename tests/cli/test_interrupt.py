@@ -134,8 +134,10 @@ def test_signal_in_a_destructor_is_not_lost(number: signal.Signals, kind: type) 
         Signals()
         time.sleep(10)
 
+    began = time.monotonic()
     with terminable(), pytest.raises(kind):
         lose_it()
+    assert time.monotonic() - began < 5
 
 
 def test_half_made_objects_are_removed_without_a_word(
