@@ -31,7 +31,7 @@ from cir_plugins.cli import (
     view,
 )
 from cir_plugins.cli import eval as evaluation
-from cir_plugins.cli.interrupt import interruption, terminable
+from cir_plugins.cli.interrupt import command_of, interruption, terminable
 from cir_plugins.errors import CIRError, unknown_name
 
 USAGE = 2
@@ -58,7 +58,8 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise interruption(error) from error
+            # Nothing that a command leaves half done is in the way of the same command.
+            raise interruption(error, f"begin again with: {command_of(ctx.obj)}") from error
         except Exception:
             raise
         except BaseException as error:  # a plugin ends the program, perhaps with code 0

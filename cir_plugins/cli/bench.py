@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from shlex import join
 from typing import Annotated, Any
 
 import typer
 
 from cir_plugins.cli.doctor import Subset, rows_of_other_data
-from cir_plugins.cli.interrupt import resumable
+from cir_plugins.cli.interrupt import command_of, resumable
 from cir_plugins.cli.options import FeatureCache, Root, Runs, Sets
 from cir_plugins.errors import CIRError
 
@@ -83,12 +81,12 @@ def bench(
 
     papers = read_published(published) if published else ()
     folder = out or Path("runs") / selection.name
-    with resumable(_resume_command(context.obj), folder):
+    with resumable((folder, command_of(context.obj, "--resume"))):
         result = run_suite(
             selection, Registry.load(), folder, resume=resume, run=run, runs=runs, changes=changes
         )
-    result.show(make_console())
-    typer.echo(f"page: {write_page(result, published=papers)}")
+        result.show(make_console())
+        typer.echo(f"page: {write_page(result, published=papers)}")
     others = (
         rows_of_other_data(subset, [record.line() for record in result.records]) if subset else []
     )
@@ -102,11 +100,6 @@ def _run_settings(device: str, workers: int | None, feature_cache: Path | None) 
     """Settings of table ``[run]``, without those that are left out."""
     options = {"device": device, "workers": workers, "feature_cache": str(feature_cache or "")}
     return {key: value for key, value in options.items() if value not in ("", None)}
-
-
-def _resume_command(words: Sequence[str]) -> str:
-    """The command that goes on where this one, of these words, was interrupted."""
-    return join(["cir", *words, *(() if "--resume" in words else ("--resume",))])
 
 
 def _names(text: str) -> tuple[str, ...]:

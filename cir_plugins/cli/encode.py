@@ -7,13 +7,18 @@ from typing import Annotated, Literal
 
 import typer
 
+from cir_plugins.cli.interrupt import command_of, resumable
 from cir_plugins.cli.options import Data, Root, need
 
 WHAT = ("targets", "features")
 STORED = ("same", "fp32", "fp16", "bf16")
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the shards.", show_default=False)
+]
 
 
 def encode(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
     images: Annotated[
         Path | None,
@@ -21,9 +26,7 @@ def encode(
     ] = None,
     data: Data = "",
     root: Root = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the shards.", show_default=False)
-    ] = None,
+    out: Out = None,
     what: Annotated[str, typer.Option("--what", help="targets or features.")] = "targets",
     dtype: Annotated[str, typer.Option("--dtype", help="same, fp32, fp16 or bf16.")] = "same",
     shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Images a shard.")] = 1024,
@@ -64,6 +67,7 @@ def encode(
     _, method, encoding = open_run(run, registry, progress=rank == 0)
     kind: Literal["targets", "features"] = "features" if what == "features" else "targets"
     settings = ExportSettings(kind, shard_size, dtype, skip_broken, rank, world_size)
-    manifest = encode_images(method, files, folder, encoding, settings)
+    with resumable((folder, command_of(context.obj))):
+        manifest = encode_images(method, files, folder, encoding, settings)
     if manifest is not None:
         typer.echo(f"written: {manifest}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cir_plugins.cli.interrupt import command_of, resumable
 from cir_plugins.cli.options import Sets, need
 from cir_plugins.errors import CIRError
 
@@ -42,6 +43,7 @@ SHOWN = 10  # pictures that are named
 
 
 def index(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(metavar="RUN|METHOD", help="Folder of a run, or an untrained method.")
     ],
@@ -74,17 +76,18 @@ def index(
     files, root = files_of(need(images, "--images DIR"))
     spread_over_gpus()
     retriever = open_retriever(registry, model, parse_set(others), device)
-    changes = update_index(
-        retriever,
-        files,
-        folder,
-        root=root,
-        metadata=metadata,
-        backend=planned,
-        group=group,
-        batch_size=batch_size,
-        progress=True,
-    )
+    with resumable((folder, command_of(context.obj))):
+        changes = update_index(
+            retriever,
+            files,
+            folder,
+            root=root,
+            metadata=metadata,
+            backend=planned,
+            group=group,
+            batch_size=batch_size,
+            progress=True,
+        )
     if changes is not None:
         _show(folder, changes)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from cir_plugins.cli.interrupt import resumable
+from cir_plugins.cli.interrupt import command_of, resumable
 from cir_plugins.cli.options import Data, FeatureCache, Root, Sets, need
 from cir_plugins.errors import SharedError
 
@@ -19,18 +18,18 @@ if TYPE_CHECKING:
     from cir_plugins.distributed.rendezvous import Rendezvous
 
 USAGE = 2
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default=False)]
 
 
 def train(
+    context: typer.Context,
     method: Annotated[
         str,
         typer.Argument(metavar="METHOD", help="cir list method; may stand in the config file."),
     ] = "",
     data: Data = "",
     root: Root = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run.", show_default=False)
-    ] = None,
+    out: Out = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="TOML file; a run's config.toml is one.", show_default=False),
@@ -69,7 +68,8 @@ def train(
             plan = checked_plan((file, flags, parse_set(sets or [])), out, resume)
         print_notes(plan, rendezvous)
         if not dry_run:
-            run_together(plan, out, resume, rendezvous)
+            with resumable(*_ways_on(out, context.obj)):
+                run_together(plan, out, resume, rendezvous)
         elif rendezvous.rank == 0:
             typer.echo(plan.text(), nl=False)
     except SharedError as error:
@@ -95,6 +95,15 @@ def checked_plan(layers: Sequence[Config], out: Path | None, resume: bool) -> Pl
     return plan
 
 
+def _ways_on(out: Path | None, words: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """What an interrupted run may have left, each with the command that goes on."""
+    from cir_plugins.runs.folder import CONFIG, RECORD
+
+    if out is not None:
+        yield out / RECORD, command_of(["train", "--out", str(out), "--resume"])
+        yield out / CONFIG, command_of(words, "--resume")  # the folder was being made
+
+
 def run_together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezvous) -> None:
     """Run a plan with the processes of the rendezvous; the first one reports."""
     from cir_plugins.cli.terminal import show_report
@@ -102,17 +111,13 @@ def run_together(plan: Plan, out: Path | None, resume: bool, rendezvous: Rendezv
     from cir_plugins.distributed.process_group import open_process_group
     from cir_plugins.encoding.device import resolve_device
     from cir_plugins.runs.execute import execute
-    from cir_plugins.runs.folder import CONFIG
 
     with rendezvous.synchronise_errors():
         folder: Path = need(out, "--out RUN")
         if rendezvous.size > 1:
             check_whole_batches(plan, f"{rendezvous.size} processes share it")
         device = resolve_device(plan.run.device)
-    with (
-        resumable(f"cir train --out {quote(str(folder))} --resume", folder / CONFIG),
-        open_process_group(rendezvous.rank, rendezvous.size, device, rendezvous) as processes,
-    ):
+    with open_process_group(rendezvous.rank, rendezvous.size, device, rendezvous) as processes:
         outcome = execute(plan, folder, resume=resume, processes=processes)
         if processes.is_main:
             show_report(outcome.report, outcome.evaluation.main_measures)

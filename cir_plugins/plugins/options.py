@@ -204,6 +204,8 @@ def accepted_by(annotation: Any, bounds: Sequence[Any] = ()) -> str:
         return _accepted_list(arguments)
     if hasattr(annotation, "model_fields"):
         return "a table"
+    if getattr(annotation, "__name__", "") == "Tensor":
+        return "a tensor"
     return "none" if annotation is type(None) else str(annotation)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
 from cir_plugins.runs.untrusted import Checkpoint
-from cir_plugins.training.checkpoint import save_state
+from cir_plugins.training.checkpoint import is_finite, save_state
 
 Official: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Method], dict[str, Tensor]]
 """Official checkpoints as they were loaded -> this project's state of the method."""
@@ -158,7 +158,7 @@ def converted_state(
     """The method's state from official checkpoints, complete, of its shapes and kinds of number.
 
     Raises:
-        CIRError: If anything is missing, left over, of another shape, or NaN; lists it.
+        CIRError: If anything is missing, left over, of another shape, or not finite; lists it.
     """
     state = official(checkpoints, method)
     whole = method.state_dict()
@@ -175,11 +175,11 @@ def converted_state(
             problems.append(f"{title}: {_some(keys)}")
     if problems:
         raise CIRError(f"the checkpoint does not fit the method; {'; '.join(problems)}")
-    damaged = [k for k in whole if not state[k].is_meta and bool(state[k].isnan().any())]
+    damaged = [k for k in whole if not state[k].is_meta and not is_finite(state[k])]
     if damaged:
         raise CIRError(
-            f"the checkpoint holds NaN: {_some(damaged)}; it is of a training that diverged, or "
-            "damaged. Accepted: weights that are numbers"
+            f"the checkpoint holds NaN or infinite numbers: {_some(damaged)}; it is of a training "
+            "that diverged, or damaged. Accepted: weights that are finite numbers"
         )
     return {key: state[key].to(value.dtype) for key, value in whole.items()}
 

@@ -263,7 +263,8 @@ def make_evaluation(
     evaluated: tuple[Method, str, Origin],
 ) -> Evaluation:
     """The evaluation with its record; ``evaluated`` is the method, its weights and their origin."""
-    record = protocol_record(plan, protocol, splits, data, *evaluated) if splits else None
+    label = protocol_label(protocol, [split.absent for split in splits])
+    record = protocol_record(plan, label, splits, data, *evaluated) if splits else None
     return Evaluation(plan.data.name, protocol, results, splits, data=data, record=record)
 
 

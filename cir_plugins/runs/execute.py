@@ -44,7 +44,7 @@ from cir_plugins.runs.protocol_record import Origin
 from cir_plugins.runs.shared_start import shared_start
 from cir_plugins.runs.warm_start import check_warm_start, load_warm_start, warm_start_layer
 from cir_plugins.runs.weights import load_best, save_frozen, weights_fingerprint
-from cir_plugins.training.trainer import Trainer, Validate
+from cir_plugins.training.trainer import LATEST, Trainer, Validate
 from cir_plugins.workers import worker_errors
 
 
@@ -139,6 +139,8 @@ def _execute(
     run = _prepare(plan, folder, resume, progress, processes)
     if progress and processes.is_main:
         _print_training(run.training)
+        if resume and run.trainer is not None:
+            _print_start(folder)
     # Only now: what cannot be read or trained must not leave a folder that the next try trips over.
     processes.broadcast(lambda: _make_folder(folder, run))
     curve: tuple[dict[str, Any], ...] = ()
@@ -221,6 +223,13 @@ def _print_training(training: Mapping[str, Any]) -> None:
             "positives known only across training triplets, of the same reference and captions: "
             f"{training['positives_across']:,}"
         )
+        tqdm.write(line, file=sys.stderr)
+
+
+def _print_start(folder: Path) -> None:
+    """Print that a run was begun and has no checkpoint to go on from."""
+    if (folder / RECORD).is_file() and not (folder / LATEST).is_file():
+        line = f"run {folder} has no {LATEST}: training begins with the first epoch"
         tqdm.write(line, file=sys.stderr)
 
 

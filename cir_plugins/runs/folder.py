@@ -150,12 +150,12 @@ def check_record(folder: Path) -> dict[str, Any]:
     record = read_json(path)
     values: dict[str, Any] = record if isinstance(record, dict) else {}
     version = values.get("format")
-    if version != FORMAT:
+    if isinstance(version, int) and version != FORMAT:
         raise CIRError(
-            f"run {folder} was written in format {shown(version, 40)}; this version of "
-            f"cir-plugins reads format {FORMAT}"
+            f"{path} was written in format {shown(version, 40)}; this version of cir-plugins "
+            f"reads format {FORMAT}"
         )
-    read_record(RunFile, values, str(path))
+    read_record(RunFile, record, str(path))
     if values.get("checksum") != _checksum(values):
         raise CIRError(f"{path} is damaged: its checksum differs; accepted: another run")
     return values

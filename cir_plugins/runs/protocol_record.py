@@ -102,7 +102,8 @@ class ProtocolRecord:
     Attributes:
         reader: Name of the reader.
         version: Version of its protocols, and of this package.
-        protocol: Name of the preset, ``custom`` for options that have none.
+        protocol: Name of the preset, ``custom`` for options that have none, marked where images
+            are missing.
         gallery: What is ranked.
         gallery_images: Split -> number of ranked images.
         reference: ``kept`` or ``removed``.
@@ -148,7 +149,7 @@ def protocol_record(
 
     Args:
         plan: Its plan, with the options of the reader.
-        protocol: Name of the protocol.
+        protocol: Name of the protocol, as the record is to have it.
         splits: The evaluated splits, at least one.
         data: Their fingerprint.
         method: What was evaluated.

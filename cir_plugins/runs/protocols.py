@@ -7,11 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from cir_plugins.data.percent import percent
+from cir_plugins.retrieval.evaluate import protocol_label
 from cir_plugins.runs.caveats import caveats_of_all
 from cir_plugins.runs.evaluation import Evaluation
 
-ALL = "all"
+ALL, DEFAULT = "all", "default"  # DEFAULT is the row of a reader without presets
 CAUTION = "rows of different galleries, references or texts are not comparable with one another"
+
+
+CHANGED = "(options changed)"  # what marks the name of a protocol with options over it
+
+
+def _label(name: str, evaluation: Evaluation) -> str:
+    """Name of a protocol, marked where its options are not all that was evaluated."""
+    changed = name != DEFAULT and evaluation.protocol != name
+    label = f"{name} {CHANGED}" if changed else name
+    return protocol_label(label, [result.left_out for result in evaluation.results])
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class ProtocolTable(Mapping[str, Evaluation]):
                 facts = (gallery, record.reference, record.text)
             mean = [percent(each.main)] if len(each.main_measures) > 1 else []
             measures = [percent(each.measures.get(measure)) for measure in self._names]
-            rows.append((name, *facts, *mean, *measures))
+            rows.append((_label(name, each), *facts, *mean, *measures))
         return rows
 
     @property

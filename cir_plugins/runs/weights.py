@@ -26,7 +26,9 @@ def load_best(method: Method, folder: Path) -> None:
     """
     path = folder / BEST
     if not path.is_file():
-        raise CIRError(f"run {folder} has no {BEST}: its training has not got that far")
+        raise CIRError(
+            f"run {folder} has no {BEST}: its training has not got that far, or it was removed"
+        )
     load_frozen(method, folder)
     load_trained_state(method, load_weights(path), f"checkpoint {path}")
 

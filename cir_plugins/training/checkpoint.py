@@ -58,11 +58,12 @@ def _not_finite(state: Any) -> list[str]:
     return [
         str(name)
         for name, value in weights
-        if isinstance(value, Tensor) and value.is_floating_point() and not _is_finite(value)
+        if isinstance(value, Tensor) and value.is_floating_point() and not is_finite(value)
     ]
 
 
-def _is_finite(value: Tensor) -> bool:
+def is_finite(value: Tensor) -> bool:
+    """Whether a tensor holds numbers alone, or is a mask of zeros and minus infinity."""
     if value.float().sum().isfinite():  # of large numbers it may be infinite, of others not
         return True
     finite = value.isfinite()
@@ -149,7 +150,7 @@ class MinedState(StoredRecord):
 
     images: Tensor
     since: Annotated[int, Field(ge=0)]
-    ambiguous: AmbiguousState | None = None
+    ambiguous: AmbiguousState | None
 
 
 class TrainingState(_Weights):

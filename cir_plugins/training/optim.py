@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from cir_plugins.config.settings import TrainingSettings, TrainSettings
 from cir_plugins.errors import CIRError
 from cir_plugins.method import Method
-from cir_plugins.training.checkpoint import trained_state
+from cir_plugins.training.checkpoint import is_finite, trained_state
 
 RESTARTING = ("cosine", "cosine_steps")
 
@@ -48,6 +48,38 @@ def make_optimizer(method: Method, settings: TrainSettings) -> torch.optim.Optim
     if settings.optimizer == "radam":
         return torch.optim.RAdam(groups, decoupled_weight_decay=True, **adam)
     return torch.optim.SGD(groups, momentum=settings.betas[0], weight_decay=decay)
+
+
+def check_state(optimizer: torch.optim.Optimizer, state: Mapping[int, Any], where: str) -> None:
+    """Check the state of each weight that an optimiser is to go on from, which torch does not.
+
+    Args:
+        optimizer: One of ``make_optimizer``.
+        state: Number of a weight -> its entries.
+        where: Where the state comes from, for messages.
+
+    Raises:
+        CIRError: If a weight's entry lacks something, does not fit it, or is not finite.
+    """
+    needed = set() if isinstance(optimizer, torch.optim.SGD) else {"step", "exp_avg", "exp_avg_sq"}
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for number, entries in state.items():
+        if lacking := sorted(needed - entries.keys()):
+            raise CIRError(f"the optimiser in {where} lacks {', '.join(lacking)} of a weight")
+        for name, value in entries.items():
+            if not isinstance(value, Tensor):
+                continue
+            wanted = (weights[number].shape, weights[number].dtype)
+            if name != "step" and (value.shape, value.dtype) != wanted:
+                raise CIRError(
+                    f"the optimiser in {where} does not fit: {name} {tuple(value.shape)} "
+                    f"{value.dtype} of a weight {tuple(wanted[0])} {wanted[1]}"
+                )
+            if not is_finite(value):
+                raise CIRError(
+                    f"the optimiser in {where} cannot be used: {name} of a weight is not finite "
+                    "(NaN or infinite)"
+                )
 
 
 class Schedule(LambdaLR):

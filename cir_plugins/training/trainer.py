@@ -43,7 +43,7 @@ from cir_plugins.training.checkpoint import (
     trained_state,
 )
 from cir_plugins.training.loader import Loader
-from cir_plugins.training.optim import Average, Schedule
+from cir_plugins.training.optim import Average, Schedule, check_state
 from cir_plugins.training.step import Step
 from cir_plugins.workers import worker_errors
 
@@ -327,14 +327,14 @@ class Trainer:
                 self.scaler.load_state_dict(state.scaler)
         except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise CIRError(f"the optimiser in {where} does not fit: {error!r:.200}") from error
+        check_state(self.optimizer, state.optimizer["state"], where)
         if self.average is not None:
             if state.average is None or state.average.keys() != self.average.weights.keys():
                 raise CIRError(f"the averaged weights in {where} do not fit the model")
             self.average.weights = {
                 name: value.to(self.encoding.device) for name, value in state.average.items()
             }
-        log = parse_json(state.lines, f"the log in {where}")
-        lines = log if isinstance(log, list) else []
+        lines = _lines(state, where)
         mined = state.mined
         self.progress = Progress(
             epoch=state.epoch,
@@ -344,6 +344,20 @@ class Trainer:
             lines=lines,
             seconds_before=sum(float(line.get("seconds", 0.0)) for line in lines),
         )
+
+
+def _lines(state: TrainingState, where: str) -> list[dict[str, Any]]:
+    """The log in a checkpoint.
+
+    Raises:
+        CIRError: If it is not one table for each epoch.
+    """
+    log = parse_json(state.lines, f"the log in {where}")
+    lines = [line for line in log if isinstance(line, dict)] if isinstance(log, list) else []
+    timed = all(isinstance(line.get("seconds", 0.0), (int, float)) for line in lines)
+    if log != lines or len(lines) != state.epoch or not timed:
+        raise CIRError(f"the log in {where} is damaged; accepted: a line for each epoch")
+    return lines
 
 
 def _with_tuples(state: dict[str, Any]) -> dict[str, Any]:

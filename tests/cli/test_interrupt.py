@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shlex import join
 from typing import NoReturn
 
 import pytest
@@ -74,7 +75,86 @@ def test_nothing_to_go_on_with_is_not_offered(
     monkeypatch.setattr("cir_plugins.runs.execute.execute", interrupt)
     arguments = ["train", "image_only", "--data", "fashioniq", "--root", garments_root]
     output = cir(*arguments, "--out", tmp_path / "run")
-    assert (output.code, output.err) == (130, "interrupted\n")
+    command = join(["cir", *map(str, arguments), "--out", str(tmp_path / "run")])
+    assert (output.code, output.err) == (130, f"interrupted; begin again with: {command}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "made", "wanted"),
+    [
+        (["train", "image_only", "--out", "RUN"], "", "begin again with: {0}"),
+        (["train", "image_only", "--out", "RUN"], "config.toml", "go on with: {0} --resume"),
+        (["train", "image_only", "--out", "RUN"], "run.json", "go on with: cir train --out RUN -"),
+        (["train", "--out", "RUN", "--resume"], "config.toml", "go on with: {0}\n"),
+        (["encode", "RUN", "--out", "RUN"], "shard", "begin again with: {0}"),
+        (["list"], "", "begin again with: {0}"),
+    ],
+)
+def test_every_command_says_how_to_go_on(
+    cir: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    made: str,
+    wanted: str,
+) -> None:
+    """Before the first checkpoint there was "interrupted" alone, or a command that failed."""
+    monkeypatch.chdir(tmp_path)
+
+    def interrupt(*_: object, **__: object) -> NoReturn:
+        if made:
+            Path("RUN").mkdir()
+            (Path("RUN") / made).write_text("")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cir_plugins.cli.train.checked_plan", lambda *_: None)
+    monkeypatch.setattr("cir_plugins.cli.train.print_notes", lambda *_: None)
+    monkeypatch.setattr("cir_plugins.cli.train.run_together", interrupt)
+    monkeypatch.setattr("cir_plugins.plugins.registry.Registry.load", interrupt)
+    if words[0] == "encode":
+        words = [*words, "--images", str(tmp_path)]
+    output = cir(*words)
+    command = join(["cir", *words])
+    assert output.code == 130
+    assert output.err.startswith(f"interrupted; {wanted.format(command)}")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGTERM, TerminatedError), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_signal_in_a_destructor_is_not_lost(number: signal.Signals, kind: type) -> None:
+    """Python printed the exception and went on training; likewise during a fork."""
+
+    class Signals:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+
+    def lose_it() -> None:
+        Signals()
+        time.sleep(10)
+
+    began = time.monotonic()
+    with terminable(), pytest.raises(kind):
+        lose_it()
+    assert time.monotonic() - began < 5
+
+
+def test_half_made_objects_are_removed_without_a_word(
+    cir: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last lines were torch's traceback from the destructor of a half-made loader."""
+
+    class HalfMade:
+        def __init__(self) -> None:
+            raise KeyboardInterrupt
+
+        def __del__(self) -> None:
+            raise AttributeError("_workers")
+
+    monkeypatch.setattr("cir_plugins.plugins.registry.Registry.load", HalfMade)
+    output = cir("list")
+    assert (output.code, output.err) == (130, "interrupted; begin again with: cir list\n")
 
 
 def test_forked_workers_end_as_before() -> None:

@@ -47,6 +47,8 @@ def test_an_evaluation_in_python_has_its_caveats(retriever: cir.Retriever) -> No
     assert str(evaluation).splitlines()[0] == f"fashioniq, {MARKED}, percent"
     assert str(evaluation).splitlines()[-2:] == ["3 queries, 7 gallery images", LINE]
     assert evaluation.protocol == "original"
+    assert evaluation.record is not None
+    assert evaluation.record.protocol == "original (images missing)"
     assert str(retriever.evaluate(split="test")).splitlines()[-1] == BLIND
 
 

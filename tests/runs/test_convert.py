@@ -109,5 +109,8 @@ def test_weights_that_are_not_numbers_are_errors() -> None:
     method = Method(components())
     state = state_of(method)
     state["backbone.words"][3, 2] = torch.nan
-    with pytest.raises(CIRError, match=r"the checkpoint holds NaN: backbone\.words; it is of a tr"):
+    with pytest.raises(
+        CIRError,
+        match=r"the checkpoint holds NaN or infinite numbers: backbone\.words; it is of a tr",
+    ):
         converted_state([], method, lambda *_: state)

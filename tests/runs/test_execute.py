@@ -24,7 +24,7 @@ from cir_plugins.runs.load import evaluate_run, open_run
 from cir_plugins.runs.lock import LOCK
 from cir_plugins.runs.protocol import protocol_of
 from cir_plugins.training.checkpoint import FORMAT, load_state
-from cir_plugins.training.trainer import BEST
+from cir_plugins.training.trainer import BEST, LATEST
 from dqe_plugin import hooks
 from tests.fakes import FakeBackbone
 
@@ -200,7 +200,8 @@ def test_a_run_of_another_version_is_an_error(
     execute(plan, folder, progress=False)
     for record, message in (
         ('{"format": 99}', f"was written in format 99; this version .* reads format {FORMAT}"),
-        ("[]", "was written in format None"),
+        ("[1]", r"run\.json holds \[1\]"),
+        ("{}", r"run\.json lacks: format; accepted: an integer"),
         ("{", "run.json is not valid JSON"),
     ):
         (folder / "run.json").write_text(record)
@@ -211,6 +212,24 @@ def test_a_run_of_another_version_is_an_error(
     (folder / "run.json").unlink()
     with pytest.raises(CIRError, match=r"is no run folder: run\.json is missing"):
         load(folder, registry=registry)
+
+
+def test_a_resume_without_a_checkpoint_says_so(
+    registry: Registry,
+    finished: tuple[Path, Any],
+    garments_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """All epochs were trained again without a word."""
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    (folder / LATEST).unlink()
+    outcome = execute(plan_of(registry, garments_root, "dqe"), folder, resume=True)
+    line = f"run {folder} has no checkpoint.safetensors: training begins with the first epoch"
+    assert line in capsys.readouterr().err
+    assert outcome.report == finished[1].report
+    execute(plan_of(registry, garments_root, "dqe"), folder, resume=True)
+    assert line not in capsys.readouterr().err
 
 
 def test_data_that_cannot_be_read_leaves_no_folder(

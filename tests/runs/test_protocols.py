@@ -93,6 +93,16 @@ def test_the_table_names_gallery_reference_and_text(garments_root: Path) -> None
     assert set(table.report["protocols"]) == set(PRESETS)
 
 
+def test_the_table_marks_protocols_whose_options_changed(garments_root: Path) -> None:
+    """An option over every protocol kept the presets' names in the rows."""
+    retriever = cir.build("image_text_sum", backbone="tiny_clip", **TINY)
+    table = retriever.evaluate_protocols("fashioniq", garments_root, lower=True)
+    names = [row[0] for row in table.rows]
+    assert names[0] == "original (options changed)"
+    assert "sprc" in names  # has the option itself
+    assert [table[name].protocol for name in ("original", "sprc")] == ["custom", "sprc"]
+
+
 def test_the_record_says_what_chose_the_checkpoint(garments_root: Path, tmp_path: Path) -> None:
     """A checkpoint chosen on the test split is a point or two better than one that was not."""
     run = cir.train(

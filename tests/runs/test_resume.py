@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,10 @@ def test_without_validation_the_best_value_survives_a_resume(tmp_path: Path) -> 
         ("mined", {"images": 1, "since": 0}, "'mined.images' of the state in checkpoint"),
         ("average", {}, "the averaged weights in checkpoint .* do not fit"),
         ("lines", "[", "the log in checkpoint .* is not valid JSON"),
+        ("lines", "[3]", "the log in checkpoint .* is damaged; accepted: a line for each epoch"),
+        ("lines", "{}", "the log in checkpoint .* is damaged"),
+        ("lines", "[]", "the log in checkpoint .* is damaged"),
+        ("lines", '[{"seconds": "a"}]', "the log in checkpoint .* is damaged"),
     ],
 )
 def test_a_state_of_another_kind_is_refused(
@@ -253,6 +258,32 @@ def test_a_state_of_another_kind_is_refused(
     with pytest.raises(CIRError, match=message) as caught:
         again.fit(resume=True)
     assert LATEST in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (None, "lacks exp_avg of a weight"),
+        (lambda old: torch.zeros(3, 1, 1), r"does not fit: exp_avg \(3, 1, 1\) torch.float32 of a"),
+        (lambda old: old.int(), "does not fit: exp_avg .* torch.int32 of a weight"),
+        (lambda old: old / 0, "exp_avg of a weight is not finite"),
+    ],
+)
+def test_a_damaged_entry_of_the_optimiser_is_refused(
+    tmp_path: Path, change: Callable[[Tensor], Tensor] | None, message: str
+) -> None:
+    """A ``KeyError`` of torch in the first step; NaN, for which the learning rate was blamed."""
+    run = tmp_path / "run"
+    make_trainer(run, tmp_path / "data", epochs=1).fit()
+    state = dict(load_state(run / LATEST))
+    entry = state["optimizer"]["state"][0]
+    old = entry.pop("exp_avg")
+    if change is not None:
+        entry["exp_avg"] = change(old)
+    save_state(run / LATEST, state)
+    again = make_trainer(run, tmp_path / "data", epochs=2)
+    with pytest.raises(CIRError, match=f"the optimiser in checkpoint .*{LATEST}.* {message}"):
+        again.fit(resume=True)
 
 
 def test_chosen_weights_without_weights_are_refused(tmp_path: Path) -> None:

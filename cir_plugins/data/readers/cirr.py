@@ -82,9 +82,9 @@ class CIRR(CaptionSwitches):
         """The same splits, whole, with ``paths`` of no more than the pictures that are there."""
         root = Path(root)
         need_folder(root)
-        names = [name for name in self.splits or NAMES if _caption_file(root, name).exists()]
+        names = [name for name in self._names if _caption_file(root, name).exists()]
         if not names:
-            which = "|".join(self.splits or NAMES)
+            which = "|".join(self._names)
             files = f"{_caption_file(root, which)} or {_caption_file(root / _INNER, which)}"
             raise nothing_to_read(root, files, "cirr")
         rules = self.caption_rules()
@@ -93,7 +93,7 @@ class CIRR(CaptionSwitches):
 
     def notes(self, root: Path) -> list[str]:
         """Facts about the folder that are no errors."""
-        files = [_caption_file(Path(root), name) for name in self.splits or NAMES]
+        files = [_caption_file(Path(root), name) for name in self._names]
         notes = [
             f"{file} is not there: its split is left out" for file in files if not file.exists()
         ]
@@ -101,7 +101,7 @@ class CIRR(CaptionSwitches):
         # One that lies where its split file has it is not looked for by name.
         elsewhere = {
             image: None
-            for name, file in zip(self.splits or NAMES, files, strict=True)
+            for name, file in zip(self._names, files, strict=True)
             if file.exists()
             for image, path in _read_paths(_split_file(Path(root), name)).items()
             if path not in pictures.files and image in pictures.names
@@ -112,6 +112,12 @@ class CIRR(CaptionSwitches):
     def protocol_facts(self, root: Path) -> Mapping[str, str]:
         """What is ranked."""
         return {"gallery": "the images of the split file; subset: the query's group"}
+
+    @property
+    def _names(self) -> tuple[Name, ...]:
+        """Names of the splits that are read; one may be asked for by its role."""
+        asked: Sequence[str] = self.splits
+        return tuple(n for n in NAMES if n in asked or _ROLES[n] in asked) if asked else NAMES
 
     def looked_for(self, root: Path) -> str:
         """Where pictures are looked for."""

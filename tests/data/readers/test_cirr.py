@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 
+from cir_plugins.config.resolve import make_plan
 from cir_plugins.data.readers.cirr import CIRR
 from cir_plugins.errors import CIRError
+from cir_plugins.plugins.registry import Registry
+from cir_plugins.runs.build import read_splits
 from tests.layouts import cirr_entry, small_cirr, write_json, write_picture
 from tests.places import SharedData
 
+TABLES: dict[str, Any] = {"method": {"name": "image_only"}, "backbone": {"name": "tiny_clip"}}
 MEMBERS = [f"dev-{number}" for number in range(6)]
 
 
@@ -37,6 +41,17 @@ def test_splits_of_the_default_protocol(tmp_path: Path) -> None:
     assert first.text == "Make it, blue."
     assert second.group == ("dev-0", "dev-1", "dev-3", "dev-4", "dev-5")
     assert (test.queries[0].target, test.queries[0].positives) == (None, ())
+
+
+def test_the_test_split_is_found_by_its_role(tmp_path: Path) -> None:
+    """``cir eval RUN --split test`` looked for ``cap.rc2.test.json``, which no release has."""
+    root = small_cirr(tmp_path)
+    plan = make_plan(Registry.load(), TABLES, {"data": {"name": "cirr", "root": str(root)}})
+    assert [split.name for split in read_splits(plan, ("test",))] == ["test1"]
+    assert [split.name for split in read_splits(plan, ("val", "test"))] == ["val", "test1"]
+    (root / "captions" / "cap.rc2.test1.json").unlink()
+    with pytest.raises(CIRError, match=r"looked for: .*captions/cap\.rc2\.test1\.json"):
+        read_splits(plan, ("test",))
 
 
 @pytest.mark.parametrize("folder", ["", "images", "img_raw"])
