@@ -3,8 +3,9 @@
 Prints a JSON line for each backend: seconds of indexing, MiB of its store and of the process, the
 median and 99th percentile of one query, seconds per query of a batch, recall of the first k against
 exact scoring, and the ratio of each time to the bare product of the same queries and vectors, run
-in turns in the same process. Vectors are made up: groups of neighbours around common centres, as
-pictures of similar products are, read memory-mapped from a file as an index reads them.
+in turns in the same process. Vectors are made up: pictures around products, products around
+categories, read memory-mapped from a file as an index reads them; queries lie at a cosine of 0.7 to
+a picture.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from cir_plugins.search.storage import write_vectors
 from cir_plugins.search.update import ENTRIES, plan_backend
 
 BLOCK = 10_000
-NEIGHBOURS = 50  # vectors around a centre
+PICTURES, PRODUCTS = 50, 100  # of a product, of a category
+APART, ALIKE = 0.7, 0.5  # lengths of a product's and of a picture's own part, a category's is 1
 CPU = torch.device("cpu")
 
 
@@ -39,12 +41,14 @@ def made_up_gallery(folder: Path, count: int, width: int, tokens: int) -> Galler
     """A gallery in a file, memory-mapped."""
     shape = (count, tokens, width) if tokens else (count, width)
     rng = torch.Generator().manual_seed(0)
-    centres = torch.randn(max(1, count // NEIGHBOURS), width, generator=rng)
+    categories = torch.randn(max(1, count // (PICTURES * PRODUCTS)), width, generator=rng)
+    chosen = torch.randint(len(categories), (max(1, count // PICTURES),), generator=rng)
+    products = categories[chosen] + APART * torch.randn(len(chosen), width, generator=rng)
 
     def block(size: int) -> Tensor:
-        chosen = centres[torch.randint(len(centres), (size,), generator=rng)]
+        chosen = products[torch.randint(len(products), (size,), generator=rng)]
         around = chosen[:, None] if tokens else chosen
-        return unit(around + torch.randn(size, *shape[1:], generator=rng))
+        return unit(around + ALIKE * torch.randn(size, *shape[1:], generator=rng))
 
     sizes = [min(BLOCK, count - first) for first in range(0, count, BLOCK)]
     record = write_vectors(folder, shape, map(block, sizes))

@@ -17,6 +17,8 @@ Find = Callable[[Tensor, int], Tensor]
 
 FEW = 20_000  # allowed rows up to this many are all scored: it is exact, and as fast
 _FIRST, _GROWTH, _MOST = 4, 4, 16_384  # candidates per hit at first, then times, up to
+# A large gallery is read once for this many queries, where their scores take no more than 256 MB.
+_TOGETHER, _CELLS = 64, 64_000_000
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Gallery:
         rows = torch.full((len(queries), k), -1)
         if not len(self.keys):
             return values, rows
-        step = rows_per_block(len(self.keys), self.device)
+        count = len(self.keys)
+        step = max(rows_per_block(count, self.device), min(_TOGETHER, _CELLS // count))
         barred = None if allowed is None else ~allowed.to(self.device)
         queries = queries.to(self.device)
         for first in range(0, len(queries), step):

@@ -17,6 +17,7 @@ from cir_plugins.retrieval.counting import compare_values, count_true, even_widt
 
 # Comparisons that a thread makes at a time: their scores and results stay in its core's cache.
 CELLS = 240_000
+_STRIPE = 32
 
 
 def ranks_of(scores: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,6 +111,35 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     if not 0 < k < scores.shape[1]:
         return _first_of_sort(scores, k)
+    if k * _STRIPE * 4 <= scores.shape[1]:
+        return _top_k_of_many(scores, k)
+    return _top_k(scores, k)
+
+
+def _top_k_of_many(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """``top_k`` of long rows: of every ``_STRIPE`` scores the highest first, in one quick pass.
+
+    The first k of the ranking lie in the k stripes with the highest maxima, unless the next stripe
+    has an equal one.
+    """
+    count, width = scores.shape
+    stripes = width // _STRIPE
+    # Scores of a stripe are `stripes` columns apart: so a maximum is one of whole vectors.
+    maxima = scores[:, : stripes * _STRIPE].reshape(count, _STRIPE, stripes).amax(dim=1)
+    best, found = maxima.topk(k + 1, dim=1)
+    within = torch.arange(_STRIPE, device=scores.device) * stripes
+    columns = (found[:, :k, None] + within).flatten(1)
+    rest = torch.arange(stripes * _STRIPE, width, device=scores.device).expand(count, -1)
+    columns = torch.cat([columns, rest], dim=1).sort(dim=1).values
+    values, places = _top_k(scores.gather(1, columns), k)
+    columns = columns.gather(1, places)
+    rows = ((best[:, k] == best[:, k - 1]) | best[:, 0].isnan()).nonzero().flatten()
+    if len(rows):
+        values[rows], columns[rows] = _top_k(scores[rows], k)
+    return values, columns
+
+
+def _top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     values, columns = scores.topk(k + 1, dim=1)
     # Where the next score equals the last, the selection took any of the equal ones.
     torn = values[:, k] == values[:, k - 1]

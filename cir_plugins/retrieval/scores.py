@@ -11,12 +11,9 @@ from torch import Tensor
 CELLS = 2_600_000
 # A GPU is fastest with few large blocks; the sampler's copies of this one take about a GiB.
 GPU_CELLS = 64_000_000
-# A block of few queries makes the matrix product slow: up to this many are taken together where
-# they need no more than _MOST_CELLS.
-_LEAST_ROWS, _MOST_CELLS = 16, 8_000_000
-
-# With fewer rows a CPU's matrix product takes other paths, whose sums differ in the last bits.
-ALIKE = 4
+# With fewer rows a CPU's matrix product takes other paths, whose sums differ in the last bits: with
+# fewer than 4 at a width of 64, than 12 at 256, than 16 from 512 on.
+_ALIKE = 16
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
 
@@ -31,8 +28,7 @@ def rows_per_block(candidates: int, device: torch.device) -> int:
         raise ValueError("there are 0 candidates; accepted: 1 or more")
     if device.type != "cpu":
         return max(1, GPU_CELLS // candidates)
-    most = max(1, _MOST_CELLS // candidates)
-    return max(1, CELLS // candidates, min(_LEAST_ROWS, most))
+    return max(_ALIKE, CELLS // candidates)
 
 
 def score(queries: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
@@ -41,8 +37,8 @@ def score(queries: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
     On a CPU a query has the same scores, to the bit, alone and among others.
     """
     count = len(queries)
-    if 0 < count < ALIKE and queries.device.type == "cpu":
-        padding = queries[-1:].expand(ALIKE - count, *queries.shape[1:])
+    if 0 < count < _ALIKE and queries.device.type == "cpu":
+        padding = queries[-1:].expand(_ALIKE - count, *queries.shape[1:])
         return score(torch.cat([queries, padding]), gallery, similarity)[:count]
     with torch.no_grad():
         if gallery.dim() == 2:

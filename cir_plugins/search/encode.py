@@ -21,7 +21,6 @@ from cir_plugins.encoding.features import by_shape
 from cir_plugins.errors import CIRError
 from cir_plugins.features import concatenate, select
 from cir_plugins.plugins.declarations import ENCODE_WEIGHTED
-from cir_plugins.retrieval.scores import ALIKE
 from cir_plugins.retriever import Retriever
 from cir_plugins.types import Features, Tokens
 
@@ -53,9 +52,10 @@ class QueryEncoder:
     def __init__(self, retriever: Retriever) -> None:
         self.retriever, self.method = retriever, retriever.method
         self.backbone, self.device = retriever.method.backbone, retriever.device
-        # A CPU's product of fewer rows, or of 16 and more, may sum in another order.
-        on_cpu = retriever.device.type == "cpu"
-        self.size = ALIKE if on_cpu else max(retriever.encoding.batch_size, ALIKE)
+        encoding = retriever.encoding
+        self.size = encoding.pass_size
+        # On a CPU passes are those of an evaluation: products of fewer rows round otherwise.
+        self.least = self.size if retriever.device.type == "cpu" else 1
         self._form: tuple[int, ...] | None = None
 
     def vectors(self, parts: Sequence[Part]) -> Tensor:
@@ -108,8 +108,8 @@ class QueryEncoder:
         for first in range(0, len(names), self.size):
             batch = names[first : first + self.size]
             pixels = torch.stack([self.backbone.preprocess(opened(distinct[n])) for n in batch])
-            rows_of_pass = max(len(batch), ALIKE)
-            features = by_shape(self.backbone.features, pixels.to(self.device), rows_of_pass)
+            size = max(len(batch), self.least)
+            features = by_shape(self.backbone.features, pixels.to(self.device), size)
             for row, name in enumerate(batch):
                 rows[name] = select(features, torch.tensor([row]))
         return rows
@@ -122,7 +122,7 @@ class QueryEncoder:
         encode: Callable[[Features, Tokens, Tensor], Tensor],
     ) -> Tensor:
         """Vectors of parts of one kind, in a batch that is not too small."""
-        padded = [*parts, *[parts[-1]] * (ALIKE - len(parts))]
+        padded = [*parts, *[parts[-1]] * (self.least - len(parts))]
         images = [features[identity(p.image)] for p in padded if p.image is not None]
         texts = [tokens[p.text] for p in padded if p.text]
         joined = (

@@ -139,6 +139,23 @@ def test_top_k_equals_a_full_stable_sort(dtype: torch.dtype, levels: int, k: int
         assert torch.equal(values.isnan(), expected[0].isnan())
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("levels", [0, 6, 100_000])
+@pytest.mark.parametrize(("width", "k"), [(200, 1), (1281, 10), (4000, 3)])
+def test_top_k_of_long_rows_equals_a_full_stable_sort(
+    dtype: torch.dtype, levels: int, width: int, k: int
+) -> None:
+    for seed in range(5):
+        scores = scores_with_ties(seed, 8, width, levels, dtype)
+        scores[3, 5] = nan
+        scores[4, 1:] = -inf
+        scores[5, : width // 2] = -inf
+        values, columns = top_k(scores, k)
+        expected = sorted_first(scores, k)
+        assert torch.equal(columns, expected[1])
+        assert torch.equal(values.nan_to_num(7.0), expected[0].nan_to_num(7.0))
+
+
 def test_the_first_of_a_long_ranking_without_ties() -> None:
     scores = torch.randn(4, 3000, generator=torch.Generator().manual_seed(0))
     for k in (1, 10, 200):
