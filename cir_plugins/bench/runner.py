@@ -36,7 +36,7 @@ from cir_plugins.config.resolve import plan_component
 from cir_plugins.config.toml import Config
 from cir_plugins.data.split import Split
 from cir_plugins.errors import CIRError
-from cir_plugins.files import read_json, write_json
+from cir_plugins.files import read_json, remove_stale, write_json
 from cir_plugins.plugins.registry import Registry
 from cir_plugins.retrieval.evaluate import encode_split, rankings
 from cir_plugins.runs.data_record import read_data
@@ -81,6 +81,8 @@ def run_suite(
             written.
     """
     with run_lock(out):
+        for folder in (out, *(each for each in out.iterdir() if each.is_dir())):
+            remove_stale(folder)  # what a killed process left of results, rows and values
         return _run_suite(
             changed_suite(suite, changes or {}, trains=runs is None),
             registry,

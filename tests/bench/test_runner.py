@@ -463,3 +463,13 @@ def test_rows_say_what_was_left_out(moved: tuple[Suite, Path], tmp_path: Path) -
         assert line.group() in write_page(result).read_text()
     again = run_suite(short, registry(), tmp_path / "out", resume=True, progress=False, run=RUN)
     assert again.document["rows"] == result.document["rows"]
+
+
+def test_what_a_killed_suite_left_goes(suite: Suite, tmp_path: Path) -> None:
+    """Half of a ``results.md`` stayed beside the whole one for ever."""
+    small = suite.only(["image only"], [0])
+    run_suite(small, registry(), tmp_path, progress=False, run=RUN)
+    for folder in (tmp_path, tmp_path / "rows", tmp_path / "values"):
+        (folder / ".results.md.0123456789ab.part").write_text("| half")
+    run_suite(small, registry(), tmp_path, resume=True, progress=False, run=RUN)
+    assert not list(tmp_path.rglob("*.part"))
