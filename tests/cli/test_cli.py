@@ -216,7 +216,7 @@ def test_interrupting_ends_with_code_130(cir: Call, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("cir_plugins.plugins.registry.Registry.load", interrupt)
     output = cir("list")
     assert output.code == 130
-    assert output.err == "interrupted\n"
+    assert output.err == "interrupted; begin again with: cir list\n"
 
 
 def test_full_disk_is_a_message_other_errors_pass(
