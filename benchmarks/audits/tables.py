@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import cir_plugins as cir
 from cir_plugins.bench import environment
 from cir_plugins.bench.tables import Table, markdown
+from cir_plugins.cli.compare import named_runs
 from cir_plugins.data.percent import percent
 from cir_plugins.files import write_atomically
 
@@ -124,17 +125,6 @@ def documents(
     return content, "\n\n".join(parts) + "\n"
 
 
-def named(texts: Iterable[str]) -> dict[str, list[Path]]:
-    """Name -> folders, from ``NAME=FOLDER``."""
-    runs: dict[str, list[Path]] = {}
-    for text in texts:
-        name, equals, folder = text.partition("=")
-        if not (name and equals and folder):
-            raise SystemExit(f"{text}; accepted: NAME=FOLDER")
-        runs.setdefault(name, []).append(Path(folder))
-    return runs
-
-
 def main() -> None:
     """Write the tables of the runs."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -145,7 +135,9 @@ def main() -> None:
     parser.add_argument("--near", type=float, default=0.95)
     options = parser.parse_args()
     try:
-        content, text = documents(named(options.runs), options.baseline, options.k, options.near)
+        content, text = documents(
+            named_runs(options.runs), options.baseline, options.k, options.near
+        )
     except cir.CIRError as error:
         raise SystemExit(f"error: {error}") from error
     options.out.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cir_plugins.data.split import counts_in_words
+from cir_plugins.runs.caveats import names_of_lines
 from cir_plugins.runs.protocol_record import COMPARED, not_comparable
 
 _NOTED = ("gallery", "reference")  # members of a record that ``_mixed`` is about
@@ -91,14 +92,11 @@ def _groups(groups: Mapping[str, Iterable[str]]) -> str:
 
 def _lacks(document: Mapping[str, Any]) -> list[str]:
     """A line for each thing that rows are not about, with the rows where not all have it."""
-    rows: dict[str, dict[str, None]] = {}
-    for row in document["rows"]:
-        for line in _counted(row):
-            rows.setdefault(line, {})[row["label"]] = None
+    pairs = ((row["label"], line) for row in document["rows"] for line in _counted(row))
     every = {row["label"] for row in document["rows"] if "error" not in row}
     return [
         f"{text} (all rows)" if every <= set(labels) else f"{text} ({', '.join(labels)})"
-        for text, labels in rows.items()
+        for text, labels in names_of_lines(pairs).items()
     ]
 
 

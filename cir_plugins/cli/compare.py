@@ -65,7 +65,7 @@ def compare(
     options = data_options(sets)
     if form not in FORMATS:  # before any run is evaluated
         raise unknown_name("format", form, FORMATS)
-    named = _named(runs)
+    named = named_runs(runs)
     if baseline and baseline not in named:
         raise unknown_name("baseline", baseline, named)
     for folders in named.values():
@@ -91,7 +91,7 @@ def compare(
         typer.echo(f"written: {out}")
 
 
-def _named(runs: list[str]) -> dict[str, list[Path]]:
+def named_runs(runs: list[str]) -> dict[str, list[Path]]:
     """Name -> run folders, from ``NAME=RUN`` or ``RUN``.
 
     Raises:

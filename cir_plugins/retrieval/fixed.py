@@ -67,7 +67,7 @@ class _Queries:
         self._encoding = encoding
         self._size = encoding.pass_size
         self._tokens = {text: method.backbone.tokenize([text]) for text in dict.fromkeys(texts)}
-        self._shape = {text: _shape(tokens) for text, tokens in self._tokens.items()}
+        self._shape = {text: shape_of(tokens) for text, tokens in self._tokens.items()}
         keys = {text: _content(tokens) for text, tokens in self._tokens.items()}
         numbers: dict[tuple[int, _Key], int] = {}
         self._at: dict[int, dict[int, str]] = {}  # position -> number of a distinct query -> text
@@ -114,7 +114,7 @@ class _Queries:
             self._waiting[shape] = [(rest, numbers[last:], texts[last:])]
         for first in range(0, last, self._size):
             rows = torch.arange(first, first + self._size).clamp(max=len(numbers) - 1)
-            tokens = _stacked([self._tokens[texts[row]] for row in rows.tolist()])
+            tokens = stacked([self._tokens[texts[row]] for row in rows.tolist()])
             tokens = move_tokens(tokens, self._encoding.device)
             composed = self._method.encode_query(select(features, rows), tokens).float()
             several = numbers[first : min(first + self._size, last)]
@@ -122,7 +122,7 @@ class _Queries:
             self._order += several
 
 
-def _shape(tokens: Tokens) -> _Key:
+def shape_of(tokens: Tokens) -> _Key:
     """Names and shapes of token tensors: what a pass needs to be of one shape."""
     return tuple((name, tuple(tensor.shape)) for name, tensor in tokens.items())
 
@@ -134,6 +134,6 @@ def _content(tokens: Tokens) -> _Key:
     )
 
 
-def _stacked(tokens: Sequence[Tokens]) -> Mapping[str, Tensor]:
+def stacked(tokens: Sequence[Tokens]) -> Mapping[str, Tensor]:
     """Token tensors of several texts of one shape."""
     return {name: torch.cat([each[name] for each in tokens]) for name in tokens[0]}

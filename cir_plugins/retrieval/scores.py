@@ -11,6 +11,10 @@ from torch import Tensor
 CELLS = 2_600_000
 # A GPU is fastest with few large blocks; the sampler's copies of this one take about a GiB.
 GPU_CELLS = 64_000_000
+# A block of few queries makes the matrix product slow: up to this many are taken together where
+# they need no more than _MOST_CELLS.
+_LEAST_ROWS, _MOST_CELLS = 16, 8_000_000
+
 # With fewer rows a CPU's matrix product takes other paths, whose sums differ in the last bits: with
 # fewer than 4 at a width of 64, than 12 at 256, than 16 from 512 on.
 _ALIKE = 16
@@ -28,22 +32,24 @@ def rows_per_block(candidates: int, device: torch.device) -> int:
         raise ValueError("there are 0 candidates; accepted: 1 or more")
     if device.type != "cpu":
         return max(1, GPU_CELLS // candidates)
-    return max(_ALIKE, CELLS // candidates)
+    most = max(1, _MOST_CELLS // candidates)
+    return max(1, CELLS // candidates, min(_LEAST_ROWS, most))
 
 
 def score(queries: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
-    """Scores (q, N) of a block, by slices of the gallery where its images have several tokens.
+    """Scores (q, N) of a block; by slices of the gallery where more than they would be computed.
 
     On a CPU a query has the same scores, to the bit, alone and among others.
     """
-    count = len(queries)
-    if 0 < count < _ALIKE and queries.device.type == "cpu":
+    count, on_cpu = len(queries), queries.device.type == "cpu"
+    if on_cpu and 0 < count < _ALIKE:
         padding = queries[-1:].expand(_ALIKE - count, *queries.shape[1:])
-        return score(torch.cat([queries, padding]), gallery, similarity)[:count]
+        queries = torch.cat([queries, padding])
+    tokens = gallery.shape[1] if gallery.dim() == 3 else 1
     with torch.no_grad():
-        if gallery.dim() == 2:
+        if tokens == 1 and len(queries) == count:
             return similarity(queries, gallery)
-        cells = CELLS if queries.device.type == "cpu" else GPU_CELLS
-        width = max(1, cells // (len(queries) * gallery.shape[1]))
-        slices = [similarity(queries, images) for images in torch.split(gallery, width)]
-        return torch.cat(slices, dim=1)
+        width = max(1, (CELLS if on_cpu else GPU_CELLS) // (len(queries) * tokens))
+        # Even ones: the product of a slice of a few images takes another path, too.
+        slices = gallery.tensor_split(max(1, -(-len(gallery) // width)))
+        return torch.cat([similarity(queries, each)[:count].clone() for each in slices], dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cir_plugins.data.split import counts_in_words
@@ -37,11 +37,16 @@ def caveats_of_all(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
     Args:
         reports: Name -> the JSON object of an evaluation.
     """
-    names: dict[str, list[str]] = {}
-    for name, report in reports.items():
-        for line in caveats(report):
-            names.setdefault(line, []).append(name)
+    pairs = ((name, line) for name, report in reports.items() for line in caveats(report))
     return [
-        line if len(having) == len(reports) else f"{line} ({', '.join(having)})"
-        for line, having in names.items()
+        line if len(names) == len(reports) else f"{line} ({', '.join(names)})"
+        for line, names in names_of_lines(pairs).items()
     ]
+
+
+def names_of_lines(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Line -> the names that have it, each once, in the order of pairs of name and line."""
+    names: dict[str, dict[str, None]] = {}
+    for name, line in pairs:
+        names.setdefault(line, {})[name] = None
+    return {line: list(having) for line, having in names.items()}

@@ -21,6 +21,7 @@ from cir_plugins.encoding.features import by_shape
 from cir_plugins.errors import CIRError
 from cir_plugins.features import concatenate, select
 from cir_plugins.plugins.declarations import ENCODE_WEIGHTED
+from cir_plugins.retrieval.fixed import shape_of, stacked
 from cir_plugins.retriever import Retriever
 from cir_plugins.types import Features, Tokens
 
@@ -90,8 +91,8 @@ class QueryEncoder:
         }
         groups: dict[tuple[str, object], list[int]] = {}
         for number, part in enumerate(parts):
-            shapes = tuple(value.shape for value in tokens.get(part.text, {}).values())
-            groups.setdefault((_kind(part), shapes), []).append(number)
+            shape = shape_of(tokens.get(part.text, {}))
+            groups.setdefault((_kind(part), shape), []).append(number)
         for (kind, _), numbers in groups.items():
             for first in range(0, len(numbers), self.size):
                 batch = numbers[first : first + self.size]
@@ -125,10 +126,7 @@ class QueryEncoder:
         padded = [*parts, *[parts[-1]] * (self.least - len(parts))]
         images = [features[identity(p.image)] for p in padded if p.image is not None]
         texts = [tokens[p.text] for p in padded if p.text]
-        joined = (
-            {name: torch.cat([each[name] for each in texts]) for name in texts[0]} if texts else {}
-        )
-        words = move_tokens(joined, self.device)
+        words = move_tokens(stacked(texts), self.device) if texts else {}
         weights = torch.tensor([[p.weight or 0.0] for p in padded], dtype=torch.float64)
         whole = concatenate(images) if images else None
         return encode(whole, words, weights.to(self.device))[: len(parts)].float()

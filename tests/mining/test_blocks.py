@@ -136,7 +136,7 @@ def test_memory_of_a_block_is_bounded() -> None:
     for candidates in (10, 1000, 20_000, 160_000, 10**6, 10**7, 10**8):
         rows = rows_per_block(candidates, CPU)
         assert rows >= 1
-        assert rows == 16 or rows * candidates <= 8_000_000
+        assert rows == 1 or rows * candidates <= 8_000_000
     assert rows_per_block(20_000, CPU) >= 64
 
 
