@@ -43,6 +43,23 @@ def quantiles(gaps: Tensor, excluded: Tensor, shares: Sequence[float]) -> Tensor
     return values.masked_fill_(count == 0, torch.inf)
 
 
+def quantiles_of_all(gaps: Tensor, excluded: Tensor, shares: Sequence[float]) -> Tensor:
+    """Quantiles (S, Q) as ``quantiles`` gives them, of all gaps that are not excluded; by a sort.
+
+    A NaN counts as excluded.
+    """
+    absent = excluded | gaps.isnan()
+    ascending = gaps.masked_fill(absent, torch.inf).sort(dim=1).values
+    last = (gaps.shape[1] - count_true(absent) - 1).clamp(min=0)
+    position = torch.tensor(shares, dtype=gaps.dtype, device=gaps.device)[:, None] * last
+    rank = position.long()
+    first = ascending.gather(1, rank.T).T
+    second = ascending.gather(1, torch.minimum(rank + 1, last).T).T
+    weight = position - rank
+    between = (weight > 0) & (second > first)  # not so for two inf, whose difference is no number
+    return torch.where(between, first + (second - first) * weight, first)
+
+
 def _order_statistics(gaps: Tensor, behind: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
     """The values (S, Q) at ascending ranks among each row's positive ones, and the next ones.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins import count_true
-from dqe_plugin.order_statistics import compare, quantiles
+from dqe_plugin.order_statistics import compare, quantiles, quantiles_of_all
 
 
 class TargetRelative:
@@ -34,9 +34,12 @@ class TargetRelative:
             the row's own Δ over its eligible candidates.
         fallback: How many of the nearest eligible candidates stand in for an empty mid-zone; 0
             leaves the row without negatives.
+        above: ``dropped``: what scores at or above the target is never a negative. ``kept``: it is
+            eligible like the rest, quantiles are of all that is not excluded, and a lower bound of
+            0 is none.
 
     Raises:
-        ValueError: If a bound or the unit is out of range.
+        ValueError: If an option is out of range.
 
     Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037 (Δ-scores, mid-zone, bounds set by hand).
     Chosen: quantiles as a unit, the fallback, and the default bounds.
@@ -49,6 +52,7 @@ class TargetRelative:
         upper: float = 0.5,
         unit: Literal["absolute", "quantile"] = "quantile",
         fallback: int = 8,
+        above: Literal["dropped", "kept"] = "dropped",
     ) -> None:
         if unit not in ("absolute", "quantile"):
             raise ValueError(f"unit must be 'absolute' or 'quantile', not {unit!r}")
@@ -58,10 +62,13 @@ class TargetRelative:
             raise ValueError(f"upper must be at most 1 for quantiles, not {upper}")
         if fallback < 0:
             raise ValueError(f"fallback must be at least 0, not {fallback}")
+        if above not in ("dropped", "kept"):
+            raise ValueError(f"above must be 'dropped' or 'kept', not {above!r}")
         self.lower = lower
         self.upper = upper
         self.unit = unit
         self.fallback = fallback
+        self.above = above
 
     def __call__(self, scores: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
         """Negatives (Q, N) bool.
@@ -84,8 +91,10 @@ class TargetRelative:
         low, high = self._bounds(scores, target, excluded)
         gaps = score_gaps(scores, target, excluded)
         mid_zone = compare(gaps, operator.le, high)
-        above_lower = operator.ge if self.lower > 0 else operator.gt
+        above_lower = operator.gt if self._ends_at_target else operator.ge
         mid_zone.logical_and_(compare(gaps, above_lower, low))
+        if self.above == "kept":
+            excluded = excluded.scatter(1, target[:, None], True)
         mid_zone = compare(mid_zone, operator.gt, excluded)  # in it and not excluded
         empty = count_true(mid_zone) == 0
         if self.fallback and bool(empty.any()):
@@ -99,15 +108,26 @@ class TargetRelative:
         """
         gaps = score_gaps(scores, target, excluded)
         low = self._bounds(scores, target, excluded)[0]
-        above = gaps < low if self.lower > 0 else gaps <= 0
+        above = gaps <= 0 if self._ends_at_target else gaps < low
         return (above & ~excluded).scatter(1, target[:, None], False)
+
+    @property
+    def _ends_at_target(self) -> bool:
+        """Whether the mid-zone is all that lies below the target, down to the upper bound."""
+        return self.above == "dropped" and self.lower == 0
 
     def _bounds(self, scores: Tensor, target: Tensor, excluded: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bound (Q, 1) as score gaps."""
         gaps = score_gaps(scores, target, excluded)
+        kept = self.above == "kept"
         if self.unit == "absolute":
             ones = gaps.new_ones(len(gaps), 1)
-            return self.lower * ones, self.upper * ones
+            low = (-torch.inf if kept and self.lower == 0 else self.lower) * ones
+            return low, self.upper * ones
+        if kept:
+            others = excluded.scatter(1, target[:, None], True)
+            low, high = quantiles_of_all(gaps, others, [self.lower, self.upper])
+            return low[:, None], high[:, None]
         if self.lower == 0:  # nothing eligible lies below
             high = quantiles(gaps, excluded, [self.upper])[0]
             return torch.zeros_like(high)[:, None], high[:, None]
@@ -116,7 +136,7 @@ class TargetRelative:
 
     def _nearest(self, gaps: Tensor, excluded: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """The eligible candidates (q, N) bool nearest to the mid-zone, ``fallback`` per row."""
-        eligible = (gaps > 0) & ~excluded
+        eligible = ~excluded if self.above == "kept" else (gaps > 0) & ~excluded
         distance = torch.maximum(low - gaps, gaps - high).masked_fill(~eligible, torch.inf)
         count = min(self.fallback, distance.shape[1])
         edge = distance.topk(count, dim=1, largest=False).values[:, -1:]

@@ -30,16 +30,20 @@ def target_relative(
     upper: float,
     unit: str,
     fallback: int,
+    above: str = "dropped",
     number: Number = float,
 ) -> list[bool]:
     """One row of the sampler's mask; ``number`` is the precision to count in."""
     gaps = [number(scores[target]) - number(score) for score in scores]
+    kept = above == "kept"
     eligible = [
-        column for column in range(len(scores)) if gaps[column] > 0 and not excluded[column]
+        column
+        for column in range(len(scores))
+        if not excluded[column] and (gaps[column] > 0 or (kept and column != target))
     ]
     columns: list[int] = []
     if eligible:
-        low, high = number(lower), number(upper)
+        low, high = number(-math.inf if kept and lower == 0 else lower), number(upper)
         if unit == "quantile":
             values = [gaps[column] for column in eligible]
             low, high = quantile(values, lower, number), quantile(values, upper, number)

@@ -53,6 +53,7 @@ def plain_answers(
             upper=sampler.upper,
             unit=sampler.unit,
             fallback=sampler.fallback,
+            above=sampler.above,
             number=number,
         )
         for row in range(len(scores))
@@ -61,7 +62,10 @@ def plain_answers(
 
 @pytest.mark.parametrize(("unit", "lower", "upper"), BOUNDS)
 @pytest.mark.parametrize("ties", [True, False])
-def test_equals_the_plain_version(unit: Any, lower: float, upper: float, ties: bool) -> None:
+@pytest.mark.parametrize("above", ["dropped", "kept"])
+def test_equals_the_plain_version(
+    unit: Any, lower: float, upper: float, ties: bool, above: Any
+) -> None:
     """Ties, exclusions, empty mid-zones and rows without candidates are all among the rows."""
     for seed in range(6):
         for dtype, number in (
@@ -71,7 +75,9 @@ def test_equals_the_plain_version(unit: Any, lower: float, upper: float, ties: b
         ):
             scores, target, excluded = made_up(seed, dtype=dtype, ties=ties)
             for fallback in (0, 1, 3):
-                sampler = TargetRelative(lower=lower, upper=upper, unit=unit, fallback=fallback)
+                sampler = TargetRelative(
+                    lower=lower, upper=upper, unit=unit, fallback=fallback, above=above
+                )
                 result = sampler(scores, target, excluded).tolist()
                 plain = plain_answers(sampler, scores, target, excluded, number)
                 for row, (mask, expected) in enumerate(zip(result, plain, strict=True)):
@@ -105,6 +111,35 @@ def test_block_equals_those_rows_of_the_whole(unit: Any, lower: float, upper: fl
                 for i in range(0, 30, size)
             ]
             assert torch.equal(torch.cat(blocks), whole)
+
+
+def test_what_is_kept_above_the_target_by_hand() -> None:
+    """Score gaps -0.25, 0 (the target), 0.25, 0.5, 0.75 and 1; the last one is excluded."""
+    scores = torch.tensor([[0.75, 0.5, 0.25, 0.0, -0.25, -0.5]])
+    target, excluded = torch.tensor([1]), torch.arange(6)[None] == 5
+
+    def kept(lower: float, upper: float, unit: Any = "quantile") -> tuple[list[bool], list[bool]]:
+        sampler = TargetRelative(lower=lower, upper=upper, unit=unit, above="kept")
+        mask = sampler(scores, target, excluded)
+        return mask[0].tolist(), sampler.ambiguous(scores, target, excluded)[0].tolist()
+
+    # Four are eligible: -0.25, 0.25, 0.5, 0.75 at quantiles 0, 1/3, 2/3 and 1.
+    assert kept(0, 0.4) == ([True, False, True, False, False, False], [False] * 6)
+    assert kept(0.3, 0.7) == (
+        [False, False, True, True, False, False],
+        [True, False, False, False, False, False],
+    )
+    assert kept(0, 0.3, "absolute")[0] == [True, False, True, False, False, False]
+    assert kept(0.3, 0.8, "absolute")[0] == [False, False, False, True, True, False]
+
+
+def test_kept_above_the_target_goes_on_without_numbers_and_candidates() -> None:
+    """Infinities have an order, a NaN is no negative, and a row of nothing but the target none."""
+    scores = torch.tensor([[0.5, torch.nan, torch.inf, -torch.inf, -torch.inf], [0.5, 0, 0, 0, 0]])
+    excluded = torch.tensor([[False] * 5, [False, True, True, True, True]])
+    everything = TargetRelative(lower=0, upper=1, above="kept")
+    mask = everything(scores, torch.zeros(2).long(), excluded)
+    assert mask.tolist() == [[False, False, True, True, True], [False] * 5]
 
 
 @pytest.mark.parametrize(("unit", "lower", "upper"), BOUNDS)
@@ -244,6 +279,7 @@ def test_arguments_are_left_as_they_are() -> None:
         ({"upper": float("nan")}, "0 <= lower <= upper"),
         ({"upper": 1.5}, "upper must be at most 1 for quantiles, not 1.5"),
         ({"fallback": -1}, "fallback must be at least 0, not -1"),
+        ({"above": "both"}, "above must be 'dropped' or 'kept', not 'both'"),
     ],
 )
 def test_options_out_of_range_are_errors(options: dict[str, Any], message: str) -> None:
@@ -263,5 +299,6 @@ def test_shapes_that_do_not_belong_together_are_errors() -> None:
 
 
 @pytest.mark.parametrize("unit", ["absolute", "quantile"])
-def test_keeps_the_contract_of_samplers(unit: Any) -> None:
-    check_sampler(TargetRelative(unit=unit))
+@pytest.mark.parametrize("above", ["dropped", "kept"])
+def test_keeps_the_contract_of_samplers(unit: Any, above: Any) -> None:
+    check_sampler(TargetRelative(unit=unit, above=above))
