@@ -75,7 +75,7 @@ class Components:
     loss: Any
     sampler: Any
     negatives: Literal["batch", "mined", "both"] = "batch"
-    filter: Literal["batch", "corpus"] = "batch"
+    filter: Literal["batch", "corpus", "none"] = "batch"
 
 
 class Method(nn.Module):
@@ -213,7 +213,7 @@ class Method(nn.Module):
         """Negatives (B, C) bool of the batch: mined, from the sampler, or both."""
         if batch.mined is not None and self.source_of_negatives == "mined":
             return batch.mined
-        if self.filter == "corpus":  # ambiguous columns are excluded already
+        if self.filter != "batch":  # of a corpus: ambiguous columns are excluded already
             mask = eligible(batch.target, batch.excluded)
         else:
             mask = self.sampler(scores.detach(), batch.target, batch.excluded)

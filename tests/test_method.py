@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.builtin.losses import InfoNCE, Margin
+from cir_plugins.builtin.samplers import Hardest
 from cir_plugins.data.batches import BatchPlan, BatchSource
 from cir_plugins.method import Method
 from cir_plugins.types import Batch
@@ -74,6 +75,10 @@ def test_negatives_follow_the_settings(tmp_path: Path) -> None:
     both = Method(components(backbone, negatives="both")).negatives(scores, batch)
     assert torch.equal(only, batch.mined)
     assert torch.equal(both, batch.mined | of_batch)
+    hardest = Hardest()(scores, batch.target, batch.excluded)
+    for source, columns in (("batch", hardest), ("none", of_batch)):
+        chosen = components(backbone, sampler=Hardest(), negatives="both", filter=source)
+        assert torch.equal(Method(chosen).negatives(scores, batch), batch.mined | columns)
     batch.mined = None
     assert torch.equal(Method(components(backbone)).negatives(scores, batch), of_batch)
 

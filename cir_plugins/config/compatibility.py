@@ -76,6 +76,12 @@ def _filter_reasons(plan: Plan) -> Iterator[str]:
             "mining.filter is 'corpus', which filters the batch's columns, but mining.negatives is "
             "'mined'; accepted: mining.negatives=batch or both"
         )
+    if mining.filter == "none" and mining.negatives != "both":
+        yield (
+            f"mining.filter is 'none', but mining.negatives is '{mining.negatives}', where the "
+            "sampler would choose nothing or there is nothing to filter; accepted: "
+            "mining.negatives=both, or sampler=in_batch with mining.negatives=batch"
+        )
     if mining.with_reference and mining.negatives == "batch":
         yield (
             "mining.with_reference adds to mined negatives, but mining.negatives is 'batch'; "

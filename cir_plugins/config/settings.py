@@ -147,10 +147,11 @@ class MiningSettings(Settings):
     two together."""
     per_query: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Negatives drawn per query and epoch (K)."""
-    filter: Literal["batch", "corpus"] = "batch"
+    filter: Literal["batch", "corpus", "none"] = "batch"
     """What the sampler filters the columns of the batch by. ``batch``: their scores in the batch.
     ``corpus``: at each refresh the sampler marks the images that are ambiguous for a query among
-    all that negatives are mined from, and those are no negatives in its batches."""
+    all that negatives are mined from, and those are no negatives in its batches. ``none``: by
+    nothing; the sampler chooses the mined negatives alone."""
     every: Annotated[int, Field(ge=0)] = 0
     """Epochs between refreshes of the mined negatives; 0 for a sixth of the epochs after the warm
     start, at least 1."""
