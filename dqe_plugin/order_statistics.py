@@ -1,4 +1,4 @@
-"""Quantiles of score gaps, by partitions or counting in place of a sort. Imports torch alone."""
+"""Quantiles and ranks of score gaps, by partition or counting, not sorting. Imports torch alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,24 +17,28 @@ _GROUP = 16  # rows that share a partition
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-def quantiles(gaps: Tensor, excluded: Tensor, shares: Sequence[float]) -> Tensor:
-    """Quantiles (S, Q) of each row's eligible gaps, linearly interpolated; inf where none is.
+Unit = Literal["quantile", "rank"]
+
+
+def bounds_below(gaps: Tensor, excluded: Tensor, places: Sequence[float], unit: Unit) -> Tensor:
+    """Gaps (S, Q) at some places of each row's eligible gaps; inf where none is eligible.
 
     Eligible is what is above 0 and not excluded. With m of them in ascending order a quantile lies
-    at position share * (m - 1).
+    at position quantile * (m - 1), between two values linearly interpolated, and rank r is the r-th
+    value, or the last one where there are fewer.
 
     Args:
         gaps: (Q, N). Used up: computing gaps again costs less than a copy of them.
         excluded: (Q, N) bool.
-        shares: (S,) in [0, 1], ascending.
+        places: (S,) ascending quantiles in [0, 1], or ranks from 1.
+        unit: What the places are.
     """
     if in_numpy(gaps):
         gaps.numpy()[excluded.numpy()] = -torch.inf
     else:
         gaps.masked_fill_(excluded, -torch.inf)
     count = count_true(compare(gaps, operator.gt, gaps.new_zeros(())))
-    fractions = torch.tensor(shares, dtype=gaps.dtype, device=gaps.device)[:, None]
-    position = fractions * (count - 1).clamp(min=0).to(gaps.dtype)
+    position = _positions(places, unit, (count - 1).clamp(min=0).to(gaps.dtype))
     rank = position.long()
     first, second = _order_statistics(gaps, gaps.shape[1] - count, rank)
     weight = position - rank.to(gaps.dtype)
@@ -43,21 +47,27 @@ def quantiles(gaps: Tensor, excluded: Tensor, shares: Sequence[float]) -> Tensor
     return values.masked_fill_(count == 0, torch.inf)
 
 
-def quantiles_of_all(gaps: Tensor, excluded: Tensor, shares: Sequence[float]) -> Tensor:
-    """Quantiles (S, Q) as ``quantiles`` gives them, of all gaps that are not excluded; by a sort.
+def bounds_of_all(gaps: Tensor, excluded: Tensor, places: Sequence[float], unit: Unit) -> Tensor:
+    """Gaps (S, Q) as ``bounds_below`` gives them, of all that are not excluded; by a sort.
 
     A NaN counts as excluded.
     """
     absent = excluded | gaps.isnan()
     ascending = gaps.masked_fill(absent, torch.inf).sort(dim=1).values
     last = (gaps.shape[1] - count_true(absent) - 1).clamp(min=0)
-    position = torch.tensor(shares, dtype=gaps.dtype, device=gaps.device)[:, None] * last
+    position = _positions(places, unit, last.to(gaps.dtype))
     rank = position.long()
     first = ascending.gather(1, rank.T).T
     second = ascending.gather(1, torch.minimum(rank + 1, last).T).T
     weight = position - rank
     between = (weight > 0) & (second > first)  # not so for two inf, whose difference is no number
     return torch.where(between, first + (second - first) * weight, first)
+
+
+def _positions(places: Sequence[float], unit: Unit, last: Tensor) -> Tensor:
+    """Positions (S, Q), counted from 0, of places among values whose last position is (Q,)."""
+    wanted = torch.tensor(places, dtype=last.dtype, device=last.device)[:, None]
+    return wanted * last if unit == "quantile" else torch.minimum(wanted - 1, last)
 
 
 def _order_statistics(gaps: Tensor, behind: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:

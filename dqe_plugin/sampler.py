@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins import count_true
-from dqe_plugin.order_statistics import compare, quantiles, quantiles_of_all
+from dqe_plugin.order_statistics import bounds_below, bounds_of_all, compare
 
 
 class TargetRelative:
@@ -27,11 +27,12 @@ class TargetRelative:
     the whole. Ties at the edge of the fallback go to the lower column.
 
     Args:
-        lower: Lower bound of the mid-zone: a cosine difference of at least 0 for ``absolute``, a
-            quantile in [0, 1] for ``quantile``.
+        lower: Lower bound of the mid-zone; 0 for none.
         upper: Upper bound, at least ``lower``; same unit.
-        unit: ``absolute``: bounds are differences of scores. ``quantile``: bounds are quantiles of
-            the row's own Δ over its eligible candidates.
+        unit: ``absolute``: bounds are differences of scores, of at least 0. ``quantile``: they are
+            quantiles, in [0, 1], of the row's own Δ over its eligible candidates. ``rank``: they
+            are whole numbers, 1 the first eligible candidate below the target; where there are
+            fewer, the last one takes the place of a bound.
         fallback: How many of the nearest eligible candidates stand in for an empty mid-zone; 0
             leaves the row without negatives.
         above: ``dropped``: what scores at or above the target is never a negative. ``kept``: it is
@@ -50,16 +51,21 @@ class TargetRelative:
         *,
         lower: float = 0.05,
         upper: float = 0.5,
-        unit: Literal["absolute", "quantile"] = "quantile",
+        unit: Literal["absolute", "quantile", "rank"] = "quantile",
         fallback: int = 8,
         above: Literal["dropped", "kept"] = "dropped",
     ) -> None:
-        if unit not in ("absolute", "quantile"):
-            raise ValueError(f"unit must be 'absolute' or 'quantile', not {unit!r}")
+        if unit not in ("absolute", "quantile", "rank"):
+            raise ValueError(f"unit must be 'absolute', 'quantile' or 'rank', not {unit!r}")
         if not 0 <= lower <= upper:
             raise ValueError(f"bounds must satisfy 0 <= lower <= upper, not {lower} and {upper}")
         if unit == "quantile" and upper > 1:
             raise ValueError(f"upper must be at most 1 for quantiles, not {upper}")
+        if unit == "rank" and not (upper >= 1 and all(b % 1 == 0 for b in (lower, upper))):
+            raise ValueError(
+                f"ranks must be whole and upper at least 1, not {lower} and {upper}; lower=25 and "
+                "upper=200 are ranks"
+            )
         if fallback < 0:
             raise ValueError(f"fallback must be at least 0, not {fallback}")
         if above not in ("dropped", "kept"):
@@ -120,19 +126,16 @@ class TargetRelative:
         """Lower and upper bound (Q, 1) as score gaps."""
         gaps = score_gaps(scores, target, excluded)
         kept = self.above == "kept"
+        ones = gaps.new_ones(len(gaps), 1)
+        none = (-torch.inf if kept else 0.0) * ones  # without a lower bound
         if self.unit == "absolute":
-            ones = gaps.new_ones(len(gaps), 1)
-            low = (-torch.inf if kept and self.lower == 0 else self.lower) * ones
-            return low, self.upper * ones
+            return none if self.lower == 0 else self.lower * ones, self.upper * ones
         if kept:
-            others = excluded.scatter(1, target[:, None], True)
-            low, high = quantiles_of_all(gaps, others, [self.lower, self.upper])
-            return low[:, None], high[:, None]
-        if self.lower == 0:  # nothing eligible lies below
-            high = quantiles(gaps, excluded, [self.upper])[0]
-            return torch.zeros_like(high)[:, None], high[:, None]
-        low, high = quantiles(gaps, excluded, [self.lower, self.upper])
-        return low[:, None], high[:, None]
+            excluded = excluded.scatter(1, target[:, None], True)
+        places = [self.upper] if self.lower == 0 else [self.lower, self.upper]
+        find = bounds_of_all if kept else bounds_below
+        *low, high = find(gaps, excluded, places, self.unit)
+        return low[0][:, None] if low else none, high[:, None]
 
     def _nearest(self, gaps: Tensor, excluded: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """The eligible candidates (q, N) bool nearest to the mid-zone, ``fallback`` per row."""

@@ -47,6 +47,11 @@ def target_relative(
         if unit == "quantile":
             values = [gaps[column] for column in eligible]
             low, high = quantile(values, lower, number), quantile(values, upper, number)
+        if unit == "rank":
+            values = sorted(gaps[column] for column in eligible)
+            high = values[min(int(upper), len(values)) - 1]
+            if lower:
+                low = values[min(int(lower), len(values)) - 1]
         columns = [column for column in eligible if low <= gaps[column] <= high]
         if not columns:
             distance = {c: low - gaps[c] if gaps[c] < low else gaps[c] - high for c in eligible}

@@ -233,7 +233,11 @@ def test_settings_out_of_range_are_errors(
             ["mining.filter=corpus", "sampler=after_target", "mining.negatives=mined"],
             "mining.filter is 'corpus', which filters the batch's columns",
         ),
-        ("small", ["mining.filter=none"], "mining.filter is 'none', but mining.negatives is 'batch'"),
+        (
+            "small",
+            ["mining.filter=none"],
+            "mining.filter is 'none', but mining.negatives is 'batch'",
+        ),
         ("small", ["mining.with_reference=true"], "mining.with_reference adds to mined negatives"),
         (
             "whole",

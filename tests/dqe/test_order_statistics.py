@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dqe_plugin import order_statistics
-from dqe_plugin.order_statistics import quantiles
+from dqe_plugin.order_statistics import bounds_below
 
 
 @pytest.fixture(params=["partitions", "counting"])
@@ -18,7 +18,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("spread", [0.0, 1.0])
-def test_quantiles_are_numpys(way: str, dtype: torch.dtype, spread: float) -> None:
+def test_quantiles_are_numpys_and_ranks_count(way: str, dtype: torch.dtype, spread: float) -> None:
     """Of rows with about as many eligible gaps, and of rows with none, few and nearly all."""
     rng = torch.Generator().manual_seed(0)
     values = torch.randn(40, 301, generator=rng, dtype=torch.float64)
@@ -29,7 +29,7 @@ def test_quantiles_are_numpys(way: str, dtype: torch.dtype, spread: float) -> No
     values[5, 3] = values[7, :9] = torch.nan
     values[9] = -1
     for shares in ([0.3], [0.0, 1.0], [0.05, 0.5], [0.5, 0.5], [0.3, 0.3001], [0.77, 1.0]):
-        bounds = quantiles(values.clone(), excluded, shares)
+        bounds = bounds_below(values.clone(), excluded, shares, "quantile")
         assert bounds.shape == (len(shares), 40)
         for row in range(40):
             eligible = values[row][(values[row] > 0) & ~excluded[row]].double().numpy()
@@ -38,3 +38,11 @@ def test_quantiles_are_numpys(way: str, dtype: torch.dtype, spread: float) -> No
                 continue
             expected = np.quantile(eligible, shares)
             assert bounds[:, row].tolist() == pytest.approx(expected.tolist(), rel=1e-6), (way, row)
+    for ranks in ([1], [4], [25, 200], [7, 7], [250, 400]):
+        bounds = bounds_below(values.clone(), excluded, ranks, "rank")
+        for row in range(40):
+            eligible = values[row][(values[row] > 0) & ~excluded[row]].sort().values.tolist()
+            expected = [
+                eligible[min(rank, len(eligible)) - 1] if eligible else torch.inf for rank in ranks
+            ]
+            assert bounds[:, row].tolist() == expected, (way, row, ranks)

@@ -22,6 +22,10 @@ BOUNDS = (
     ("quantile", 0.5, 0.5),
     ("quantile", 0.05, 0.5),
     ("quantile", 0.3, 0.9),
+    ("rank", 0, 5),
+    ("rank", 3, 8),
+    ("rank", 7, 7),
+    ("rank", 25, 200),
 )
 
 
@@ -129,6 +133,11 @@ def test_what_is_kept_above_the_target_by_hand() -> None:
         [False, False, True, True, False, False],
         [True, False, False, False, False, False],
     )
+    assert kept(2, 3, "rank") == (
+        [False, False, True, True, False, False],
+        [True, False, False, False, False, False],
+    )
+    assert kept(0, 1, "rank")[0] == [True, False, False, False, False, False]
     assert kept(0, 0.3, "absolute")[0] == [True, False, True, False, False, False]
     assert kept(0.3, 0.8, "absolute")[0] == [False, False, False, True, True, False]
 
@@ -273,7 +282,11 @@ def test_arguments_are_left_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"unit": "cosine"}, "unit must be 'absolute' or 'quantile', not 'cosine'"),
+        ({"unit": "cosine"}, "unit must be 'absolute', 'quantile' or 'rank', not 'cosine'"),
+        ({"unit": "rank"}, "ranks must be whole and upper at least 1, not 0.05 and 0.5"),
+        ({"unit": "rank", "lower": 0, "upper": 0}, "upper at least 1, not 0 and 0"),
+        ({"unit": "rank", "lower": 1, "upper": 2.5}, "ranks must be whole"),
+        ({"unit": "rank", "lower": 1, "upper": float("inf")}, "ranks must be whole"),
         ({"lower": 0.6}, "0 <= lower <= upper, not 0.6 and 0.5"),
         ({"lower": -0.1}, "0 <= lower <= upper, not -0.1 and 0.5"),
         ({"upper": float("nan")}, "0 <= lower <= upper"),
@@ -298,7 +311,9 @@ def test_shapes_that_do_not_belong_together_are_errors() -> None:
         TargetRelative()(scores, target, excluded.float())
 
 
-@pytest.mark.parametrize("unit", ["absolute", "quantile"])
+@pytest.mark.parametrize(
+    ("unit", "lower", "upper"), [("absolute", 0.05, 0.5), ("quantile", 0.05, 0.5), ("rank", 3, 20)]
+)
 @pytest.mark.parametrize("above", ["dropped", "kept"])
-def test_keeps_the_contract_of_samplers(unit: Any, above: Any) -> None:
-    check_sampler(TargetRelative(unit=unit, above=above))
+def test_keeps_the_contract_of_samplers(unit: Any, lower: float, upper: float, above: Any) -> None:
+    check_sampler(TargetRelative(unit=unit, lower=lower, upper=upper, above=above))
