@@ -28,11 +28,13 @@ from dqe_plugin.attributes import AttributeWeights, SubQueries, mentions
 from dqe_plugin.loss import margin_ranking, masked_mean
 
 _Weight = Annotated[float, Field(ge=0, le=1000)]
+_Gate = Annotated[float, Field(gt=0, lt=1)]
+_Temperature = Annotated[float, Field(gt=0, le=100)]
 
 
-# Our choice: two thirds of the epochs for the warm start; the other values are QuRe's.
-_TRAIN = TrainSettings(epochs=30, warm_start=0.67, batch_size=32, lr=5e-6, weight_decay=0.05)
-_SCHEDULE = ScheduleSettings(floor=0.01, restart=0.33)
+# The values are QuRe's; the warm start is our choice.
+_TRAIN = TrainSettings(epochs=30, batch_size=32, lr=5e-6, weight_decay=0.05)
+_SCHEDULE = ScheduleSettings(floor=0.01)
 _DATASETS: Mapping[str, Mapping[str, object]] = {
     "fashioniq": {"data.capitalise": True},
     "cirr": {"train.epochs": 50, "train.lr": 1e-5},
@@ -52,7 +54,7 @@ class QueryEmbeddings(NamedTuple):
 
 
 class DQE(Method):
-    """DQE-CIR's query, trained by in-batch InfoNCE without what the mid-zone finds ambiguous.
+    """DQE-CIR's query, trained by InfoNCE without what the mid-zone finds ambiguous.
 
     Query: q = normalise(g + sum_a gate_a h_a), g the mean projected query token (QuRe's query) and
     h_a the sub-query of attribute a. Loss: the loss + margin_weight * margin ranking +
@@ -61,8 +63,8 @@ class DQE(Method):
 
     After a contrastive warm start, each refresh scores the whole corpus: what lies above the
     mid-zone (at or above the target, or closer below it than the zone's lower bound) may be right
-    though nobody has marked it, and is no negative in the batch. ``dqe_published`` is the objective
-    of the paper.
+    though nobody has marked it, and is no negative in the batch. Beside the batch each query has
+    negatives drawn from the mid-zone. ``dqe_published`` is the objective of the paper.
 
     Args:
         components: Backbone with query tokens, loss and sampler.
@@ -83,10 +85,10 @@ class DQE(Method):
     recipe = Recipe(
         source="Park, Park, Lee, DQE-CIR, arXiv 2603.04037, 2026; the loss is ours",
         loss=Component("info_nce"),
-        sampler=Component("target_relative"),
-        train=_TRAIN,
+        sampler=Component("target_relative", {"unit": "rank", "lower": 10, "upper": 200}),
+        train=_TRAIN.model_copy(update={"warm_start": 0.33}),
         schedule=_SCHEDULE,
-        mining=MiningSettings(negatives="batch", filter="corpus"),
+        mining=MiningSettings(negatives="both", per_query=4, filter="corpus", every=1),
         datasets=_DATASETS,
     )
     needs: ClassVar[frozenset[str]] = frozenset({"query_tokens"})
@@ -95,13 +97,13 @@ class DQE(Method):
         self,
         components: Components,
         *,
-        attributes: tuple[str, ...] = ("colour", "shape"),
-        gate: Annotated[float, Field(gt=0, lt=1)] = 0.02,
+        attributes: tuple[str, ...] = (),
+        gate: _Gate = 0.02,
         margin: _Weight = 0.1,
-        margin_weight: _Weight = 1.0,
+        margin_weight: _Weight = 0.0,
         attribute_margin: _Weight = 0.1,
         attribute_weight: _Weight = 0.5,
-        temperature: Annotated[float, Field(gt=0, le=100)] = TEMPERATURE,
+        temperature: _Temperature = TEMPERATURE,
         learn_temperature: bool = True,
     ) -> None:
         super().__init__(components, temperature=temperature, learn_temperature=learn_temperature)
@@ -168,9 +170,10 @@ class DQE(Method):
 class DQEPublished(DQE):
     """DQE-CIR as published: KL, margin and attribute losses against one mined negative.
 
-    The query and the options are those of ``dqe``. The negative is drawn anew in each epoch from
-    the mid-zone of score gaps to the target; the pairwise KL divergence from the one-hot preference
-    equals -log sigmoid((s_target - s_negative) / temperature).
+    The options are those of ``dqe``, with the published attributes and margin term. The negative is
+    drawn anew in each epoch from the mid-zone of score gaps to the target; the pairwise KL
+    divergence from the one-hot preference equals
+    -log sigmoid((s_target - s_negative) / temperature).
 
     Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037. Our choice: the warm start, in-batch
     contrastive learning, and the details that the paper leaves open.
@@ -179,9 +182,34 @@ class DQEPublished(DQE):
     recipe = Recipe(
         source="Park, Park, Lee, DQE-CIR, arXiv 2603.04037, 2026",
         loss=Component("pairwise"),
-        sampler=Component("target_relative"),
-        train=_TRAIN,
-        schedule=_SCHEDULE,
+        sampler=Component("target_relative", {"unit": "rank", "lower": 25, "upper": 200}),
+        train=_TRAIN.model_copy(update={"warm_start": 0.67}),
+        schedule=_SCHEDULE.model_copy(update={"restart": 1.0}),
         mining=MiningSettings(negatives="mined", per_query=1),
         datasets=_DATASETS,
     )
+
+    def __init__(
+        self,
+        components: Components,
+        *,
+        attributes: tuple[str, ...] = ("colour", "shape"),
+        gate: _Gate = 0.02,
+        margin: _Weight = 0.1,
+        margin_weight: _Weight = 1.0,
+        attribute_margin: _Weight = 0.1,
+        attribute_weight: _Weight = 0.5,
+        temperature: _Temperature = TEMPERATURE,
+        learn_temperature: bool = True,
+    ) -> None:
+        super().__init__(
+            components,
+            attributes=attributes,
+            gate=gate,
+            margin=margin,
+            margin_weight=margin_weight,
+            attribute_margin=attribute_margin,
+            attribute_weight=attribute_weight,
+            temperature=temperature,
+            learn_temperature=learn_temperature,
+        )

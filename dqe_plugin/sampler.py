@@ -49,8 +49,8 @@ class TargetRelative:
     def __init__(
         self,
         *,
-        lower: float = 0.05,
-        upper: float = 0.5,
+        lower: float = 0.02,
+        upper: float = 0.1,
         unit: Literal["absolute", "quantile", "rank"] = "quantile",
         fallback: int = 8,
         above: Literal["dropped", "kept"] = "dropped",

@@ -32,7 +32,7 @@ from cir_plugins.method import Components, Fused, Method
 from cir_plugins.retrieval.evaluate import evaluate
 from cir_plugins.training.trainer import Trainer, Validate
 from cir_plugins.types import Tokens
-from dqe_plugin.method import DQE
+from dqe_plugin.method import DQEPublished
 from dqe_plugin.sampler import TargetRelative
 
 CPU = Encoding(torch.device("cpu"), batch_size=7, progress=False)
@@ -225,7 +225,7 @@ def make_trainer(
     kwargs = {"batch_size": 6, "lr": 0.01, **settings}
     if method == "dqe":
         mining = {"negatives": "mined", **(mining or {})}
-        made: Method = DQE(
+        made: Method = DQEPublished(
             components(
                 FakeBackbone(**{"dropout": 0.2, "targets": 3, **(backbone or {})}),
                 sampler=TargetRelative(),

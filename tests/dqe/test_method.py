@@ -15,19 +15,21 @@ from cir_plugins.plugins.registry import Registry
 from cir_plugins.types import Batch
 from dqe_plugin import hooks
 from dqe_plugin.attributes import mentions
-from dqe_plugin.method import DQE
+from dqe_plugin.method import DQEPublished
 from dqe_plugin.sampler import TargetRelative
 from tests.fakes import FakeBackbone, components, table_of
 
 
-def made_up(folder: Path, mined: Tensor | None = None, **options: Any) -> tuple[DQE, Batch]:
+def made_up(
+    folder: Path, mined: Tensor | None = None, **options: Any
+) -> tuple[DQEPublished, Batch]:
     backbone = FakeBackbone(targets=3)
     batch = BatchSource(table_of(folder, positives=1), backbone, seed=0)[
         BatchPlan(0, 0, (0, 1, 2, 3), mined)
     ]
     torch.manual_seed(1)
     output = components(backbone, sampler=TargetRelative(), loss=Pairwise(), negatives="mined")
-    return DQE(output, **options), batch
+    return DQEPublished(output, **options), batch
 
 
 def mined_for(folder: Path) -> Tensor:
@@ -178,7 +180,7 @@ def test_query_tokens_are_checked_in_the_plan() -> None:
         make_plan(registry, config)
     plan = make_plan(registry, {**config, "backbone": {"name": "tiny_blip2"}})
     assert (plan.sampler.name, plan.loss.name) == ("target_relative", "info_nce")
-    assert (plan.mining.negatives, plan.mining.filter) == ("batch", "corpus")
+    assert (plan.mining.negatives, plan.mining.filter) == ("both", "corpus")
     published = {**config, "method": {"name": "dqe_published"}}
     plan = make_plan(registry, {**published, "backbone": {"name": "tiny_blip2"}})
     assert (plan.sampler.name, plan.loss.name) == ("target_relative", "pairwise")
