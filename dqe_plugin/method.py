@@ -85,7 +85,7 @@ class DQE(Method):
     recipe = Recipe(
         source="Park, Park, Lee, DQE-CIR, arXiv 2603.04037, 2026; the loss is ours",
         loss=Component("info_nce"),
-        sampler=Component("target_relative", {"unit": "rank", "lower": 10, "upper": 200}),
+        sampler=Component("target_relative", {"lower": 0.01, "upper": 0.3}),
         train=_TRAIN.model_copy(update={"warm_start": 0.33}),
         schedule=_SCHEDULE,
         mining=MiningSettings(negatives="both", per_query=4, filter="corpus", every=1),
@@ -182,9 +182,9 @@ class DQEPublished(DQE):
     recipe = Recipe(
         source="Park, Park, Lee, DQE-CIR, arXiv 2603.04037, 2026",
         loss=Component("pairwise"),
-        sampler=Component("target_relative", {"unit": "rank", "lower": 25, "upper": 200}),
+        sampler=Component("target_relative"),
         train=_TRAIN.model_copy(update={"warm_start": 0.67}),
-        schedule=_SCHEDULE.model_copy(update={"restart": 1.0}),
+        schedule=_SCHEDULE.model_copy(update={"restart": 0.33}),
         mining=MiningSettings(negatives="mined", per_query=1),
         datasets=_DATASETS,
     )
