@@ -309,7 +309,7 @@ def test_an_unfinished_run_is_an_error(registry: Registry, finished: tuple[Path,
 
 
 def test_building_is_the_same_for_the_same_seed(registry: Registry, garments_root: Path) -> None:
-    plan = plan_of(registry, garments_root, "dqe")
+    plan = plan_of(registry, garments_root, "dqe", method={"attributes": ["colour"]})
     encoding = make_encoding(plan, progress=False)
     torch.manual_seed(5)
     first = build(plan, encoding).state_dict()
