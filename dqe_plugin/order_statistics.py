@@ -13,11 +13,10 @@ from torch import Tensor
 
 from cir_plugins import count_true
 
+Unit = Literal["quantile", "rank"]
+
 _GROUP = 16  # rows that share a partition
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
-
-
-Unit = Literal["quantile", "rank"]
 
 
 def bounds_below(gaps: Tensor, excluded: Tensor, places: Sequence[float], unit: Unit) -> Tensor:
@@ -41,10 +40,7 @@ def bounds_below(gaps: Tensor, excluded: Tensor, places: Sequence[float], unit: 
     position = _positions(places, unit, (count - 1).clamp(min=0).to(gaps.dtype))
     rank = position.long()
     first, second = _order_statistics(gaps, gaps.shape[1] - count, rank)
-    weight = position - rank.to(gaps.dtype)
-    # Where it falls on a value the next one, perhaps inf, does not count.
-    values = torch.where(weight > 0, first + (second - first) * weight, first)
-    return values.masked_fill_(count == 0, torch.inf)
+    return _interpolated(first, second, position - rank).masked_fill_(count == 0, torch.inf)
 
 
 def bounds_of_all(gaps: Tensor, excluded: Tensor, places: Sequence[float], unit: Unit) -> Tensor:
@@ -59,8 +55,16 @@ def bounds_of_all(gaps: Tensor, excluded: Tensor, places: Sequence[float], unit:
     rank = position.long()
     first = ascending.gather(1, rank.T).T
     second = ascending.gather(1, torch.minimum(rank + 1, last).T).T
-    weight = position - rank
-    between = (weight > 0) & (second > first)  # not so for two inf, whose difference is no number
+    return _interpolated(first, second, position - rank)
+
+
+def _interpolated(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+    """Values (S, Q) between ``first`` and ``second``, which is as large or larger.
+
+    Where the weight is 0 the second one, perhaps inf, does not count. Two inf are one inf: their
+    difference is no number.
+    """
+    between = (weight > 0) & (second > first)
     return torch.where(between, first + (second - first) * weight, first)
 
 

@@ -117,6 +117,14 @@ def test_block_equals_those_rows_of_the_whole(unit: Any, lower: float, upper: fl
             assert torch.equal(torch.cat(blocks), whole)
 
 
+def test_a_bound_between_two_of_the_farthest_takes_both() -> None:
+    """Eligible gaps 0.25, 0.5 and six of inf; the quantile lies between two of these."""
+    scores = torch.tensor([[0.75, 0.5, 0.25] + [-torch.inf] * 6])
+    sampler = TargetRelative(lower=0, upper=0.55, fallback=0)
+    mask = sampler(scores, torch.tensor([0]), torch.zeros(1, 9).bool())
+    assert mask.tolist() == [[False] + [True] * 8]
+
+
 def test_what_is_kept_above_the_target_by_hand() -> None:
     """Score gaps -0.25, 0 (the target), 0.25, 0.5, 0.75 and 1; the last one is excluded."""
     scores = torch.tensor([[0.75, 0.5, 0.25, 0.0, -0.25, -0.5]])
