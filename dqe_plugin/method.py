@@ -54,17 +54,17 @@ class QueryEmbeddings(NamedTuple):
 
 
 class DQE(Method):
-    """DQE-CIR's query, trained by InfoNCE without what the mid-zone finds ambiguous.
+    """DQE-CIR's query, trained by InfoNCE without negatives that may be right though unmarked.
 
     Query: q = normalise(g + sum_a gate_a h_a), g the mean projected query token (QuRe's query) and
     h_a the sub-query of attribute a. Loss: the loss + margin_weight * margin ranking +
     attribute_weight * margin ranking of each sub-query alone, averaged over the attributes that
     the texts mention.
 
-    After a contrastive warm start, each refresh scores the whole corpus: what lies above the
-    mid-zone (at or above the target, or closer below it than the zone's lower bound) may be right
-    though nobody has marked it, and is no negative in the batch. Beside the batch each query has
-    negatives drawn from the mid-zone. ``dqe_published`` is the objective of the paper.
+    After a contrastive warm start, each refresh compares the training queries with one another: an
+    image that a like query has as its target (a cosine within the mid-zone's lower bound of the
+    target's own, which is 1) may be right for this one too, though nobody has marked it, and is no
+    negative in the query's batches. ``dqe_published`` is the objective of the paper.
 
     Args:
         components: Backbone with query tokens, loss and sampler.
@@ -77,18 +77,19 @@ class DQE(Method):
         temperature: Start value of the temperature.
         learn_temperature: Whether the temperature is trained.
 
-    Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037 (query, mid-zone). Our choice: the
-    mid-zone as a filter, and whatever the paper leaves open, which are options; their defaults come
-    from the results in ``benchmarks/results/dqe``.
+    Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037 (query, gaps to the target with a lower
+    bound). Our choice: the bound as a filter of the batch, gaps of queries in place of images, and
+    whatever the paper leaves open, which are options; their defaults come from the results in
+    ``benchmarks/results/dqe``.
     """
 
     recipe = Recipe(
         source="Park, Park, Lee, DQE-CIR, arXiv 2603.04037, 2026; the loss is ours",
         loss=Component("info_nce"),
-        sampler=Component("target_relative", {"lower": 0.01, "upper": 0.3}),
+        sampler=Component("target_relative", {"unit": "absolute", "lower": 0.1, "upper": 0.6}),
         train=_TRAIN.model_copy(update={"warm_start": 0.33}),
         schedule=_SCHEDULE,
-        mining=MiningSettings(negatives="both", per_query=4, filter="corpus", every=1),
+        mining=MiningSettings(filter="corpus", scored_by="queries", every=1),
         datasets=_DATASETS,
     )
     needs: ClassVar[frozenset[str]] = frozenset({"query_tokens"})

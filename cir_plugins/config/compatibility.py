@@ -87,6 +87,12 @@ def _filter_reasons(plan: Plan) -> Iterator[str]:
             "mining.with_reference adds to mined negatives, but mining.negatives is 'batch'; "
             "accepted: mining.negatives=mined or both"
         )
+    if mining.scored_by != "query" and not plan.training.refreshes:
+        yield (
+            f"mining.scored_by is '{mining.scored_by}', but the sampler filters the batch by its "
+            "own scores; accepted: mining.scored_by=query, mining.negatives=mined or both, or "
+            "mining.filter=corpus"
+        )
 
 
 def _negatives_reasons(plan: Plan) -> Iterator[str]:

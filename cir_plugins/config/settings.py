@@ -158,9 +158,11 @@ class MiningSettings(Settings):
     start: Annotated[int, Field(ge=-1)] = -1
     """First epoch mined with the model, never before the warm start ends; before it negatives are
     drawn at random. -1 for the end of the warm start, or else the epochs between two refreshes."""
-    scored_by: Literal["query", "target"] = "query"
-    """What the candidates are scored by for the sampler: the ``query``, or the ``target`` image,
-    whose own score is then the highest."""
+    scored_by: Literal["query", "target", "queries"] = "query"
+    """What the candidates are scored by for the sampler. ``query``: as in a search. ``target``: by
+    their similarity to the target image. ``queries``: by the highest cosine of the query with one
+    whose target the candidate is, -1 where there is none. In the last two the target's own score
+    is the highest."""
     with_reference: bool = False
     """Whether each query's reference is one more mined negative, unless it is a positive."""
     from_images: Literal["gallery", "targets"] = "gallery"

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cir_plugins.builtin.similarity import unit
 from cir_plugins.config.settings import TrainingSettings
 from cir_plugins.data.table import ImageLists, TrainingTable
 from cir_plugins.distributed.process_group import ProcessGroup
@@ -25,8 +24,9 @@ from cir_plugins.mining.blocks import Block, ambiguous, blocks
 from cir_plugins.mining.draw import draw
 from cir_plugins.mining.relevance import Columns, relevance_of_columns
 from cir_plugins.mining.report import PoolStatistics
+from cir_plugins.mining.scored_by import ScoredBy, scores_of
 from cir_plugins.retrieval.embed import embed, query_text
-from cir_plugins.retrieval.scores import rows_per_block, score
+from cir_plugins.retrieval.scores import rows_per_block
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,14 @@ class Mining:
         known_positives: Which positives never are negatives (``TrainSettings.known_positives``).
         seed: Seed of the run.
         filtered: Whether the sampler marks what is ambiguous (``mining.filter`` is ``corpus``).
-        scored_by: What the candidates are scored by: ``query``, or ``target`` for their similarity
-            to the target image.
+        scored_by: What the candidates are scored by (``MiningSettings.scored_by``).
     """
 
     count: int
     known_positives: str | float
     seed: int
     filtered: bool = False
-    scored_by: Literal["query", "target"] = "query"
+    scored_by: ScoredBy = "query"
 
     @classmethod
     def of(cls, settings: TrainingSettings, seed: int) -> Mining:
@@ -139,13 +138,13 @@ def mine(
     ambiguous_pairs: list[Tensor] = []  # (2, m) triplets and images
     for split in range(len(table.splits)):
         labels = _labels(table, split, mining.known_positives)
-        embedded: tuple[Tensor, Tensor] | None = None
+        scores, device = None, torch.device("cpu")
         if with_model:
             embedded = _embed(method, table, split, encoding, store, processes)
-            if mining.scored_by == "target":
-                embedded = _as_queries(embedded[1])[labels.target], embedded[1]
+            device = embedded[0].device
+            scores = scores_of(mining.scored_by, *embedded, labels.target, method.similarity)
         shard = processes.shard(len(labels.rows))
-        for block in _blocks(method, table, split, labels, embedded, encoding, shard):
+        for block in _blocks(method, table, split, labels, scores, device, encoding, shard):
             rows = labels.rows[block.rows]
             if mining.count:
                 drawn = _drawn(block, rows, mining, epoch, epochs)
@@ -212,11 +211,6 @@ def _lists(pairs: Sequence[Sequence[Tensor]], triplets: int) -> ImageLists:
     return ImageLists(starts, images[rows.argsort(stable=True)])
 
 
-def _as_queries(gallery: Tensor) -> Tensor:
-    """Gallery embeddings as queries (N, D): of several tokens their mean, of unit length."""
-    return gallery if gallery.dim() == 2 else unit(gallery.float().mean(dim=1)).to(gallery.dtype)
-
-
 def _across(table: TrainingTable) -> dict[str, int]:
     return {"positives_across": table.positives_across} if table.positives_across else {}
 
@@ -226,17 +220,13 @@ def _blocks(
     table: TrainingTable,
     split: int,
     labels: _Labels,
-    embedded: tuple[Tensor, Tensor] | None,
+    scores: Callable[[slice], Tensor] | None,
+    device: torch.device,
     encoding: Encoding,
     shard: range,
 ) -> Iterable[Block]:
     """Blocks of a split's rows ``shard``, under a progress bar; no scores where not embedded."""
-    candidates, device = len(table.negative_images[split]), torch.device("cpu")
-    scores: Callable[[slice], Tensor] | None = None
-    if embedded is not None:
-        queries, gallery = embedded
-        device = queries.device
-        scores = lambda rows: score(queries[rows], gallery, method.similarity)  # noqa: E731
+    candidates = len(table.negative_images[split])
     bar: Iterable[Block] = tqdm(
         blocks(
             scores,

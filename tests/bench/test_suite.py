@@ -221,7 +221,7 @@ def test_shipped_suites_are_whole(name: str) -> None:
 
 
 def test_all_suites_of_the_documentation_are_shipped() -> None:
-    names = {"quickstart", "photos", "fashioniq", "cirr", "dqe", "dqe_ablation"}
+    names = {"quickstart", "photos", "fashioniq", "cirr", "dqe", "dqe_ablation", "dqe_filter"}
     assert names <= set(suite_names())
 
 

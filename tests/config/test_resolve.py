@@ -239,6 +239,7 @@ def test_settings_out_of_range_are_errors(
             "mining.filter is 'none', but mining.negatives is 'batch'",
         ),
         ("small", ["mining.with_reference=true"], "mining.with_reference adds to mined negatives"),
+        ("small", ["mining.scored_by=queries"], "mining.scored_by is 'queries', but the sampler"),
         (
             "whole",
             ["train.micro_batch=8"],

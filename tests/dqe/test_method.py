@@ -180,7 +180,7 @@ def test_query_tokens_are_checked_in_the_plan() -> None:
         make_plan(registry, config)
     plan = make_plan(registry, {**config, "backbone": {"name": "tiny_blip2"}})
     assert (plan.sampler.name, plan.loss.name) == ("target_relative", "info_nce")
-    assert (plan.mining.negatives, plan.mining.filter) == ("both", "corpus")
+    assert (plan.mining.filter, plan.mining.scored_by) == ("corpus", "queries")
     published = {**config, "method": {"name": "dqe_published"}}
     plan = make_plan(registry, {**published, "backbone": {"name": "tiny_blip2"}})
     assert (plan.sampler.name, plan.loss.name) == ("target_relative", "pairwise")

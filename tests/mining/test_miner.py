@@ -43,7 +43,8 @@ def two_splits(folder: Path, **kwargs: Any) -> TrainingTable:
 
 
 def run(method: Method, table: TrainingTable, **kwargs: Any) -> Mined:
-    options = {"count": 2, "known_positives": "all", "seed": 4}
+    options = {"count": 2, "known_positives": "all", "seed": 4, "filtered": False}
+    options["scored_by"] = "query"
     mining = Mining(**{name: kwargs.pop(name, value) for name, value in options.items()})
     when = {"epoch": 2, "epochs": 3, "with_model": True}
     return mine(method, table, CPU, mining, **{**when, **kwargs})
@@ -151,6 +152,38 @@ def test_draws_from_what_a_plain_version_leaves(
     assert (wrong > 0) == (known_positives == "target")
     assert sum(many.report["score_gap"]["counts"]) == int(sizes.sum())
     assert many.report["empty"] == expected.count(set()) / 32
+
+
+def test_targets_of_near_queries_are_ambiguous(tmp_path: Path) -> None:
+    """With what near means taken from the data, one pair of queries of a split after another."""
+    table = two_splits(tmp_path)
+    method = Method(components(FakeBackbone(), sampler=TargetRelative(unit="absolute")))
+    queries = [one_query(method, table, row) for row in table.triplets]
+    near = float(torch.stack([a @ b for a in queries[:23] for b in queries[:23]]).quantile(0.7))
+    bound = TargetRelative(unit="absolute", lower=1 - near, upper=2)
+    method = Method(components(FakeBackbone(), sampler=bound))
+    mined = run(method, table, count=0, filtered=True, scored_by="queries", known_positives="all")
+    assert mined.ambiguous is not None
+    seen = 0
+    for number, (row, query) in enumerate(zip(table.triplets, queries, strict=True)):
+        out = excluded(row, False, "all") | {row.target}
+        expected = {
+            other.target
+            for other, asked in zip(table.triplets, queries, strict=True)
+            if other.split == row.split and float(query @ asked) > near
+        } - out
+        assert set(mined.ambiguous[number].tolist()) == expected
+        seen += len(expected)
+    assert seen > 32
+
+
+def one_query(method: Method, table: TrainingTable, row: Triplet) -> Tensor:
+    backbone = method.backbone
+    picture = backbone.preprocess(open_image(table.paths[row.reference]))[None]
+    with torch.no_grad():
+        tokens = backbone.tokenize([row.query.text])
+        embedded: Tensor = backbone.encode_query(backbone.features(picture), tokens)[0]
+    return embedded
 
 
 def test_no_target_excluded_or_foreign_image_is_mined(tmp_path: Path) -> None:
