@@ -171,10 +171,9 @@ class DQE(Method):
 class DQEPublished(DQE):
     """DQE-CIR as published: KL, margin and attribute losses against one mined negative.
 
-    The options are those of ``dqe``, with the published attributes and margin term. The negative is
-    drawn anew in each epoch from the mid-zone of score gaps to the target; the pairwise KL
-    divergence from the one-hot preference equals
-    -log sigmoid((s_target - s_negative) / temperature).
+    The options are those of ``dqe``, the recipe's the published ones. The negative is drawn anew in
+    each epoch from the mid-zone of score gaps to the target; the pairwise KL divergence from the
+    one-hot preference equals -log sigmoid((s_target - s_negative) / temperature).
 
     Source: Park, Park, Lee, DQE-CIR, arXiv 2603.04037. Our choice: the warm start, in-batch
     contrastive learning, and the details that the paper leaves open.
@@ -187,30 +186,6 @@ class DQEPublished(DQE):
         train=_TRAIN.model_copy(update={"warm_start": 0.67}),
         schedule=_SCHEDULE.model_copy(update={"restart": 0.33}),
         mining=MiningSettings(negatives="mined", per_query=1),
+        options={"attributes": ("colour", "shape"), "margin_weight": 1.0},
         datasets=_DATASETS,
     )
-
-    def __init__(
-        self,
-        components: Components,
-        *,
-        attributes: tuple[str, ...] = ("colour", "shape"),
-        gate: _Gate = 0.02,
-        margin: _Weight = 0.1,
-        margin_weight: _Weight = 1.0,
-        attribute_margin: _Weight = 0.1,
-        attribute_weight: _Weight = 0.5,
-        temperature: _Temperature = TEMPERATURE,
-        learn_temperature: bool = True,
-    ) -> None:
-        super().__init__(
-            components,
-            attributes=attributes,
-            gate=gate,
-            margin=margin,
-            margin_weight=margin_weight,
-            attribute_margin=attribute_margin,
-            attribute_weight=attribute_weight,
-            temperature=temperature,
-            learn_temperature=learn_temperature,
-        )

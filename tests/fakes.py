@@ -231,7 +231,8 @@ def make_trainer(
                 sampler=TargetRelative(),
                 loss=Pairwise(),
                 negatives="mined",
-            )
+            ),
+            **DQEPublished.recipe.options,
         )
     else:
         made = Method(

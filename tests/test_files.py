@@ -140,7 +140,7 @@ def test_a_killed_writer_leaves_a_file_to_remove(tmp_path: Path) -> None:
 def test_a_living_writer_keeps_its_partial_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Age told nothing: a slow disk takes long, and a killed process is dead at once."""
+    """Age says nothing: a slow disk takes long, and a killed process is dead at once."""
     sync = os.fsync
 
     def cleaned(descriptor: int) -> None:

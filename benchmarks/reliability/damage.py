@@ -94,7 +94,7 @@ class Campaign:
         self.expected: dict[str, Any] = {}
 
     def attempt(self, case: Case) -> None:
-        """Damage a file of a case, run its command, and judge."""
+        """Damage a file of a case, run its command, and compare what it says."""
         if case.name not in self.expected:
             outcome, content = self._run(case, lambda copy: "")
             if outcome.code != 0:

@@ -115,6 +115,8 @@ def _more(kind: Kind, factory: Callable[..., Any]) -> Iterator[str]:
 
 def _recipe(recipe: Recipe) -> Iterator[str]:
     yield f"\nrecipe, from: {recipe.source}"
+    for key, value in recipe.options.items():
+        yield f"  method.{key} = {as_toml(value)}"
     for kind, component in (
         ("backbone", recipe.backbone),
         ("loss", recipe.loss),

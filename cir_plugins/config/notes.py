@@ -47,7 +47,7 @@ def _published_rate(plan: Plan) -> str:
     """A note where the recipe's learning rate of a large backbone meets a small one."""
     suggested = SUGGESTED_LR.of(plan.backbone.factory)
     recipe = recipe_of(plan.method.factory)
-    published = recipe_config(recipe, plan.data.name)["train"]["lr"]
+    published = recipe_config(recipe, plan.method.name, plan.data.name)["train"]["lr"]
     if plan.train.lr != published or published * TOO_LOW > suggested:
         return ""
     return (

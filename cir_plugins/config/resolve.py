@@ -45,8 +45,9 @@ def make_plan(registry: Registry, *layers: Config) -> Plan:
     """
     errors: list[str] = []
     data_name = _name_in(layers, "data")
-    recipe = _recipe_named(registry, _name_in(layers, "method"), errors)
-    full = layer(recipe_config(recipe, data_name) if recipe else {}, layers)
+    method = _name_in(layers, "method")
+    recipe = _recipe_named(registry, method, errors)
+    full = layer(recipe_config(recipe, method, data_name) if recipe else {}, layers)
     components = {
         kind: _planned_component(registry, kind, full, errors, bool(recipe)) for kind in _RUN_KINDS
     }
@@ -189,9 +190,10 @@ def recipe_of(method: Callable[..., Any]) -> Recipe:
     return recipe
 
 
-def recipe_config(recipe: Recipe, data: str) -> Config:
-    """A recipe as a config, with its differences for a data set."""
+def recipe_config(recipe: Recipe, method: str, data: str) -> Config:
+    """A method's recipe as a config, with its differences for a data set."""
     config: Config = {
+        "method": {"name": method, **recipe.options},
         "backbone": {"name": recipe.backbone.name, **recipe.backbone.options},
         "loss": {"name": recipe.loss.name, **recipe.loss.options},
         "sampler": {"name": recipe.sampler.name, **recipe.sampler.options},

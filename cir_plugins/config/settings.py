@@ -321,6 +321,8 @@ class Recipe:
         schedule: The learning rate over the run.
         mining: Where negatives come from.
         memory: What is kept in memory.
+        options: Options of the method that differ from its defaults, as in a method that another
+            one is derived from.
         datasets: Data set name -> differences, keyed ``train.epochs`` or ``data.caption_mode``.
     """
 
@@ -332,6 +334,7 @@ class Recipe:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     mining: MiningSettings = field(default_factory=MiningSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
+    options: Mapping[str, Any] = field(default_factory=dict)
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Settings]:

@@ -64,7 +64,7 @@ class Suppression:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How pairs of queries with one reference and different changes are told apart.
+    """How pairs of queries with one reference and different changes are kept apart.
 
     Over all ordered pairs (i, j) of queries with the same reference whose targets are no positives
     of each other:

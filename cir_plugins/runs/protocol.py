@@ -88,12 +88,13 @@ def retarget(
     if before.get("name") == data:
         changes["data"] = {**before, **changes["data"]}
         return changes
-    method = registry.factory("method", config["method"]["name"])
-    in_recipe = recipe_config(recipe_of(method), data).get("method", {})
+    name = config["method"]["name"]
+    method = registry.factory("method", name)
+    in_recipe = recipe_config(recipe_of(method), name, data)["method"]
     eval_only_options = {
-        name: in_recipe.get(name, option.default)
-        for name, option in options_of(method).items()
-        if name in EVAL_ONLY_OPTIONS.of(method)
+        key: in_recipe.get(key, option.default)
+        for key, option in options_of(method).items()
+        if key in EVAL_ONLY_OPTIONS.of(method)
     }
     return {**changes, "method": eval_only_options} if eval_only_options else changes
 

@@ -60,7 +60,7 @@ def check_method(
         backbone: A small backbone that offers what the method needs, built, on the CPU.
         loss: A loss; None for InfoNCE.
         sampler: A sampler; None for the whole batch.
-        options: Options of the method that differ from its defaults.
+        options: Options of the method that differ from its recipe's.
         seed: Of the made-up batch.
 
     Raises:
@@ -79,7 +79,7 @@ def check_method(
         with calling(
             method_class.__name__, f"the components and the options {dict(options or {})}"
         ):
-            method = method_class(components, **(options or {}))
+            method = method_class(components, **{**method_class.recipe.options, **(options or {})})
         with calling(
             "preparing a batch",
             "the backbone's preprocess and tokenize, text_variants and caption_edit",
@@ -113,7 +113,7 @@ def check_recipe(method_class: type[Method]) -> None:
 
 def _check_settings(recipe: Recipe, data: str) -> None:
     """Nothing, if the recipe's settings for a data set can be made; its others are made already."""
-    config = recipe_config(recipe, data)
+    config = recipe_config(recipe, "", data)
     for table, settings in recipe.settings().items():
         try:
             type(settings)(**config[table])

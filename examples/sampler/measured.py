@@ -22,7 +22,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a moment of training, to see it run; too short to judge by",
+        help="a moment of training, to see it run; too short to compare",
     )
     return parser
 
@@ -52,7 +52,7 @@ def compare(
         against = [f"{difference(values, results[other])} ({other})" for other in others]
         print("  ".join([f"  {way:20} {float(values.mean()):.3f}", *against]))
     if options.quick:
-        print("--quick trains for a moment to show that the example runs: too short to judge by")
+        print("--quick trains for a moment to show that the example runs: too short to compare")
 
 
 def difference(values: Tensor, others: Tensor) -> str:

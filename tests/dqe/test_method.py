@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cir_plugins.builtin.losses import Pairwise
 from cir_plugins.config.resolve import make_plan
+from cir_plugins.config.toml import Config
 from cir_plugins.data.batches import BatchPlan, BatchSource
 from cir_plugins.errors import CIRError
 from cir_plugins.plugins.registry import Registry
@@ -29,7 +30,7 @@ def made_up(
     ]
     torch.manual_seed(1)
     output = components(backbone, sampler=TargetRelative(), loss=Pairwise(), negatives="mined")
-    return DQEPublished(output, **options), batch
+    return DQEPublished(output, **{**DQEPublished.recipe.options, **options}), batch
 
 
 def mined_for(folder: Path) -> Tensor:
@@ -185,3 +186,17 @@ def test_query_tokens_are_checked_in_the_plan() -> None:
     plan = make_plan(registry, {**published, "backbone": {"name": "tiny_blip2"}})
     assert (plan.sampler.name, plan.loss.name) == ("target_relative", "pairwise")
     assert (plan.mining.negatives, plan.mining.per_query) == ("mined", 1)
+
+
+def test_the_published_form_has_the_options_of_its_recipe() -> None:
+    registry = Registry.load({"dqe": hooks})
+    config = {"backbone": {"name": "tiny_blip2"}, "data": {"name": "fashioniq", "root": "nowhere"}}
+
+    def planned(*layers: Config) -> tuple[Any, Any]:
+        options = make_plan(registry, config, *layers).method.options
+        return options["attributes"], options["margin_weight"]
+
+    published: Config = {"method": {"name": "dqe_published"}}
+    assert planned(published) == (("colour", "shape"), 1.0)
+    assert planned(published, {"method": {"margin_weight": 0.5}}) == (("colour", "shape"), 0.5)
+    assert planned(published, {"method": {"name": "dqe"}}) == ((), 0.0)
