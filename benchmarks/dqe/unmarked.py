@@ -1,0 +1,109 @@
+r"""How well scores find the positives that nobody marked, among a run's training queries.
+
+    python benchmarks/dqe/unmarked.py RUNS/contrastive-seed0 --json FILE
+
+Prints a JSON line for each run, over the queries of its training split that have positives beside
+the annotated target:
+
+- ``average_precision``: of a ranking of the training images by the scores of ``mining.scored_by``,
+  the annotated target left out, with the unmarked positives as what is right;
+- ``ambiguous``: of what ``target_relative`` marks by those scores with some bounds, the mean number
+  (``mean``), the share that are unmarked positives (``unmarked``), and the share of all unmarked
+  positives that are among them (``covered``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+import cir_plugins as cir
+from cir_plugins.bench import environment
+from cir_plugins.files import write_atomically
+from cir_plugins.mining.scored_by import ScoredBy, scores_of
+from cir_plugins.retrieval.evaluate import encode_split
+from cir_plugins.retrieval.metrics import average_precision_at, positive_ranks
+from dqe_plugin.sampler import TargetRelative
+
+# Distances from the target's own score, which is 1 for `target` and `queries`.
+BOUNDS = {
+    "query": [("quantile", 0.0), ("quantile", 0.01), ("quantile", 0.02)],
+    "target": [("quantile", 0.01), ("quantile", 0.02), ("quantile", 0.03)],
+    "queries": [("absolute", 0.05), ("absolute", 0.1), ("absolute", 0.15), ("absolute", 0.2)],
+}
+
+
+def average_precision(scores: Tensor, right: Tensor) -> float:
+    """Mean over the rows (Q, N) that have anything right."""
+    rows = right.any(dim=1)
+    counts = right[rows].sum(dim=1)
+    columns = torch.nn.utils.rnn.pad_sequence(
+        [row.nonzero()[:, 0] for row in right[rows]], batch_first=True, padding_value=-1
+    )
+    ranks = positive_ranks(scores[rows], columns)
+    return float(average_precision_at(ranks, counts, scores.shape[1]).mean())
+
+
+def described(run: Path) -> dict[str, Any]:
+    """The numbers of a run."""
+    retriever = cir.load(run, progress=False)
+    opened = retriever.open_data(split="train", progress=False)
+    (split,) = opened.splits
+    encoded = encode_split(opened.method, split, opened.encoding)
+    column = {image: number for number, image in enumerate(split.gallery)}
+    target = torch.tensor([column[query.target or ""] for query in split.queries])
+    unmarked = torch.zeros(len(target), len(column), dtype=torch.bool)
+    for row, query in enumerate(split.queries):
+        unmarked[row, [column[image] for image in query.positives if image in column]] = True
+    unmarked.scatter_(1, target[:, None], False)
+    found: dict[str, Any] = {}
+    for by in get_args(ScoredBy):
+        of_rows = scores_of(by, encoded.queries, encoded.targets, target, opened.method.similarity)
+        scores = of_rows(slice(0, len(target)))
+        ranked = scores.scatter(1, target[:, None], -torch.inf)
+        marked = {f"{unit} {lower}": _marked(scores, target, unmarked, unit, lower)
+                  for unit, lower in BOUNDS[by]}  # fmt: skip
+        found[by] = {"average_precision": average_precision(ranked, unmarked), "ambiguous": marked}
+    return {
+        "run": run.name,
+        "data": retriever.plan.root.name,
+        "images": len(column),
+        "unmarked_positives": float(unmarked.sum(dim=1).double().mean()),
+        "scored_by": found,
+    }
+
+
+def _marked(
+    scores: Tensor, target: Tensor, unmarked: Tensor, unit: Any, lower: float
+) -> dict[str, float]:
+    upper = 1.0 if unit == "quantile" else 2.0
+    sampler = TargetRelative(unit=unit, lower=lower, upper=upper)
+    ambiguous = sampler.ambiguous(scores, target, torch.zeros_like(unmarked))
+    right = float((ambiguous & unmarked).sum())
+    return {
+        "mean": float(ambiguous.sum(dim=1).double().mean()),
+        "unmarked": right / max(1, int(ambiguous.sum())),
+        "covered": right / max(1, int(unmarked.sum())),
+    }
+
+
+def main() -> None:
+    """Print a line for each run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    facts = {"hardware": environment.hardware(), "commit": environment.commit()}
+    lines = [json.dumps({**described(run), **facts}) for run in options.runs]
+    print("\n".join(lines))
+    if options.json:
+        write_atomically(options.json, "".join(f"{line}\n" for line in lines).encode())
+
+
+if __name__ == "__main__":
+    main()
