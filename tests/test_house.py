@@ -21,7 +21,7 @@ PUBLIC = (HOST, f"{HOST}.testing")
 TORCH_ALONE = (
     *(f"dqe_plugin/{name}.py" for name in ("sampler", "order_statistics", "loss", "attributes")),
     *(f"cir_plugins/mining/{name}.py" for name in ("__init__", "blocks", "draw", "negatives")),
-    *(f"cir_plugins/mining/{name}.py" for name in ("relevance", "report")),
+    *(f"cir_plugins/mining/{name}.py" for name in ("agreement", "relevance", "report")),
     *(f"cir_plugins/retrieval/{name}.py" for name in ("__init__", "counting", "scores")),
     *(f"cir_plugins/{name}.py" for name in ("__init__", "seeds", "types")),
 )

@@ -145,6 +145,7 @@ def test_every_sampler_module_is_in_the_reference() -> None:
         "dqe_plugin.hooks",
         "dqe_plugin.order_statistics",
         "cir_plugins.mining.miner",
+        "cir_plugins.mining.scored_by",
         *(f"cir_plugins.integrations.{name}" for name in ("columns", "extras", "items")),
     }
     expected = {name for name in modules - inner if not name.endswith("__init__")}

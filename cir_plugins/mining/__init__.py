@@ -1,10 +1,11 @@
 """Negatives from scores or embeddings: blocks, the draw, and numbers about them.
 
-All but ``miner`` imports torch alone, so that any contrastive project can use it.
+All but ``miner`` and ``scored_by`` import torch alone, so that any contrastive project can use it.
 """
 
 from __future__ import annotations
 
+from cir_plugins.mining.agreement import agreement_of_queries
 from cir_plugins.mining.draw import draw
 from cir_plugins.mining.negatives import (
     NegativeTable,
@@ -17,6 +18,7 @@ from cir_plugins.retrieval.counting import count_true
 __all__ = [
     "NegativeTable",
     "PoolStatistics",
+    "agreement_of_queries",
     "count_true",
     "draw",
     "negative_pool_report",
