@@ -8,7 +8,12 @@ from typing import Any
 
 from cir_plugins.data.percent import percent
 
-HEADS = ("epoch", "negative pool", "quartiles", "fallback", "empty", "false negatives", "kept")
+SHARES = ("fallback", "empty", "false_negatives", "kept")
+HEADS = (
+    *("epoch", "negative pool", "quartiles", "ranks"),
+    *(name.replace("_", " ") for name in SHARES),
+    *("left out", "unmarked", "covered"),
+)
 
 # Above these shares most negatives no longer follow the sampler's rule.
 MOST_EMPTY = 0.5
@@ -109,13 +114,23 @@ def _narrowness(report: Mapping[str, Any]) -> float:
 
 
 def _cells(epoch: int, report: Mapping[str, Any]) -> tuple[str, ...]:
-    negative_pool = report["negative_pool"]
+    negative_pool, ambiguous = report["negative_pool"], report.get("ambiguous", {})
     return (
         str(epoch + 1),
         f"{negative_pool['mean']:,.0f}",
         " / ".join(f"{value:,.0f}" for value in negative_pool["quartiles"]),
-        *(_share(report, name) for name in ("fallback", "empty", "false_negatives", "kept")),
+        _ranks(report),
+        *(_share(report, name) for name in SHARES),
+        f"{ambiguous['mean']:,.1f}" if ambiguous else "–",
+        *(_share(ambiguous, name) for name in ("unmarked", "covered")),
     )
+
+
+def _ranks(report: Mapping[str, Any]) -> str:
+    """Ranks of nearest and farthest negative, medians over the queries."""
+    if "ranks" not in report:
+        return "–"
+    return f"{report['ranks']['nearest']:,.0f}–{report['ranks']['farthest']:,.0f}"
 
 
 def _share(report: Mapping[str, Any], name: str) -> str:

@@ -38,6 +38,7 @@ class PoolStatistics:
         self._ambiguous: list[Tensor] = []
         self._unmarked = [0, 0]  # ambiguous ones, all
         self._gaps = torch.zeros(BINS)
+        self._ranks: list[Tensor] = []  # (q, 3) of target, nearest and farthest negative
         self._every = max(1, -(-rows // MOST_ROWS))
         self._seen = 0
 
@@ -75,13 +76,14 @@ class PoolStatistics:
     def add_scores(
         self, scores: Tensor, target: Tensor, mask: Tensor, fallback: Tensor | None
     ) -> None:
-        """Count score gaps from target to negatives, and rows (q,) that fell back."""
+        """Count score gaps and ranks of target and negatives, and rows (q,) that fell back."""
         first = -self._seen % self._every
         self._seen += len(scores)
         rows = slice(first, None, self._every)
         some = scores[rows] if scores.dtype == torch.float64 else scores[rows].float()
-        gaps = (some.gather(1, target[rows, None]) - some)[mask[rows]]
-        self._gaps += torch.histc(gaps.float().cpu(), BINS, -SPAN, SPAN)
+        chosen, own = mask[rows], some.gather(1, target[rows, None])
+        self._gaps += torch.histc((own - some)[chosen].float().cpu(), BINS, -SPAN, SPAN)
+        self._ranks.append(_ranks(some, own, chosen).cpu())
         if fallback is not None:
             self._fallback.append(fallback.cpu())
 
@@ -120,6 +122,7 @@ class PoolStatistics:
             pairs = zip(whole._unmarked, share._unmarked, strict=True)
             whole._unmarked = [one + other for one, other in pairs]
             whole._gaps += share._gaps
+            whole._ranks += share._ranks
         return whole
 
     def share_below(self, count: int) -> float:
@@ -135,8 +138,10 @@ class PoolStatistics:
         rule), ``kept`` (share of the previous draw that could be drawn again), ``false_negatives``
         (share of the negatives that are known positives), ``ambiguous`` (``mean`` number of
         ambiguous candidates of a row, share of ``unmarked`` positives among them, and share of
-        all unmarked positives that is ``covered``) and ``score_gap`` (``counts`` of the score gaps
-        from target to negatives, in equal bins over ``span``).
+        all unmarked positives that is ``covered``), ``ranks`` (of all candidates, by score: medians
+        over the rows with negatives of the ranks of ``target``, ``nearest`` and ``farthest``
+        negative) and ``score_gap`` (``counts`` of the score gaps from target to negatives, in equal
+        bins over ``span``).
         """
         sizes = torch.cat(self._sizes).double()
         report: dict[str, Any] = {
@@ -155,6 +160,10 @@ class PoolStatistics:
             report["kept"] = float(overlaps.double().mean())
         if self._ambiguous:
             report["ambiguous"] = self._ambiguous_report()
+        ranks = torch.cat(self._ranks) if self._ranks else torch.empty(0, 3)
+        if len(ranks):
+            medians = ranks.double().quantile(0.5, dim=0).tolist()
+            report["ranks"] = dict(zip(("target", "nearest", "farthest"), medians, strict=True))
         if self._gaps.sum() > 0:
             report["score_gap"] = {"span": [-SPAN, SPAN], "counts": self._gaps.long().tolist()}
         return report
@@ -166,6 +175,15 @@ class PoolStatistics:
         if unmarked:
             report |= {"unmarked": found / max(1, total), "covered": found / unmarked}
         return report
+
+
+def _ranks(scores: Tensor, own: Tensor, chosen: Tensor) -> Tensor:
+    """Ranks (r, 3) of the target's score (q, 1) and of the chosen (q, N), of rows with any."""
+    nearest = scores.masked_fill(~chosen, -torch.inf).amax(dim=1, keepdim=True)
+    farthest = scores.masked_fill(~chosen, torch.inf).amin(dim=1, keepdim=True)
+    ranks = [count_true(scores > own) + 1, count_true(scores > nearest) + 1]
+    ranks.append(count_true(scores >= farthest))
+    return torch.stack(ranks, dim=1)[chosen.any(dim=1)]
 
 
 def negative_pool_report(

@@ -32,12 +32,26 @@ class _ScoreGap(StoredRecord):
     counts: Annotated[tuple[_Count, ...], Field(min_length=1)]
 
 
+class _Ranks(StoredRecord):
+    target: float
+    nearest: float
+    farthest: float
+
+
+class _Ambiguous(StoredRecord):
+    mean: float
+    unmarked: float | None = None
+    covered: float | None = None
+
+
 class _Mining(StoredRecord):
     negative_pool: _PoolSizes
     empty: float
     fallback: float | None = None
     false_negatives: float | None = None
     kept: float | None = None
+    ranks: _Ranks | None = None
+    ambiguous: _Ambiguous | None = None
     score_gap: _ScoreGap | None = None
 
 

@@ -95,7 +95,7 @@ def test_page_shows_table_failures_and_conditions(tmp_path: Path) -> None:
         "torch 2.6.0",
         "commit abc123",
         "Validation R@10 per epoch",
-        "<td>33 / 66 / 98</td><td>25.0 %</td><td>0.4 %</td><td>0.0 %</td><td>–</td>",
+        "<td>33 / 66 / 98</td><td>–</td><td>25.0 %</td><td>0.4 %</td><td>0.0 %</td><td>–</td>",
         "2 of 2 found",
         "<h3>first &lt;row&gt;, seed 0</h3>",
     ):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ MINING: dict[str, Any] = {
     "empty": 0.0,
     "false_negatives": 0.0,
     "fallback": 0.0,
+    "ranks": {"target": 3.0, "nearest": 27.0, "farthest": 1171.5},
+    "ambiguous": {"mean": 12.34, "unmarked": 0.75, "covered": 0.5},
     "score_gap": {"span": [-2.0, 2.0], "counts": [0, 0, 3, 1]},
 }
 
@@ -37,6 +40,7 @@ def test_report_prints_and_writes_the_sampler(cir: Call, tmp_path: Path) -> None
     output = cir("report", run, "--out", out)
     assert output.code == 0
     assert "8 / 9 / 10" in output.out
+    assert re.search(r"27–1,17[12] .* 12\.3 +75\.0 % +50\.0 %", output.out)
     numbers = json.loads((out / "sampler.json").read_text())
     assert [line["epoch"] for line in numbers["refreshes"]] == [0, 1]
     assert numbers["alarms"] == []

@@ -26,12 +26,33 @@ def test_numbers_by_hand() -> None:
     assert report["false_negatives"] == 1 / 4
     assert report["fallback"] == 1 / 2
     assert report["kept"] == 1 / 2
+    # of 1, 0.5, 0.25 and -0.5; the row without negatives has no ranks
+    assert report["ranks"] == {"target": 1.0, "nearest": 2.0, "farthest": 4.0}
     # score gaps 0.5, 0.75, 1.5 in bins of 0.02 from -2
     counts = report["score_gap"]["counts"]
     assert report["score_gap"]["span"] == [-2.0, 2.0]
     assert len(counts) == BINS
     assert sum(counts) == 3
     assert [place for place, number in enumerate(counts) if number] == [125, 137, 175]
+
+
+def test_ranks_are_medians_over_the_rows_with_negatives() -> None:
+    """Of ten candidates: the zone at 3 to 5, 4 to 4 and 9 to 10, the target at 2, 1 and 6."""
+    scores = torch.arange(10, 0, -1).float().repeat(4, 1)
+    mask = torch.zeros(4, 10, dtype=torch.bool)
+    mask[0, 2:5] = mask[1, 3] = mask[2, 8:] = True
+    statistics = PoolStatistics(4)
+    for rows in (slice(0, 1), slice(1, 4)):
+        target = torch.tensor([1, 0, 5, 0])[rows]
+        statistics.add(mask[rows])
+        statistics.add_scores(scores[rows], target, mask[rows], None)
+    report = statistics.report()
+    assert report["ranks"] == {"target": 2.0, "nearest": 4.0, "farthest": 5.0}
+    shares = [PoolStatistics(4), PoolStatistics(4)]
+    for share, rows in zip(shares, (slice(0, 2), slice(2, 4)), strict=True):
+        share.add(mask[rows])
+        share.add_scores(scores[rows], torch.tensor([1, 0, 5, 0])[rows], mask[rows], None)
+    assert PoolStatistics.joined(shares).report() == report
 
 
 @pytest.mark.parametrize("columns", [1, 2039, 2040, 2041, 7000])
