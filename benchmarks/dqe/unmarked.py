@@ -6,7 +6,8 @@ Prints a JSON line for each run, over the queries of its training split that hav
 the annotated target:
 
 - ``average_precision``: of a ranking of the training images by the scores of ``mining.scored_by``,
-  the annotated target left out, with the unmarked positives as what is right;
+  the annotated target left out, with the unmarked positives as what is right; also of ``queries``
+  where one query of each target is left to agree, as in data that has no more;
 - ``ambiguous``: of what ``target_relative`` marks by those scores with some bounds, the mean number
   (``mean``), the share that are unmarked positives (``unmarked``), and the share of all unmarked
   positives that are among them (``covered``).
@@ -25,6 +26,7 @@ from torch import Tensor
 import cir_plugins as cir
 from cir_plugins.bench import environment
 from cir_plugins.files import write_atomically
+from cir_plugins.mining import agreement_of_queries
 from cir_plugins.mining.scored_by import ScoredBy, scores_of
 from cir_plugins.retrieval.evaluate import encode_split
 from cir_plugins.retrieval.metrics import average_precision_at, positive_ranks
@@ -49,6 +51,14 @@ def average_precision(scores: Tensor, right: Tensor) -> float:
     return float(average_precision_at(ranks, counts, scores.shape[1]).mean())
 
 
+def one_query_each(target: Tensor) -> Tensor:
+    """The targets (Q,), -1 for all but one query of each, drawn."""
+    order = torch.randperm(len(target), generator=torch.Generator().manual_seed(0))
+    chosen = torch.full((int(target.max()) + 1,), -1)
+    chosen[target[order]] = order  # the last one of each
+    return torch.where(chosen[target] == torch.arange(len(target)), target, -1)
+
+
 def described(run: Path) -> dict[str, Any]:
     """The numbers of a run."""
     retriever = cir.load(run, progress=False)
@@ -62,12 +72,17 @@ def described(run: Path) -> dict[str, Any]:
         unmarked[row, [column[image] for image in query.positives if image in column]] = True
     unmarked.scatter_(1, target[:, None], False)
     found: dict[str, Any] = {}
-    for by in get_args(ScoredBy):
-        of_rows = scores_of(by, encoded.queries, encoded.targets, target, opened.method.similarity)
-        scores = of_rows(slice(0, len(target)))
+    rows, similarity = slice(0, len(target)), opened.method.similarity
+    scores_by = {
+        by: scores_of(by, encoded.queries, encoded.targets, target, similarity)(rows)
+        for by in get_args(ScoredBy)
+    }
+    alone = agreement_of_queries(encoded.queries, one_query_each(target), len(column))(rows)
+    scores_by["queries, one of each target"] = alone.scatter(1, target[:, None], 1.0)
+    for by, scores in scores_by.items():
         ranked = scores.scatter(1, target[:, None], -torch.inf)
         marked = {f"{unit} {lower}": _marked(scores, target, unmarked, unit, lower)
-                  for unit, lower in BOUNDS[by]}  # fmt: skip
+                  for unit, lower in BOUNDS[by.partition(",")[0]]}  # fmt: skip
         found[by] = {"average_precision": average_precision(ranked, unmarked), "ambiguous": marked}
     return {
         "run": run.name,
