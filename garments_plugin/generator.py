@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -12,7 +12,55 @@ from garments_plugin.look_alikes import write_look_alikes
 from garments_plugin.write import write_garments
 
 
-class Garments:
+class _Drawn:
+    """A drawn set: what is written and how it is summed up is a derived class's."""
+
+    def __init__(
+        self,
+        *,
+        size: Annotated[int, Field(ge=32, le=512)] = 96,
+        val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25,
+    ) -> None:
+        self.size = size
+        self.val_share = val_share
+
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        images: int,
+        seed: int = 0,
+        workers: int | None = None,
+        progress: bool = True,
+    ) -> Generated:
+        """The drawn set, written whole or not at all.
+
+        Args:
+            folder: A new or empty folder.
+            images: Number of images, 50 or more; of look-alikes 60 or more, up to 5 of which are
+                left out for whole groups.
+            seed: The same seed gives the same bytes.
+            workers: Processes that draw; None for one per core.
+            progress: Whether a bar is shown.
+
+        Raises:
+            CIRError: If the folder is in use or cannot be written, or a number is out of range.
+        """
+        return self._written(
+            folder,
+            images=images,
+            seed=seed,
+            size=self.size,
+            val_share=self.val_share,
+            workers=workers,
+            progress=progress,
+        )
+
+    def _written(self, folder: Path, **options: Any) -> Generated:
+        raise NotImplementedError
+
+
+class Garments(_Drawn):
     """Drawn garments in FashionIQ's layout.
 
     Args:
@@ -20,56 +68,17 @@ class Garments:
         val_share: Share of the images in the val split, above 0 and below 1.
     """
 
-    def __init__(
-        self,
-        *,
-        size: Annotated[int, Field(ge=32, le=512)] = 96,
-        val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25,
-    ) -> None:
-        self.size = size
-        self.val_share = val_share
-
-    def __call__(
-        self,
-        folder: Path,
-        *,
-        images: int,
-        seed: int = 0,
-        workers: int | None = None,
-        progress: bool = True,
-    ) -> Generated:
-        """The drawn set, written whole or not at all.
-
-        Args:
-            folder: A new or empty folder.
-            images: Number of images, 50 or more.
-            seed: The same seed gives the same bytes.
-            workers: Processes that draw; None for one per core.
-            progress: Whether a bar is shown.
-
-        Raises:
-            CIRError: If the folder is in use or cannot be written, or a number is out of range.
-        """
-        summary = write_garments(
-            folder,
-            images=images,
-            seed=seed,
-            size=self.size,
-            val_share=self.val_share,
-            workers=workers,
-            progress=progress,
+    def _written(self, folder: Path, **options: Any) -> Generated:
+        summary = write_garments(folder, **options)
+        lines = (
+            f"{split}: {count:,} images, {summary.split_triplets[split]:,} triplets, "
+            f"{summary.mean_positives[split]:.2f} positives each"
+            for split, count in summary.split_images.items()
         )
-        return Generated(
-            "fashioniq",
-            tuple(
-                f"{split}: {count:,} images, {summary.split_triplets[split]:,} triplets, "
-                f"{summary.mean_positives[split]:.2f} positives each"
-                for split, count in summary.split_images.items()
-            ),
-        )
+        return Generated("fashioniq", tuple(lines))
 
 
-class LookAlikes:
+class LookAlikes(_Drawn):
     """Drawn garments in groups of six look-alikes, in CIRR's layout.
 
     Args:
@@ -77,49 +86,10 @@ class LookAlikes:
         val_share: Share of the groups in the val split, above 0 and below 1.
     """
 
-    def __init__(
-        self,
-        *,
-        size: Annotated[int, Field(ge=32, le=512)] = 96,
-        val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25,
-    ) -> None:
-        self.size = size
-        self.val_share = val_share
-
-    def __call__(
-        self,
-        folder: Path,
-        *,
-        images: int,
-        seed: int = 0,
-        workers: int | None = None,
-        progress: bool = True,
-    ) -> Generated:
-        """The drawn set, written whole or not at all.
-
-        Args:
-            folder: A new or empty folder.
-            images: Number of images, 60 or more; up to 5 are left out for whole groups.
-            seed: The same seed gives the same bytes.
-            workers: Processes that draw; None for one per core.
-            progress: Whether a bar is shown.
-
-        Raises:
-            CIRError: If the folder is in use or cannot be written, or a number is out of range.
-        """
-        summary = write_look_alikes(
-            folder,
-            images=images,
-            seed=seed,
-            size=self.size,
-            val_share=self.val_share,
-            workers=workers,
-            progress=progress,
+    def _written(self, folder: Path, **options: Any) -> Generated:
+        summary = write_look_alikes(folder, **options)
+        lines = (
+            f"{split}: {count:,} images, {summary.triplets[split]:,} triplets"
+            for split, count in summary.images.items()
         )
-        return Generated(
-            "cirr",
-            tuple(
-                f"{split}: {count:,} images, {summary.triplets[split]:,} triplets"
-                for split, count in summary.images.items()
-            ),
-        )
+        return Generated("cirr", tuple(lines))
