@@ -26,17 +26,17 @@ def scores_of(
 
     Args:
         scored_by: What scores.
-        queries: (Q, D) of unit length.
+        queries: (Q, D) of unit length, or (Q, S, D) of several vectors.
         gallery: (N, D) or (N, T, D) candidates.
         target: (Q,) int64 column of each query's target.
         similarity: Scores (q, N) of queries and candidates.
     """
     if scored_by == "queries":
-        return agreement_of_queries(queries, target, len(gallery))
-    asked = _as_queries(gallery)[target.to(gallery.device)] if scored_by == "target" else queries
+        return agreement_of_queries(_one_vector(queries), target, len(gallery))
+    asked = _one_vector(gallery)[target.to(gallery.device)] if scored_by == "target" else queries
     return lambda rows: score(asked[rows], gallery, similarity)
 
 
-def _as_queries(gallery: Tensor) -> Tensor:
-    """Gallery embeddings as queries (N, D): of several tokens their mean, of unit length."""
-    return gallery if gallery.dim() == 2 else unit(gallery.float().mean(dim=1)).to(gallery.dtype)
+def _one_vector(vectors: Tensor) -> Tensor:
+    """Vectors (n, D): of several (n, T, D) their mean, of unit length."""
+    return vectors if vectors.dim() == 2 else unit(vectors.float().mean(dim=1)).to(vectors.dtype)

@@ -34,6 +34,13 @@ def test_a_target_of_several_tokens_is_their_mean() -> None:
     torch.testing.assert_close(scores("target", tokens), best_token(means[TARGET], tokens))
 
 
+def test_queries_of_several_vectors_agree_by_their_mean() -> None:
+    several = unit(torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(1)))
+    result = scores_of("queries", several, GALLERY, TARGET, best_token)(slice(0, 4))
+    expected = agreement_of_queries(unit(several.mean(dim=1)), TARGET, 5)(slice(0, 4))
+    torch.testing.assert_close(result, expected)
+
+
 def test_queries_give_their_agreement() -> None:
     expected = agreement_of_queries(QUERIES, TARGET, 5)(slice(0, 4))
     assert torch.equal(scores("queries"), expected)
