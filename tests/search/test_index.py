@@ -55,9 +55,10 @@ def reference_pairs(
 ) -> list[tuple[str, float]]:
     files = {path.name: path for path in sorted(images.iterdir())}
     gallery = retriever.encode_images(files)
-    # With three other pictures: a CPU sums a batch of fewer in another order.
-    others = [path for path in files.values() if path != image][:3]
-    query = retriever.encode_query([image, *others], [text] * 4)
+    # With fifteen other pictures: a CPU sums a batch of fewer in another order, some below 4, some
+    # below 16.
+    others = [path for path in files.values() if path != image][:15]
+    query = retriever.encode_query([image, *others], [text] * 16)
     return list(retriever.search(query, gallery, k)[0])
 
 
