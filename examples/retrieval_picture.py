@@ -22,9 +22,6 @@ SIDE, GAP, HEAD, TEXT = 120, 12, 26, 240  # pixels
 RIGHT, PLAIN, INK = "#1a7f37", "#d0d7de", "#1f2328"
 SETTINGS: dict[str, Any] = {
     "backbone": "tiny_blip2",
-    "loss": "info_nce",
-    "sampler": {"name": "target_relative", "lower": 0.0, "upper": 0.3},
-    "mining": {"negatives": "both", "per_query": 2, "every": 1, "start": 1},
     "schedule": {"name": "cosine_steps", "warmup": 0.1},
 }
 IMAGES, EPOCHS = 1000, 3
