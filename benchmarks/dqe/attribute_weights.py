@@ -15,8 +15,6 @@ Prints a JSON line for each run, over the queries of its validation split:
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +22,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from lines import lines_of_runs
 from torch import Tensor
 
 import cir_plugins as cir
-from cir_plugins.bench import environment
-from cir_plugins.files import write_atomically
 from cir_plugins.retrieval.evaluate import encode_split
 from dqe_plugin.attributes import SubQueries
 
@@ -112,18 +109,5 @@ def described(run: Path) -> dict[str, Any]:
     return {"run": run.name, **seen.means(method.attributes), "main": main}
 
 
-def main() -> None:
-    """Print a line for each run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
-    facts = {"hardware": environment.hardware(), "commit": environment.commit()}
-    lines = [json.dumps({**described(run), **facts}) for run in options.runs]
-    print("\n".join(lines))
-    if options.json:
-        write_atomically(options.json, "".join(f"{line}\n" for line in lines).encode())
-
-
 if __name__ == "__main__":
-    main()
+    lines_of_runs(__doc__, described)

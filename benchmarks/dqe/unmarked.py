@@ -15,17 +15,14 @@ the annotated target:
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from lines import lines_of_runs
 from torch import Tensor
 
 import cir_plugins as cir
-from cir_plugins.bench import environment
-from cir_plugins.files import write_atomically
 from cir_plugins.mining import agreement_of_queries
 from cir_plugins.mining.scored_by import ScoredBy, scores_of
 from cir_plugins.retrieval.evaluate import encode_split
@@ -107,18 +104,5 @@ def _marked(
     }
 
 
-def main() -> None:
-    """Print a line for each run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
-    facts = {"hardware": environment.hardware(), "commit": environment.commit()}
-    lines = [json.dumps({**described(run), **facts}) for run in options.runs]
-    print("\n".join(lines))
-    if options.json:
-        write_atomically(options.json, "".join(f"{line}\n" for line in lines).encode())
-
-
 if __name__ == "__main__":
-    main()
+    lines_of_runs(__doc__, described)
