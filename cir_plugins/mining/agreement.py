@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from cir_plugins.mining.relevance import require_columns
 from cir_plugins.retrieval.scores import rows_per_block
 
 
@@ -37,12 +38,7 @@ def agreement_of_queries(
             f"expected queries (Q, D) and targets (Q,) of int, found {tuple(queries.shape)} and "
             f"{tuple(target.shape)} of {target.dtype}"
         )
-    wrong = (target < -1) | (target >= candidates)
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"row {row}: target {int(target[row])} is no column of {candidates}; -1 is none"
-        )
+    require_columns("target", target, candidates)
     return _Agreement(queries.float(), target.to(queries.device).long(), candidates)
 
 

@@ -109,15 +109,24 @@ def relevance_of_positives(
         target = scores.masked_fill(~positives, -torch.inf).argmax(dim=1)
         present = positives.gather(1, target[:, None])[:, 0]  # not so where none is scored
         return Relevance(target, excluded.logical_or_(positives), present=present)
-    wrong = (positives < -1) | (positives >= scores.shape[1])
+    require_columns("positive", positives, scores.shape[1], first_row)
+    none = None if masks else (positives.new_empty(0).long(),) * 2
+    return Relevance(positives.long().clamp(min=0), excluded, none, positives >= 0)
+
+
+def require_columns(name: str, columns: Tensor, candidates: int, first_row: int = 0) -> None:
+    """Check that columns (Q,) are some of the candidates, or -1 for none.
+
+    Raises:
+        ValueError: If one is neither.
+    """
+    wrong = (columns < -1) | (columns >= candidates)
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
         raise ValueError(
-            f"row {row + first_row}: positive {int(positives[row])} is no column of "
-            f"{scores.shape[1]}; -1 is none"
+            f"row {row + first_row}: {name} {int(columns[row])} is no column of {candidates}; "
+            "-1 is none"
         )
-    none = None if masks else (positives.new_empty(0).long(),) * 2
-    return Relevance(positives.long().clamp(min=0), excluded, none, positives >= 0)
 
 
 def padding(scores: Tensor) -> Tensor:

@@ -43,8 +43,10 @@ def two_splits(folder: Path, **kwargs: Any) -> TrainingTable:
 
 
 def run(method: Method, table: TrainingTable, **kwargs: Any) -> Mined:
-    options = {"count": 2, "known_positives": "all", "seed": 4, "filtered": False}
-    options["scored_by"] = "query"
+    options = {
+        **{"count": 2, "known_positives": "all", "seed": 4},
+        **{"filtered": False, "scored_by": "query"},
+    }
     mining = Mining(**{name: kwargs.pop(name, value) for name, value in options.items()})
     when = {"epoch": 2, "epochs": 3, "with_model": True}
     return mine(method, table, CPU, mining, **{**when, **kwargs})
@@ -60,12 +62,10 @@ def negative_pools(
         split = table.splits[row.split]
         gallery = table.negative_images[row.split].tolist()
         pictures = {
-            image: backbone.preprocess(open_image(table.paths[image]))[None]
-            for image in {*gallery, row.reference}
+            image: backbone.preprocess(open_image(table.paths[image]))[None] for image in gallery
         }
+        query = one_query(method, table, row)
         with torch.no_grad():
-            tokens = backbone.tokenize([row.query.text])
-            query = backbone.encode_query(backbone.features(pictures[row.reference]), tokens)[0]
             scores = [
                 max(
                     float(token @ query)
