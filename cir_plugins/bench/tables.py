@@ -263,7 +263,9 @@ def _section(document: Mapping[str, Any], labels: Sequence[str] = ()) -> str:
         if label not in rows:
             raise unknown_name(f"row of suite '{document['suite']}'", label, rows)
     if labels:
-        table = Table(table.header, tuple(rows[label] for label in labels), table.notes)
+        shown = [row for row in document["rows"] if row["label"] in labels]
+        notes = table_notes({**document, "rows": shown})
+        table = Table(table.header, tuple(rows[label] for label in labels), tuple(notes))
     return "\n\n".join([markdown(table).rstrip(), caption(document), conditions(document)])
 
 

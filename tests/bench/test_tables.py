@@ -209,6 +209,20 @@ def test_conditions_are_one_line(tmp_path: Path) -> None:
     )
 
 
+def test_notes_of_some_rows_name_no_others(tmp_path: Path) -> None:
+    records = []
+    for label, text in (("first", "and"), ("second", "single"), ("third", "and")):
+        one = record(label, 0, {"s": [0.0, 1.0]})
+        records.append(replace(one, report={**one.report, "record": {"text": text}}))
+    content = result(suite("first", "second", "third"), records, (val_split(tmp_path),)).document
+    (tmp_path / "made_up").mkdir()
+    (tmp_path / "made_up" / "results.json").write_text(json.dumps(content))
+    assert "- texts differ: and: first, third; single: second\n" in tables_of(tmp_path, "made_up")
+    some = tables_of(tmp_path, "made_up", ["first", "second"])
+    assert "- texts differ: and: first; single: second\n" in some
+    assert "differ" not in tables_of(tmp_path, "made_up", ["first", "third"])
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     made = suite("first", "second", "third", seeds=(0, 1))
