@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from garments_plugin.look_alikes import write_look_alikes
 from garments_plugin.write import write_garments
 
 
-class _Drawn:
+class _Drawn(ABC):
     """A drawn set: what is written and how it is summed up is a derived class's."""
 
     def __init__(
@@ -56,8 +57,9 @@ class _Drawn:
             progress=progress,
         )
 
+    @abstractmethod
     def _written(self, folder: Path, **options: Any) -> Generated:
-        raise NotImplementedError
+        """The set, written with the arguments of a call and the options."""
 
 
 class Garments(_Drawn):
