@@ -12,9 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cir_plugins.bench.curves import COLOURS, MARKERS, SETTINGS, STYLES, as_svg, epoch_axis
-from cir_plugins.bench.sampling import SamplerReport
-
-SHARES = ("kept", "fallback", "empty", "false_negatives")
+from cir_plugins.bench.sampling import SHARES, SamplerReport
 
 
 def sampler_svg(report: SamplerReport) -> str:

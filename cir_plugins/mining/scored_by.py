@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from cir_plugins.builtin.similarity import unit
+from cir_plugins.builtin.similarity import one_vector
 from cir_plugins.mining.agreement import agreement_of_queries
 from cir_plugins.retrieval.scores import Similarity, score
 
@@ -32,11 +32,6 @@ def scores_of(
         similarity: Scores (q, N) of queries and candidates.
     """
     if scored_by == "queries":
-        return agreement_of_queries(_one_vector(queries), target, len(gallery))
-    asked = _one_vector(gallery)[target.to(gallery.device)] if scored_by == "target" else queries
+        return agreement_of_queries(one_vector(queries), target, len(gallery))
+    asked = one_vector(gallery)[target.to(gallery.device)] if scored_by == "target" else queries
     return lambda rows: score(asked[rows], gallery, similarity)
-
-
-def _one_vector(vectors: Tensor) -> Tensor:
-    """Vectors (n, D): of several (n, T, D) their mean, of unit length."""
-    return vectors if vectors.dim() == 2 else unit(vectors.float().mean(dim=1)).to(vectors.dtype)

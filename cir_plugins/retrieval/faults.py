@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cir_plugins.builtin.similarity import one_vector, unit
 from cir_plugins.data.split import SplitArrays
 from cir_plugins.retrieval.metrics import recall_at
 from cir_plugins.retrieval.scores import Similarity, score
@@ -122,7 +123,7 @@ def confusion(
         arrays: References, targets and positives.
         similarity: Scores (q, N) of queries and gallery images.
     """
-    queries_flat, images = _one_vector(queries), _one_vector(gallery)
+    queries_flat, images = (unit(one_vector(each).float()) for each in (queries, gallery))
     number, own, of_queries, of_targets = 0, 0, 0.0, 0.0
     usable = (~arrays.blind) & (arrays.target >= 0)
     for rows in _groups(arrays.reference, usable):
@@ -172,9 +173,3 @@ def _groups(reference: Tensor, usable: Tensor) -> list[Tensor]:
     sizes = torch.unique_consecutive(reference[order], return_counts=True)[1]
     groups = torch.split(order, sizes.tolist())
     return [group for group in groups if len(group) > 1]
-
-
-def _one_vector(vectors: Tensor) -> Tensor:
-    """Unit vectors (n, D): of several vectors their mean."""
-    flat = vectors.float() if vectors.dim() == 2 else vectors.float().mean(dim=1)
-    return torch.nn.functional.normalize(flat, dim=-1)

@@ -30,6 +30,37 @@ ENVIRONMENT = {
     "versions": {"python": "3.11.0", "torch": "2.6.0", "cir_plugins": "0.1.0"},
     "commit": "abc123",
 }
+RUN = {"device": "cpu", "workers": 0}
+SUITE = """
+seeds = [0, 1]
+show = ["any_recall@1"]
+
+[data]
+name = "fashioniq"
+gallery = "merged"
+
+[defaults]
+backbone = "fake"
+train = { epochs = 2, lr = 0.01, batch_size = 16 }
+
+[[rows]]
+method = "contrastive"
+
+[[rows]]
+method = "dqe"
+
+[[rows]]
+method = "broken"
+
+[[rows]]
+label = "no such option"
+method = "contrastive"
+train = { epoch = 3 }
+
+[[rows]]
+label = "image only"
+method = "image_only"
+"""
 
 
 class Broken(Method):

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from cir_plugins.data.batches import BatchSource, epoch_plans
+from cir_plugins.data.batches import BatchPlan, BatchSource, epoch_plans
 from cir_plugins.encoding.features import Encoding, TrainingFeatures
 from cir_plugins.errors import CIRError
 from cir_plugins.training.loader import Loader, ahead
+from cir_plugins.types import Batch
 from tests.fakes import FakeBackbone, table_of
 
 
@@ -109,3 +114,93 @@ def test_features_need_the_numbers_of_their_images(tmp_path: Path) -> None:
     batch = replace(source[plans[0]], image_index=None)
     with pytest.raises(ValueError, match="a batch without image_index cannot use cached"):
         loader._ready(batch)
+
+
+def same(first: Batch, second: Batch) -> bool:
+    pairs: list[tuple[Any, Any]] = [(first.text, second.text)]
+    tensors = [
+        (getattr(first, name), getattr(second, name))
+        for name in ("images", "reference", "candidates", "target", "excluded", "mined")
+    ]
+    tensors += [(first.triplet_index, second.triplet_index)]
+    tensors += [(first.tokens["ids"], second.tokens["ids"])]
+    equal = all((a is None and b is None) or torch.equal(a, b) for a, b in tensors)
+    return equal and all(a == b for a, b in pairs)
+
+
+def test_number_of_workers_changes_nothing(tmp_path: Path) -> None:
+    table = table_of(tmp_path, mode="four_way", queries=17)
+
+    def epochs(workers: int) -> list[Batch]:
+        encoding = Encoding(torch.device("cpu"), workers=workers, progress=False)
+        loader = Loader(BatchSource(table, FakeBackbone(), seed=5, augmentation="photo"), encoding)
+        batches: list[Batch] = []
+        for epoch in range(2):
+            mined = (torch.arange(17)[:, None] + epoch) % 12
+            plans = epoch_plans(17, batch_size=4, drop_last=False, seed=1, epoch=epoch, mined=mined)
+            batches += loader.epoch(plans)
+        return batches
+
+    alone, shared = epochs(0), epochs(2)
+    assert len(alone) == len(shared) > 0
+    assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loading_leaves_torchs_generator_alone(tmp_path: Path, workers: int) -> None:
+    """Persistent workers draw a seed in their first epoch only, which would shift dropout."""
+    table = table_of(tmp_path)
+    loader = Loader(
+        BatchSource(table, FakeBackbone(), seed=5),
+        Encoding(torch.device("cpu"), workers=workers, progress=False),
+    )
+    plans = epoch_plans(20, batch_size=10, drop_last=False, seed=1, epoch=0, mined=None)
+    torch.manual_seed(4)
+    expected = torch.rand(3)
+    for _ in range(2):
+        torch.manual_seed(4)
+        list(loader.epoch(plans))
+        assert torch.equal(torch.rand(3), expected)
+
+
+def test_workers_end_with_their_loader(tmp_path: Path) -> None:
+    """In a reference cycle they outlive it, and then take five seconds each to end."""
+    table = table_of(tmp_path)
+    plans = epoch_plans(20, batch_size=10, drop_last=False, seed=1, epoch=0, mined=None)
+    loader = Loader(
+        BatchSource(table, FakeBackbone(), seed=5),
+        Encoding(torch.device("cpu"), workers=2, progress=False),
+    )
+    there = set(multiprocessing.active_children())
+    gc.disable()
+    try:
+        list(loader.epoch(plans))
+        mine = set(multiprocessing.active_children()) - there
+        assert len(mine) == 2
+        del loader
+        assert not mine & set(multiprocessing.active_children())
+    finally:
+        gc.enable()
+
+
+def failure(loader: Loader, plans: list[BatchPlan]) -> str:
+    """Its message; pytest.raises would keep the loader, and with it the workers, in a cycle."""
+    try:
+        list(loader.epoch(plans))
+    except CIRError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_is_named_in_one_line(tmp_path: Path, workers: int) -> None:
+    """A worker's traceback must not become part of the message."""
+    table = table_of(tmp_path)
+    for path in table.paths:
+        path.write_bytes(b"")
+    loader = Loader(
+        BatchSource(table, FakeBackbone(), seed=5),
+        Encoding(torch.device("cpu"), workers=workers, progress=False),
+    )
+    plans = epoch_plans(20, batch_size=10, drop_last=False, seed=1, epoch=0, mined=None)
+    assert re.fullmatch(r"image .*\.png is empty \(0 bytes\)", failure(loader, plans))
