@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from cir_plugins.plugins.registry import Registry
 from cir_plugins.testing import check_loss, check_plugin
 from tests.command import Call
 from tests.places import ROOT
@@ -67,6 +68,15 @@ def test_example_draws_the_picture(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert out.is_file()
+
+
+def test_the_box_names_all_that_is_installed() -> None:
+    """``dqe_published`` and five readers were not in it."""
+    box = README.partition("## What is in the box")[2].partition("\n## ")[0]
+    named = re.findall(r"`(\w+)`", box)
+    ours = ("builtin", "dqe", "baselines", "garments")
+    offered = [offer.name for offer in Registry.load().offers() if offer.plugin in ours]
+    assert sorted(named) == sorted(offered)
 
 
 def test_readme_links_exist() -> None:
