@@ -132,8 +132,9 @@ class ScheduleSettings(Settings):
     """Factor of ``step``."""
     restart: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the peak at which a cosine schedule starts anew when the warm start
-    (``train.warm_start``) has ended, over the epochs that are left; 0 for one schedule over all
-    epochs, as the other schedules are."""
+    (``train.warm_start``) has ended, over the epochs that are left, and with it the optimiser, as
+    in a run that starts from another run; 0 for one schedule and one optimiser over all epochs, as
+    with the other schedules."""
 
 
 class MiningSettings(Settings):

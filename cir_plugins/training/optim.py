@@ -149,7 +149,7 @@ def rate_factor(settings: TrainingSettings, done: int, steps: int) -> float:
         steps: Steps per epoch.
     """
     schedule, epoch = settings.schedule, done // steps
-    if schedule.restart and settings.train.warm_start_epochs and schedule.name in RESTARTING:
+    if restarts(settings):
         return _restarted(settings, done, steps)
     total = settings.schedule_epochs * steps
     if schedule.name == "cosine":
@@ -170,6 +170,13 @@ def rate_factor(settings: TrainingSettings, done: int, steps: int) -> float:
             return schedule.start_factor + (1 - schedule.start_factor) * epoch / warm
         return math.prod(schedule.gamma for milestone in schedule.milestones if epoch >= milestone)
     return 1.0
+
+
+def restarts(settings: TrainingSettings) -> bool:
+    """Whether schedule and optimiser begin anew when the warm start has ended."""
+    schedule = settings.schedule
+    warm = settings.train.warm_start_epochs
+    return bool(schedule.restart and warm) and schedule.name in RESTARTING
 
 
 def _restarted(settings: TrainingSettings, done: int, steps: int) -> float:

@@ -31,7 +31,7 @@ from cir_plugins.features import concatenate, each, select, tensors_of
 from cir_plugins.method import Method
 from cir_plugins.seeds import mix_seed
 from cir_plugins.training.activations import checkpoint_activations, compile_blocks
-from cir_plugins.training.optim import make_optimizer
+from cir_plugins.training.optim import make_optimizer, restarts
 from cir_plugins.training.warm_start import Contrastive, Objective
 from cir_plugins.types import Batch, Features
 
@@ -110,8 +110,11 @@ class Step:
         Raises:
             CIRError: If the loss is no finite number.
         """
-        warm = epoch < self.settings.train.warm_start_epochs
-        self.objective = self.warm_start if warm else self.method
+        warm = self.settings.train.warm_start_epochs
+        self.objective = self.warm_start if epoch < warm else self.method
+        if (epoch, number) == (warm, 0) and restarts(self.settings):
+            # Second moments of a loss with larger gradients would all but stop the next one.
+            self.optimizer.state.clear()
         batch = move_batch(batch, self.encoding.device)
         self.optimizer.zero_grad(set_to_none=True)
         where = f"epoch {epoch}, step {number}"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,58 @@ def test_warm_start_is_contrastive_on_the_methods_own_query(tmp_path: Path) -> N
     assert ["mining" in line for line in runs["both"]] == [False, False, True, True]
     assert all("score_gap" in line["mining"] for line in runs["both"][2:])
     assert [line["loss"] for line in runs["both"][:2]] == [line["loss"] for line in runs["warm"]]
+
+
+@pytest.mark.parametrize(
+    ("restart", "name", "epochs"), [(0.5, "cosine", 2), (0.0, "cosine", 4), (0.5, "constant", 4)]
+)
+def test_a_restart_begins_with_a_new_optimiser(
+    tmp_path: Path, restart: float, name: str, epochs: int
+) -> None:
+    """Moments of the warm start's loss all but stopped what came after it."""
+    trainer = make_trainer(
+        tmp_path / "run",
+        tmp_path / "data",
+        epochs=4,
+        warm_start=0.5,
+        schedule={"name": name, "restart": restart},
+    )
+    trainer.fit()
+    steps = {int(state["step"]) for state in trainer.optimizer.state.values()}
+    assert steps == {trainer.progress.updates * epochs // 4}
+
+
+def stopping(trainer: Trainer, update: int) -> Callable[..., dict[str, float]]:
+    """The trainer's step, interrupted at an update."""
+    step = trainer.step
+
+    def stopped(*arguments: Any) -> dict[str, float]:
+        if trainer.progress.updates == update:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    return stopped
+
+
+def test_a_run_cut_off_where_it_restarts_goes_on_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of the warm start, and in the middle of the epoch behind it."""
+    weights = []
+    for name, stops in (("whole", []), ("cut", [8, 10])):  # updates; four an epoch
+        for stop in [*stops, -1]:
+            trainer = make_trainer(
+                tmp_path / name,
+                tmp_path / "data",
+                epochs=4,
+                warm_start=0.5,
+                schedule={"restart": 0.5},
+            )
+            monkeypatch.setattr(trainer, "step", stopping(trainer, stop))
+            with nullcontext() if stop < 0 else pytest.raises(KeyboardInterrupt):
+                trainer.fit(resume=True)
+        weights.append(trained_state(trainer.method))
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
 def test_ambiguous_images_are_no_negatives_in_a_batch(tmp_path: Path) -> None:
