@@ -86,7 +86,7 @@ class DQE(Method):
     recipe = Recipe(
         source="Park, Park, Lee, DQE-CIR, arXiv 2603.04037, 2026; the loss is ours",
         loss=Component("info_nce"),
-        sampler=Component("target_relative", {"unit": "absolute", "lower": 0.1, "upper": 0.6}),
+        sampler=Component("target_relative", {"unit": "absolute", "lower": 0.2, "upper": 0.6}),
         train=_TRAIN.model_copy(update={"warm_start": 0.33}),
         schedule=_SCHEDULE,
         mining=MiningSettings(filter="corpus", scored_by="queries", every=1),
