@@ -45,8 +45,3 @@ def best_token(query: Tensor, target: Tensor) -> Tensor:
 def unit(vectors: Tensor) -> Tensor:
     """The vectors (..., D) at unit length."""
     return torch.nn.functional.normalize(vectors, dim=-1)
-
-
-def one_vector(vectors: Tensor) -> Tensor:
-    """Vectors (n, D): of several vectors (n, T, D) their mean, of unit length."""
-    return vectors if vectors.dim() == 2 else unit(vectors.float().mean(dim=1)).to(vectors.dtype)

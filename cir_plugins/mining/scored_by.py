@@ -7,9 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from cir_plugins.builtin.similarity import one_vector
 from cir_plugins.mining.agreement import agreement_of_queries
-from cir_plugins.retrieval.scores import Similarity, score
+from cir_plugins.retrieval.scores import Similarity, one_vector, score
 
 ScoredBy = Literal["query", "target", "queries"]
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from cir_plugins.builtin.similarity import one_vector, unit
 from cir_plugins.data.split import SplitArrays
 from cir_plugins.retrieval.metrics import recall_at
-from cir_plugins.retrieval.scores import Similarity, score
+from cir_plugins.retrieval.scores import Similarity, one_vector, score
 
 K = 10
 FRACTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -123,7 +123,9 @@ def confusion(
         arrays: References, targets and positives.
         similarity: Scores (q, N) of queries and gallery images.
     """
-    queries_flat, images = (unit(one_vector(each).float()) for each in (queries, gallery))
+    queries_flat, images = (
+        normalize(one_vector(each).float(), dim=-1) for each in (queries, gallery)
+    )
     number, own, of_queries, of_targets = 0, 0, 0.0, 0.0
     usable = (~arrays.blind) & (arrays.target >= 0)
     for rows in _groups(arrays.reference, usable):

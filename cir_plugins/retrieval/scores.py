@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 # Scores of a block: fewer make the matrix product slow.
 CELLS = 2_600_000
@@ -53,3 +54,10 @@ def score(queries: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
         # Even ones: the product of a slice of a few images takes another path, too.
         slices = gallery.tensor_split(max(1, -(-len(gallery) // width)))
         return torch.cat([similarity(queries, each)[:count].clone() for each in slices], dim=1)
+
+
+def one_vector(vectors: Tensor) -> Tensor:
+    """Vectors (n, D): of several vectors (n, T, D) their mean, of unit length."""
+    if vectors.dim() == 2:
+        return vectors
+    return normalize(vectors.float().mean(dim=1), dim=-1).to(vectors.dtype)
