@@ -340,7 +340,7 @@ def test_page_asks_for_the_token(browser: Any, index: Index) -> None:
         page.fill("#token", TOKEN)
         page.keyboard.press("Enter")
         assert ids(page) == found(index, text="a dress")
-        page.wait_for_function("document.querySelector('.hit img').complete")
+        page.wait_for_function("() => document.querySelector('.hit img').complete")
         assert TOKEN not in page.content()
         assert page.evaluate("document.cookie") == ""
         page.close()
