@@ -40,7 +40,8 @@ def rows_per_block(candidates: int, device: torch.device) -> int:
 def score(queries: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
     """Scores (q, N) of a block; by slices of the gallery where more than they would be computed.
 
-    On a CPU a query has the same scores, to the bit, alone and among others.
+    On a CPU with one thread a query has the same scores, to the bit, alone and among others; with
+    several, last bits may differ on some processors.
     """
     count, on_cpu = len(queries), queries.device.type == "cpu"
     if on_cpu and 0 < count < _ALIKE:
