@@ -113,7 +113,7 @@ class Step:
         warm = self.settings.train.warm_start_epochs
         self.objective = self.warm_start if epoch < warm else self.method
         if (epoch, number) == (warm, 0) and restarts(self.settings):
-            # Second moments of a loss with larger gradients would all but stop the next one.
+            # Second moments of a loss with larger gradients would make its updates small.
             self.optimizer.state.clear()
         batch = move_batch(batch, self.encoding.device)
         self.optimizer.zero_grad(set_to_none=True)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cir_plugins.data.batches import BatchPlan, BatchSource, epoch_plans
+from cir_plugins.data.table import TrainingTable
 from cir_plugins.encoding.features import Encoding, TrainingFeatures
 from cir_plugins.errors import CIRError
 from cir_plugins.training.loader import Loader, ahead
@@ -128,12 +129,17 @@ def same(first: Batch, second: Batch) -> bool:
     return equal and all(a == b for a, b in pairs)
 
 
+def loader_of(table: TrainingTable, workers: int, **options: Any) -> Loader:
+    """A loader of the table's batches, with their pictures."""
+    encoding = Encoding(torch.device("cpu"), workers=workers, progress=False)
+    return Loader(BatchSource(table, FakeBackbone(), seed=5, **options), encoding)
+
+
 def test_number_of_workers_changes_nothing(tmp_path: Path) -> None:
     table = table_of(tmp_path, mode="four_way", queries=17)
 
     def epochs(workers: int) -> list[Batch]:
-        encoding = Encoding(torch.device("cpu"), workers=workers, progress=False)
-        loader = Loader(BatchSource(table, FakeBackbone(), seed=5, augmentation="photo"), encoding)
+        loader = loader_of(table, workers, augmentation="photo")
         batches: list[Batch] = []
         for epoch in range(2):
             mined = (torch.arange(17)[:, None] + epoch) % 12
@@ -150,10 +156,7 @@ def test_number_of_workers_changes_nothing(tmp_path: Path) -> None:
 def test_loading_leaves_torchs_generator_alone(tmp_path: Path, workers: int) -> None:
     """Persistent workers draw a seed in their first epoch only, which would shift dropout."""
     table = table_of(tmp_path)
-    loader = Loader(
-        BatchSource(table, FakeBackbone(), seed=5),
-        Encoding(torch.device("cpu"), workers=workers, progress=False),
-    )
+    loader = loader_of(table, workers)
     plans = epoch_plans(20, batch_size=10, drop_last=False, seed=1, epoch=0, mined=None)
     torch.manual_seed(4)
     expected = torch.rand(3)
@@ -167,10 +170,7 @@ def test_workers_end_with_their_loader(tmp_path: Path) -> None:
     """In a reference cycle they outlive it, and then take five seconds each to end."""
     table = table_of(tmp_path)
     plans = epoch_plans(20, batch_size=10, drop_last=False, seed=1, epoch=0, mined=None)
-    loader = Loader(
-        BatchSource(table, FakeBackbone(), seed=5),
-        Encoding(torch.device("cpu"), workers=2, progress=False),
-    )
+    loader = loader_of(table, 2)
     there = set(multiprocessing.active_children())
     gc.disable()
     try:
@@ -198,9 +198,6 @@ def test_a_broken_image_is_named_in_one_line(tmp_path: Path, workers: int) -> No
     table = table_of(tmp_path)
     for path in table.paths:
         path.write_bytes(b"")
-    loader = Loader(
-        BatchSource(table, FakeBackbone(), seed=5),
-        Encoding(torch.device("cpu"), workers=workers, progress=False),
-    )
+    loader = loader_of(table, workers)
     plans = epoch_plans(20, batch_size=10, drop_last=False, seed=1, epoch=0, mined=None)
     assert re.fullmatch(r"image .*\.png is empty \(0 bytes\)", failure(loader, plans))

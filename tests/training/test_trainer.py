@@ -196,7 +196,7 @@ def test_warm_start_is_contrastive_on_the_methods_own_query(tmp_path: Path) -> N
 def test_a_restart_begins_with_a_new_optimiser(
     tmp_path: Path, restart: float, name: str, epochs: int
 ) -> None:
-    """Moments of the warm start's loss all but stopped what came after it."""
+    """With the moments of the warm start's loss what came after it moved weights little."""
     trainer = make_trainer(
         tmp_path / "run",
         tmp_path / "data",
