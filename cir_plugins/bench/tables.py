@@ -132,7 +132,7 @@ def _difference(document: Mapping[str, Any], label: str) -> str:
         if entry["label"] == label:
             gap = entry["main"]
             text = f"{_points(gap['difference'])} [{_points(gap['low'])}, {_points(gap['high'])}]"
-            usual = document["rows"][0]["label"] == entry["reference"]
+            usual = entry["reference"] == _usual_reference(document)
             return text if usual else f"{text} to {entry['reference']}"
     return NONE
 
@@ -188,6 +188,11 @@ def print_table(table: Table, console: Console) -> None:
         console.print(Text(note, style="red"))
 
 
+def _usual_reference(document: Mapping[str, Any]) -> str:
+    """Label of the row that differences are to where a cell names no other: the first."""
+    return str(document["rows"][0]["label"])
+
+
 def caption(document: Mapping[str, Any]) -> str:
     """The line that explains a table's columns: unit, measures, and the row of the differences."""
     measures = [*document["main"], *document["show"]]
@@ -198,14 +203,16 @@ def caption(document: Mapping[str, Any]) -> str:
     if document.get("changed"):
         options = ", ".join(f"{name}={value}" for name, value in document["changed"].items())
         sentences.insert(0, f"The suite was changed for all rows: {options}.")
-    references = [entry["reference"] for entry in document["differences"]]
+    references = {entry["reference"] for entry in document["differences"]}
     if references:
-        row = max(references, key=references.count)
+        usual = _usual_reference(document)
+        rows = [f"the row `{usual}` of this table"] if usual in references else []
+        if references - {usual}:
+            rows.append("the row that is named beside it")
         number = main_name(document)
         number = f"the {number}" if len(document["main"]) > 1 else number
         sentences.append(
-            f"Δ: points of {number} against the row `{row}` of this table,"
-            " paired bootstrap over queries."
+            f"Δ: points of {number} against {' or '.join(rows)}, paired bootstrap over queries."
         )
     return " ".join(sentences)
 

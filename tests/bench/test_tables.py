@@ -269,6 +269,11 @@ def test_caption_names_the_row_compared_with(tmp_path: Path) -> None:
         "Percent. R@k: the annotated target is among the first k. any R@k: any positive is. "
         "Δ: points of R@10 against the row `first` of this table, paired bootstrap over queries."
     )
+    others = [{**entry, "reference": "second"} for entry in made["differences"]] * 2
+    both = caption({**made, "differences": [*made["differences"], *others]})
+    assert "against the row `first` of this table or the row that is named beside it" in both
+    named = caption({**made, "differences": others})
+    assert "R@10 against the row that is named beside it, paired" in named
     assert caption({**made, "main": ["map@10"], "show": [], "differences": []}) == (
         "Percent. mAP@k: average precision over all positives."
     )
